@@ -1,0 +1,1 @@
+"""lengthwise: small transformers that compute correctly at every length."""

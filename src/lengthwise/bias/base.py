@@ -1,0 +1,80 @@
+"""What every bias is: numbers added to attention logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from lengthwise.layout import Layout
+
+Site = Literal["self", "cross"]
+SITES: tuple[Site, ...] = ("self", "cross")
+CLOSED = float("-inf")
+
+
+@dataclass(frozen=True)
+class OpenKeys:
+    """The only keys that each query may read, where they are few.
+
+    Attributes:
+        index: key positions, int64 `[head, query, slot]`; 0 where a slot is unused.
+        value: what is added to their logits, float32 `[head, query, slot]`; `-inf` in unused slots.
+    """
+
+    index: Tensor
+    value: Tensor
+
+
+class AttentionBias(Protocol):
+    """Everything that is added to attention logits, as one object.
+
+    Training, decoding, evaluation and proof take the same object, so they cannot disagree.
+
+    Attributes:
+        heads: attention heads of the model that it fits.
+    """
+
+    heads: int
+
+    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+        """The bias of one layer at one site, for the queries in `rows`.
+
+        Args:
+            site: `self` (decoder self-attention) or `cross` (decoder to source).
+            layer: 0 for the first decoder layer.
+            layout: the task at one width, which fixes the numbers of queries and keys.
+            rows: the queries.
+
+        Returns:
+            float32 `[head, query, key]`; `-inf` closes a key, which then has exactly zero weight.
+            The self-attention bias is causal.
+        """
+        ...
+
+    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+        """The same bias as a list of open keys, or None where a query may read ever more keys."""
+        ...
+
+
+def causal(keys: int, rows: range) -> Tensor:
+    """The causal mask, float32 `[query, key]`: 0 where key <= query, `-inf` elsewhere."""
+    later = torch.arange(keys) > torch.arange(rows.start, rows.stop)[:, None]
+    return torch.zeros(later.shape).masked_fill_(later, CLOSED)
+
+
+class Causal:
+    """The bias of a vanilla transformer: self-attention sees the past, cross-attention everything."""
+
+    def __init__(self, heads: int) -> None:
+        self.heads = heads
+
+    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+        if site == "cross":
+            return torch.zeros(self.heads, len(rows), layout.source_length)
+        return causal(layout.target_length, rows).expand(self.heads, -1, -1)
+
+    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+        return None

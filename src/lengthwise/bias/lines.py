@@ -1,0 +1,267 @@
+"""A calibrated bias: a few lines per head, each anchored to a segment and defined at every width."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Site, causal
+from lengthwise.files import write_text
+from lengthwise.layout import Layout, Span
+
+Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
+WHOLE = "whole"
+FORMAT = "lengthwise-bias/1"
+
+
+@dataclass(frozen=True)
+class Track:
+    """A line through a segment: one key for each row.
+
+    With a segment at positions `[start, stop)`, row i reads the key at
+
+    - diagonal: start + i + offset,
+    - anti-diagonal: stop - 1 - (i + offset),
+    - vertical: start + offset, the same for every row,
+
+    where that lies inside the segment; `everywhere` is all of the segment. At `cross`, the
+    anti-diagonal of an operand with offset 0 is the digit of the column being written, with offset -1
+    that of the column before. At `self`, the diagonal with offset 0 is the row's own token: the digit
+    that was written last.
+
+    Attributes:
+        site: `self` or `cross`.
+        segment: a segment of the source, `answer` at `self`, or `whole` for the whole sequence.
+        direction: as above.
+        offset: as above.
+    """
+
+    site: Site
+    segment: str
+    direction: Direction
+    offset: int = 0
+
+    def keys(self, span: Span, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The key of each row, int64 `[row]`, and whether it lies in the segment, bool `[row]`."""
+        if self.direction == "diagonal":
+            position = span.start + rows + self.offset
+        elif self.direction == "anti-diagonal":
+            position = span.stop - 1 - rows - self.offset
+        else:
+            position = torch.full_like(rows, span.start + self.offset)
+        inside = (position >= span.start) & (position < span.stop)
+        return position.where(inside, 0), inside
+
+    def words(self) -> str:
+        """What the line reads, in a few words."""
+        column = _column(self.offset)
+        if self.direction == "everywhere":
+            return "every key" if self.segment == WHOLE else f"every key of {self.segment}"
+        if self.segment == WHOLE:
+            return f"the {self.direction} at offset {self.offset:+d} of the whole sequence"
+        if self.site == "self":
+            back = 1 - self.offset
+            return "the symbol written last" if back == 1 else f"the symbol written {back} rows ago"
+        if self.direction == "anti-diagonal":
+            return f"the digit of {self.segment} in {column}"
+        if self.direction == "diagonal":
+            return f"the digit of {self.segment} at the row's own place from the left, {self.offset:+d}"
+        return f"the symbol {self.segment!r}" if self.offset == 0 else f"key {self.offset} of {self.segment}"
+
+
+@dataclass(frozen=True)
+class Line(Track):
+    """A track that one head may read along.
+
+    Attributes:
+        layer: the decoder layer, or None for every layer.
+        head: the attention head.
+        value: what the line adds to the logits.
+    """
+
+    layer: int | None = None
+    head: int = 0
+    value: float = 0.0
+
+    @classmethod
+    def of(cls, track: Track, head: int, layer: int | None = None, value: float = 0.0) -> Line:
+        """The line of one head on a track."""
+        return cls(track.site, track.segment, track.direction, track.offset, layer, head, value)
+
+
+def _column(offset: int) -> str:
+    if offset == 0:
+        return "the column being written"
+    distance = "the column" if abs(offset) == 1 else f"{abs(offset)} columns"
+    return f"{distance} {'before' if offset < 0 else 'after'} it"
+
+
+class CalibratedBias:
+    """Lines per head; every key that is on no line is closed. Self-attention stays causal.
+
+    Where lines of a head cross, the larger value counts. A head without a line at a site reads
+    nothing there, and contributes nothing.
+
+    Args:
+        task: name of the task that it was calibrated for.
+        heads: attention heads.
+        lines: the lines.
+
+    Raises:
+        ValueError: for a line with a head that does not exist.
+    """
+
+    def __init__(self, task: str, heads: int, lines: Iterable[Line]) -> None:
+        self.task, self.heads = task, heads
+        self.lines = tuple(dict.fromkeys(lines))
+        for line in self.lines:
+            if not 0 <= line.head < heads:
+                raise ValueError(f"a line names head {line.head}, but the bias has {heads} heads")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, CalibratedBias)
+            and (self.task, self.heads) == (other.task, other.heads)
+            and set(self.lines) == set(other.lines)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
+
+    def at(self, site: Site, layer: int, layout: Layout) -> list[tuple[Line, Span]]:
+        """The lines of one layer at one site, each with the place of its segment.
+
+        Raises:
+            ValueError: when the layout lacks a segment that a line names.
+        """
+        spans = {WHOLE: Span(0, layout.keys(site), True), **layout.spans(site)}
+        chosen = [ln for ln in self.lines if ln.site == site and ln.layer in (None, layer)]
+        for line in chosen:
+            if line.segment not in spans:
+                raise ValueError(
+                    f"the bias reads segment {line.segment!r}, which {layout.task.name} does not have"
+                )
+        return [(line, spans[line.segment]) for line in chosen]
+
+    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+        """See `AttentionBias.dense`."""
+        keys = layout.keys(site)
+        bias = torch.full((self.heads, len(rows), keys), CLOSED)
+        queries = torch.arange(rows.start, rows.stop)
+        for line, span in self.at(site, layer, layout):
+            head = bias[line.head]
+            if line.direction == "everywhere":
+                head[:, span.start : span.stop].clamp_(min=line.value)
+                continue
+            position, inside = line.keys(span, queries)
+            cells = (torch.arange(len(rows))[inside], position[inside])
+            head[cells] = head[cells].clamp(min=line.value)
+        return bias + causal(keys, rows) if site == "self" else bias
+
+    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+        """See `AttentionBias.open_keys`; None when a head may read a whole segment that grows."""
+        lines = self.at(site, layer, layout)
+        if any(line.direction == "everywhere" and span.grows for line, span in lines):
+            return None
+        queries = torch.arange(rows.start, rows.stop)
+        per_head = [[pair for pair in lines if pair[0].head == head] for head in range(self.heads)]
+        slots = max(1, *(len(pairs) for pairs in per_head))
+        index = torch.zeros(self.heads, len(rows), slots, dtype=torch.int64)
+        value = torch.full((self.heads, len(rows), slots), CLOSED)
+        for head, pairs in enumerate(per_head):
+            # Largest value first: where lines cross, the later one is dropped.
+            pairs = sorted(pairs, key=lambda pair: -pair[0].value)
+            for slot, (line, span) in enumerate(pairs):
+                position, inside = line.keys(span, queries)
+                if site == "self":
+                    inside = inside & (position <= queries)
+                taken = (index[head, :, :slot] == position[:, None]) & (
+                    value[head, :, :slot] > CLOSED
+                )
+                inside = inside & ~taken.any(dim=1)
+                index[head, :, slot] = position.where(inside, 0)
+                value[head, :, slot] = torch.where(inside, line.value, CLOSED)
+        return OpenKeys(index, value)
+
+    def explain(self) -> str:
+        """The bias in words: for each head, what it reads."""
+        out = [f"Calibrated bias for {self.task}: {self.heads} heads"]
+        for site, title in (("cross", "reading the problem"), ("self", "reading the answer so far")):
+            out.append(f"  {title} ({site}-attention)")
+            for head in range(self.heads):
+                lines = [ln for ln in self.lines if ln.site == site and ln.head == head]
+                for layer in dict.fromkeys(line.layer for line in lines):
+                    words = [
+                        line.words() + (f" ({line.value:+.2f})" if line.value else "")
+                        for line in lines
+                        if line.layer == layer
+                    ]
+                    where = "" if layer is None else f" of layer {layer}"
+                    shown = words if len(words) <= 6 else [*words[:5], f"{len(words) - 5} lines more"]
+                    out.append(f"    head {head}{where} reads {', and '.join(shown)}")
+                if not lines:
+                    out.append(f"    head {head} reads nothing")
+        return "\n".join(out)
+
+    __str__ = explain
+
+    def to_json_lines(self) -> str:
+        """One JSON object a line: a header, then the lines of the bias."""
+        header = {"format": FORMAT, "task": self.task, "heads": self.heads}
+        rows = [header, *(asdict(line) for line in self.lines)]
+        return "".join(json.dumps(row) + "\n" for row in rows)
+
+    def save(self, path: Path | str) -> None:
+        """Write the bias as JSON lines; the file appears whole or not at all."""
+        write_text(Path(path), self.to_json_lines())
+
+    @classmethod
+    def load(cls, path: Path | str) -> CalibratedBias:
+        """Read a bias.
+
+        Raises:
+            ValueError: in one sentence, when the file is not a bias.
+            OSError: when it cannot be read.
+        """
+        try:
+            rows = [json.loads(row) for row in Path(path).read_text("utf-8").splitlines()]
+            header, lines = rows[0], rows[1:]
+            if header["format"] != FORMAT:
+                raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
+            if not isinstance(header["heads"], int) or not isinstance(header["task"], str):
+                raise ValueError("its header lacks a task or a number of heads")
+            return cls(header["task"], header["heads"], [_line(row) for row in lines])
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{path} is not a calibrated bias: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.doc[: error.pos].count(chr(10)) + 1} is not JSON"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text"
+    if isinstance(error, IndexError):
+        return "it is empty"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return str(error)
+
+
+def _line(row: dict) -> Line:
+    """A line from JSON, its types checked."""
+    names = {field.name for field in fields(Line)}
+    if set(row) != names:
+        raise ValueError(f"a line has the keys {sorted(row)}, not {sorted(names)}")
+    whole = all(type(row[name]) is int for name in ("head", "offset"))
+    if row["site"] not in SITES or row["direction"] not in get_args(Direction):
+        raise ValueError(f"site {row['site']!r} or direction {row['direction']!r} is unknown")
+    if not whole or not isinstance(row["segment"], str) or type(row["layer"]) not in (int, type(None)):
+        raise ValueError("head, offset and layer must be whole numbers, segment a text")
+    if type(row["value"]) not in (int, float) or not -1e6 < row["value"] < 1e6:
+        raise ValueError(f"value must be a finite number, got {row['value']!r}")
+    return Line(**{**row, "value": float(row["value"])})

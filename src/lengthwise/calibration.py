@@ -1,0 +1,219 @@
+"""Attention maps to a calibrated bias: pure functions from `AttentionMaps` to `CalibratedBias`.
+
+Two policies. `paper` is Algorithm 1 of the paper. `auto` is ours: lines anchored to segments,
+one line to a head, chosen by two measurements that a line must both pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, Site, Track
+from lengthwise.capture import AttentionMaps, real_rows
+
+Policy = Literal["auto", "paper"]
+KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87
+
+# docs/log.md, 2026-11-24, "What tells a line from noise", has the measurements behind these.
+_SUPPORT: dict[Site, float] = {"cross": 0.05, "self": 0.5}
+_DROP = 0.05
+OWN_TOKEN = Track("self", "answer", "diagonal", 0)
+
+
+class NoLinesError(RuntimeError):
+    """Calibration found nothing that the model reads along a line."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a track.
+
+    Attributes:
+        track: the track.
+        support: attention beyond that of a uniform head, in the weakest row of real digits, of the
+            head that reads it best; 1 means all attention, 0 none beyond uniform.
+        drop: share of problems that the model no longer answers when the track is closed to it.
+        preference: attention along the track per head, the best layer's, mean over rows; `[head]`.
+    """
+
+    track: Track
+    support: float
+    drop: float
+    preference: tuple[float, ...]
+
+    @property
+    def strength(self) -> float:
+        """How far both measurements reach, in units of their thresholds; selected at 1 or more."""
+        return min(self.support / _SUPPORT[self.track.site], self.drop / _DROP)
+
+
+def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
+    """Support and knockout of every candidate track, the strongest first."""
+    layout, found = maps.layout, []
+    for track, exact_match in maps.knockout.items():
+        rows = real_rows(track, layout, maps.length)
+        keys, _ = track.keys(layout.spans(track.site)[track.segment], rows)
+        attention = maps.weights[track.site][:, :, rows, keys]  # [layer, head, row]
+        open_keys = rows + 1.0 if track.site == "self" else torch.tensor(layout.source_length)
+        beyond = (attention - 1 / open_keys) / (1 - 1 / open_keys)
+        found.append(
+            Evidence(
+                track=track,
+                support=beyond.amin(dim=-1).max().item(),
+                drop=maps.exact_match - exact_match,
+                preference=tuple(attention.mean(dim=-1).amax(dim=0).tolist()),
+            )
+        )
+    return sorted(found, key=lambda evidence: -evidence.strength)
+
+
+def calibrate(
+    maps: AttentionMaps,
+    *,
+    policy: Policy = "auto",
+    kappa_cross: float = KAPPA_CROSS,
+    kappa_self: float = KAPPA_SELF,
+    extra: int = 0,
+) -> CalibratedBias:
+    """Turn attention maps into a bias that is defined at every length.
+
+    Args:
+        maps: from `capture`.
+        policy: `auto` or `paper`.
+        kappa_cross, kappa_self: drop-off thresholds of the paper's policy.
+        extra: lines to select beyond those that pass (`auto` only), for a retraining that found the
+            lines too few.
+
+    Raises:
+        NoLinesError: when `auto` finds no line at cross-attention.
+    """
+    if policy == "paper":
+        return _paper(maps, {"cross": kappa_cross, "self": kappa_self})
+    return _auto(maps, extra)
+
+
+def _auto(maps: AttentionMaps, extra: int) -> CalibratedBias:
+    """Lines that some head reads in every row of real digits, and that the model cannot do without.
+
+    Layers and heads are pooled: what a model with absolute positions spreads over layers, each layer of
+    the retrained model may read. Each head then gets one line, so that it copies one symbol and
+    nothing is averaged: two lines in one head without positions are a sum that hides its parts.
+    """
+    evidence = gather_evidence(maps)
+    passing = sum(item.strength >= 1 for item in evidence)
+    chosen = evidence[: passing + extra]
+    cross = [item for item in chosen if item.track.site == "cross"]
+    own = [item for item in chosen if item.track.site == "self" and item.track != OWN_TOKEN]
+    if not cross:
+        best = max(evidence, key=lambda item: item.strength)
+        raise NoLinesError(
+            f"no head of the {maps.task} model reads along a line; the nearest is "
+            f"{best.track.words()} (support {best.support:.2f}, drop {best.drop:.0%}). Does the model "
+            f"interpolate? It answers {maps.exact_match:.1%} of its training problems"
+        )
+    layers, heads = maps.weights["cross"].shape[:2]
+    lines = _assign(cross, heads, layers)
+    lines += _assign(own, heads, layers, spare=OWN_TOKEN)
+    return CalibratedBias(maps.task, heads, lines)
+
+
+def _assign(
+    evidence: list[Evidence], heads: int, layers: int, spare: Track | None = None
+) -> list[Line]:
+    """One line to a head, each to the head that prefers it most.
+
+    Heads left over read `spare`, or the line that they prefer. Where there are more lines than
+    heads, each layer takes its share; only past heads x layers do heads read two.
+    """
+    if len(evidence) > heads:
+        share = max(heads, -(-len(evidence) // layers))
+        groups = [evidence[i : i + share] for i in range(0, len(evidence), share)]
+        per_layer = [groups[layer % len(groups)] for layer in range(layers)]
+        return [
+            Line.of(track, head, layer)
+            for layer, group in enumerate(per_layer)
+            for track, head in _match(group, heads, spare)
+        ]
+    return [Line.of(track, head) for track, head in _match(evidence, heads, spare)]
+
+
+def _match(evidence: list[Evidence], heads: int, spare: Track | None) -> list[tuple[Track, int]]:
+    pairs: list[tuple[Track, int]] = []
+    free = set(range(heads))
+    for item in evidence:
+        head = max(sorted(free or range(heads)), key=lambda head: item.preference[head])
+        pairs.append((item.track, head))
+        free.discard(head)
+    for head in sorted(free):
+        best = max(evidence, key=lambda item: item.preference[head], default=None)
+        if spare is not None:
+            pairs.append((spare, head))
+        elif best is not None:
+            pairs.append((best.track, head))
+    return pairs
+
+
+def _paper(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
+    """Algorithm 1, on the last layer's maps, for all layers.
+
+    Choices where text and code of the paper differ, or are silent: lines are averaged, not summed,
+    and the largest is subtracted (text); all rows count (text; the code masks some); sigma is that
+    of the population; the set of directions is the diagonal, the anti-diagonal and the vertical;
+    the causal mask is always kept (the code drops it where a bias is loaded).
+    """
+    heads = maps.weights["cross"].shape[1]
+    lines: list[Line] = []
+    for site in SITES:
+        last = maps.weights[site][-1]
+        kept = [line for direction in _DIRECTIONS for line in _drop_off(last, site, direction, kappas[site])]
+        transparent = set(range(heads)) - {line.head for line in kept}
+        lines += kept + [Line(site, WHOLE, "everywhere", head=head) for head in sorted(transparent)]
+    return CalibratedBias(maps.task, heads, lines)
+
+
+_DIRECTIONS: tuple[Literal["diagonal", "anti-diagonal", "vertical"], ...] = (
+    "diagonal",
+    "anti-diagonal",
+    "vertical",
+)
+
+
+def line_means(maps: Tensor, direction: str) -> tuple[Tensor, Tensor]:
+    """The mean of every line of one direction through a whole matrix.
+
+    Args:
+        maps: `[head, query, key]`.
+        direction: `diagonal` and `vertical` count offsets from the left edge, `anti-diagonal` from the
+            right (paper, section 5).
+
+    Returns:
+        Offsets int64 `[line]`, as in `Track`, and means `[head, line]`.
+    """
+    heads, queries, keys = maps.shape
+    row, column = torch.arange(queries)[:, None], torch.arange(keys)
+    offset = {
+        "diagonal": column - row,
+        "anti-diagonal": keys - 1 - column - row,
+        "vertical": column.expand(queries, keys),
+    }[direction]
+    first = int(offset.min())
+    index = (offset - first).flatten()
+    count = torch.bincount(index)
+    sums = torch.zeros(heads, len(count), dtype=torch.float64)
+    sums.index_add_(1, index, maps.flatten(1).double())
+    return torch.arange(first, first + len(count)), sums / count
+
+
+def _drop_off(maps: Tensor, site: Site, direction, kappa: float) -> list[Line]:
+    """The lines of one direction whose mean is beyond mu + kappa sigma, head by head."""
+    offsets, means = line_means(maps, direction)
+    threshold = means.mean(dim=1) + kappa * means.std(dim=1, correction=0)
+    kept = []
+    for head, line in (means > threshold[:, None]).nonzero().tolist():
+        value = (means[head, line] - means[head].max()).item()
+        kept.append(Line(site, WHOLE, direction, int(offsets[line]), head=head, value=value))
+    return kept

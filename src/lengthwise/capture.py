@@ -1,0 +1,199 @@
+"""What a trained model reads: its attention maps, and what each line of them is worth to it.
+
+The model returns its own attention weights; nothing is patched and no hook is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lengthwise.bias import CLOSED, SITES, AttentionBias, OpenKeys, Site, Track
+from lengthwise.config import InputError
+from lengthwise.files import write_with
+from lengthwise.layout import Layout
+from lengthwise.model import plan_attention
+from lengthwise.run import MAPS, Run
+from lengthwise.tasks import TASKS
+from lengthwise.tasks.sampling import generator, suite_problems
+
+# A line is a candidate when it has a key on nearly all rows of real digits.
+_COVERAGE = 0.8
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """How the heads of a model attend on average, over problems of the training length.
+
+    Attributes:
+        task: name of the task.
+        base: its base.
+        length: digits of the operands of these problems.
+        width: digits that they were padded to.
+        problems: number of problems averaged; half of them carry chains.
+        weights: per site, float32 `[layer, head, query, key]`.
+        exact_match: share of these problems that the model answers right.
+        knockout: per candidate track, the share it still answers right when no head of any layer may
+            read along it.
+    """
+
+    task: str
+    base: int
+    length: int
+    width: int
+    problems: int
+    weights: dict[Site, Tensor]
+    exact_match: float
+    knockout: dict[Track, float]
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the problems."""
+        return Layout(TASKS[self.task](self.base), self.width)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file; it appears whole or not at all."""
+        about = {
+            "task": self.task,
+            "base": self.base,
+            "length": self.length,
+            "width": self.width,
+            "problems": self.problems,
+            "exact_match": self.exact_match,
+            "knockout": [[asdict(track), share] for track, share in self.knockout.items()],
+        }
+        tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
+        metadata = {"about": json.dumps(about)}
+        write_with(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+    @classmethod
+    def load(cls, path: Path) -> AttentionMaps:
+        """Read maps.
+
+        Raises:
+            InputError: when the file is missing or broken.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                weights: dict[Site, Tensor] = {site: file.get_tensor(site) for site in SITES}
+            knockout = {Track(**track): share for track, share in about.pop("knockout")}
+            return cls(**about, weights=weights, knockout=knockout)
+        except OSError as error:
+            raise InputError(f"can't read attention maps {path}: {error}") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} does not hold attention maps: {error}") from error
+
+
+def real_rows(track: Track, layout: Layout, length: int) -> Tensor:
+    """The rows in which a track meets a real digit rather than padding, int64 `[row]`.
+
+    At `self` the first row is left out: it has one key, which gets all attention whatever the model
+    learned. The row of the end token writes no digit.
+    """
+    rows = torch.arange(layout.width)
+    if track.site == "self":
+        return rows[(rows >= 1) & (rows + track.offset >= 0) & (rows <= length)]
+    if track.direction == "vertical":
+        return rows[:length]
+    column = rows + track.offset
+    return rows[(column >= 0) & (column < length)]
+
+
+def candidates(layout: Layout, length: int) -> list[Track]:
+    """The tracks that calibration considers: every one is bounded, and anchored to a segment.
+
+    Cross-attention: anti-diagonals of operands, verticals of one-symbol segments. Self-attention:
+    diagonals. A vertical on a segment that grows is none of them: the column that holds the start of
+    an operand at one width holds another digit at the next. A track must meet a real digit in nearly
+    all rows of a problem.
+    """
+    found = []
+    for name, span in layout.source_spans.items():
+        if span.grows:
+            offsets = range(-length + 1, length)
+            found += [Track("cross", name, "anti-diagonal", offset) for offset in offsets]
+        else:
+            found.append(Track("cross", name, "vertical"))
+    found += [Track("self", "answer", "diagonal", -back) for back in range(length)]
+    return [t for t in found if len(real_rows(t, layout, length)) >= _COVERAGE * length]
+
+
+class Knockout:
+    """Another bias with one track closed to every head of every layer."""
+
+    def __init__(self, bias: AttentionBias, track: Track) -> None:
+        self.heads, self.bias, self.track = bias.heads, bias, track
+
+    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+        bias = self.bias.dense(site, layer, layout, rows)
+        if site != self.track.site:
+            return bias
+        queries = torch.arange(rows.start, rows.stop)
+        keys, inside = self.track.keys(layout.spans(site)[self.track.segment], queries)
+        closed = torch.zeros(bias.shape[1:], dtype=torch.bool)
+        closed[torch.arange(len(rows))[inside], keys[inside]] = True
+        return bias.masked_fill(closed, CLOSED)
+
+    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+        return None
+
+
+@torch.inference_mode()
+def capture(run: Run) -> AttentionMaps:
+    """Average a run's attention over problems of its training length, and knock its lines out.
+
+    The problems come from the training split (paper, section 5: a random subset of the training data;
+    there the answers are decoded, here given, which is the same wherever the model is right). Half are
+    uniform and half carry chains. The knockouts are ours: attention shows what a head looks at, a
+    knockout whether it matters.
+
+    Returns:
+        The maps, also written to the run folder.
+    """
+    config, model = run.config, run.model
+    length, layout = config.data.length, Layout(run.task, config.width)
+    rng = generator(config.seed, "capture")
+    half = (config.calibration.problems + 1) // 2
+    operands = [
+        suite_problems(
+            run.task, rng, half, suite=suite, length=length, width=layout.width, split="train"
+        )
+        for suite in ("uniform", "carry")
+    ]
+    source, target = (tokens.to(run.device) for tokens in layout.batch(np.concatenate(operands)))
+
+    def plan(bias: AttentionBias) -> list:
+        layers = config.model.layers
+        return plan_attention(bias, layout, layers, path="dense", device=run.device)
+
+    def exact_match(bias: AttentionBias) -> float:
+        logits = model(source, target[:, :-1], plan(bias)).logits
+        right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1)
+        return right.float().mean().item()
+
+    output = model(source, target[:, :-1], plan(run.bias), return_attention=True)
+    weights: dict[Site, Tensor] = {
+        site: torch.stack([layer[site].mean(dim=0) for layer in output.attention]).cpu()
+        for site in SITES
+    }
+    tracks = candidates(layout, length)
+    maps = AttentionMaps(
+        task=config.task,
+        base=config.base,
+        length=length,
+        width=layout.width,
+        problems=len(source),
+        weights=weights,
+        exact_match=exact_match(run.bias),
+        knockout={track: exact_match(Knockout(run.bias, track)) for track in tracks},
+    )
+    maps.save(run.path / MAPS)
+    return maps

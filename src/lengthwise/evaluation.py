@@ -1,0 +1,254 @@
+"""Exact match by length, with intervals.
+
+An answer counts when greedy decoding writes every symbol and the end token right. That is decided in
+one parallel pass: feed the true answer, and ask whether the likeliest token of every row is the true
+next one. If it is, greedy decoding writes exactly that answer, by induction over rows; if some row is
+wrong, greedy decoding leaves the truth at the first such row. The two are equal problem by problem
+(tests/test_evaluation.py), and the pass is hundreds of times faster than decoding.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lengthwise.config import InputError
+from lengthwise.files import write_text
+from lengthwise.layout import Layout
+from lengthwise.model import plan_attention
+from lengthwise.run import Run
+from lengthwise.tasks.sampling import NoProblemsError, Suite, generator, suite_problems
+
+if TYPE_CHECKING:
+    import pandas
+
+RESULTS_CSV, RESULTS_JSON = "results.csv", "results.json"
+
+# Rows x keys x problems that one pass may hold.
+_CELLS = 40_000_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of results.
+
+    Attributes:
+        task, base: the task.
+        method: `calibrated` or `vanilla`.
+        seed: of the run.
+        suite: `uniform` or `carry`.
+        length: digits of every operand.
+        width: digits they were padded to; the token length follows it.
+        split: `test`: no problem is in training; `any` where the test split holds none this short.
+        n, correct: problems, and those answered right.
+        low, high: 95 % Wilson interval of the share.
+        worst_loss: the largest loss of a symbol, nats; how near to an error the model came.
+        seconds: of evaluation.
+    """
+
+    task: str
+    base: int
+    method: str
+    seed: int
+    suite: str
+    length: int
+    width: int
+    split: str
+    n: int
+    correct: int
+    low: float
+    high: float
+    worst_loss: float
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of problems answered right."""
+        return self.correct / self.n
+
+
+def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a share (95 % by default)."""
+    share, spread = correct / n, z * z / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    # Where all or none are right the bound is exact; keep rounding from crossing it.
+    low = 0.0 if correct == 0 else middle - half
+    high = 1.0 if correct == n else middle + half
+    return low, high
+
+
+class LengthCurve:
+    """Accuracy against length; a list of `Score`."""
+
+    def __init__(self, scores: Iterable[Score]) -> None:
+        self.scores = list(scores)
+
+    def __add__(self, other: LengthCurve) -> LengthCurve:
+        return LengthCurve([*self.scores, *other.scores])
+
+    def __iter__(self):
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __str__(self) -> str:
+        rows = [f"{'method':>10} {'suite':>8} {'length':>7} {'exact match':>12}  95 % interval"]
+        for s in self.scores:
+            rows.append(
+                f"{s.method:>10} {s.suite:>8} {s.length:>7} {s.accuracy:>11.1%}  "
+                f"{s.low:.1%} to {s.high:.1%} (n = {s.n})"
+            )
+        return "\n".join(rows)
+
+    def records(self) -> list[dict[str, Any]]:
+        """One tidy dictionary per score."""
+        return [asdict(score) for score in self.scores]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas DataFrame, one row per score (pandas comes with the `notebook` extra)."""
+        import pandas
+
+        return pandas.DataFrame(self.records(), columns=[field.name for field in fields(Score)])
+
+    def plot(self, path: Path | str | None = None):
+        """Draw accuracy against length; write it to `path`, or return the matplotlib figure."""
+        from lengthwise.report.plots import length_curve
+
+        return length_curve(self, path)
+
+    def save(self, folder: Path) -> None:
+        """Write results.csv and results.json into a folder."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.records())
+        write_text(folder / RESULTS_CSV, text.getvalue())
+        write_text(folder / RESULTS_JSON, json.dumps(self.records(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> LengthCurve:
+        """Read results.json of a folder.
+
+        Raises:
+            InputError: when it is missing or broken.
+        """
+        path = folder / RESULTS_JSON
+        try:
+            return cls(Score(**row) for row in json.loads(path.read_text("utf-8")))
+        except OSError as error:
+            raise InputError(f"{folder} holds no results: {error.strerror}") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} does not hold results: {error}") from error
+
+
+def evaluate_run(
+    run: Run,
+    lengths: Iterable[int],
+    *,
+    suites: Iterable[Suite] = ("uniform", "carry"),
+    samples: int | None = None,
+    seed: int | None = None,
+    on_progress: Callable[[Score], None] | None = None,
+) -> LengthCurve:
+    """Measure exact match on test problems of exactly these lengths.
+
+    Operands have exactly `length` digits and are padded by no more than the answer needs, never to the
+    training width. The problems depend on the seed, the suite and the length.
+
+    Args:
+        run: the run.
+        lengths: digits.
+        suites: `uniform`, `carry`, or both (see `suite_problems`).
+        samples: problems of each length; by default 1000, and 200 past 100 digits.
+        seed: of the test problems; the run's own by default.
+        on_progress: called with each score.
+    """
+    lengths = list(lengths)
+    if not lengths or min(lengths) < 1:
+        raise InputError(f"lengths must be whole numbers from 1 up, got {lengths}")
+    if samples is not None and samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    seed = run.config.seed if seed is None else seed
+    scores = []
+    for length in lengths:
+        for suite in suites:
+            count = samples or run.config.evaluation.samples_at(length)
+            scores.append(_score(run, suite, length, count, seed))
+            if on_progress is not None:
+                on_progress(scores[-1])
+    return LengthCurve(scores)
+
+
+def _score(run: Run, suite: Suite, length: int, count: int, seed: int) -> Score:
+    began = time.perf_counter()
+    layout = run.layout(length)
+    operands, split = _test_problems(run, layout, suite, length, count, seed)
+    right, worst = exact_matches(run, layout, operands)
+    correct = int(right.sum())
+    low, high = wilson(correct, count)
+    return Score(
+        task=run.config.task,
+        base=run.config.base,
+        method=run.method,
+        seed=run.config.seed,
+        suite=suite,
+        length=length,
+        width=layout.width,
+        split=split,
+        n=count,
+        correct=correct,
+        low=round(low, 6),
+        high=round(high, 6),
+        worst_loss=round(worst, 6),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def _test_problems(run: Run, layout: Layout, suite: Suite, length: int, count: int, seed: int):
+    for split in ("test", "any"):
+        rng = generator(seed, "test", 2 * length + (suite == "carry"))
+        try:
+            problems = suite_problems(
+                run.task, rng, count, suite=suite, length=length, width=layout.width, split=split
+            )
+        except NoProblemsError:
+            continue
+        return problems, split
+    raise AssertionError("every problem is in the split `any`")
+
+
+@torch.inference_mode()
+def exact_matches(run: Run, layout: Layout, operands) -> tuple[torch.Tensor, float]:
+    """Which problems greedy decoding answers right, bool `[problem]`, and the largest symbol loss.
+
+    Args:
+        run: the run.
+        layout: the task at the problems' width.
+        operands: digits `[problem, operand, column]`.
+    """
+    model, device = run.model, run.device
+    plan = plan_attention(
+        run.bias, layout, len(model.layers), path=run.config.attention, device=device
+    )
+    batch = max(1, min(256, _CELLS // (layout.target_length * layout.source_length)))
+    right, worst = [], 0.0
+    for first in range(0, len(operands), batch):
+        source, target = (t.to(device) for t in layout.batch(operands[first : first + batch]))
+        logits = model(source, target[:, :-1], plan).logits
+        right.append((logits.argmax(dim=-1) == target[:, 1:]).all(dim=1).cpu())
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), target[:, 1:].flatten(), reduction="none"
+        )
+        worst = max(worst, losses.max().item())
+    return torch.cat(right), worst

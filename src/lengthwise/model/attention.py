@@ -1,0 +1,164 @@
+"""Attention with a bias: two paths, one meaning.
+
+`dense` scores every key and adds the bias; `lines` gathers the open keys of each query and scores only
+those, so that its cost follows the open keys. Tests hold the two equal. In both, a query with no open
+key yields zeros, and zero gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengthwise.bias import SITES, AttentionBias, Site
+from lengthwise.layout import Layout
+
+Path = Literal["auto", "dense", "lines"]
+
+# Below this many keys the dense path is faster than gathering (docs/log.md, 2026-11-24).
+_FEW_KEYS = 48
+
+
+@dataclass(frozen=True)
+class DensePlan:
+    """One layer's bias at one site, ready for the dense path.
+
+    Attributes:
+        bias: float32 `[head, query, key]`, or None where every key is open with value 0. Rows
+            without an open key hold 0, for softmax needs one.
+        open_rows: float32 `[head, query, 1]`: 0 in those rows, 1 elsewhere; None when all are open.
+    """
+
+    bias: Tensor | None
+    open_rows: Tensor | None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`."""
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias)
+        return read if self.open_rows is None else read * self.open_rows
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """The attention weights `[batch, head, query, key]`."""
+        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        weights = (logits if self.bias is None else logits + self.bias).softmax(dim=-1)
+        return weights if self.open_rows is None else weights * self.open_rows
+
+
+@dataclass(frozen=True)
+class LinesPlan:
+    """One layer's bias at one site, ready for the lines path.
+
+    Attributes:
+        index: open keys, int64 `[head, query, slot]`.
+        bias: float32 `[head, query, slot]`, `-inf` in unused slots; 0 in rows without an open key.
+        open_rows: as in `DensePlan`.
+        keys: number of keys.
+    """
+
+    index: Tensor
+    bias: Tensor
+    open_rows: Tensor | None
+    keys: int
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `DensePlan.attend`."""
+        weights = self._slots(query, key)
+        read = (weights[..., None] * self._gather(value)).sum(dim=-2)
+        return read if self.open_rows is None else read * self.open_rows
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """As `DensePlan.weights`."""
+        slots = self._slots(query, key)
+        if self.open_rows is not None:
+            slots = slots * self.open_rows
+        full = slots.new_zeros(*slots.shape[:-1], self.keys)
+        return full.scatter_add(-1, self.index.expand(len(slots), -1, -1, -1), slots)
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """`[batch, head, key, channel]` to `[batch, head, query, slot, channel]`."""
+        heads, queries, slots = self.index.shape
+        index = self.index.view(1, heads, queries * slots, 1)
+        index = index.expand(x.shape[0], -1, -1, x.shape[-1])
+        return x.gather(2, index).view(x.shape[0], heads, queries, slots, x.shape[-1])
+
+    def _slots(self, query: Tensor, key: Tensor) -> Tensor:
+        logits = (query[..., None, :] * self._gather(key)).sum(dim=-1)
+        return (logits / math.sqrt(query.shape[-1]) + self.bias).softmax(dim=-1)
+
+
+Plan = DensePlan | LinesPlan
+LayerPlan = dict[Site, Plan]
+
+
+def plan_attention(
+    bias: AttentionBias,
+    layout: Layout,
+    layers: int,
+    *,
+    rows: range | None = None,
+    path: Path = "auto",
+    device: torch.device | str = "cpu",
+) -> list[LayerPlan]:
+    """Lay a bias out for one layout, once, so that every forward pass of that layout shares it.
+
+    Args:
+        bias: the bias.
+        layout: the task at one width.
+        layers: decoder layers.
+        rows: the queries, all of them by default.
+        path: `dense`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
+        device: where the plan is used.
+
+    Raises:
+        ValueError: when `lines` is asked for and the bias does not consist of lines.
+    """
+    rows = range(layout.target_length) if rows is None else rows
+    return [
+        {site: _plan(bias, site, layer, layout, rows, path, device) for site in SITES}
+        for layer in range(layers)
+    ]
+
+
+def _plan(
+    bias: AttentionBias,
+    site: Site,
+    layer: int,
+    layout: Layout,
+    rows: range,
+    path: Path,
+    device: torch.device | str,
+) -> Plan:
+    few = layout.keys(site) <= _FEW_KEYS
+    if path == "lines" or (path == "auto" and not few):
+        open_keys = bias.open_keys(site, layer, layout, rows)
+        if open_keys is not None:
+            values, open_rows = _close_safely(open_keys.value)
+            return LinesPlan(
+                open_keys.index.to(device),
+                values.to(device),
+                None if open_rows is None else open_rows.to(device),
+                layout.keys(site),
+            )
+        if path == "lines":
+            raise ValueError(
+                f"the lines path needs a bias that opens a bounded number of keys; "
+                f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
+            )
+    dense = bias.dense(site, layer, layout, rows)
+    if not dense.any():
+        return DensePlan(None, None)
+    values, open_rows = _close_safely(dense)
+    return DensePlan(values.to(device), None if open_rows is None else open_rows.to(device))
+
+
+def _close_safely(bias: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Give rows without an open key zeros, and say which they are."""
+    open_rows = (bias > float("-inf")).any(dim=-1, keepdim=True)
+    if open_rows.all():
+        return bias.contiguous(), None
+    return bias.masked_fill(~open_rows, 0.0), open_rows.float()

@@ -1,0 +1,162 @@
+"""The whole method: train, capture, calibrate, retrain, evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.calibration import calibrate
+from lengthwise.capture import AttentionMaps, capture
+from lengthwise.config import Config
+from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.run import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, Run, load_bias, locked, prepare
+from lengthwise.training import Metrics, NotInterpolatedError, train_run
+
+Stage = Literal["train", "calibrate", "retrain", "evaluate"]
+
+
+class Observer(Protocol):
+    """What the pipeline tells while it works; every method may do nothing."""
+
+    def begin(self, stage: Stage, config: Config) -> None: ...
+    def trained(self, stage: Stage, metrics: Metrics) -> None: ...
+    def calibrated(self, bias: CalibratedBias, attempt: int) -> None: ...
+    def scored(self, score: Score) -> None: ...
+    def end(self, stage: Stage, seconds: float) -> None: ...
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def begin(self, stage: Stage, config: Config) -> None:
+        pass
+
+    def trained(self, stage: Stage, metrics: Metrics) -> None:
+        pass
+
+    def calibrated(self, bias: CalibratedBias, attempt: int) -> None:
+        pass
+
+    def scored(self, score: Score) -> None:
+        pass
+
+    def end(self, stage: Stage, seconds: float) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the pipeline made.
+
+    Attributes:
+        path: the folder that holds it all.
+        vanilla, calibrated: the two runs.
+        maps: the vanilla model's attention.
+        bias: the calibrated bias.
+        curve: exact match of both.
+    """
+
+    path: Path
+    vanilla: Run
+    calibrated: Run
+    maps: AttentionMaps
+    bias: CalibratedBias
+    curve: LengthCurve
+
+
+def run_abc(
+    config: Config,
+    path: Path,
+    *,
+    lengths: Iterable[int] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> Outcome:
+    """Attention Bias Calibration (paper, section 5) from nothing to a measured model.
+
+    The vanilla model is trained in `path/vanilla`, the one with the calibrated bias in `path/calibrated`.
+    If the retrained model does not interpolate, its lines were too few: calibration adds one more and
+    tries again, up to `calibration.attempts` times.
+
+    Raises:
+        InputError: when the folder may not be written.
+        NotInterpolatedError: when a training does not meet its criterion.
+        NoLinesError: when calibration finds no line.
+    """
+    observer = observer or Silent()
+    lengths = config.evaluation.lengths if lengths is None else list(lengths)
+    with locked(path):
+        prepare(path, resume=resume, force=force)
+        with _stage(observer, "train", config):
+            vanilla = train_run(
+                config,
+                path / VANILLA,
+                resume=resume,
+                on_progress=lambda metrics: observer.trained("train", metrics),
+            )
+        maps, bias, calibrated = _calibrate_and_retrain(config, path, vanilla, resume, observer)
+        with _stage(observer, "evaluate", config):
+            curve = LengthCurve(
+                score
+                for run in (vanilla, calibrated)
+                for score in evaluate_run(
+                    run, lengths, suites=config.evaluation.suites, on_progress=observer.scored
+                )
+            )
+        curve.save(path)
+    return Outcome(path, vanilla, calibrated, maps, bias, curve)
+
+
+def _calibrate_and_retrain(
+    config: Config, path: Path, vanilla: Run, resume: bool, observer: Observer
+) -> tuple[AttentionMaps, CalibratedBias, Run]:
+    folder, retraining = path / CALIBRATED, config.for_retraining()
+    with _stage(observer, "calibrate", config):
+        saved = vanilla.path / MAPS
+        maps = AttentionMaps.load(saved) if resume and saved.exists() else capture(vanilla)
+        settings = config.calibration
+        attempts = settings.attempts if settings.policy == "auto" else 1
+        biases = [
+            calibrate(
+                maps,
+                policy=settings.policy,
+                kappa_cross=settings.kappa_cross,
+                kappa_self=settings.kappa_self,
+                extra=attempt,
+            )
+            for attempt in range(attempts)
+        ]
+    begun = load_bias(folder / BIAS) if resume and (folder / CONFIG).exists() else None
+    first = biases.index(begun) if begun in biases else 0
+    for attempt, bias in enumerate(biases[first:], start=first):
+        observer.calibrated(bias, attempt)
+        try:
+            with _stage(observer, "retrain", retraining):
+                run = train_run(
+                    retraining,
+                    folder,
+                    bias=bias,
+                    resume=bias == begun,
+                    force=bias != begun,
+                    on_progress=lambda metrics: observer.trained("retrain", metrics),
+                )
+        except NotInterpolatedError:
+            if bias is biases[-1]:
+                raise
+            continue
+        return maps, bias, run
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextlib.contextmanager
+def _stage(observer: Observer, stage: Stage, config: Config) -> Iterator[None]:
+    observer.begin(stage, config)
+    began = time.perf_counter()
+    yield
+    observer.end(stage, time.perf_counter() - began)

@@ -1,0 +1,297 @@
+"""A run is a folder: settings, versions, metrics, weights, bias, results. Files appear atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lengthwise.bias import AttentionBias, CalibratedBias, Causal
+from lengthwise.config import Config, InputError, load_config, make_config
+from lengthwise.files import write_text, write_with
+from lengthwise.layout import Layout, Vocabulary, digits_of, number
+from lengthwise.model import Transformer, greedy_decode
+from lengthwise.tasks import Transducer
+
+CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
+WEIGHTS, BIAS, CHECKPOINT, MAPS = "model.safetensors", "bias.jsonl", "checkpoint.pt", "maps.safetensors"
+LOCK = ".lock"
+CALIBRATED, VANILLA = "calibrated", "vanilla"
+
+# The longest operand that `solve` takes: at this width one answer needs about a gigabyte.
+SOLVE_LIMIT = 200_000
+
+
+def make_model(config: Config) -> Transformer:
+    """The untrained model of some settings; torch's random generator decides its weights."""
+    task = config.make_task()
+    tokens = len(Vocabulary(task.base, task.symbols))
+    return Transformer(tokens, **config.model.model_dump())
+
+
+def make_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one.
+
+    Raises:
+        InputError: when `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+    use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+class Run:
+    """A run folder, opened.
+
+    Attributes:
+        path: the folder.
+        config: its settings.
+        bias: the bias it was trained with.
+    """
+
+    def __init__(self, path: Path, config: Config, bias: AttentionBias) -> None:
+        self.path, self.config, self.bias = path, config, bias
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """Open a run; of a folder made by `abc`, the calibrated one.
+
+        Raises:
+            InputError: when the folder is no run, or holds a broken file.
+        """
+        path = Path(path)
+        if (path / CALIBRATED / CONFIG).exists():
+            path = path / CALIBRATED
+        if not (path / CONFIG).exists():
+            what = "has no config.json" if path.is_dir() else "does not exist"
+            raise InputError(f"{path} is not a run: it {what}")
+        config = make_config(load_config(path / CONFIG))
+        bias: AttentionBias = Causal(config.model.heads)
+        if (path / BIAS).exists():
+            bias = load_bias(path / BIAS)
+            check_bias(bias, config)
+        return cls(path, config, bias)
+
+    @classmethod
+    def create(cls, path: Path, config: Config, bias: CalibratedBias | None) -> Run:
+        """Make the folder and write what is known before training."""
+        if bias is not None:
+            check_bias(bias, config)
+            bias.save(path / BIAS)
+        write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
+        write_text(path / CONFIG, config.model_dump_json(indent=2) + "\n")
+        return cls(path, config, bias or Causal(config.model.heads))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"
+
+    @cached_property
+    def task(self) -> Transducer:
+        return self.config.make_task()
+
+    @cached_property
+    def device(self) -> torch.device:
+        return make_device(self.config.device)
+
+    @cached_property
+    def model(self) -> Transformer:
+        """The trained model, in evaluation mode.
+
+        Raises:
+            InputError: when training has not finished, or the weights are broken or do not fit.
+        """
+        path = self.path / WEIGHTS
+        if not path.exists():
+            raise InputError(
+                f"{self.path} holds no trained model yet; finish it with "
+                f"`lengthwise train {self.path / CONFIG} --out {self.path} --resume`"
+            )
+        model = make_model(self.config)
+        try:
+            model.load_state_dict(load_file(path))
+        except Exception as error:  # safetensors and torch raise many kinds
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} does not hold this run's weights: {reason}") from error
+        return model.to(self.device).eval()
+
+    @property
+    def method(self) -> str:
+        """`calibrated` with a calibrated bias, else `vanilla`."""
+        return CALIBRATED if isinstance(self.bias, CalibratedBias) else VANILLA
+
+    def save_model(self, model: Transformer) -> None:
+        """Write the weights."""
+        save_tensors(self.path / WEIGHTS, model.state_dict())
+        self.__dict__.pop("model", None)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl: step, loss, exact_match, learning_rate, seconds, ...
+
+        A last row that a crash cut off is left out.
+        """
+        path = self.path / METRICS
+        text = path.read_text("utf-8") if path.exists() else ""
+        return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+
+    def layout(self, length: int) -> Layout:
+        """The layout for problems of this length: padded by no more than the answer needs."""
+        return Layout(self.task, length + self.task.growth)
+
+    def solve(self, expression: str) -> str:
+        """Answer an expression such as `12+3`, as a person writes it.
+
+        Greedy decoding at the width that this expression needs, whatever it was in training.
+
+        Raises:
+            InputError: when the expression is malformed or longer than `SOLVE_LIMIT` digits.
+        """
+        return self.solve_many([expression])[0]
+
+    def solve_many(self, expressions: list[str]) -> list[str]:
+        """As `solve`, for several expressions: those of equal length share a batch."""
+        problems = [self._parse(expression) for expression in expressions]
+        answers = [""] * len(problems)
+        lengths = [max(len(part) for part in parts) for parts in problems]
+        for length in sorted(set(lengths)):
+            chosen = [i for i, own in enumerate(lengths) if own == length]
+            layout = self.layout(length)
+            digits = [digits_of(self.task, problems[i], layout.width) for i in chosen]
+            source = layout.source(np.concatenate(digits)).to(self.device)
+            written = greedy_decode(self.model, self.bias, layout, source, self.config.attention)
+            for i, tokens in zip(chosen, written.cpu(), strict=True):
+                answers[i] = self._read(layout, tokens)
+        return answers
+
+    def _parse(self, expression: str) -> list[str]:
+        try:
+            parts = self.task.parse(expression)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        # Zeros on the left carry no value, and a width of their own would only cost time.
+        parts = [part.lstrip("0") or "0" for part in parts]
+        longest = max(len(part) for part in parts)
+        if longest > SOLVE_LIMIT:
+            raise InputError(f"an operand has {longest} digits; the limit is {SOLVE_LIMIT}")
+        return parts
+
+    def _read(self, layout: Layout, tokens: Tensor) -> str:
+        """The number that the model wrote; a malformed answer is shown as it is."""
+        digits = tokens[:-1].numpy()
+        if tokens[-1] != layout.vocabulary.end or (digits >= self.task.base).any():
+            return layout.text(tokens)
+        return number(digits)
+
+
+def load_bias(path: Path | str) -> CalibratedBias:
+    """Read a bias file.
+
+    Raises:
+        InputError: when it is missing or broken.
+    """
+    try:
+        return CalibratedBias.load(path)
+    except OSError as error:
+        raise InputError(f"can't read bias {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def check_bias(bias: CalibratedBias, config: Config) -> None:
+    """Refuse a bias that does not fit the model.
+
+    Raises:
+        InputError: for another task, another number of heads, unknown layers or segments.
+    """
+    if bias.task != config.task:
+        raise InputError(f"the bias was calibrated for {bias.task}, but the task is {config.task}")
+    if bias.heads != config.model.heads:
+        raise InputError(f"the bias has {bias.heads} heads, but the model has {config.model.heads}")
+    for line in bias.lines:
+        if line.layer is not None and not 0 <= line.layer < config.model.layers:
+            raise InputError(
+                f"the bias names layer {line.layer}, but the model has {config.model.layers}"
+            )
+    layout = Layout(config.make_task(), config.width)
+    try:
+        for layer in range(config.model.layers):
+            bias.at("self", layer, layout), bias.at("cross", layer, layout)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write safetensors; the file appears whole or not at all."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_with(path, lambda temporary: save_file(contiguous, temporary))
+
+
+def versions() -> dict[str, Any]:
+    """What ran: versions, machine and, inside a git checkout, the commit."""
+    return {
+        "lengthwise": version("lengthwise"),
+        "torch": torch.__version__.split("+")[0],
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "git_commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+    return None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a folder for writing.
+
+    Raises:
+        InputError: when another process holds it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another process is writing {path}") from error
+        yield
+
+
+def prepare(path: Path, *, resume: bool, force: bool) -> None:
+    """Make sure that a folder may be written: never over an existing run without being told.
+
+    Call it with the folder locked. `force` removes what is there.
+
+    Raises:
+        InputError: when the folder holds something and neither flag is given.
+    """
+    content = [entry for entry in path.iterdir() if entry.name != LOCK]
+    if not content or resume:
+        return
+    ours = (path / CONFIG).exists() or (path / VANILLA).exists()
+    if not ours:
+        raise InputError(f"{path} exists and is not a run; choose another folder with --out")
+    if not force:
+        raise InputError(f"{path} exists; --resume continues it, --force starts over")
+    for entry in content:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

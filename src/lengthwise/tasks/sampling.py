@@ -1,0 +1,195 @@
+"""Random problems: the training distribution, the test suites, and the split that keeps them apart.
+
+Every problem belongs to exactly one split, decided by a hash of its operands' values (not of their
+padding), so no problem used for validation or test can ever occur in training, whatever the
+seeds. One problem in 16 is kept for validation, one in 16 for test.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from lengthwise.tasks.transducer import Transducer
+
+Split = Literal["train", "validation", "test", "any"]
+Suite = Literal["uniform", "carry"]
+
+_STREAMS = {"train": 0, "validation": 1, "test": 2, "any": 3, "capture": 4}
+_REDRAWS = 1000
+
+
+class NoProblemsError(ValueError):
+    """A split holds no problem of the length asked for."""
+
+
+def generator(seed: int, stream: str, step: int = 0) -> np.random.Generator:
+    """The random generator of one step of one stream; equal arguments give equal draws."""
+    return np.random.default_rng([seed, _STREAMS[stream], step])
+
+
+def split_of(operands: np.ndarray) -> np.ndarray:
+    """The split of each problem: 0 to 15, where 0 is validation, 1 is test, the rest training.
+
+    Args:
+        operands: digits `[problem, operand, column]`, least significant first. Zeros on the left
+            of a number do not change its split.
+    """
+    count = operands.shape[1] * operands.shape[2]
+    # Weights are numbered column by column, so that a wider array keeps those of a narrower one.
+    weights = _mix(np.arange(1, count + 1, dtype=np.uint64)).reshape(operands.shape[2], -1).T
+    value = (operands.astype(np.uint64) * weights).sum(axis=(1, 2), dtype=np.uint64)
+    return (_mix(value) >> np.uint64(60)).astype(np.int64)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The 64-bit finalizer of splitmix64: every input bit reaches every output bit."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _in_split(operands: np.ndarray, split: Split) -> np.ndarray:
+    if split == "any":
+        return np.ones(len(operands), bool)
+    bucket = split_of(operands)
+    return bucket > 1 if split == "train" else bucket == ("validation", "test").index(split)
+
+
+def training_problems(
+    task: Transducer,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    length: int,
+    width: int,
+    carry_fraction: float,
+    split: Split = "train",
+) -> np.ndarray:
+    """Problems of length 1 to `length`, as training and validation see them.
+
+    The length of a problem is the larger of two uniform draws from 1 to `length`. Half of the
+    problems have operands of that same length; in the others one operand, chosen at random, keeps
+    it and the rest draw theirs uniformly from 1 up to it. A share `carry_fraction` gets a carry
+    chain (see `add_chains`).
+
+    Returns:
+        Digits, uint8 `[problem, operand, column]`, least significant first.
+    """
+
+    def draw(n: int) -> np.ndarray:
+        longest = rng.integers(1, length + 1, (2, n)).max(axis=0)
+        operands = len(task.operands)
+        lengths = np.repeat(longest[:, None], operands, axis=1)
+        if operands > 1:
+            keeps = rng.integers(0, operands, n)
+            shorter = rng.integers(1, longest[:, None] + 1, (n, operands))
+            unequal = rng.random(n)[:, None] < 0.5
+            lengths = np.where(unequal & (np.arange(operands) != keeps[:, None]), shorter, lengths)
+        digits = _numbers(task, rng, lengths, width)
+        chained = rng.random(n) < carry_fraction
+        digits[chained] = add_chains(task, rng, digits[chained], longest[chained])
+        return digits
+
+    return _fill(draw, count, split, f"{task.name} of length 1 to {length}")
+
+
+def suite_problems(
+    task: Transducer,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    suite: Suite,
+    length: int,
+    width: int,
+    split: Split = "test",
+) -> np.ndarray:
+    """Problems of exactly `length` digits, for evaluation.
+
+    `uniform`: every operand is a uniform number of exactly `length` digits. `carry`: the same with a
+    carry chain laid over it.
+
+    Returns:
+        Digits, uint8 `[problem, operand, column]`, least significant first.
+
+    Raises:
+        NoProblemsError: when the split has no problem of that length (only tiny lengths).
+    """
+
+    def draw(n: int) -> np.ndarray:
+        lengths = np.full((n, len(task.operands)), length)
+        digits = _numbers(task, rng, lengths, width)
+        if suite == "carry":
+            digits = add_chains(task, rng, digits, lengths[:, 0])
+        return digits
+
+    return _fill(draw, count, split, f"{task.name} of length {length}")
+
+
+def _fill(draw, count: int, split: Split, what: str) -> np.ndarray:
+    """Draw until `count` problems of the split are there."""
+    share = {"train": 14 / 16, "any": 1.0}.get(split, 1 / 16)
+    kept, missing = [], count
+    for _ in range(_REDRAWS):
+        problems = draw(int(missing / share * 1.1) + 8)
+        kept.append(problems[_in_split(problems, split)][:missing])
+        missing -= len(kept[-1])
+        if missing == 0:
+            return np.concatenate(kept)
+    raise NoProblemsError(f"the {split} split holds no problem of {what}")
+
+
+def _numbers(
+    task: Transducer, rng: np.random.Generator, lengths: np.ndarray, width: int
+) -> np.ndarray:
+    """Uniform numbers of exactly the given lengths `[problem, operand]`, digits `[..., width]`."""
+    digits = rng.integers(0, task.base, (*lengths.shape, width), np.uint8)
+    digits[np.arange(width) >= lengths[..., None]] = 0
+    top = np.take_along_axis(digits, lengths[..., None] - 1, axis=2)
+    leading = rng.integers(1, task.base, top.shape, np.uint8)
+    # A number of one digit may be zero.
+    top = np.where((top == 0) & (lengths[..., None] > 1), leading, top)
+    np.put_along_axis(digits, lengths[..., None] - 1, top, axis=2)
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            digits[:, index] = digits[:, index, :1]
+    return digits
+
+
+def add_chains(
+    task: Transducer, rng: np.random.Generator, digits: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """Lay one carry chain over each problem: a run of columns that let the state through.
+
+    Half of the chains begin at column 0, the others at a uniform column; the number of columns is
+    uniform from 1 to `length`, cut off at the length of the problem.
+
+    Args:
+        digits: `[problem, operand, column]`.
+        lengths: digits of the longest operand, `[problem]`.
+    """
+    count, _, width = digits.shape
+    start = np.where(rng.random(count) < 0.5, 0, rng.integers(0, lengths, count))
+    stop = np.minimum(start + rng.integers(1, lengths + 1, count), lengths)
+    position = np.arange(width)
+    inside = (position >= start[:, None]) & (position < stop[:, None])
+
+    fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
+    grows = [i for i, s in enumerate(task.operands) if s.kind == "operand"]
+    # For each value of the one-digit operands, the propagating columns of the growing ones.
+    table = np.moveaxis(task.propagating, fixed, range(len(fixed)))
+    table = table.reshape(task.base ** len(fixed), -1)
+    choices = table.sum(axis=1)
+    order = np.argsort(~table, axis=1, kind="stable")
+    key = np.zeros(count, np.int64)
+    for index in fixed:
+        key = key * task.base + digits[:, index, 0]
+    inside &= choices[key][:, None] > 0
+    pick = (rng.random((count, width)) * choices[key][:, None]).astype(np.int64)
+    column = order[key[:, None], pick]
+    for index in reversed(grows):
+        column, digit = np.divmod(column, task.base)
+        digits[:, index] = np.where(inside, digit, digits[:, index])
+    return digits

@@ -1,0 +1,156 @@
+"""The protocol that every task follows: a sequential transducer over aligned columns.
+
+A task reads one column of digits at a time from the least significant end, keeps a small state (the
+carry) and writes one symbol. `Transducer.step` is the whole definition: data, truth, the list of
+local contexts, and the suites of hard problems are all derived from it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of the source text.
+
+    Attributes:
+        name: for an operand a letter, for a symbol the character itself.
+        kind: `operand` grows with the width of the problem, `digit` is an operand of one digit that
+            every column reads, `symbol` is a fixed character.
+    """
+
+    name: str
+    kind: Literal["operand", "digit", "symbol"]
+
+    @property
+    def grows(self) -> bool:
+        """Whether the segment is as wide as the problem (otherwise it is one symbol)."""
+        return self.kind == "operand"
+
+
+class Transducer(ABC):
+    """A task: alphabets, start state, step, and how the columns lie in the source text.
+
+    Subclasses set the class attributes and write `step`. Operands and answers are arrays of digits,
+    least significant first.
+
+    Attributes:
+        name: the registry name.
+        segments: the source text from left to right.
+        states: number of states; states are 0 to states - 1.
+        start_state: the state before the first column.
+        growth: digits by which an answer can be longer than the longest operand.
+        example: an expression with its answer, for help texts and documentation.
+    """
+
+    name: ClassVar[str]
+    segments: ClassVar[tuple[Segment, ...]]
+    states: ClassVar[int]
+    start_state: ClassVar[int] = 0
+    growth: ClassVar[int]
+    example: ClassVar[tuple[str, str]]
+
+    def __init__(self, base: int = 10) -> None:
+        if not 2 <= base <= len(DIGITS):
+            raise ValueError(f"base must be from 2 to {len(DIGITS)}, got {base}")
+        self.base = base
+
+    @abstractmethod
+    def step(self, state: int, *column: int) -> tuple[int, int]:
+        """Read one column of digits; return the next state and the digit written."""
+
+    @cached_property
+    def operands(self) -> tuple[Segment, ...]:
+        """The segments that hold digits, in the order in which a column lists them."""
+        return tuple(segment for segment in self.segments if segment.kind != "symbol")
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The fixed characters of the source text, each once."""
+        return tuple(dict.fromkeys(s.name for s in self.segments if s.kind == "symbol"))
+
+    @cached_property
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """`step` as two lookup tables `[state, digit, ...]`: next state and digit written."""
+        shape = (self.states, *[self.base] * len(self.operands))
+        next_state, written = np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
+        for index in np.ndindex(shape):
+            next_state[index], written[index] = self.step(*index)
+        return next_state, written
+
+    def answer(self, operands: np.ndarray) -> np.ndarray:
+        """Run the transducer over a batch of problems.
+
+        Args:
+            operands: digits `[problem, operand, column]`, least significant first; a one-digit
+                operand is repeated in every column.
+
+        Returns:
+            The digits of the answers, uint8 `[problem, column]`.
+        """
+        next_state, written = (table.reshape(self.states, -1) for table in self.tables)
+        column = np.zeros((operands.shape[0], operands.shape[2]), np.int64)
+        for operand in range(operands.shape[1]):
+            column = column * self.base + operands[:, operand]
+        state = np.full(len(operands), self.start_state, np.int64)
+        answers = np.empty(column.shape, np.uint8)
+        for position in range(column.shape[1]):
+            answers[:, position] = written[state, column[:, position]]
+            state = next_state[state, column[:, position]]
+        return answers
+
+    @cached_property
+    def propagating(self) -> np.ndarray:
+        """Which columns let the state through: boolean `[digit, ...]`.
+
+        A column propagates when the next state depends on the state before it: 9 for the successor,
+        a + b = 9 for addition. Long runs of such columns are the carry chains of the hard suites.
+        """
+        next_state, _ = self.tables
+        return (next_state != next_state[:1]).any(axis=0)
+
+    def parse(self, expression: str) -> list[str]:
+        """Split an expression such as `12+3` into its operands' digits, most significant first.
+
+        Raises:
+            ValueError: in one sentence, what is wrong and what a right expression looks like.
+        """
+        text = "".join(expression.split())
+        hint = f"{self.name} takes expressions like {self.example[0]!r}"
+        if not text:
+            raise ValueError(f"empty expression; {hint}")
+        shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
+        allowed = DIGITS[: self.base] + "".join(self.symbols)
+        text = text.lower()
+        for position, character in enumerate(text):
+            if character not in allowed:
+                raise ValueError(
+                    f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
+                )
+        parts, position = [], 0
+        for segment in self.segments:
+            if segment.kind == "symbol":
+                if text[position : position + 1] != segment.name:
+                    raise ValueError(f"{shown} lacks {segment.name!r}; {hint}")
+                position += 1
+                continue
+            end = position
+            while end < len(text) and text[end] in DIGITS[: self.base]:
+                end += 1
+            if end == position:
+                raise ValueError(f"{shown} has no digits for operand {segment.name}; {hint}")
+            if segment.kind == "digit" and end - position != 1:
+                raise ValueError(f"operand {segment.name} of {shown} must be one digit; {hint}")
+            parts.append(text[position:end])
+            position = end
+        if position != len(text):
+            raise ValueError(f"{shown} goes on after the last operand; {hint}")
+        return parts
