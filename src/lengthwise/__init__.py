@@ -1,1 +1,55 @@
-"""lengthwise: small transformers that compute correctly at every length."""
+"""lengthwise: small transformers that compute correctly at every length.
+
+Names are loaded on first use, so that `import lengthwise` (and `lengthwise --help`) costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lengthwise.version import __version__
+
+if TYPE_CHECKING:
+    from lengthwise.api import abc, evaluate, train
+    from lengthwise.bias import CalibratedBias
+    from lengthwise.calibration import calibrate
+    from lengthwise.capture import AttentionMaps, capture
+    from lengthwise.config import Config, InputError
+    from lengthwise.evaluation import LengthCurve
+    from lengthwise.run import Run
+
+_HOMES = {
+    "AttentionMaps": "capture",
+    "CalibratedBias": "bias",
+    "Config": "config",
+    "InputError": "config",
+    "LengthCurve": "evaluation",
+    "Run": "run",
+    "abc": "api",
+    "calibrate": "calibration",
+    "capture": "capture",
+    "evaluate": "api",
+    "train": "api",
+}
+
+__all__ = [
+    "AttentionMaps",
+    "CalibratedBias",
+    "Config",
+    "InputError",
+    "LengthCurve",
+    "Run",
+    "__version__",
+    "abc",
+    "calibrate",
+    "capture",
+    "evaluate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lengthwise' has no attribute {name!r}")
+    value = getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)
+    globals()[name] = value  # also shadows a submodule of the same name, such as `capture`
+    return value

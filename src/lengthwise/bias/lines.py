@@ -193,6 +193,7 @@ class CalibratedBias:
         out = [f"Calibrated bias for {self.task}: {self.heads} heads"]
         for site, title in (("cross", "reading the problem"), ("self", "reading the answer so far")):
             out.append(f"  {title} ({site}-attention)")
+            readers: dict[str, list[int]] = {}
             for head in range(self.heads):
                 lines = [ln for ln in self.lines if ln.site == site and ln.head == head]
                 for layer in dict.fromkeys(line.layer for line in lines):
@@ -201,11 +202,16 @@ class CalibratedBias:
                         for line in lines
                         if line.layer == layer
                     ]
-                    where = "" if layer is None else f" of layer {layer}"
-                    shown = words if len(words) <= 6 else [*words[:5], f"{len(words) - 5} lines more"]
-                    out.append(f"    head {head}{where} reads {', and '.join(shown)}")
+                    if len(words) > 6:
+                        words[5:] = [f"{len(words) - 5} lines more"]
+                    where = "" if layer is None else f"in layer {layer} "
+                    readers.setdefault(where + ", and ".join(words), []).append(head)
                 if not lines:
-                    out.append(f"    head {head} reads nothing")
+                    readers.setdefault("nothing", []).append(head)
+            for words, heads in readers.items():
+                many = len(heads) > 1
+                who = f"heads {', '.join(map(str, heads))} read" if many else f"head {heads[0]} reads"
+                out.append(f"    {who} {words}")
         return "\n".join(out)
 
     __str__ = explain

@@ -1,0 +1,170 @@
+"""The notebook interface: train, capture, calibrate, evaluate, each one call.
+
+```python
+import lengthwise as lw
+
+base = lw.train("addition", length=6)
+maps = lw.capture(base)
+bias = lw.calibrate(maps)
+print(bias)
+tuned = lw.train("addition", length=6, bias=bias)
+curve = lw.evaluate(tuned, lengths=[6, 60, 1000])
+tuned.solve("99999999999999999999+1")
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.config import Config, InputError, load_config, make_config
+from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.pipeline import Observer, Outcome, run_abc
+from lengthwise.run import CALIBRATED, VANILLA, Run, load_bias
+from lengthwise.training import Progress, train_run
+
+
+def settings(
+    task: str | Path | Config,
+    assignments: Iterable[str] = (),
+    *,
+    length: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> Config:
+    """Settings from a task's name or a settings file, changed by what is given besides.
+
+    Raises:
+        InputError: for an unknown task or key, a value that is not allowed, a file that is none.
+    """
+    values: dict[str, Any]
+    if isinstance(task, Config):
+        values = task.model_dump(mode="json")
+    elif Path(task).suffix in (".toml", ".json"):
+        values = load_config(Path(task))
+    else:
+        values = {"task": str(task)}
+    extra = {"data.length": length, "seed": seed, "device": device}
+    given = [f"{key}={value}" for key, value in extra.items() if value is not None]
+    return make_config(values, [*given, *assignments])
+
+
+def train(
+    task: str | Path | Config,
+    *,
+    length: int | None = None,
+    seed: int | None = None,
+    bias: CalibratedBias | Path | str | None = None,
+    out: Path | str | None = None,
+    set: Iterable[str] = (),
+    device: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Train a model until it interpolates.
+
+    Args:
+        task: a task's name, a settings file (.toml), or settings.
+        length: digits of the longest training operand.
+        seed: of weights and problems.
+        bias: a calibrated bias, or its file; the model is then trained as the settings'
+            `retraining` part says, without positions by default. Without it the model is vanilla.
+        out: the run folder; by default a new one under `runs/`.
+        set: assignments such as `"training.learning_rate=1e-3"`.
+        device: `auto`, `cpu` or `cuda`.
+        resume: continue an interrupted run, to the same weights as without the interruption.
+        force: start over where a run exists.
+        on_progress: called with each row of metrics.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: for settings, a folder or a bias that can't be used.
+        NotInterpolatedError: when the model does not interpolate within `training.max_steps`.
+    """
+    config = settings(task, set, length=length, seed=seed, device=device)
+    if isinstance(bias, str | Path):
+        bias = load_bias(bias)
+    if bias is not None:
+        config = config.for_retraining()
+    method = VANILLA if bias is None else CALIBRATED
+    path = _new_folder(f"{config.task}-{method}-seed{config.seed}") if out is None else Path(out)
+    return train_run(
+        config, path, bias=bias, resume=resume, force=force, on_progress=on_progress
+    )
+
+
+def abc(
+    task: str | Path | Config,
+    *,
+    length: int | None = None,
+    seed: int | None = None,
+    out: Path | str | None = None,
+    lengths: Iterable[int] | None = None,
+    set: Iterable[str] = (),
+    device: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> Outcome:
+    """The whole method: train, capture, calibrate, retrain, evaluate. Arguments as for `train`.
+
+    Args:
+        lengths: digits to evaluate; by default those of the settings' `evaluation` part.
+    """
+    config = settings(task, set, length=length, seed=seed, device=device)
+    path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
+    return run_abc(
+        config, path, lengths=lengths, resume=resume, force=force, observer=observer
+    )
+
+
+def evaluate(
+    run: Run | Path | str,
+    lengths: Iterable[int] | None = None,
+    *,
+    samples: int | None = None,
+    suites: Iterable[str] = ("uniform", "carry"),
+    seed: int | None = None,
+    on_progress: Any = None,
+) -> LengthCurve:
+    """Measure exact match at each length; see `lengthwise.evaluation`.
+
+    Args:
+        run: a run, or its folder.
+        lengths: digits; by default those of the run's settings.
+        samples: problems of each length; by default 1000, and 200 past 100 digits.
+        suites: `uniform`, `carry`, or both.
+        seed: of the test problems; by default the run's.
+        on_progress: called with each score.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    for suite in suites:
+        if suite not in ("uniform", "carry"):
+            raise InputError(f"unknown suite {suite!r}; known: carry, uniform")
+    chosen = run.config.evaluation.lengths if lengths is None else lengths
+    return evaluate_run(
+        run,
+        chosen,
+        suites=suites,  # type: ignore[arg-type]  # checked above
+        samples=samples,
+        seed=seed,
+        on_progress=on_progress,
+    )
+
+
+def _new_folder(name: str) -> Path:
+    """The first folder of that name under `runs/` that does not exist yet."""
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+__all__ = ["Outcome", "Score", "abc", "evaluate", "settings", "train"]

@@ -1,0 +1,54 @@
+"""Benchmarks: how fast this machine runs lengthwise, and how fast the same model is in plain torch.
+
+    lengthwise bench                  all of them, a few minutes
+    lengthwise bench train --json     one of them, as JSON
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from lengthwise.bench import calibrate, decode, matmul, train
+from lengthwise.bench.results import Report, Result, machine
+from lengthwise.config import InputError, unknown
+
+BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
+    "matmul": matmul.run,
+    "train": train.run,
+    "calibrate": calibrate.run,
+    "decode": decode.run,
+}
+
+
+def run_benchmarks(
+    names: Iterable[str] = (),
+    *,
+    repeats: int = 5,
+    on_progress: Callable[[str], object] | None = None,
+) -> Report:
+    """Run benchmarks one after the other.
+
+    Args:
+        names: names in `BENCHMARKS`, all of them by default.
+        repeats: measurements behind each median.
+        on_progress: called with a few words before each measurement.
+
+    Raises:
+        InputError: for an unknown name, or fewer than one repeat.
+    """
+    names = list(dict.fromkeys(names)) or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            raise InputError(unknown("benchmark", name, BENCHMARKS))
+    if repeats < 1:
+        raise InputError(f"repeats must be at least 1, got {repeats}")
+    say = on_progress or (lambda words: None)
+    results = [
+        result
+        for name in names
+        for result in BENCHMARKS[name](repeats=repeats, on_progress=say)
+    ]
+    return Report(machine(), results)
+
+
+__all__ = ["BENCHMARKS", "Report", "Result", "run_benchmarks"]

@@ -1,0 +1,110 @@
+"""What a benchmark returns, and the clock that all of them share."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lengthwise.version import __version__
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number.
+
+    Attributes:
+        benchmark: its name in `BENCHMARKS`.
+        case: what was measured.
+        value: the number, a median unless `note` says otherwise.
+        unit: its unit; `x` for a ratio, where more than 1 means that ours is faster.
+        note: how it was measured, where that is not plain.
+    """
+
+    benchmark: str
+    case: str
+    value: float
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of one machine on one day."""
+
+    machine: dict[str, Any]
+    results: list[Result]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `--json` prints: `machine`, and `results` as a list of objects."""
+        return {"machine": self.machine, "results": [asdict(result) for result in self.results]}
+
+    def table(self) -> str:
+        """Aligned plain text: the machine, then one line per result."""
+        head = "; ".join(f"{name} {value}" for name, value in self.machine.items())
+        rows = [("benchmark", "case", "value", "unit", "note")]
+        rows += [(r.benchmark, r.case, _digits(r.value), r.unit, r.note) for r in self.results]
+        wide = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{name:<{wide[0]}}  {case:<{wide[1]}}  {value:>{wide[2]}}  {unit:<{wide[3]}}  {note}"
+            for name, case, value, unit, note in rows
+        ]
+        return "\n".join([head, "", *(line.rstrip() for line in lines)])
+
+
+def _digits(value: float) -> str:
+    """Three significant digits or more, without an exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
+def machine() -> dict[str, Any]:
+    """What ran the benchmarks, and when."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "lengthwise": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _cpu() -> str:
+    """The processor's name; Linux keeps it in a file that `platform` does not read."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def alternate(works: Iterable[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Time several pieces of work in turn, A B A B, so that a busy machine slows all of them alike.
+
+    Each is called once before the clock starts.
+
+    Returns:
+        Seconds `[work][repeat]`.
+    """
+    works = list(works)
+    for work in works:
+        work()
+    rounds = [[seconds(work) for work in works] for _ in range(repeats)]
+    return [list(times) for times in zip(*rounds, strict=True)]

@@ -1,0 +1,466 @@
+"""The command line: thin. Results go to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 the answer is no, 2 bad input (one clear line, no traceback).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from lengthwise.version import __version__
+
+app = typer.Typer(
+    name="lengthwise",
+    help="Small transformers that compute correctly at every length.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEMO_EXPRESSION = "9" * 60 + "31415926535" + "9" * 60
+
+Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. model.width=128."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to write; a new one in runs/ by default.")]
+Length = Annotated[
+    int | None, typer.Option(help="Digits of the longest training operand.", show_default="6")
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(help="Digits to evaluate, separated by commas.", show_default="6,10,20,60,200,1000"),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(help="Problems of each length.", show_default="1000, and 200 past 100 digits"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
+TaskOrFile = Annotated[
+    str, typer.Argument(metavar="TASK|CONFIG", help="A task (successor, addition) or a .toml file.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lengthwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_print_version,
+            help="Print the version and stop.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write; a demo there is replaced.")] = Path(
+        "runs/demo"
+    ),
+    seed: Seed = None,
+    device: Device = None,
+) -> None:
+    """The whole method on successor, from nothing to a report: about a minute on two cores.
+
+    Example: lengthwise demo
+    """
+    from lengthwise.display import print_curve
+    from lengthwise.report.html import write_report
+
+    print(
+        "Training a small transformer to count to six digits, then to every length.\n",
+        file=sys.stderr,
+    )
+    outcome = _run_abc("successor", seed=seed, device=device, out=out, force=out.exists())
+    print_curve(outcome.curve)
+    print(f"\n{outcome.bias.explain()}\n")
+    answer = outcome.calibrated.solve(DEMO_EXPRESSION)
+    right = int(answer) == int(DEMO_EXPRESSION) + 1 if answer.isdigit() else False
+    print(f"The successor of the {len(DEMO_EXPRESSION)}-digit number\n  {DEMO_EXPRESSION}")
+    print(f"is, says the model,\n  {answer}  ({'right' if right else 'WRONG'})\n")
+    report_file = write_report([out], out / "report.html")
+    length = outcome.vanilla.config.data.length
+    longest = max(score.length for score in outcome.curve)
+    mine = [s for s in outcome.curve if s.method == "calibrated" and s.length == longest]
+    share = sum(s.correct for s in mine) / sum(s.n for s in mine)
+    print(f"Trained on at most {length} digits; {share:.1%} right at {longest} digits.")
+    print(f"Report: {report_file}")
+
+
+@app.command("abc")
+def abc_command(
+    task: TaskOrFile,
+    out: Out = None,
+    seed: Seed = None,
+    length: Length = None,
+    lengths: Lengths = None,
+    set_: Set = None,
+    device: Device = None,
+    resume: Resume = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train, capture, calibrate, retrain, evaluate, report.
+
+    Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
+    """
+    from lengthwise.display import print_curve
+    from lengthwise.report.html import write_report
+
+    outcome = _run_abc(
+        task,
+        out=out,
+        seed=seed,
+        length=length,
+        lengths=_lengths(lengths),
+        set=set_ or [],
+        device=device,
+        resume=resume,
+        force=force,
+    )
+    report_file = write_report([outcome.path], outcome.path / "report.html")
+    if as_json:
+        _print_json({"folder": str(outcome.path), "results": outcome.curve.records()})
+    else:
+        print_curve(outcome.curve)
+        print(f"\n{outcome.bias.explain()}\n")
+        print(f"Run: {outcome.path}\nReport: {report_file}")
+
+
+@app.command("train")
+def train_command(
+    task: TaskOrFile,
+    out: Out = None,
+    bias: Annotated[Path | None, typer.Option(help="A calibrated bias to train with.")] = None,
+    seed: Seed = None,
+    length: Length = None,
+    set_: Set = None,
+    device: Device = None,
+    resume: Resume = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train one model until it interpolates; under torchrun, on several processes.
+
+    Example: lengthwise train addition --out runs/base --set training.learning_rate=1e-3
+    """
+    from dataclasses import asdict
+
+    from lengthwise.api import settings, train
+    from lengthwise.training import Metrics
+
+    config = settings(task, set_ or [], length=length, seed=seed, device=device)
+    last: list[Metrics] = []
+    with _display() as display:
+        stage = "train" if bias is None else "retrain"
+        display.begin(stage, config if bias is None else config.for_retraining())
+
+        def progress(metrics: Metrics) -> None:
+            last[:] = [metrics]
+            display.trained(stage, metrics)
+
+        run = train(
+            config, bias=bias, out=out, resume=resume, force=force, on_progress=progress
+        )
+        if last:
+            display.end(stage, last[0].seconds)
+    if not last:
+        last = [Metrics(**run.metrics()[-1])]
+    if not _main_process():
+        return
+    if as_json:
+        _print_json({"folder": str(run.path), **asdict(last[0])})
+    else:
+        print(
+            f"Interpolates after {last[0].step} steps, {last[0].seconds:.1f} s: exact match "
+            f"{last[0].exact_match:.2%} of held-out problems\nRun: {run.path}"
+        )
+
+
+@app.command("calibrate")
+def calibrate_command(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="The bias file to write.")],
+    policy: Annotated[str, typer.Option(help="auto, or paper for Algorithm 1.")] = "auto",
+    kappa_cross: Annotated[float, typer.Option(min=0, help="Drop-off of the paper's policy.")] = 4.5,
+    kappa_self: Annotated[float, typer.Option(min=0, help="The same for self-attention.")] = 0.87,
+    to_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also write dense matrices for this length, as safetensors."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn what a vanilla run attends to into a bias, and say it in words.
+
+    Example: lengthwise calibrate runs/base --out addition.bias.jsonl
+    """
+    from lengthwise.bias import SITES
+    from lengthwise.calibration import calibrate
+    from lengthwise.capture import capture
+    from lengthwise.config import InputError, unknown
+    from lengthwise.run import VANILLA, Run, save_tensors
+
+    if policy not in ("auto", "paper"):
+        raise InputError(unknown("policy", policy, ("auto", "paper")))
+    opened = Run.open(run / VANILLA if (run / VANILLA).exists() else run)
+    maps = capture(opened)
+    bias = calibrate(maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self)
+    bias.save(out)
+    if to_length is not None:
+        layout = opened.layout(to_length)
+        rows = range(layout.target_length)
+        layers = range(opened.config.model.layers)
+        dense = {
+            f"{site}.{layer}": bias.dense(site, layer, layout, rows)
+            for site in SITES
+            for layer in layers
+        }
+        save_tensors(out.with_suffix(".safetensors"), dense)
+    if as_json:
+        print(json.dumps([json.loads(row) for row in bias.to_json_lines().splitlines()]))
+    else:
+        print(bias.explain())
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: RunFolder,
+    lengths: Lengths = None,
+    samples: Samples = None,
+    suite: Annotated[
+        str | None, typer.Option(help="uniform or carry.", show_default="both")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure exact match on unseen problems of each length.
+
+    Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
+    """
+    from lengthwise.api import evaluate
+    from lengthwise.display import print_curve
+    from lengthwise.run import Run
+
+    opened = Run.open(run)
+    chosen = _lengths(lengths) or list(opened.config.evaluation.lengths)
+    suites = ("uniform", "carry") if suite is None else (suite,)
+    with _display(len(chosen) * len(suites)) as display:
+        display.begin("evaluate", opened.config)
+        curve = evaluate(
+            opened,
+            chosen,
+            samples=samples,
+            suites=suites,
+            seed=seed,
+            on_progress=display.scored,
+        )
+        display.end("evaluate", sum(score.seconds for score in curve))
+    curve.save(opened.path)
+    if as_json:
+        _print_json(curve.records())
+    else:
+        print_curve(curve)
+
+
+@app.command()
+def solve(
+    run: RunFolder,
+    expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...")],
+    as_json: Json = False,
+) -> None:
+    """Answer expressions, each on its own line.
+
+    Example: lengthwise solve runs/addition 987654321987654321987654321+1
+    """
+    from lengthwise.run import Run
+
+    answers = Run.open(run).solve_many(expressions)
+    if as_json:
+        pairs = zip(expressions, answers, strict=True)
+        _print_json([{"expression": given, "answer": answer} for given, answer in pairs])
+    else:
+        print("\n".join(answers))
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run folder or a bias file.")],
+    as_json: Json = False,
+) -> None:
+    """Say a bias in words: what each head reads.
+
+    Example: lengthwise explain runs/addition
+    """
+    from lengthwise.bias import CalibratedBias
+    from lengthwise.run import Run, load_bias
+
+    bias = load_bias(run) if run.is_file() else Run.open(run).bias
+    if not isinstance(bias, CalibratedBias):
+        text = f"{run} is a vanilla run: every head sees the whole problem and all of the answer so far"
+        if as_json:
+            _print_json({"vanilla": True})
+        else:
+            print(text)
+    elif as_json:
+        print(json.dumps([json.loads(row) for row in bias.to_json_lines().splitlines()]))
+    else:
+        print(bias.explain())
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders made by abc.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML file about one or more runs.
+
+    Example: lengthwise report runs/addition-seed0 runs/addition-seed1 --out addition.html
+    """
+    from lengthwise.report.html import write_report
+
+    print(write_report(folders, out or folders[0] / "report.html"))
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure speed: train, calibrate, decode; all of them by default.
+
+    Example: lengthwise bench train decode --json
+    """
+    from lengthwise.bench import BENCHMARKS, run_benchmarks
+    from lengthwise.config import InputError, unknown
+
+    for name in names or []:
+        if name not in BENCHMARKS:
+            raise InputError(unknown("benchmark", name, BENCHMARKS))
+    result = run_benchmarks(
+        names or list(BENCHMARKS), on_progress=lambda text: print(text, file=sys.stderr)
+    )
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        print(result.table())
+
+
+def _run_abc(task: str, **arguments: Any):
+    from lengthwise.api import abc, settings
+
+    keys = ("length", "seed", "device")
+    chosen = {key: arguments.pop(key, None) for key in keys}
+    config = settings(task, arguments.pop("set", []), **chosen)
+    lengths = arguments.pop("lengths", None) or list(config.evaluation.lengths)
+    scores = 2 * len(lengths) * len(config.evaluation.suites)
+    with _display(scores) as display:
+        return abc(config, lengths=lengths, observer=display, **arguments)
+
+
+@contextmanager
+def _display(scores: int = 0):
+    from lengthwise.display import Display
+
+    with Display(scores, quiet=not _main_process()) as display:
+        yield display
+
+
+def _lengths(text: str | None) -> list[int] | None:
+    from lengthwise.config import InputError
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {text!r}")
+    return [int(part) for part in parts]
+
+
+def _main_process() -> bool:
+    """Whether this is the one process, or the first that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def main() -> None:
+    """Run the command line; turn what a person can mend into one line and an exit code."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except TyperException as error:
+        # Without a command the parser prints its help, and raises an error without a message.
+        return _fail(_usage(error)) if error.format_message() else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; what was finished is kept, and --resume continues it")
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}")
+    except Exception as error:
+        return _known(error)
+
+
+def _known(error: Exception) -> int:
+    from lengthwise.calibration import NoLinesError
+    from lengthwise.config import InputError
+    from lengthwise.training import NotInterpolatedError
+
+    if isinstance(error, InputError):
+        return _fail(str(error))
+    if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
+        return _fail(str(error), code=1)
+    raise error
+
+
+def _usage(error: TyperException) -> str:
+    """The parser's message, with the nearest command where one was mistyped."""
+    message = error.format_message()
+    if message.startswith("No such command"):
+        given = message.split("'")[1]
+        known = [command.name or command.callback.__name__ for command in app.registered_commands]
+        near = difflib.get_close_matches(given, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        return f"unknown command {given!r}{hint} known: {', '.join(known)}"
+    return " ".join(message.split())
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"lengthwise: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,147 @@
+"""Progress on stderr: one bar for each stage in a terminal, one line for each stage elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.config import Config
+from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.pipeline import Stage
+from lengthwise.training import Metrics
+
+_TITLES = {
+    "train": "Train a vanilla model",
+    "calibrate": "Calibrate its attention",
+    "retrain": "Retrain with the bias",
+    "evaluate": "Evaluate at each length",
+}
+
+
+class _Remaining(ProgressColumn):
+    """Time left; `at most` while it is open when the model will interpolate."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text(f"{task.elapsed or 0:.0f} s")
+        if task.time_remaining is None:
+            return Text("")
+        minutes, seconds = divmod(int(task.time_remaining), 60)
+        prefix = "at most " if task.fields.get("open_ended") else "ETA "
+        return Text(f"{prefix}{minutes}:{seconds:02d}", style="dim")
+
+
+class Display:
+    """An observer of the pipeline that shows how far it is. Use it as a context manager.
+
+    Args:
+        scores: how many scores an evaluation will report.
+        quiet: show nothing.
+    """
+
+    def __init__(self, scores: int = 0, quiet: bool = False) -> None:
+        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.scores, self.quiet = scores, quiet
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[facts]}"),
+            _Remaining(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.stage: Stage = "train"
+        self.config = Config()
+        self.cooling: int | None = None
+        self.facts = ""
+
+    def __enter__(self) -> Display:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def begin(self, stage: Stage, config: Config) -> None:
+        self.stage, self.config, self.cooling, self.facts = stage, config, None, ""
+        total = {"calibrate": 1, "evaluate": self.scores or None}.get(
+            stage, config.training.max_steps
+        )
+        self.task = self.progress.add_task(_TITLES[stage], total=total, facts="", open_ended=True)
+
+    def trained(self, stage: Stage, metrics: Metrics) -> None:
+        training = self.config.training
+        if metrics.phase == "cooldown" and self.cooling is None:
+            self.cooling = metrics.step
+        elif metrics.phase == "stable":
+            self.cooling = None
+        total = training.max_steps
+        if metrics.phase == "done":
+            total = metrics.step
+        elif self.cooling is not None:
+            total = self.cooling + training.cooldown_steps
+        self.facts = (
+            f"step {metrics.step}  {metrics.tokens_per_second / 1000:.0f}k tokens/s  "
+            f"loss {metrics.validation_loss:.1e}  exact match {metrics.exact_match:.1%}"
+        )
+        self._update(completed=metrics.step, total=total, open_ended=self.cooling is None)
+
+    def calibrated(self, bias: CalibratedBias, attempt: int) -> None:
+        tracks = len({(line.site, line.segment, line.direction, line.offset) for line in bias.lines})
+        again = "" if attempt == 0 else f", {attempt} more than those that passed"
+        self.facts = f"{tracks} lines for {bias.heads} heads{again}"
+        self._update(completed=1)
+        if attempt:
+            self.console.print(f"The lines were too few to interpolate; trying {self.facts}")
+
+    def scored(self, score: Score) -> None:
+        self.facts = f"{score.method} {score.suite} {score.length} digits: {score.accuracy:.1%}"
+        if self.task is not None:
+            self.progress.advance(self.task)
+        self._update(open_ended=False)
+
+    def end(self, stage: Stage, seconds: float) -> None:
+        if self.task is not None:
+            task = self.progress.tasks[self.task]
+            self._update(completed=task.total or task.completed, total=task.total or task.completed)
+        if not self.console.is_terminal and not self.quiet:
+            facts = f"  {self.facts}" if self.facts else ""
+            print(f"{_TITLES[stage]}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
+
+    def _update(self, **changes) -> None:
+        if self.task is not None:
+            self.progress.update(self.task, facts=self.facts, **changes)
+
+
+def print_curve(curve: LengthCurve, file=None) -> None:
+    """Print a table of exact match: a row per length, a column per method and suite."""
+    table = Table(title="Exact match by length (95 % interval)", title_justify="left")
+    table.add_column("digits", justify="right")
+    columns = list(dict.fromkeys((score.method, score.suite) for score in curve))
+    for method, suite in columns:
+        table.add_column(f"{method}, {suite}", justify="right")
+    cells = {(s.method, s.suite, s.length): s for s in curve}
+    for length in sorted({score.length for score in curve}):
+        row = []
+        for method, suite in columns:
+            score = cells.get((method, suite, length))
+            row.append("" if score is None else _cell(score))
+        table.add_row(str(length), *row)
+    Console(file=file or sys.stdout, highlight=False).print(table)
+
+
+def _cell(score: Score) -> str:
+    note = "" if score.split == "test" else " (trained on)"
+    return f"{score.accuracy:.1%} ({score.low:.1%} to {score.high:.1%}){note}"
