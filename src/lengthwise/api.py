@@ -15,6 +15,7 @@ tuned.solve("99999999999999999999+1")
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ def evaluate(
 
 def _new_folder(name: str) -> Path:
     """The first folder of that name under `runs/` that does not exist yet."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("several processes write one run; name its folder with --out")
     path, number = Path("runs") / name, 1
     while path.exists():
         number += 1

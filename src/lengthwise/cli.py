@@ -462,5 +462,6 @@ def _usage(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"lengthwise: {' '.join(message.split())}", file=sys.stderr)
+    if _main_process():
+        print(f"lengthwise: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -40,3 +40,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text; the file appears whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lengthwise.bias import AttentionBias, CalibratedBias, Causal
 from lengthwise.config import Config, InputError, load_config, make_config
-from lengthwise.files import write_text, write_with
+from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout, Vocabulary, digits_of, number
 from lengthwise.model import Transformer, greedy_decode
 from lengthwise.tasks import Transducer
@@ -124,8 +124,7 @@ class Run:
         try:
             model.load_state_dict(load_file(path))
         except Exception as error:  # safetensors and torch raise many kinds
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path} does not hold this run's weights: {reason}") from error
+            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
         return model.to(self.device).eval()
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lengthwise.bias import AttentionBias, CalibratedBias, Causal
 from lengthwise.config import Config, InputError, TrainingSettings
-from lengthwise.files import write_text, write_with
+from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.run import CHECKPOINT, CONFIG, METRICS, WEIGHTS, Run, locked, make_device, make_model
@@ -334,8 +334,7 @@ class _Trainer:
             self.loss_sum.copy_(state["loss_sum"])
             self.loss_count = state["loss_count"]
         except Exception as error:  # a broken file raises many kinds
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path} is not a checkpoint of this run: {reason}") from error
+            raise InputError(f"{path} is not a checkpoint of this run: {reason(error)}") from error
 
     def _trim_metrics(self) -> None:
         """Drop the rows of steps that will be done again, and a row cut off by a crash."""

@@ -1,7 +1,7 @@
 """Benchmarks: how fast this machine runs lengthwise, and how fast the same model is in plain torch.
 
-    lengthwise bench                  all of them, a few minutes
-    lengthwise bench train --json     one of them, as JSON
+lengthwise bench                  all of them, a few minutes
+lengthwise bench train --json     one of them, as JSON
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def run_benchmarks(
         raise InputError(f"repeats must be at least 1, got {repeats}")
     say = on_progress or (lambda words: None)
     results = [
-        result
-        for name in names
-        for result in BENCHMARKS[name](repeats=repeats, on_progress=say)
+        result for name in names for result in BENCHMARKS[name](repeats=repeats, on_progress=say)
     ]
     return Report(machine(), results)
 

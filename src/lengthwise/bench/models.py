@@ -5,28 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Line, Site, Track
+from lengthwise.bias import AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.config import Config
 from lengthwise.layout import Layout
-from lengthwise.model.positions import POSITIONS
-from lengthwise.model.transformer import Transformer
+from lengthwise.model import POSITIONS, Transformer
 from lengthwise.tasks import TASKS
-
-
-def hand_tracks(task: str) -> list[Track]:
-    """What the method finds at cross-attention: each operand's digit in this column and the last."""
-    operands = [segment.name for segment in TASKS[task].segments if segment.grows]
-    return [
-        Track("cross", name, "anti-diagonal", offset) for offset in (0, -1) for name in operands
-    ]
-
-
-def hand_bias(task: str, heads: int) -> CalibratedBias:
-    """A calibrated bias as `auto` selects it: the tracks in turn, one to a head; self its own token."""
-    tracks = hand_tracks(task)
-    own = Track("self", "answer", "diagonal", 0)
-    lines = [Line.of(tracks[head % len(tracks)], head) for head in range(heads)]
-    return CalibratedBias(task, heads, lines + [Line.of(own, head) for head in range(heads)])
 
 
 def bench_config(task: str, calibrated: bool) -> Config:
@@ -35,11 +18,24 @@ def bench_config(task: str, calibrated: bool) -> Config:
     return config.for_retraining() if calibrated else config
 
 
-class TorchTransformer(nn.Module):
-    """Our model, made of `nn.TransformerDecoder`, with the same weights.
+def hand_tracks(task: str) -> list[Track]:
+    """What a model must read: each operand's digit in this column and in the one before."""
+    operands = [segment.name for segment in TASKS[task].segments if segment.grows]
+    return [Track("cross", name, "anti-diagonal", back) for back in (0, -1) for name in operands]
 
-    The bias is added through `tgt_mask` and `memory_mask`, laid out once. A mask that is the same for
-    all heads is given as `[query, key]`, one that is zero as None: what torch runs fastest.
+
+def hand_bias(task: str, heads: int) -> CalibratedBias:
+    """A bias as calibration selects it: one track to a head, in turn; at self the own token."""
+    tracks, own = hand_tracks(task), Track("self", "answer", "diagonal", 0)
+    cross = [Line.of(tracks[head % len(tracks)], head) for head in range(heads)]
+    return CalibratedBias(task, heads, cross + [Line.of(own, head) for head in range(heads)])
+
+
+class TorchTransformer(nn.Module):
+    """Our model, made of `nn.TransformerDecoder`, with the same weights; the bias goes in as masks.
+
+    Masks are laid out once, in the form that torch runs fastest: None where every key is open,
+    `[query, key]` where all heads have the same, `[batch * head, query, key]` otherwise.
 
     Args:
         model: ours, whose weights are copied.
@@ -48,34 +44,80 @@ class TorchTransformer(nn.Module):
         batch: problems in a batch.
     """
 
-    def __init__(
-        self, model: Transformer, bias: AttentionBias, layout: Layout, batch: int
-    ) -> None:
+    def __init__(self, model: Transformer, bias: AttentionBias, layout: Layout, batch: int) -> None:
         super().__init__()
-        width, heads = model.width, model.heads
-        tokens = model.source_embedding.num_embeddings
-        first: nn.Module = model.layers[0]
+        weights = _torch_names(model.state_dict())
+        feed_forward, width = weights["decoder.layers.0.linear1.weight"].shape
+        tokens = len(weights["to_logits.weight"])
         layer = nn.TransformerDecoderLayer(
-            width,
-            heads,
-            first.get_submodule("expand").out_features,  # type: ignore[arg-type]
-            dropout=0.0,
-            activation="relu",
-            batch_first=True,
-            norm_first=True,
+            width, model.heads, feed_forward, dropout=0.0, batch_first=True, norm_first=True
         )
         self.source_embedding = nn.Embedding(tokens, width)
         self.target_embedding = nn.Embedding(tokens, width)
         self.decoder = nn.TransformerDecoder(layer, len(model.layers), nn.LayerNorm(width))
         self.to_logits = nn.Linear(width, tokens)
-        self.load_state_dict(_torch_names(model.state_dict()))
+        self.load_state_dict(weights)
         longest = max(layout.source_length, layout.target_length)
-        self.table = POSITIONS[model.positions](torch.arange(longest), width)
-        self.positions = model.positions
+        table = POSITIONS[model.positions](torch.arange(longest), width)
+        self.table = None if model.positions == "none" else table
         rows = range(layout.target_length)
-        dense: dict[Site, Tensor] = {
-            site: bias.dense(site, 0, layout, rows) for site in ("self", "cross")
-        }
-        self.causal = dense["self"].equal(Causal_self(dense["self"]))
-        self.self_mask = _mask(dense["self"], batch)
-        self.cross_mask = _mask(dense["cross"], batch)
+        self.causal = isinstance(bias, Causal)
+        self.self_mask = _mask(bias.dense("self", 0, layout, rows), batch)
+        self.cross_mask = _mask(bias.dense("cross", 0, layout, rows), batch)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits `[batch, row, token]` of the first rows, as many as `target` has."""
+        rows = target.shape[1]
+        read = self.decoder(
+            self._embed(self.target_embedding, target),
+            self._embed(self.source_embedding, source),
+            tgt_mask=None if self.self_mask is None else self.self_mask[..., :rows, :rows],
+            memory_mask=None if self.cross_mask is None else self.cross_mask[..., :rows, :],
+            tgt_is_causal=self.causal,  # spares torch from finding out at every step
+        )
+        return self.to_logits(read)
+
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
+        x = embedding(tokens)
+        return x if self.table is None else x + self.table[: tokens.shape[1]]
+
+
+def _mask(bias: Tensor, batch: int) -> Tensor | None:
+    if not bias.any():
+        return None
+    if (bias == bias[:1]).all():
+        return bias[0].contiguous()
+    return bias.repeat(batch, 1, 1)
+
+
+_NAMES = {
+    "layers.": "decoder.layers.",
+    "norm.": "decoder.norm.",
+    ".self_attention.query_key_value.": ".self_attn.in_proj_",
+    ".self_attention.out": ".self_attn.out_proj",
+    ".cross_attention.out": ".multihead_attn.out_proj",
+    ".norm_self": ".norm1",
+    ".norm_cross": ".norm2",
+    ".norm_feed_forward": ".norm3",
+    ".expand": ".linear1",
+    ".contract": ".linear2",
+}
+
+
+def _torch_names(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under the names of `nn.TransformerDecoder`, queries, keys and values in one."""
+    theirs: dict[str, Tensor] = {}
+    for name, weight in ours.items():
+        if ".cross_attention.key_value." in name:
+            continue
+        if ".cross_attention.query." in name:
+            weight = torch.cat([weight, ours[name.replace(".query.", ".key_value.")]])
+            name = name.replace(".cross_attention.query.", ".multihead_attn.in_proj_")
+        for old, new in _NAMES.items():
+            # Names with a leading dot are parts of layers, the others stand at the start.
+            if old.startswith("."):
+                name = name.replace(old, new)
+            elif name.startswith(old):
+                name = new + name.removeprefix(old)
+        theirs[name] = weight
+    return theirs

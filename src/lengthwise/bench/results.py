@@ -67,11 +67,16 @@ def _digits(value: float) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What ran the benchmarks, and when."""
+    """What ran the benchmarks, and when.
+
+    `load` is the average number of busy processes in the last minute. These benchmarks alone keep
+    it at the number of threads; beyond the number of cores, others took part of the machine.
+    """
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],

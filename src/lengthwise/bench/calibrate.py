@@ -1,0 +1,123 @@
+"""Calibration speed: 8 heads to 1000 x 2000, against the paper's algorithm as plain loops."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from lengthwise.bench.models import hand_bias, hand_tracks
+from lengthwise.bench.results import Result, alternate, seconds
+from lengthwise.bias import CLOSED, SITES, Site
+from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, OWN_TOKEN, Policy, calibrate
+from lengthwise.capture import AttentionMaps, candidates
+from lengthwise.layout import Layout
+from lengthwise.tasks import TASKS
+
+_HEADS, _LAYERS, _LENGTH = 8, 2, 6
+
+
+def hand_maps(task: str = "addition", heads: int = _HEADS) -> AttentionMaps:
+    """Maps of a model that reads what `hand_bias` opens and, faintly, everything else."""
+    layout = Layout(TASKS[task](), _LENGTH + TASKS[task].growth)
+    bias, rows = hand_bias(task, heads), range(layout.target_length)
+    weights: dict[Site, Tensor] = {}
+    for site in SITES:
+        reads = (bias.dense(site, 0, layout, rows) > CLOSED).float() * 9
+        weights[site] = (reads / reads.sum(dim=-1, keepdim=True).clamp(min=1) * 5).softmax(dim=-1)
+        weights[site] = weights[site].expand(_LAYERS, -1, -1, -1).contiguous()
+    needed = {*hand_tracks(task), OWN_TOKEN}
+    knockout = {track: 0.0 if track in needed else 1.0 for track in candidates(layout, _LENGTH)}
+    return AttentionMaps(task, 10, _LENGTH, layout.width, 512, weights, 1.0, knockout)
+
+
+def loop_bias(maps: Tensor, kappa: float, queries: int, keys: int) -> list[list[list[float]]]:
+    """The paper's algorithm, cell by cell: average lines, drop off, extend, merge.
+
+    Args:
+        maps: `[head, query, key]`.
+        kappa: the drop-off threshold.
+        queries, keys: the size to extend to.
+
+    Returns:
+        The bias `[head][query][key]`, without the causal mask.
+    """
+    out = []
+    for head in maps.double().tolist():
+        bias = [[CLOSED] * keys for _ in range(queries)]
+        for direction in (1, -1, 0):
+            cells: dict[int, list[float]] = {}
+            for i, row in enumerate(head):
+                for j, weight in enumerate(row):
+                    cells.setdefault(_line(direction, i, j, len(row)), []).append(weight)
+            means = {line: sum(weights) / len(weights) for line, weights in cells.items()}
+            threshold = statistics.mean(means.values()) + kappa * statistics.pstdev(means.values())
+            top = max(means.values())
+            for i in range(queries):
+                for j in range(keys):
+                    mean = means.get(_line(direction, i, j, keys))
+                    if mean is not None and mean > threshold:
+                        bias[i][j] = max(bias[i][j], mean - top)
+        if all(cell == CLOSED for row in bias for cell in row):
+            bias = [[0.0] * keys for _ in range(queries)]
+        out.append(bias)
+    return out
+
+
+def _line(direction: int, i: int, j: int, keys: int) -> int:
+    """The line that a cell lies on; anti-diagonals are aligned at the right edge."""
+    return j - i if direction == 1 else keys - 1 - j - i if direction == -1 else j
+
+
+_WORKS: tuple[tuple[Policy, str], ...] = (
+    ("auto", "open_keys"),
+    ("auto", "dense"),
+    ("paper", "open_keys"),
+    ("paper", "dense"),
+)
+
+
+def run(
+    *,
+    repeats: int = 5,
+    on_progress: Callable[[str], object] = lambda words: None,
+    width: int = 1000,
+) -> list[Result]:
+    """Calibration and layout of a bias, both sites.
+
+    Args:
+        repeats: measurements behind each median; the plain loops run once.
+        on_progress: called with a few words before each measurement.
+        width: digits to extend to; the source is twice as long.
+    """
+    maps = hand_maps()
+    layout = Layout(maps.layout.task, width)
+    rows, keys = layout.target_length, layout.source_length
+    note = f"{_HEADS} heads, cross {rows} x {keys} and self {rows} x {rows}"
+    results, medians = [], {}
+    for policy, form in _WORKS:
+        on_progress(f"calibrate: {policy}, {form}")
+        (times,) = alternate([partial(_work, maps, policy, layout, form)], repeats)
+        medians[policy, form] = statistics.median(times)
+        case = f"{policy}: lines, then {form}"
+        results.append(Result("calibrate", case, medians[policy, form], "s", note))
+    on_progress("calibrate: plain loops")
+    kappas: dict[Site, float] = {"cross": KAPPA_CROSS, "self": KAPPA_SELF}
+    slow = sum(
+        seconds(partial(loop_bias, maps.weights[site][-1], kappas[site], rows, layout.keys(site)))
+        for site in SITES
+    )
+    ratio = slow / medians["paper", "dense"]
+    results.append(Result("calibrate", "paper: plain Python loops", slow, "s", f"{note}; once"))
+    results.append(Result("calibrate", "paper: ratio to loops", ratio, "x", "dense, at equal size"))
+    return results
+
+
+def _work(maps: AttentionMaps, policy: Policy, layout: Layout, form: str) -> list[Any]:
+    """Calibrate, then lay the bias out at both sites."""
+    bias = calibrate(maps, policy=policy)
+    lay_out = bias.open_keys if form == "open_keys" else bias.dense
+    return [lay_out(site, 0, layout, range(layout.target_length)) for site in SITES]

@@ -1,0 +1,359 @@
+"""One self-contained HTML page about one or more folders: `write_report`.
+
+The page needs no network and no script: pictures are inlined, and so are the numbers, as JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.calibration import Evidence, gather_evidence
+from lengthwise.capture import AttentionMaps
+from lengthwise.config import InputError
+from lengthwise.evaluation import RESULTS_JSON, LengthCurve
+from lengthwise.files import write_text
+from lengthwise.report import plots, summary
+from lengthwise.run import CALIBRATED, CONFIG, MAPS, METRICS, VANILLA, VERSIONS, Run
+from lengthwise.training import Metrics
+
+PLOTS = "plots"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What one folder holds.
+
+    Attributes:
+        path: the folder.
+        name: how the page calls it.
+        runs: method to run: vanilla and calibrated of a folder that `abc` wrote, or a single run.
+        metrics: method to the rows of its training.
+        versions: method to what ran it.
+        curve: its results, at least one score.
+        maps: attention of the vanilla model, where it was captured.
+        evidence: what calibration saw in the maps, the strongest first.
+    """
+
+    path: Path
+    name: str
+    runs: dict[str, Run]
+    metrics: dict[str, list[Metrics]]
+    versions: dict[str, dict[str, Any]]
+    curve: LengthCurve
+    maps: AttentionMaps | None
+    evidence: list[Evidence]
+
+    @property
+    def main(self) -> Run:
+        """The calibrated run, where there is one."""
+        return self.runs.get(CALIBRATED) or next(iter(self.runs.values()))
+
+    @property
+    def bias(self) -> CalibratedBias | None:
+        """The calibrated bias, where there is one."""
+        return self.main.bias if isinstance(self.main.bias, CalibratedBias) else None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on the page.
+
+    Attributes:
+        source: a `data:` address that holds the PNG.
+        alt: what it shows, for those who do not see it.
+        caption: what to see in it.
+        wide: whether it needs a wide screen to be read.
+    """
+
+    source: str
+    alt: str
+    caption: str
+    wide: bool = False
+
+    @classmethod
+    def of(cls, path: Path, alt: str, caption: str, *, wide: bool = False) -> Picture:
+        """The picture in a PNG file."""
+        encoded = base64.b64encode(path.read_bytes()).decode("ascii")
+        return cls(f"data:image/png;base64,{encoded}", alt, caption, wide)
+
+
+def write_report(folders: Sequence[Path], out: Path) -> Path:
+    """Write one HTML page about folders that hold runs and their results.
+
+    Each folder also gets the pictures as PNG files in `plots/`: length, attention, bias and
+    training, as far as it holds what they show; where several folders share a task and a training
+    length, the first of them gets `combined.png`, all of their curves.
+
+    Args:
+        folders: folders that `abc` wrote, or runs that were evaluated.
+        out: the HTML file.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: for a folder that is no run or has no results, or holds a broken file; nothing
+            is written then.
+    """
+    folders, out = [Path(folder) for folder in folders], Path(out)
+    if not folders:
+        raise InputError("a report needs at least one folder")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name the HTML file to write")
+    names = [folder.resolve().name for folder in folders]
+    opened = [
+        open_folder(folder, name if names.count(name) == 1 else str(folder))
+        for folder, name in zip(folders, names, strict=True)
+    ]
+    groups: dict[tuple[str, int, int], list[Folder]] = {}
+    for folder in opened:
+        config = folder.main.config
+        groups.setdefault((config.task, config.base, config.data.length), []).append(folder)
+    sections = [_section(folder, f"folder-{i}") for i, folder in enumerate(opened, start=1)]
+    page = _template().render(
+        groups=[_group(members) for members in groups.values()],
+        sections=sections,
+        data=_inline_json({"format": "lengthwise-report/1", "folders": [*map(_data, opened)]}),
+    )
+    write_text(out, page)
+    return out
+
+
+def open_folder(path: Path, name: str) -> Folder:
+    """Read a folder that `abc` wrote, or a run that was evaluated.
+
+    Raises:
+        InputError: when it is neither, or holds a broken file.
+    """
+    parts = [path / part for part in (VANILLA, CALIBRATED) if (path / part / CONFIG).exists()]
+    opened = [Run.open(part) for part in parts or [path]]
+    runs = {run.method: run for run in opened}
+    if not (path / RESULTS_JSON).exists():
+        hint = "let `lengthwise abc` finish with --resume" if parts else "run `lengthwise evaluate`"
+        raise InputError(f"{path} holds no results ({RESULTS_JSON}); {hint}")
+    curve = LengthCurve.load(path)
+    if not len(curve):
+        raise InputError(f"{path / RESULTS_JSON} holds no scores")
+    saved = next((run.path / MAPS for run in opened if (run.path / MAPS).exists()), None)
+    maps = AttentionMaps.load(saved) if saved else None
+    return Folder(
+        path=path,
+        name=name,
+        runs=runs,
+        metrics={method: _metrics(run) for method, run in runs.items()},
+        versions={method: _versions(run) for method, run in runs.items()},
+        curve=curve,
+        maps=maps,
+        evidence=gather_evidence(maps) if maps else [],
+    )
+
+
+def _metrics(run: Run) -> list[Metrics]:
+    try:
+        return [Metrics(**row) for row in run.metrics()]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{run.path / METRICS} does not hold metrics: {error}") from error
+
+
+def _versions(run: Run) -> dict[str, Any]:
+    """What ran; nothing where that was not kept."""
+    path = run.path / VERSIONS
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold versions: {error}") from error
+
+
+def _group(members: list[Folder]) -> dict[str, Any]:
+    """What the page says about folders of one task: headline, and the combined curve of several."""
+    curve = LengthCurve(score for folder in members for score in folder.curve)
+    config = members[0].main.config
+    group = {
+        "headline": summary.headline(curve, config.data.length),
+        "standing": summary.standing(curve),
+        "names": [folder.name for folder in members],
+        "combined": None,
+    }
+    if len(members) == 1:
+        return group
+    path = members[0].path / PLOTS / "combined.png"
+    plots.length_curve(curve, path, trained=config.data.length)
+    names = [f"{folder.name} (seed {folder.main.config.seed})" for folder in members]
+    group["combined"] = {
+        "picture": Picture.of(
+            path,
+            f"Exact match against length of {len(members)} folders: {group['headline']}",
+            "Each point is one folder, with its 95 % Wilson interval; lines are means.",
+        ),
+        "names": names,
+        "rows": summary.combined_rows([folder.curve for folder in members]),
+        "differences": _differences(members),
+    }
+    return group
+
+
+def _differences(members: list[Folder]) -> list[str]:
+    """Settings, other than the seed, in which runs of the same method differ."""
+    found = set()
+    for method in {method for folder in members for method in folder.runs}:
+        settings = [
+            _flat(folder.runs[method].config.model_dump(exclude={"seed", "device", "evaluation"}))
+            for folder in members
+            if method in folder.runs
+        ]
+        found |= {
+            f"{method}: {key}"
+            for other in settings
+            for key in other
+            if other[key] != settings[0][key]
+        }
+    return sorted(found)
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested values with dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{before}{key}"
+        out |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return out
+
+
+def _section(folder: Folder, identifier: str) -> dict[str, Any]:
+    """What the page says about one folder."""
+    methods = list(dict.fromkeys(score.method for score in folder.curve))
+    config, bias = folder.main.config, folder.bias
+    facts = {
+        m: summary.training_facts(run.config, folder.metrics[m]) for m, run in folder.runs.items()
+    }
+    names = list(dict.fromkeys(name for column in facts.values() for name in column))
+    return {
+        "id": identifier,
+        "name": folder.name,
+        "task": config.task,
+        "seed": config.seed,
+        "headline": summary.headline(folder.curve, config.data.length),
+        "pictures": _draw(folder),
+        "methods": methods,
+        "rows": summary.score_rows(folder.curve, methods),
+        "bias": bias.explain() if bias else None,
+        "policy": config.calibration.policy,
+        "evidence": summary.evidence_rows(folder.evidence, bias),
+        "extrapolation": summary.extrapolation(folder.curve, config),
+        "runs": list(folder.runs),
+        "facts": [(name, [facts[method].get(name) for method in folder.runs]) for name in names],
+        "configs": {m: run.config.model_dump_json(indent=2) for m, run in folder.runs.items()},
+        "versions": folder.versions,
+    }
+
+
+def _draw(folder: Folder) -> dict[str, Picture]:
+    """Draw what the folder holds into `plots/`: name to picture."""
+    target, config, found = folder.path / PLOTS, folder.main.config, {}
+    path = target / "length.png"
+    plots.length_curve(folder.curve, path, trained=config.data.length)
+    found["length"] = Picture.of(
+        path,
+        f"Exact match against length. {summary.headline(folder.curve, config.data.length)}",
+        "Exact match against length on a logarithmic axis. An answer counts only if every symbol "
+        "of it is right.",
+    )
+    if folder.maps:
+        path = target / "attention.png"
+        plots.attention_maps(folder.maps, path)
+        found["attention"] = Picture.of(
+            path,
+            f"Grid of attention maps, one for each head of each layer at self- and "
+            f"cross-attention, averaged over {folder.maps.problems} problems.",
+            "Rows are the symbols that the model writes, columns those that it reads. a0 is the "
+            "last digit of operand a; s0 is the first digit written, which is the last of the "
+            "answer; ^ starts an answer and $ ends it.",
+            wide=True,
+        )
+    if folder.bias:
+        path, layout = target / "bias.png", folder.main.layout(config.data.length)
+        plots.bias_map(folder.bias, layout, path)
+        found["bias"] = Picture.of(
+            path,
+            "Grid of matrices, one for each head at self- and cross-attention, that shows which "
+            "keys the bias leaves open; the text above says the same in words.",
+            "Blue keys are open. A closed key, light grey, gets exactly no attention.",
+            wide=True,
+        )
+    if any(folder.metrics.values()):
+        path = target / "training.png"
+        metrics = {m: [vars(row) for row in rows] for m, rows in folder.metrics.items()}
+        plots.training_curves(metrics, path)
+        ends = [
+            f"{m} {summary.percent(rows[-1].exact_match)} after {rows[-1].seconds:.0f} s"
+            for m, rows in folder.metrics.items()
+            if rows
+        ]
+        found["training"] = Picture.of(
+            path,
+            f"Validation loss and exact match against seconds of training. At the end: "
+            f"{summary.listed(ends)}.",
+            "Validation loss and exact match on problems as long as those in training.",
+            wide=True,
+        )
+    return found
+
+
+def _data(folder: Folder) -> dict[str, Any]:
+    """The numbers behind the page."""
+    return {
+        "name": folder.name,
+        "results": folder.curve.records(),
+        "bias": [vars(line) for line in folder.bias.lines] if folder.bias else None,
+        "evidence": [
+            {**vars(item), "track": vars(item.track), "strength": item.strength}
+            for item in folder.evidence
+        ],
+        "runs": {
+            method: {
+                "config": run.config.model_dump(mode="json"),
+                "versions": folder.versions[method],
+                "metrics": [vars(row) for row in folder.metrics[method]],
+            }
+            for method, run in folder.runs.items()
+        },
+    }
+
+
+def _inline_json(value: Any) -> Markup:
+    """JSON that may stand inside a script element: nothing in it can end that element."""
+    text = json.dumps(_finite(value), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _template():
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(
+        (files("lengthwise.report") / "report.html.j2").read_text("utf-8")
+    )

@@ -1,0 +1,242 @@
+"""What a report says: sentences and table cells, derived from data by pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lengthwise.bias import CalibratedBias, Track
+from lengthwise.calibration import OWN_TOKEN, Evidence
+from lengthwise.config import Config
+from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.layout import Layout
+from lengthwise.run import CALIBRATED, VANILLA
+from lengthwise.training import Metrics
+
+
+def digits(count: int) -> str:
+    """`1 digit`, `6 digits`."""
+    return "1 digit" if count == 1 else f"{count} digits"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def percent(share: float) -> str:
+    """A share with one decimal; only exactly none and all are `0 %` and `100 %`."""
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if share > 0.9995 else f"{share:.1%}".replace("%", " %")
+
+
+def interval(score: Score) -> str:
+    """The 95 % interval of a score; its lower end is rounded down, its upper end up."""
+    low, high = math.floor(score.low * 1000) / 10, math.ceil(score.high * 1000) / 10
+    return f"{low:.1f} to {high:.1f} %"
+
+
+def main_method(curve: LengthCurve) -> str:
+    """The method that a report is about: calibrated, where it was measured."""
+    methods = [score.method for score in curve]
+    return CALIBRATED if CALIBRATED in methods else methods[0]
+
+
+def tally(scores: Iterable[Score], *, wrong: bool = False) -> str:
+    """`200 of 200 uniform and 199 of 200 carry`: how many are right, or wrong, in each suite."""
+    totals: dict[str, tuple[int, int]] = {}
+    for score in scores:
+        count, n = totals.get(score.suite, (0, 0))
+        right = score.n - score.correct if wrong else score.correct
+        totals[score.suite] = (count + right, n + score.n)
+    return listed([f"{count} of {n} {suite}" for suite, (count, n) in totals.items()])
+
+
+def headline(curve: LengthCurve, trained: int) -> str:
+    """One or two sentences that say what was achieved, and where it fails if it does.
+
+    Args:
+        curve: scores of one task; at least one.
+        trained: digits that the models were trained on, at most.
+    """
+    method = main_method(curve)
+    scores = [score for score in curve if score.method == method]
+    lengths = sorted({score.length for score in scores})
+    failed = [n for n in lengths if any(s.correct < s.n for s in scores if s.length == n)]
+    at = {n: [score for score in scores if score.length == n] for n in lengths}
+    longest, first = lengths[-1], scores[0]
+    base = "" if first.base == 10 else f" in base {first.base}"
+    seeds = len({score.seed for score in scores})
+    over = f", over {seeds} seeds" if seeds > 1 else ""
+    text = "Trained on" if method == CALIBRATED else f"A {method} model, trained on"
+    text += f" {first.task}{base} of at most {digits(trained)}"
+    if longest in failed:
+        text += f", fails on {tally(at[longest], wrong=True)} problems of {digits(longest)}{over}."
+        sound = [n for n in lengths if n < failed[0]]
+        if failed[0] < longest:
+            wrong = tally(at[failed[0]], wrong=True)
+            already = "" if sound else "already "
+            text += f" The first errors are {already}at {digits(failed[0])}: {wrong}."
+        if sound:
+            text += f" Every problem up to {digits(sound[-1])} is answered right."
+    else:
+        comma = ";" if method == CALIBRATED else ", is"
+        text += f"{comma} right on {tally(at[longest])} problems of {digits(longest)}{over}"
+        where = [f"{tally(at[n], wrong=True)} of {digits(n)}" for n in failed]
+        text += f", but fails on {listed(where)}." if where else "."
+    return text if longest > trained else f"{text} No longer problems were measured."
+
+
+def standing(curve: LengthCurve) -> list[str]:
+    """What the headline leaves out: how sure it is, and how the vanilla model does."""
+    method = main_method(curve)
+    longest = max(score.length for score in curve if score.method == method)
+    last = [s for s in curve if s.method == method and s.length == longest]
+    least = min(last, key=lambda score: score.low)
+    out = [
+        f"These are samples, not a proof. At {digits(longest)} the 95 % intervals of the share of "
+        f"right answers reach down to {math.floor(least.low * 1000) / 10:.1f} %."
+    ]
+    vanilla = [s for s in curve if s.method == VANILLA and s.length == longest]
+    if vanilla and method != VANILLA:
+        out.append(
+            f"The vanilla model, before calibration, is right on {tally(vanilla)} problems of "
+            f"{digits(longest)}."
+        )
+    if any(score.split == "any" for score in curve):
+        short = sorted({score.length for score in curve if score.split == "any"})
+        out.append(
+            f"No problem was kept for test at {listed([digits(n) for n in short])}: the scores "
+            f"there may count problems that were trained on."
+        )
+    return out
+
+
+def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
+    """Which length extrapolates, in numbers, from the widths that were trained and measured."""
+    task = config.make_task()
+    last = max(curve, key=lambda score: score.length)
+    train, test = Layout(task, config.width), Layout(task, last.width)
+    grows = [last.length > config.data.length, test.target_length > train.target_length]
+    verdict = {
+        (True, True): "So both the value length and the token length extrapolate.",
+        (
+            True,
+            False,
+        ): "So the value length extrapolates, but the token length does not: training was "
+        "padded to at least this width.",
+        (False, True): "So only the token length extrapolates.",
+        (
+            False,
+            False,
+        ): "So nothing extrapolates here: no problem longer than in training was measured.",
+    }[grows[0], grows[1]]
+    padded = (
+        f"L + {task.growth}, because answers can be {digits(task.growth)} longer than operands"
+        if task.growth
+        else "L, because an answer is no longer than its operands"
+    )
+    return [
+        f"Training saw operands of at most {digits(config.data.length)}, padded to "
+        f"{digits(config.width)}: {train.source_length} source tokens and {train.target_length} "
+        f"target tokens in every problem.",
+        f"A test problem has operands of exactly L digits and is padded to {padded}, "
+        f"never to the training width.",
+        f"At the longest test, {digits(last.length)}, a problem is padded to {digits(last.width)}: "
+        f"{test.source_length} source tokens and {test.target_length} target tokens. {verdict}",
+    ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a results table.
+
+    Attributes:
+        heads: the cells that name the row.
+        cells: the others; None where nothing was measured.
+    """
+
+    heads: tuple[str, ...]
+    cells: tuple[str | None, ...]
+
+
+def score_rows(curve: LengthCurve, methods: Sequence[str]) -> list[Row]:
+    """Rows of length and suite; for each method the share, the count and the interval."""
+    found = {(s.length, s.suite, s.method): s for s in curve}
+    rows = []
+    for length in sorted({score.length for score in curve}):
+        for suite in dict.fromkeys(score.suite for score in curve):
+            cells: list[str | None] = []
+            for method in methods:
+                s = found.get((length, suite, method))
+                values = (percent(s.accuracy), f"{s.correct} of {s.n}", interval(s)) if s else ()
+                cells += values or (None, None, None)
+            if any(cells):
+                rows.append(Row((str(length), suite), tuple(cells)))
+    return rows
+
+
+def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
+    """Rows of method, suite and length; for each curve a share, then their mean and the counts."""
+    found = [{(s.method, s.suite, s.length): s for s in curve} for curve in curves]
+    keys = dict.fromkeys(key for scores in found for key in scores)
+    methods = list(dict.fromkeys(method for method, _, _ in keys))
+    order = {name: i for i, name in enumerate([CALIBRATED, *methods]) if name in methods}
+    suites = list(dict.fromkeys(suite for _, suite, _ in keys))
+    rows = []
+    for key in sorted(keys, key=lambda key: (order[key[0]], suites.index(key[1]), key[2])):
+        scores = [scores.get(key) for scores in found]
+        known = [score for score in scores if score]
+        mean = sum(score.accuracy for score in known) / len(known)
+        total = f"{sum(s.correct for s in known)} of {sum(s.n for s in known)}"
+        shares = [percent(score.accuracy) if score else None for score in scores]
+        rows.append(Row((key[0], key[1], str(key[2])), (*shares, percent(mean), total)))
+    return rows
+
+
+def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> list[Row]:
+    """Rows of site and track; support, drop, strength, and what became of the track."""
+    lines = bias.lines if bias else ()
+    used = {Track(line.site, line.segment, line.direction, line.offset) for line in lines}
+    rows = []
+    for item in evidence:
+        if item.track in used:
+            fate = "chosen" if item.strength >= 1 else "added, to have one line more"
+            if item.strength < 1 and item.track == OWN_TOKEN:
+                fate = "default of heads without another line"
+        else:
+            fate = "passed, but not in the bias" if item.strength >= 1 else "no"
+        numbers = (f"{item.support:.2f}", percent(item.drop), f"{item.strength:.1f}")
+        numbers = tuple("0" + n[2:] if n in ("-0.00", "-0.0") else n for n in numbers)
+        rows.append(Row((item.track.site, item.track.words()), (*numbers, fate)))
+    return rows
+
+
+def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]:
+    """What a training was and how it ended: name to text."""
+    settings, last = config.training, metrics[-1] if metrics else None
+    cooldown = f", after a cooldown of {settings.cooldown_steps} steps"
+    facts = {
+        "Seed": str(config.seed),
+        "Problems": f"1 to {config.data.length} digits, padded to {config.width}",
+        "Positions": config.model.positions,
+        "Criterion": f"exact match of at least {percent(settings.exact_match)}, mean loss of at "
+        f"most {settings.loss:g}, no symbol's loss above {settings.worst_loss:g}"
+        + (cooldown if settings.cooldown_steps else ""),
+    }
+    if last is None:
+        return {**facts, "Training": "no measurement yet"}
+    met = "met" if last.phase == "done" else "not met when training ended"
+    return {
+        **facts,
+        "Criterion reached": met,
+        "Steps": f"{last.step} of at most {settings.max_steps}, of {settings.batch_size} problems",
+        "Time": f"{last.seconds:.1f} s",
+        "Exact match": percent(last.exact_match),
+        "Validation loss": f"{last.validation_loss:.2g} nats per symbol; of the worst symbol "
+        f"{last.worst_loss:.2g}",
+    }

@@ -1,0 +1,250 @@
+"""Training: repeatable, resumable to the same weights, the same on one process and on two."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lengthwise.bias import CalibratedBias, Line
+from lengthwise.config import InputError, make_config
+from lengthwise.run import CHECKPOINT, METRICS, WEIGHTS, Run
+from lengthwise.training import Metrics, NotInterpolatedError, Schedule, train_run
+
+STEPS = 60
+
+
+def small(task="successor", **training):
+    """Settings of a training that ends after 60 steps, far from its criterion."""
+    return make_config(
+        {
+            "task": task,
+            "data": {"length": 3},
+            "model": {"width": 16, "heads": 2, "layers": 1, "feed_forward": 32, "dropout": 0.1},
+            "training": {
+                "batch_size": 16,
+                "max_steps": STEPS,
+                "evaluate_every": 20,
+                "checkpoint_every": 20,
+                "validation_problems": 32,
+                "exact_match": 1.0,
+                "loss": 1e-6,
+                **training,
+            },
+        }
+    )
+
+
+def train(path, config=None, **arguments):
+    """Train to the end and return the run, criterion met or not."""
+    with pytest.raises(NotInterpolatedError) as caught:
+        train_run(config or small(), path, **arguments)
+    return caught.value.run
+
+
+def curve(run):
+    """Everything in the metrics that does not depend on the clock."""
+    clock = ("seconds", "tokens_per_second")
+    return [{key: row[key] for key in row if key not in clock} for row in run.metrics()]
+
+
+def same_weights(one, two):
+    first, second = load_file(one.path / WEIGHTS), load_file(two.path / WEIGHTS)
+    return first.keys() == second.keys() and all(first[k].equal(second[k]) for k in first)
+
+
+def test_same_seed_gives_bitwise_the_same_curve_and_weights(tmp_path):
+    one, two = train(tmp_path / "one"), train(tmp_path / "two")
+    assert curve(one) == curve(two)
+    assert [row["step"] for row in curve(one)] == [20, 40, 60]
+    assert same_weights(one, two)
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    one = train(tmp_path / "one")
+    two = train(tmp_path / "two", small().model_copy(update={"seed": 1}))
+    assert not same_weights(one, two)
+
+
+def test_training_lowers_the_loss(tmp_path):
+    config = small(max_steps=200, evaluate_every=50, learning_rate=1e-2)
+    losses = [row["loss"] for row in train(tmp_path / "run", config).metrics()]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_metrics_name_what_was_measured(tmp_path):
+    row = train(tmp_path / "run").metrics()[-1]
+    assert set(row) == set(Metrics.__dataclass_fields__)
+    assert row["learning_rate"] == pytest.approx(2e-3 * STEPS / 100)
+    assert row["tokens_per_second"] > 0
+    assert row["phase"] == "stable"
+
+
+class Killed(Exception):
+    """Stands for a crash."""
+
+
+@pytest.mark.parametrize("crash_at", [20, 40])
+def test_resume_after_a_crash_reaches_the_same_weights(tmp_path, crash_at):
+    def crash(metrics):
+        if metrics.step == crash_at:
+            raise Killed
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_run(small(), tmp_path / "cut", on_progress=crash)
+    with (tmp_path / "cut" / METRICS).open("a") as file:
+        file.write('{"step": 41, "lo')  # a row that the crash cut off
+    resumed = train(tmp_path / "cut", resume=True)
+    assert same_weights(whole, resumed)
+    assert [row["step"] for row in resumed.metrics()] == [20, 40, 60]
+    assert not (resumed.path / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_request_finishes_the_step_and_keeps_it(tmp_path, kind):
+    def stop(metrics):
+        if metrics.step == 40:
+            signal.raise_signal(kind)
+
+    before = signal.getsignal(kind)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(small(checkpoint_every=1000), tmp_path / "cut", on_progress=stop)
+    assert signal.getsignal(kind) is before
+    state = torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)
+    assert state["step"] == 40
+    resumed = train(tmp_path / "cut", small(checkpoint_every=1000), resume=True)
+    assert same_weights(train(tmp_path / "whole", small(checkpoint_every=1000)), resumed)
+
+
+def test_resume_refuses_other_settings(tmp_path):
+    train(tmp_path / "run")
+    with pytest.raises(InputError, match="begun with other settings; --force starts over"):
+        train_run(small(learning_rate=1e-4), tmp_path / "run", resume=True)
+
+
+def test_resume_of_a_finished_run_changes_nothing(tmp_path):
+    run = train(tmp_path / "run")
+    before = (run.path / WEIGHTS).read_bytes(), (run.path / METRICS).read_bytes()
+    train(tmp_path / "run", resume=True)
+    assert ((run.path / WEIGHTS).read_bytes(), (run.path / METRICS).read_bytes()) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"0" * 100])
+def test_a_broken_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "run"
+
+    def crash(metrics):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train_run(small(), path, on_progress=crash)
+    (path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint\.pt is not a checkpoint of this run"):
+        train_run(small(), path, resume=True)
+
+
+def test_a_checkpoint_is_never_executed(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    path = tmp_path / "run"
+
+    def crash(metrics):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train_run(small(), path, on_progress=crash)
+    torch.save({"model": Trap()}, path / CHECKPOINT)
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        train_run(small(), path, resume=True)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_training_with_a_bias_keeps_it_in_the_run(tmp_path):
+    bias = CalibratedBias("successor", 2, [Line("cross", "a", "anti-diagonal", head=1)])
+    run = Run.open(train(tmp_path / "run", bias=bias).path)
+    assert run.bias == bias
+    assert run.method == "calibrated"
+
+
+def test_a_diverging_training_says_so(tmp_path):
+    config = small(learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(FloatingPointError, match=r"lower training\.learning_rate"):
+        train_run(config, tmp_path / "run")
+
+
+def schedule(**settings):
+    return Schedule(small(warmup_steps=10, learning_rate=1.0, loss=0.1, **settings).training)
+
+
+def test_schedule_warms_up_then_stays():
+    rates = [schedule().learning_rate(step) for step in (0, 4, 9, 10, 1000)]
+    assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 1.0])
+
+
+def test_schedule_without_cooldown_ends_at_the_criterion():
+    plan = schedule()
+    assert not plan.measured(20, exact_match=0.99, loss=0.01, worst=0.1)
+    assert not plan.measured(40, exact_match=1.0, loss=0.2, worst=0.1)
+    assert plan.measured(60, exact_match=1.0, loss=0.01, worst=0.1)
+
+
+def test_schedule_cools_down_to_zero_then_ends():
+    plan = schedule(cooldown_steps=50)
+    assert not plan.measured(40, exact_match=1.0, loss=0.01, worst=0.1)
+    assert plan.phase == "cooldown"
+    assert plan.learning_rate(40) == 1.0
+    assert plan.learning_rate(65) == pytest.approx(0.5)
+    assert not plan.measured(60, exact_match=1.0, loss=0.01, worst=0.1)
+    assert plan.due(90)
+    assert plan.measured(90, exact_match=1.0, loss=0.01, worst=0.1)
+
+
+def test_schedule_warms_up_again_when_the_cooldown_was_in_vain():
+    plan = schedule(cooldown_steps=50, worst_loss=0.05)
+    plan.measured(40, exact_match=1.0, loss=0.01, worst=0.01)
+    assert not plan.measured(90, exact_match=1.0, loss=0.01, worst=0.2)
+    assert plan.phase == "stable"
+    assert plan.learning_rate(90) == pytest.approx(0.1)
+    assert plan.learning_rate(99) == pytest.approx(1.0)
+
+
+def test_two_processes_follow_the_curve_of_one(tmp_path):
+    """Two gloo processes under torchrun, each with half of every batch, against one process."""
+    config = small("addition").model_copy(update={"device": "cpu"})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    one = train(tmp_path / "one", config)
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--standalone", "-m", "lengthwise"),
+        *("train", str(path), "--out", str(tmp_path / "two")),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert "did not interpolate within 60 steps" in done.stderr
+    two = Run.open(tmp_path / "two")
+    for before, after in zip(one.metrics(), two.metrics(), strict=True):
+        for key in ("step", "loss", "validation_loss", "exact_match", "worst_loss"):
+            assert after[key] == pytest.approx(before[key], abs=1e-5)
+    first, second = load_file(one.path / WEIGHTS), load_file(two.path / WEIGHTS)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-4, rtol=0)
+    versions = json.loads((two.path / "versions.json").read_text())
+    assert versions["torch"] == torch.__version__.split("+")[0]
+
+
+def test_batches_that_processes_cannot_share_are_refused(tmp_path, monkeypatch):
+    from accelerate.state import AcceleratorState, PartialState
+
+    monkeypatch.setattr(AcceleratorState, "num_processes", property(lambda self: 3))
+    monkeypatch.setattr(PartialState, "num_processes", 3, raising=False)
+    with pytest.raises(InputError, match="must be a multiple of the 3 processes, got 16"):
+        train_run(small(), tmp_path / "run")
