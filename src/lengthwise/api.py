@@ -95,9 +95,7 @@ def train(
         config = config.for_retraining()
     method = VANILLA if bias is None else CALIBRATED
     path = _new_folder(f"{config.task}-{method}-seed{config.seed}") if out is None else Path(out)
-    return train_run(
-        config, path, bias=bias, resume=resume, force=force, on_progress=on_progress
-    )
+    return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
 
 
 def abc(
@@ -120,9 +118,7 @@ def abc(
     """
     config = settings(task, set, length=length, seed=seed, device=device)
     path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
-    return run_abc(
-        config, path, lengths=lengths, resume=resume, force=force, observer=observer
-    )
+    return run_abc(config, path, lengths=lengths, resume=resume, force=force, observer=observer)
 
 
 def evaluate(

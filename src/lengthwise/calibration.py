@@ -103,11 +103,12 @@ def _auto(maps: AttentionMaps, extra: int) -> CalibratedBias:
     the retrained model may read. Each head then gets one line, so that it copies one symbol and
     nothing is averaged: two lines in one head without positions are a sum that hides its parts.
     """
-    evidence = gather_evidence(maps)
+    # Every row holds its own token anyway: heads without another line read that.
+    evidence = [item for item in gather_evidence(maps) if item.track != OWN_TOKEN]
     passing = sum(item.strength >= 1 for item in evidence)
     chosen = evidence[: passing + extra]
     cross = [item for item in chosen if item.track.site == "cross"]
-    own = [item for item in chosen if item.track.site == "self" and item.track != OWN_TOKEN]
+    own = [item for item in chosen if item.track.site == "self"]
     if not cross:
         best = max(evidence, key=lambda item: item.strength)
         raise NoLinesError(
@@ -169,7 +170,11 @@ def _paper(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
     lines: list[Line] = []
     for site in SITES:
         last = maps.weights[site][-1]
-        kept = [line for direction in _DIRECTIONS for line in _drop_off(last, site, direction, kappas[site])]
+        kept = [
+            line
+            for direction in _DIRECTIONS
+            for line in _drop_off(last, site, direction, kappas[site])
+        ]
         transparent = set(range(heads)) - {line.head for line in kept}
         lines += kept + [Line(site, WHOLE, "everywhere", head=head) for head in sorted(transparent)]
     return CalibratedBias(maps.task, heads, lines)

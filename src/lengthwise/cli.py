@@ -41,7 +41,9 @@ Length = Annotated[
 ]
 Lengths = Annotated[
     str | None,
-    typer.Option(help="Digits to evaluate, separated by commas.", show_default="6,10,20,60,200,1000"),
+    typer.Option(
+        help="Digits to evaluate, separated by commas.", show_default="6,10,20,60,200,1000"
+    ),
 ]
 Samples = Annotated[
     int | None,
@@ -184,9 +186,7 @@ def train_command(
             last[:] = [metrics]
             display.trained(stage, metrics)
 
-        run = train(
-            config, bias=bias, out=out, resume=resume, force=force, on_progress=progress
-        )
+        run = train(config, bias=bias, out=out, resume=resume, force=force, on_progress=progress)
         if last:
             display.end(stage, last[0].seconds)
     if not last:
@@ -207,7 +207,9 @@ def calibrate_command(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="The bias file to write.")],
     policy: Annotated[str, typer.Option(help="auto, or paper for Algorithm 1.")] = "auto",
-    kappa_cross: Annotated[float, typer.Option(min=0, help="Drop-off of the paper's policy.")] = 4.5,
+    kappa_cross: Annotated[
+        float, typer.Option(min=0, help="Drop-off of the paper's policy.")
+    ] = 4.5,
     kappa_self: Annotated[float, typer.Option(min=0, help="The same for self-attention.")] = 0.87,
     to_length: Annotated[
         int | None,
@@ -401,7 +403,9 @@ def _lengths(text: str | None) -> list[int] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {text!r}")
+        raise InputError(
+            f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {text!r}"
+        )
     return [int(part) for part in parts]
 
 
@@ -414,6 +418,10 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
+# What the parser returns after Ctrl-C.
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line; turn what a person can mend into one line and an exit code."""
     sys.exit(_run(sys.argv[1:]))
@@ -422,19 +430,23 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return _interrupted() if result == _INTERRUPTED else 0
     except typer.Exit as stop:
         return stop.exit_code
     except TyperException as error:
         # Without a command the parser prints its help, and raises an error without a message.
         return _fail(_usage(error)) if error.format_message() else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was finished is kept, and --resume continues it")
+        return _interrupted()
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}")
     except Exception as error:
         return _known(error)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; what was finished is kept, and --resume continues it")
 
 
 def _known(error: Exception) -> int:
@@ -454,7 +466,7 @@ def _usage(error: TyperException) -> str:
     message = error.format_message()
     if message.startswith("No such command"):
         given = message.split("'")[1]
-        known = [command.name or command.callback.__name__ for command in app.registered_commands]
+        known = list(typer.main.get_command(app).commands)
         near = difflib.get_close_matches(given, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         return f"unknown command {given!r}{hint} known: {', '.join(known)}"

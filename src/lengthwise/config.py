@@ -229,7 +229,9 @@ def _explain(error: ValidationError) -> str:
         return unknown(f"setting{where}", path[-1], model.model_fields)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
-        return message if not path or message.startswith("unknown") else f"{'.'.join(path)}: {message}"
+        return (
+            message if not path or message.startswith("unknown") else f"{'.'.join(path)}: {message}"
+        )
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 

@@ -133,7 +133,7 @@ def _calibrate_and_retrain(
             for attempt in range(attempts)
         ]
     begun = load_bias(folder / BIAS) if resume and (folder / CONFIG).exists() else None
-    first = biases.index(begun) if begun in biases else 0
+    first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
     for attempt, bias in enumerate(biases[first:], start=first):
         observer.calibrated(bias, attempt)
         try:

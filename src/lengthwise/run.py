@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Causal
+from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Causal
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout, Vocabulary, digits_of, number
@@ -27,7 +27,12 @@ from lengthwise.model import Transformer, greedy_decode
 from lengthwise.tasks import Transducer
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
-WEIGHTS, BIAS, CHECKPOINT, MAPS = "model.safetensors", "bias.jsonl", "checkpoint.pt", "maps.safetensors"
+WEIGHTS, BIAS, CHECKPOINT, MAPS = (
+    "model.safetensors",
+    "bias.jsonl",
+    "checkpoint.pt",
+    "maps.safetensors",
+)
 LOCK = ".lock"
 CALIBRATED, VANILLA = "calibrated", "vanilla"
 
@@ -120,12 +125,16 @@ class Run:
                 f"{self.path} holds no trained model yet; finish it with "
                 f"`lengthwise train {self.path / CONFIG} --out {self.path} --resume`"
             )
-        model = make_model(self.config)
-        try:
-            model.load_state_dict(load_file(path))
-        except Exception as error:  # safetensors and torch raise many kinds
-            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        return model.to(self.device).eval()
+        # Whoever asks first may be inside inference mode; the weights must not be bound to it.
+        with torch.inference_mode(False):
+            model = make_model(self.config)
+            try:
+                model.load_state_dict(load_file(path))
+            except Exception as error:  # safetensors and torch raise many kinds
+                raise InputError(
+                    f"{path} does not hold this run's weights: {reason(error)}"
+                ) from error
+            return model.to(self.device).eval()
 
     @property
     def method(self) -> str:
@@ -227,7 +236,8 @@ def check_bias(bias: CalibratedBias, config: Config) -> None:
     layout = Layout(config.make_task(), config.width)
     try:
         for layer in range(config.model.layers):
-            bias.at("self", layer, layout), bias.at("cross", layer, layout)
+            for site in SITES:
+                bias.at(site, layer, layout)
     except ValueError as error:
         raise InputError(str(error)) from error
 

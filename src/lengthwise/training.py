@@ -10,21 +10,30 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, reduce
 from torch import Tensor
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Causal
+from lengthwise.bias import CalibratedBias, Causal
 from lengthwise.config import Config, InputError, TrainingSettings
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
-from lengthwise.run import CHECKPOINT, CONFIG, METRICS, WEIGHTS, Run, locked, make_device, make_model
-from lengthwise.run import prepare
+from lengthwise.run import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    WEIGHTS,
+    Run,
+    locked,
+    make_device,
+    make_model,
+    prepare,
+)
 from lengthwise.tasks.sampling import generator, training_problems
 
 
@@ -91,7 +100,10 @@ class Schedule:
 
     def due(self, step: int) -> bool:
         """Whether to measure after `step` steps."""
-        if self.cooling_since is not None and step - self.cooling_since == self.settings.cooldown_steps:
+        if (
+            self.cooling_since is not None
+            and step - self.cooling_since == self.settings.cooldown_steps
+        ):
             return True
         return step % self.settings.evaluate_every == 0 or step == self.settings.max_steps
 
@@ -138,7 +150,9 @@ def train_run(
     if not accelerator.is_main_process:
         # One rank writes; the others wait until the folder is ready.
         accelerator.wait_for_everyone()
-        return _Trainer(config, Run(path, config, bias or Causal(config.model.heads)), accelerator).train()
+        return _Trainer(
+            config, Run(path, config, bias or Causal(config.model.heads)), accelerator
+        ).train()
     with locked(path):
         prepare(path, resume=resume, force=force)
         if resume and (path / CONFIG).exists():
@@ -171,7 +185,11 @@ class _Trainer:
     """One training: the model, the optimizer, and how far they are."""
 
     def __init__(
-        self, config: Config, run: Run, accelerator: Accelerator, on_progress: Progress | None = None
+        self,
+        config: Config,
+        run: Run,
+        accelerator: Accelerator,
+        on_progress: Progress | None = None,
     ) -> None:
         self.config, self.run, self.accelerator = config, run, accelerator
         self.on_progress = on_progress or (lambda metrics: None)
@@ -271,19 +289,20 @@ class _Trainer:
         losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
         right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1).float().mean()
         self.bare.train()
-        values = torch.stack([right, losses.mean(), losses.max(), self.loss_sum / self.loss_count])
+        train_loss = reduce(self.loss_sum / self.loss_count, reduction="mean")
+        values = torch.stack([right, losses.mean(), losses.max(), cast(Tensor, train_loss)])
         # Every process decides on the same numbers: those of the first.
-        exact, loss, worst, train_loss = broadcast(values).tolist()
-        if not train_loss < float("inf"):
+        exact, loss, worst, mean_loss = cast(Tensor, broadcast(values)).tolist()
+        if not mean_loss < float("inf"):
             raise FloatingPointError(
-                f"the loss is {train_loss} at step {self.step}; lower training.learning_rate"
+                f"the loss is {mean_loss} at step {self.step}; lower training.learning_rate"
             )
         rate = self.optimizer.param_groups[0]["lr"]
         done = self.schedule.measured(self.step, exact, loss, worst)
         tokens = (self.step - first) * self.settings.batch_size * self.layout.target_length
         metrics = Metrics(
             step=self.step,
-            loss=train_loss,
+            loss=mean_loss,
             validation_loss=loss,
             worst_loss=worst,
             exact_match=exact,

@@ -54,7 +54,9 @@ class Track:
         elif self.direction == "anti-diagonal":
             position = span.stop - 1 - rows - self.offset
         else:
-            position = torch.full_like(rows, span.start + self.offset)
+            # `everywhere` has one key for each row only in a segment of one symbol: that symbol.
+            offset = self.offset if self.direction == "vertical" else 0
+            position = torch.full_like(rows, span.start + offset)
         inside = (position >= span.start) & (position < span.stop)
         return position.where(inside, 0), inside
 
@@ -65,6 +67,8 @@ class Track:
             return "every key" if self.segment == WHOLE else f"every key of {self.segment}"
         if self.segment == WHOLE:
             return f"the {self.direction} at offset {self.offset:+d} of the whole sequence"
+        if self.site == "self" and self.direction != "diagonal":
+            return f"the {self.direction} at offset {self.offset:+d} of the {self.segment}"
         if self.site == "self":
             back = 1 - self.offset
             return "the symbol written last" if back == 1 else f"the symbol written {back} rows ago"
@@ -72,7 +76,11 @@ class Track:
             return f"the digit of {self.segment} in {column}"
         if self.direction == "diagonal":
             return f"the digit of {self.segment} at the row's own place from the left, {self.offset:+d}"
-        return f"the symbol {self.segment!r}" if self.offset == 0 else f"key {self.offset} of {self.segment}"
+        return (
+            f"the symbol {self.segment!r}"
+            if self.offset == 0
+            else f"key {self.offset} of {self.segment}"
+        )
 
 
 @dataclass(frozen=True)
@@ -191,7 +199,10 @@ class CalibratedBias:
     def explain(self) -> str:
         """The bias in words: for each head, what it reads."""
         out = [f"Calibrated bias for {self.task}: {self.heads} heads"]
-        for site, title in (("cross", "reading the problem"), ("self", "reading the answer so far")):
+        for site, title in (
+            ("cross", "reading the problem"),
+            ("self", "reading the answer so far"),
+        ):
             out.append(f"  {title} ({site}-attention)")
             readers: dict[str, list[int]] = {}
             for head in range(self.heads):
@@ -210,7 +221,9 @@ class CalibratedBias:
                     readers.setdefault("nothing", []).append(head)
             for words, heads in readers.items():
                 many = len(heads) > 1
-                who = f"heads {', '.join(map(str, heads))} read" if many else f"head {heads[0]} reads"
+                who = (
+                    f"heads {', '.join(map(str, heads))} read" if many else f"head {heads[0]} reads"
+                )
                 out.append(f"    {who} {words}")
         return "\n".join(out)
 
@@ -235,20 +248,20 @@ class CalibratedBias:
             OSError: when it cannot be read.
         """
         try:
-            rows = [json.loads(row) for row in Path(path).read_text("utf-8").splitlines()]
+            texts = Path(path).read_text("utf-8").splitlines()
+            rows = [_object(text, place) for place, text in enumerate(texts, start=1)]
             header, lines = rows[0], rows[1:]
             if header["format"] != FORMAT:
                 raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
-            if not isinstance(header["heads"], int) or not isinstance(header["task"], str):
+            heads = header["heads"]
+            if type(heads) is not int or heads < 1 or not isinstance(header["task"], str):
                 raise ValueError("its header lacks a task or a number of heads")
-            return cls(header["task"], header["heads"], [_line(row) for row in lines])
+            return cls(header["task"], heads, [_line(row) for row in lines])
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} is not a calibrated bias: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"line {error.doc[: error.pos].count(chr(10)) + 1} is not JSON"
     if isinstance(error, UnicodeDecodeError):
         return "it is not text"
     if isinstance(error, IndexError):
@@ -256,6 +269,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error} is missing"
     return str(error)
+
+
+def _object(text: str, place: int) -> dict:
+    """One line of the file."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"line {place} is not JSON") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"line {place} is not an object")
+    return row
 
 
 def _line(row: dict) -> Line:
@@ -266,7 +290,11 @@ def _line(row: dict) -> Line:
     whole = all(type(row[name]) is int for name in ("head", "offset"))
     if row["site"] not in SITES or row["direction"] not in get_args(Direction):
         raise ValueError(f"site {row['site']!r} or direction {row['direction']!r} is unknown")
-    if not whole or not isinstance(row["segment"], str) or type(row["layer"]) not in (int, type(None)):
+    if (
+        not whole
+        or not isinstance(row["segment"], str)
+        or type(row["layer"]) not in (int, type(None))
+    ):
         raise ValueError("head, offset and layer must be whole numbers, segment a text")
     if type(row["value"]) not in (int, float) or not -1e6 < row["value"] < 1e6:
         raise ValueError(f"value must be a finite number, got {row['value']!r}")

@@ -7,6 +7,7 @@ token embeddings plus positions; ours does the same without the detour.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -141,6 +142,11 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self._position_cache: dict[tuple[int, torch.device], Tensor] = {}
 
+    @property
+    def decoder(self) -> list[Layer]:
+        """The decoder layers, first to last."""
+        return cast("list[Layer]", list(self.layers))
+
     def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int = 0) -> Tensor:
         x = embedding(tokens)
         if self.positions != "none":
@@ -169,7 +175,7 @@ class Transformer(nn.Module):
         memory = self._embed(self.source_embedding, source)
         x = self._embed(self.target_embedding, target)
         attention: list[dict[str, Tensor]] = []
-        for layer, layer_plan in zip(self.layers, plan, strict=True):
+        for layer, layer_plan in zip(self.decoder, plan, strict=True):
             query, key, value = layer.project_own(x)
             weights = {"self": layer_plan["self"].weights(query, key)} if return_attention else {}
             x, query = layer.add_self(x, layer_plan["self"].attend(query, key, value))
@@ -183,7 +189,7 @@ class Transformer(nn.Module):
     def begin(self, source: Tensor, rows: int) -> DecoderState:
         """Project the source once and make room for the keys and values of `rows` rows."""
         memory = self._embed(self.source_embedding, source)
-        cross = [layer.cross_attention.project_source(memory) for layer in self.layers]
+        cross = [layer.cross_attention.project_source(memory) for layer in self.decoder]
         shape = (len(source), self.heads, rows, self.width // self.heads)
         own = [(memory.new_zeros(shape), memory.new_zeros(shape)) for _ in self.layers]
         return DecoderState(cross, own)
@@ -198,7 +204,7 @@ class Transformer(nn.Module):
         """
         row = state.row
         x = self._embed(self.target_embedding, tokens[:, None], first=row)
-        layers = zip(self.layers, plan, state.own, state.cross, strict=True)
+        layers = zip(self.decoder, plan, state.own, state.cross, strict=True)
         for layer, layer_plan, (own_key, own_value), (key, value) in layers:
             query, new_key, new_value = layer.project_own(x)
             own_key[:, :, row : row + 1] = new_key

@@ -234,7 +234,8 @@ def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 def _section(folder: Folder, identifier: str) -> dict[str, Any]:
     """What the page says about one folder."""
-    methods = list(dict.fromkeys(score.method for score in folder.curve))
+    methods = dict.fromkeys(score.method for score in folder.curve)
+    methods = list({summary.main_method(folder.curve): None, **methods})
     config, bias = folder.main.config, folder.bias
     facts = {
         m: summary.training_facts(run.config, folder.metrics[m]) for m, run in folder.runs.items()

@@ -63,7 +63,7 @@ def length_curve(
         series.setdefault((task, score.method, score.suite), []).append(score)
     if not series:
         raise ValueError("a curve without scores can't be drawn")
-    figure, axes = _figure(8.0, 4.2)
+    figure, axes = _figure(6.8, 4.0)
     colours = _colours([task + method for task, method, _ in series])
     ends = []
     for (task, method, suite), scores in series.items():
@@ -322,7 +322,7 @@ def _length_axis(axes: Axes, lengths: list[int], trained: int | None) -> None:
     for length in sorted({first, *lengths}, reverse=True):
         if not ticks or math.log(ticks[-1] / length) >= 0.06 * math.log(right / left):
             ticks.append(length)
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks(ticks[::-1], [str(tick) for tick in ticks[::-1]])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("digits of each operand")
     if trained is not None:
@@ -383,8 +383,6 @@ def _finish(figure: Figure, path: Path | str | None) -> Figure | Path:
     path = Path(path)
     kind, known = path.suffix.lstrip(".").lower() or "png", figure.canvas.get_supported_filetypes()
     if kind not in known:
-        raise InputError(
-            f"can't write a picture {path}; known suffixes: {', '.join(sorted(known))}"
-        )
+        raise InputError(f"can't write {path}: pictures end in {', '.join(sorted(known))}")
     write_with(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=_DPI))
     return path

@@ -14,6 +14,9 @@ from lengthwise.layout import Layout
 from lengthwise.run import CALIBRATED, VANILLA
 from lengthwise.training import Metrics
 
+# The sign, kept on the line of its number by a space that does not break.
+PERCENT = "\u00a0%"
+
 
 def digits(count: int) -> str:
     """`1 digit`, `6 digits`."""
@@ -28,16 +31,16 @@ def listed(words: Sequence[str]) -> str:
 def percent(share: float) -> str:
     """A share with one decimal; only exactly none and all are `0 %` and `100 %`."""
     if share in (0, 1):
-        return f"{share:.0%}".replace("%", " %")
+        return f"{share * 100:.0f}{PERCENT}"
     if 0 < share < 0.0005:
-        return "< 0.1 %"
-    return "> 99.9 %" if share > 0.9995 else f"{share:.1%}".replace("%", " %")
+        return f"< 0.1{PERCENT}"
+    return f"> 99.9{PERCENT}" if share > 0.9995 else f"{share * 100:.1f}{PERCENT}"
 
 
 def interval(score: Score) -> str:
     """The 95 % interval of a score; its lower end is rounded down, its upper end up."""
     low, high = math.floor(score.low * 1000) / 10, math.ceil(score.high * 1000) / 10
-    return f"{low:.1f} to {high:.1f} %"
+    return f"{low:.1f} to {high:.1f}{PERCENT}"
 
 
 def main_method(curve: LengthCurve) -> str:
@@ -77,12 +80,12 @@ def headline(curve: LengthCurve, trained: int) -> str:
     if longest in failed:
         text += f", fails on {tally(at[longest], wrong=True)} problems of {digits(longest)}{over}."
         sound = [n for n in lengths if n < failed[0]]
-        if failed[0] < longest:
-            wrong = tally(at[failed[0]], wrong=True)
-            already = "" if sound else "already "
-            text += f" The first errors are {already}at {digits(failed[0])}: {wrong}."
         if sound:
-            text += f" Every problem up to {digits(sound[-1])} is answered right."
+            text += f" No errors up to {digits(sound[-1])}"
+            text += f"; the first at {digits(failed[0])}." if failed[0] < longest else "."
+        elif failed[0] < longest:
+            wrong = tally(at[failed[0]], wrong=True)
+            text += f" It fails at {digits(failed[0])} already: {wrong}."
     else:
         comma = ";" if method == CALIBRATED else ", is"
         text += f"{comma} right on {tally(at[longest])} problems of {digits(longest)}{over}"
@@ -98,8 +101,8 @@ def standing(curve: LengthCurve) -> list[str]:
     last = [s for s in curve if s.method == method and s.length == longest]
     least = min(last, key=lambda score: score.low)
     out = [
-        f"These are samples, not a proof. At {digits(longest)} the 95 % intervals of the share of "
-        f"right answers reach down to {math.floor(least.low * 1000) / 10:.1f} %."
+        f"These are samples, not a proof. At {digits(longest)} the 95{PERCENT} intervals of the "
+        f"share of right answers reach down to {math.floor(least.low * 1000) / 10:.1f}{PERCENT}."
     ]
     vanilla = [s for s in curve if s.method == VANILLA and s.length == longest]
     if vanilla and method != VANILLA:
@@ -184,11 +187,10 @@ def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
     """Rows of method, suite and length; for each curve a share, then their mean and the counts."""
     found = [{(s.method, s.suite, s.length): s for s in curve} for curve in curves]
     keys = dict.fromkeys(key for scores in found for key in scores)
-    methods = list(dict.fromkeys(method for method, _, _ in keys))
-    order = {name: i for i, name in enumerate([CALIBRATED, *methods]) if name in methods}
+    methods = sorted({method for method, _, _ in keys}, key=lambda name: (name != CALIBRATED, name))
     suites = list(dict.fromkeys(suite for _, suite, _ in keys))
     rows = []
-    for key in sorted(keys, key=lambda key: (order[key[0]], suites.index(key[1]), key[2])):
+    for key in sorted(keys, key=lambda key: (methods.index(key[0]), suites.index(key[1]), key[2])):
         scores = [scores.get(key) for scores in found]
         known = [score for score in scores if score]
         mean = sum(score.accuracy for score in known) / len(known)
@@ -199,20 +201,20 @@ def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
 
 
 def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> list[Row]:
-    """Rows of site and track; support, drop, strength, and what became of the track."""
+    """Rows of site and track; what became of the track, support, drop and strength."""
     lines = bias.lines if bias else ()
     used = {Track(line.site, line.segment, line.direction, line.offset) for line in lines}
     rows = []
     for item in evidence:
         if item.track in used:
-            fate = "chosen" if item.strength >= 1 else "added, to have one line more"
+            fate = "chosen" if item.strength >= 1 else "added to have more lines"
             if item.strength < 1 and item.track == OWN_TOKEN:
-                fate = "default of heads without another line"
+                fate = "default of heads left over"
         else:
             fate = "passed, but not in the bias" if item.strength >= 1 else "no"
         numbers = (f"{item.support:.2f}", percent(item.drop), f"{item.strength:.1f}")
-        numbers = tuple("0" + n[2:] if n in ("-0.00", "-0.0") else n for n in numbers)
-        rows.append(Row((item.track.site, item.track.words()), (*numbers, fate)))
+        numbers = tuple(n[1:] if n in ("-0.00", "-0.0") else n for n in numbers)
+        rows.append(Row((item.track.site, item.track.words()), (fate, *numbers)))
     return rows
 
 
@@ -230,7 +232,7 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
     }
     if last is None:
         return {**facts, "Training": "no measurement yet"}
-    met = "met" if last.phase == "done" else "not met when training ended"
+    met = "yes" if last.phase == "done" else "no"
     return {
         **facts,
         "Criterion reached": met,

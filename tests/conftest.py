@@ -1,0 +1,72 @@
+"""Shared settings and fixtures.
+
+Fixtures, from cheap to dear:
+
+- `tiny_values`: nested settings (a fresh dict) of a successor model that trains in 2 to 5 seconds.
+- `tiny_config`: the same as a frozen `Config`; change it with `make_config(tiny_values, [...])`.
+- `tiny_abc` (session): the whole method on `tiny_config`, once for the whole test run; an `Outcome`
+  whose folder lives until the end. Read it, copy it (`shutil.copytree(tiny_abc.path, ...)`), but
+  never write into it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from lengthwise.config import Config, make_config
+from lengthwise.pipeline import Outcome, run_abc
+
+# Deterministic, without deadlines: a slow machine must not turn a property into a failure.
+settings.register_profile(
+    "lengthwise",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("lengthwise")
+
+# One thread: the models are tiny, and sums then have one order.
+torch.set_num_threads(1)
+
+_TINY: dict[str, Any] = {
+    "task": "successor",
+    "seed": 1,
+    "device": "cpu",
+    "data": {"length": 4},
+    "model": {"width": 32, "heads": 4, "layers": 2, "feed_forward": 64},
+    "training": {
+        "batch_size": 64,
+        "learning_rate": 5e-3,
+        "warmup_steps": 20,
+        "evaluate_every": 50,
+        "validation_problems": 256,
+        "max_steps": 3000,
+    },
+    "retraining": {"cooldown_steps": 100, "max_steps": 2000},
+    "calibration": {"problems": 128},
+    "evaluation": {"lengths": [4, 30, 100], "samples": 100, "long_samples": 100},
+}
+
+
+@pytest.fixture
+def tiny_values() -> dict[str, Any]:
+    """Nested settings of a successor model that trains in a few seconds; yours to change."""
+    return copy.deepcopy(_TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """Settings of a successor model that trains in a few seconds."""
+    return make_config(_TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_abc(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Outcome:
+    """The whole method on `tiny_config`: trained, calibrated, retrained, evaluated. Read only."""
+    return run_abc(tiny_config, tmp_path_factory.mktemp("abc") / "run")

@@ -1,0 +1,273 @@
+"""The command line: results on stdout, one clear line for bad input, the right exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lengthwise import cli
+from lengthwise.version import __version__
+
+COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; returns exit code, stdout, stderr."""
+
+    def run(*arguments):
+        code = cli._run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def tiny_file(tiny_config, tmp_path):
+    """The tiny settings as a file."""
+    path = tmp_path / "tiny.json"
+    path.write_text(tiny_config.model_dump_json())
+    return path
+
+
+def test_version(call):
+    assert call("--version") == (0, f"lengthwise {__version__}\n", "")
+
+
+def test_without_a_command_help_is_shown(call):
+    code, out, err = call()
+    assert code == 0
+    assert "solve" in out + err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(call, command):
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert f"Example: lengthwise {command}" in " ".join(out.split())
+
+
+def test_help_does_not_load_torch():
+    code = "import sys, lengthwise.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path):
+    folder = tmp_path / "run"
+    code, out, err = call("abc", tiny_file, "--out", folder, "--lengths", "4,50", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["folder"] == str(folder)
+    right = [r for r in result["results"] if r["method"] == "calibrated" and r["length"] == 50]
+    assert [r["correct"] for r in right] == [r["n"] for r in right] == [100, 100]
+    stages = ["Train a vanilla", "Calibrate", "Retrain", "Evaluate"]
+    assert [err.find(stage) for stage in stages] == sorted(err.find(stage) for stage in stages)
+    page = (folder / "report.html").read_text()
+    assert "successor" in page
+    assert sorted(p.suffix for p in (folder / "plots").iterdir()) == [".png"] * 4
+
+    assert call("solve", folder, "99999", "0") == (0, "100000\n1\n", "")
+    code, out, _ = call("solve", folder, "99", "--json")
+    assert json.loads(out) == [{"expression": "99", "answer": "100"}]
+
+    code, out, _ = call("explain", folder)
+    assert "the digit of a in the column being written" in out
+    code, out, _ = call("explain", folder / "vanilla")
+    assert "every head sees the whole problem" in out
+    assert json.loads(call("explain", folder, "--json")[1])[0]["heads"] == 4
+    assert json.loads(call("explain", folder / "vanilla", "--json")[1]) == {"vanilla": True}
+
+    bias = tmp_path / "bias.jsonl"
+    code, out, _ = call("calibrate", folder, "--out", bias, "--to-length", "30")
+    assert code == 0
+    assert bias.read_text() == (folder / "calibrated" / "bias.jsonl").read_text()
+    assert call("explain", bias)[1] == out
+    from safetensors.torch import load_file
+
+    dense = load_file(tmp_path / "bias.safetensors")
+    assert dense["cross.1"].shape == (4, 32, 31)
+    paper = json.loads(call("calibrate", folder, "--out", bias, "--policy", "paper", "--json")[1])
+    assert {line["segment"] for line in paper[1:]} == {"whole"}
+
+    code, out, _ = call("evaluate", folder, "--lengths", "70", "--suite", "carry", "--json")
+    (score,) = json.loads(out)
+    assert (score["length"], score["suite"], score["correct"]) == (70, "carry", 100)
+    assert "100.0%" in call("evaluate", folder, "--lengths", "20", "--samples", "50")[1]
+
+    code, out, _ = call("report", folder, "--out", tmp_path / "page.html")
+    assert (code, out) == (0, f"{tmp_path / 'page.html'}\n")
+
+    code, _, err = call("abc", tiny_file, "--out", folder)
+    assert (code, "--resume continues it, --force starts over" in err) == (2, True)
+
+
+def test_train_then_train_with_the_bias(call, tiny_abc, tiny_file, tmp_path):
+    code, out, err = call("train", tiny_file, "--out", tmp_path / "base", "--json")
+    result = json.loads(out)
+    assert (code, result["phase"], result["folder"]) == (0, "done", str(tmp_path / "base"))
+    assert "Train a vanilla model" in err
+    bias = tiny_abc.calibrated.path / "bias.jsonl"
+    code, out, _ = call("train", tiny_file, "--bias", bias, "--out", tmp_path / "tuned")
+    assert code == 0
+    assert "Interpolates after" in out
+    assert call("solve", tmp_path / "tuned", "9" * 40)[1] == f"1{'0' * 40}\n"
+    code, out, _ = call("train", tiny_file, "--out", tmp_path / "base", "--resume")
+    assert (code, "Interpolates after" in out) == (0, True)
+
+
+def test_a_training_that_does_not_interpolate_exits_with_1(call, tiny_file, tmp_path):
+    code, out, err = call(
+        "train", tiny_file, "--out", tmp_path / "run", "--set", "training.max_steps=10"
+    )
+    assert (code, out) == (1, "")
+    assert "did not interpolate within 10 steps" in err
+
+
+def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_path):
+    call("train", tiny_file, "--out", tmp_path / "run", "--set", "training.max_steps=1")
+    code, _, err = call("calibrate", tmp_path / "run", "--out", tmp_path / "bias")
+    assert code == 1
+    assert "no head of the successor model reads along a line" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian", "addition"], "unknown command 'trian'; did you mean 'train'? known: demo, abc,"),
+        (["abc"], "Missing argument 'TASK|CONFIG'"),
+        (["abc", "adition"], "unknown task 'adition'; did you mean 'addition'?"),
+        (["abc", "addition", "--set", "model.widht=1"], "did you mean 'width'?"),
+        (
+            ["abc", "addition", "--length", "0"],
+            "data.length: input should be greater than or equal",
+        ),
+        (["abc", "addition", "--lengths", "6,x"], "--lengths takes whole numbers from 1 up"),
+        (["abc", "addition", "--lengths", "6,0"], "--lengths takes whole numbers from 1 up"),
+        (["abc", "addition", "--seed", "x"], "Invalid value for '--seed'"),
+        (["abc", "addition", "--no-such-option"], "No such option: --no-such-option"),
+        (["abc", "addition", "--device", "tpu"], "device: input should be 'auto', 'cpu' or 'cuda'"),
+        (["train", "missing.toml"], "can't read missing.toml: No such file or directory"),
+        (["train", "addition", "--bias", "missing"], "can't read bias missing: No such file"),
+        (["solve", "{abc}", "12++3"], "unexpected '+' at position 3 of '12++3'"),
+        (["solve", "{abc}", "12x"], "unexpected 'x' at position 3"),
+        (["solve", "{abc}", ""], "empty expression; successor takes expressions like '199'"),
+        (["solve", "{abc}", "--", "-5"], "unexpected '-' at position 1 of '-5'"),
+        (["solve", "{abc}", "1" * 300000], "an operand has 300000 digits; the limit is 200000"),
+        (["solve", "nowhere", "1"], "nowhere is not a run: it does not exist"),
+        (["solve", "{tmp}", "1"], "is not a run: it has no config.json"),
+        (["explain", "{tmp}"], "is not a run: it has no config.json"),
+        (["explain", "{tmp}/text"], "text is not a calibrated bias: line 1 is not JSON"),
+        (["evaluate", "{abc}", "--lengths", "0"], "--lengths takes whole numbers from 1 up"),
+        (["evaluate", "{abc}", "--suite", "hard"], "unknown suite 'hard'; known: carry, uniform"),
+        (["evaluate", "{abc}", "--samples", "0"], "samples must be at least 1, got 0"),
+        (["calibrate", "{abc}", "--out", "{tmp}/b", "--policy", "best"], "unknown policy 'best'"),
+        (["calibrate", "{abc}"], "Missing option '--out'"),
+        (["report", "{tmp}"], "is not a run"),
+        (["bench", "trane"], "unknown benchmark 'trane'; did you mean 'train'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(call, tiny_abc, tmp_path, arguments, message):
+    (tmp_path / "text").write_text("hello\n")
+    places = {"{abc}": str(tiny_abc.path), "{tmp}": str(tmp_path)}
+    for name, path in places.items():
+        arguments = [argument.replace(name, path) for argument in arguments]
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.startswith("lengthwise: ")
+    assert err.count("\n") == 1
+
+
+def test_a_bias_of_another_task_is_refused(call, tiny_abc, tmp_path):
+    bias = tiny_abc.calibrated.path / "bias.jsonl"
+    code, _, err = call("train", "addition", "--bias", bias, "--out", tmp_path / "run")
+    assert code == 2
+    assert "the bias was calibrated for successor, but the task is addition" in err
+
+
+def test_a_bias_with_other_heads_is_refused(call, tiny_abc, tmp_path):
+    bias = tiny_abc.calibrated.path / "bias.jsonl"
+    code, _, err = call(
+        *("train", "successor", "--bias", bias, "--out", tmp_path / "run"),
+        *("--set", "model.heads=8"),
+    )
+    assert (code, "the bias has 4 heads, but the model has 8" in err) == (2, True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line(call, tiny_file, tmp_path, monkeypatch):
+    from lengthwise import files
+
+    real = files.os.fsync
+
+    def full(number):
+        with open("/dev/full", "wb", buffering=0) as device:
+            device.write(b"x")
+        real(number)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    code, out, err = call("train", tiny_file, "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert err == "lengthwise: No space left on device\n"
+    left = [p.name for p in (tmp_path / "run").iterdir()]
+    assert not [name for name in left if name.endswith(".part")]
+
+
+def test_a_killed_abc_resumes_to_the_same_answer(tiny_abc, tiny_file, tmp_path):
+    """A real process, a real SIGKILL in the first training, then --resume."""
+    command = [sys.executable, "-m", "lengthwise", "abc", str(tiny_file)]
+    command += ["--out", str(tmp_path / "run"), "--lengths", "30"]
+    command += ["--set", "training.checkpoint_every=50"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "vanilla" / "checkpoint.pt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(
+        [*command, "--resume"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ours = (tmp_path / "run" / "calibrated" / "model.safetensors").read_bytes()
+    assert ours == (tiny_abc.path / "calibrated" / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
+    command = [sys.executable, "-m", "lengthwise", "train", str(tiny_file)]
+    command += ["--out", str(tmp_path / "run"), "--set", "training.exact_match=1.0"]
+    command += ["--set", "training.loss=1e-9", "--set", "training.max_steps=100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err == (
+        "lengthwise: interrupted; what was finished is kept, and --resume continues it\n"
+    )
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_config):
+    from lengthwise import api
+
+    monkeypatch.setattr(api, "settings", lambda *args, **kwargs: tiny_config)
+    folder = tmp_path / "demo"
+    for _ in range(2):  # it is safe to run again
+        code, out, err = call("demo", "--out", folder)
+        assert code == 0
+    assert "Exact match by length" in out
+    assert "the digit of a in the column being written" in out
+    expected = int(cli.DEMO_EXPRESSION) + 1
+    assert f"{expected}  (right)" in out
+    assert "Trained on at most 4 digits; 100.0% right at 100 digits." in out
+    assert out.rstrip().endswith(f"Report: {folder / 'report.html'}")

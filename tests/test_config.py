@@ -1,0 +1,117 @@
+"""Settings: typed, unknown keys refused by name, with the nearest one offered."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from lengthwise.config import Config, InputError, Settings, load_config, make_config
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def test_the_shipped_default_file_states_the_defaults():
+    assert make_config(load_config(CONFIGS / "default.toml")) == Config()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+def test_every_shipped_file_is_valid(path):
+    assert make_config(load_config(path)).task
+
+
+def test_the_default_file_names_every_setting():
+    def names(settings, prefix=""):
+        for name in type(settings).model_fields:
+            value = getattr(settings, name)
+            if isinstance(value, Settings):
+                yield from names(value, f"{prefix}{name}.")
+            else:
+                yield name
+
+    text = (CONFIGS / "default.toml").read_text()
+    assert [name for name in names(Config()) if f"{name} =" not in text] == []
+
+
+def test_assignments_change_nested_settings_and_keep_types():
+    config = make_config(
+        {"task": "addition"},
+        [
+            "model.width=128",
+            "training.learning_rate = 1e-4",
+            "evaluation.lengths=[6, 60]",
+            "seed=3",
+        ],
+    )
+    assert (config.model.width, config.training.learning_rate, config.seed) == (128, 1e-4, 3)
+    assert config.evaluation.lengths == (6, 60)
+    assert config.task == "addition"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("task=adition", "unknown task 'adition'; did you mean 'addition'? known: addition, "),
+        ("model.widht=3", "unknown setting in [model] 'widht'; did you mean 'width'?"),
+        ("modle.width=3", "unknown setting 'modle'; did you mean 'model'?"),
+        ("model.positions=sinusiodal", "did you mean 'sinusoidal'?"),
+        ("model.width=wide", "model.width: input should be a valid integer"),
+        ("model.width=0", "model.width: input should be greater than or equal to 1, got 0"),
+        ("data.length=0", "data.length: input should be greater than or equal to 1, got 0"),
+        ("model.heads=3", "model: width must be even and a multiple of heads, got 64 and 3"),
+        (
+            "data.width=6",
+            "data.width must be at least 7 for answers of successor at length 6, got 6",
+        ),
+        ("training.learning_rate=nan", "training.learning_rate: input should be"),
+        ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
+        ("base=37", "base: input should be less than or equal to 36, got 37"),
+        ("device=tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ("seed", "--set takes KEY=VALUE, got 'seed'"),
+        ("=1", "--set takes KEY=VALUE, got '=1'"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(assignment, message):
+    with pytest.raises(InputError) as caught:
+        make_config({}, [assignment])
+    assert "\n" not in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_an_assignment_below_a_value_is_refused():
+    with pytest.raises(InputError, match="'seed' holds a value, not settings"):
+        make_config({"seed": 1}, ["seed.x=1"])
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().seed = 3
+
+
+def test_width_is_just_enough_for_every_answer():
+    assert make_config({"task": "addition"}).width == 7
+    assert make_config({"data": {"width": 12}}).width == 12
+
+
+def test_retraining_changes_what_it_names_and_nothing_else():
+    config = make_config({}, ["retraining.max_steps=7", "training.batch_size=32"])
+    changed = config.for_retraining()
+    assert (changed.training.max_steps, changed.training.batch_size) == (7, 32)
+    assert changed.model.positions == "none"
+    assert changed.data == config.data
+    assert Config.model_validate_json(changed.model_dump_json()) == changed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("task = ", "is not a settings file"), ("\x00", "is not a settings file")],
+)
+def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_config(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="can't read .*missing.toml: No such file"):
+        load_config(tmp_path / "missing.toml")

@@ -1,0 +1,183 @@
+"""Evaluation: the parallel pass decides what greedy decoding would; lengths and intervals are honest."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lengthwise import api
+from lengthwise.config import InputError
+from lengthwise.evaluation import LengthCurve, Score, evaluate_run, exact_matches, wilson
+from lengthwise.layout import Layout, digits_of
+from lengthwise.model import greedy_decode
+from lengthwise.tasks.sampling import generator, split_of, suite_problems
+
+
+def half_trained(run):
+    """A run whose model gets some problems right and some wrong: its weights, disturbed."""
+    copy = type(run)(run.path, run.config, run.bias)
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in copy.model.parameters():
+            weight += 0.1 * weight.std().nan_to_num() * torch.randn(weight.shape, generator=rng)
+    return copy
+
+
+@pytest.mark.parametrize("method", ["vanilla", "calibrated"])
+@pytest.mark.parametrize("length", [3, 4, 5, 20])
+def test_the_pass_agrees_with_greedy_decoding_problem_by_problem(tiny_abc, method, length):
+    run = half_trained(getattr(tiny_abc, method))
+    layout = run.layout(length)
+    operands = suite_problems(
+        run.task,
+        generator(0, "test"),
+        200,
+        suite="carry",
+        length=length,
+        width=layout.width,
+        split="any",
+    )
+    source, target = layout.batch(operands)
+    written = greedy_decode(run.model, run.bias, layout, source)
+    right, _ = exact_matches(run, layout, operands)
+    assert right.equal((written == target[:, 1:]).all(dim=1))
+
+
+def test_the_disturbed_models_are_sometimes_right_and_sometimes_wrong(tiny_abc):
+    """Without this the test above could agree on nothing but failures."""
+    shares = []
+    for run in (tiny_abc.vanilla, tiny_abc.calibrated):
+        disturbed = half_trained(run)
+        curve = evaluate_run(disturbed, [3, 4, 5, 20], samples=200)
+        shares += [score.accuracy for score in curve]
+    assert any(0 < share < 1 for share in shares)
+
+
+def test_an_answer_without_its_end_token_does_not_count(tiny_abc):
+    run = type(tiny_abc.calibrated)(
+        tiny_abc.calibrated.path, tiny_abc.calibrated.config, tiny_abc.bias
+    )
+    layout = run.layout(4)
+    operands = suite_problems(
+        run.task, generator(0, "test"), 50, suite="uniform", length=4, width=layout.width
+    )
+    assert exact_matches(run, layout, operands)[0].all()
+    with torch.no_grad():
+        run.model.to_logits.bias[layout.vocabulary.end] -= 1000.0
+    assert not exact_matches(run, layout, operands)[0].any()
+
+
+def test_problems_are_as_long_as_they_say_and_barely_padded(tiny_abc, monkeypatch):
+    seen = []
+
+    def spy(run, layout, operands):
+        seen.append((layout.width, operands))
+        return torch.ones(len(operands), dtype=torch.bool), 0.0
+
+    monkeypatch.setattr("lengthwise.evaluation.exact_matches", spy)
+    scores = list(evaluate_run(tiny_abc.calibrated, [2, 60], samples=30))
+    for score, (width, operands) in zip(scores, seen, strict=True):
+        assert width == score.width == score.length + 1
+        digits = np.arange(width) * (operands[:, 0] > 0)
+        assert (digits.max(axis=1) + 1 == score.length).all()
+
+
+def test_the_same_seed_gives_the_same_problems_and_another_gives_others(tiny_abc, monkeypatch):
+    seen = []
+
+    def spy(run, layout, operands):
+        seen.append(operands)
+        return torch.ones(len(operands), dtype=torch.bool), 0.0
+
+    monkeypatch.setattr("lengthwise.evaluation.exact_matches", spy)
+    for seed in (5, 5, 6):
+        list(evaluate_run(tiny_abc.calibrated, [30], suites=["uniform"], samples=20, seed=seed))
+    assert np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[0], seen[2])
+
+
+def test_lengths_without_held_out_problems_say_so(tiny_abc):
+    """The only carry chain of length 1 is 9, and 9 is in training."""
+    assert split_of(digits_of(tiny_abc.calibrated.task, ["9"], 2)) > 1
+    curve = evaluate_run(tiny_abc.calibrated, [1, 30], suites=["carry"], samples=10)
+    assert [(score.length, score.split) for score in curve] == [(1, "any"), (30, "test")]
+
+
+def test_calibration_solves_what_vanilla_does_not(tiny_abc):
+    scores = {(s.method, s.suite, s.length): s.accuracy for s in tiny_abc.curve}
+    assert scores["calibrated", "uniform", 100] == scores["calibrated", "carry", 100] == 1.0
+    assert scores["vanilla", "uniform", 4] >= 0.95
+    assert scores["vanilla", "uniform", 100] == 0.0
+
+
+@given(st.integers(1, 5000), st.data())
+def test_wilson_solves_its_equation(n, data):
+    """The bounds are where the score test is just significant: (p - share)^2 = z^2 p (1 - p) / n."""
+    correct = data.draw(st.integers(0, n))
+    share, z = correct / n, 1.959964
+    low, high = wilson(correct, n)
+    assert 0 <= low <= share <= high <= 1
+    for p in (low, high):
+        if 0 < p < 1:
+            assert math.isclose(
+                (p - share) ** 2, z * z * p * (1 - p) / n, rel_tol=1e-6, abs_tol=1e-12
+            )
+
+
+def test_wilson_by_a_published_example():
+    """Newcombe 1998, Statistics in Medicine 17, table I, method 3: 81 of 263 and 0 of 20."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_curves_round_trip_and_read_as_tidy_rows(tiny_abc, tmp_path):
+    tiny_abc.curve.save(tmp_path)
+    assert LengthCurve.load(tmp_path).scores == tiny_abc.curve.scores
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(tiny_abc.curve) == 2 * 2 * 3
+    assert list(rows[0]) == list(Score.__dataclass_fields__)
+    assert rows[0]["task"] == "successor"
+    frame = tiny_abc.curve.to_frame()
+    assert frame.shape == (12, len(rows[0]))
+    assert (frame.correct <= frame.n).all()
+
+
+def test_curves_print_one_line_a_score(tiny_abc):
+    lines = str(tiny_abc.curve).splitlines()
+    assert len(lines) == 1 + len(tiny_abc.curve)
+    assert "100.0%" in lines[-1]
+    assert len(tiny_abc.curve + tiny_abc.curve) == 24
+
+
+@pytest.mark.parametrize("content", ["", "{}x", '[{"n": 1}]'])
+def test_broken_results_are_refused(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match=r"results\.json does not hold results"):
+        LengthCurve.load(tmp_path)
+    with pytest.raises(InputError, match="holds no results: No such file"):
+        LengthCurve.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lengths": [0]}, r"lengths must be whole numbers from 1 up, got \[0\]"),
+        ({"lengths": []}, r"lengths must be whole numbers from 1 up, got \[\]"),
+        ({"lengths": [5], "samples": 0}, "samples must be at least 1, got 0"),
+        ({"lengths": [5], "suites": ["easy"]}, "unknown suite 'easy'; known: carry, uniform"),
+    ],
+)
+def test_bad_arguments_are_refused(tiny_abc, arguments, message):
+    with pytest.raises(InputError, match=message):
+        api.evaluate(tiny_abc.path, **arguments)
+
+
+def test_layouts_of_evaluation_never_use_the_training_width(tiny_abc):
+    run = tiny_abc.calibrated
+    assert run.layout(100).width == 101
+    assert Layout(run.task, run.config.width).width == 5

@@ -1,0 +1,126 @@
+"""The whole method: stages, second attempts, resuming after a crash at each stage."""
+
+import shutil
+
+import pytest
+from safetensors.torch import load_file
+
+from lengthwise import pipeline
+from lengthwise.config import InputError, make_config
+from lengthwise.pipeline import Silent, run_abc
+from lengthwise.run import WEIGHTS
+from lengthwise.training import NotInterpolatedError
+
+
+class Recorder(Silent):
+    """Writes down what the pipeline tells; raises at a chosen point."""
+
+    def __init__(self, crash=None):
+        self.stages, self.attempts, self.crash = [], [], crash
+
+    def begin(self, stage, config):
+        self.stages.append(stage)
+
+    def trained(self, stage, metrics):
+        if self.crash == (stage, metrics.step):
+            raise CrashError
+
+    def calibrated(self, bias, attempt):
+        self.attempts.append((attempt, bias))
+        if self.crash == "calibrated":
+            raise CrashError
+
+    def scored(self, score):
+        if self.crash == ("scored", score.length):
+            raise CrashError
+
+
+class CrashError(Exception):
+    pass
+
+
+def test_stages_run_in_order(tiny_abc):
+    """The fixture ran them; the outcome has what each made."""
+    assert tiny_abc.maps.exact_match >= 0.99
+    assert {line.segment for line in tiny_abc.bias.lines if line.site == "cross"} == {"a"}
+    assert tiny_abc.calibrated.config.model.positions == "none"
+    assert [row["phase"] for row in tiny_abc.calibrated.metrics()][-2:] == ["cooldown", "done"]
+
+
+def test_calibration_finds_the_digit_and_the_one_before(tiny_abc):
+    """What the successor needs: the digit itself, and the digit before to know its carry."""
+    offsets = {line.offset for line in tiny_abc.bias.lines if line.site == "cross"}
+    assert offsets == {0, -1}
+
+
+@pytest.mark.parametrize(
+    "crash", [("train", 100), "calibrated", ("retrain", 100), ("scored", 30)], ids=str
+)
+def test_resume_after_a_crash_reaches_the_same_weights(tiny_abc, tiny_config, tmp_path, crash):
+    with pytest.raises(CrashError):
+        run_abc(tiny_config, tmp_path / "run", observer=Recorder(crash))
+    recorder = Recorder()
+    again = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
+    assert recorder.stages == ["train", "calibrate", "retrain", "evaluate"]
+    for method in ("vanilla", "calibrated"):
+        before = load_file(tiny_abc.path / method / WEIGHTS)
+        after = load_file(again.path / method / WEIGHTS)
+        assert all(before[name].equal(after[name]) for name in before)
+    clock = ("seconds",)
+    for one, two in zip(tiny_abc.curve, again.curve, strict=True):
+        assert {k: v for k, v in vars(one).items() if k not in clock} == {
+            k: v for k, v in vars(two).items() if k not in clock
+        }
+
+
+def test_a_failed_retraining_gets_one_more_line(tiny_abc, tiny_config, tmp_path, monkeypatch):
+    shutil.copytree(tiny_abc.path / "vanilla", tmp_path / "run" / "vanilla")
+    real = pipeline.train_run
+    begun = []
+
+    def fail_once(config, path, **arguments):
+        if path.name == "calibrated":
+            begun.append(arguments["bias"])
+            if len(begun) == 1:
+                run = real(config, path, **arguments)
+                raise NotInterpolatedError(run, _last(run))
+        return real(config, path, **arguments)
+
+    monkeypatch.setattr(pipeline, "train_run", fail_once)
+    recorder = Recorder()
+    outcome = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
+    assert [attempt for attempt, _ in recorder.attempts] == [0, 1]
+    first, second = ({(ln.segment, ln.offset, ln.site) for ln in bias.lines} for bias in begun)
+    assert len(second - first) == 1
+    assert outcome.bias == begun[1] == outcome.calibrated.bias
+
+
+def _last(run):
+    from lengthwise.training import Metrics
+
+    return Metrics(**run.metrics()[-1])
+
+
+def test_a_training_that_never_interpolates_says_so(tiny_values, tmp_path):
+    tiny_values["training"] |= {"max_steps": 20, "evaluate_every": 10}
+    with pytest.raises(NotInterpolatedError, match=r"vanilla did not interpolate within 20 steps"):
+        run_abc(make_config(tiny_values), tmp_path / "run")
+
+
+def test_the_papers_policy_gets_one_attempt(tiny_abc, tiny_values, tmp_path):
+    tiny_values["calibration"] |= {"policy": "paper"}
+    tiny_values["retraining"] |= {"max_steps": 50}
+    shutil.copytree(tiny_abc.path / "vanilla", tmp_path / "run" / "vanilla")
+    config = make_config(tiny_values)
+    (tmp_path / "run" / "vanilla" / "config.json").write_text(config.model_dump_json(indent=2))
+    recorder = Recorder()
+    with pytest.raises(NotInterpolatedError):
+        run_abc(config, tmp_path / "run", resume=True, observer=recorder)
+    ((attempt, bias),) = recorder.attempts
+    assert attempt == 0
+    assert {line.segment for line in bias.lines} == {"whole"}
+
+
+def test_an_existing_folder_is_refused(tiny_abc, tiny_config):
+    with pytest.raises(InputError, match="exists; --resume continues it, --force starts over"):
+        run_abc(tiny_config, tiny_abc.path)

@@ -1,0 +1,235 @@
+"""Run folders: what they hold, what they refuse, and that nothing in them is half written."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import stat
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lengthwise import run as run_module
+from lengthwise.bias import CalibratedBias, Line
+from lengthwise.config import InputError, make_config
+from lengthwise.files import write_bytes, write_with
+from lengthwise.run import CONFIG, LOCK, WEIGHTS, Run, check_bias, locked, make_device, prepare
+
+
+@pytest.fixture
+def folder(tiny_abc, tmp_path):
+    """A copy of the tiny pipeline's folder, to break."""
+    return shutil.copytree(tiny_abc.path, tmp_path / "copy")
+
+
+def test_an_abc_folder_holds_everything(tiny_abc):
+    names = {str(p.relative_to(tiny_abc.path)) for p in tiny_abc.path.rglob("*") if p.is_file()}
+    for method in ("vanilla", "calibrated"):
+        for name in ("config.json", "versions.json", "metrics.jsonl", "model.safetensors"):
+            assert f"{method}/{name}" in names
+    assert {"vanilla/maps.safetensors", "calibrated/bias.jsonl"} <= names
+    assert {"results.csv", "results.json"} <= names
+    assert not [name for name in names if name.endswith((".part", ".pt"))]
+    versions = json.loads((tiny_abc.path / "vanilla" / "versions.json").read_text())
+    assert {"lengthwise", "torch", "python", "numpy", "git_commit", "gpu"} <= set(versions)
+
+
+def test_opening_an_abc_folder_opens_the_calibrated_run(tiny_abc):
+    run = Run.open(tiny_abc.path)
+    assert run.path == tiny_abc.path / "calibrated"
+    assert run.bias == tiny_abc.bias
+    assert run.method == "calibrated"
+    assert Run.open(tiny_abc.path / "vanilla").method == "vanilla"
+
+
+def test_saving_and_loading_is_exact(tiny_abc):
+    saved = load_file(tiny_abc.calibrated.path / WEIGHTS)
+    loaded = Run.open(tiny_abc.path).model.state_dict()
+    assert saved.keys() == loaded.keys()
+    assert all(saved[name].equal(loaded[name]) for name in saved)
+    assert not Run.open(tiny_abc.path).model.training
+
+
+def test_the_config_in_the_folder_is_the_resolved_one(tiny_abc, tiny_config):
+    assert Run.open(tiny_abc.path / "vanilla").config == tiny_config
+    assert Run.open(tiny_abc.path).config == tiny_config.for_retraining()
+    assert Run.open(tiny_abc.path).config.model.positions == "none"
+
+
+def test_solve_answers_as_a_person_writes(tiny_abc):
+    run = tiny_abc.calibrated
+    rng = np.random.default_rng(0)
+    numbers = [0, 9, 199, 10**50 - 1, *(int(x) for x in rng.integers(0, 10**12, 20))]
+    assert run.solve_many([str(n) for n in numbers]) == [str(n + 1) for n in numbers]
+    assert run.solve("000199") == "200"
+    assert run.solve(" 12 ") == "13"
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("", "empty expression; successor takes expressions like '199'"),
+        ("12a", "unexpected 'a' at position 3 of '12a'"),
+        ("-5", "unexpected '-' at position 1 of '-5'"),
+        ("1+1", r"unexpected '\+' at position 2"),
+        ("٣", "unexpected"),
+        ("1" * 1_000_000, "an operand has 1000000 digits; the limit is 200000"),
+    ],
+)
+def test_malformed_expressions_are_refused(tiny_abc, expression, message):
+    with pytest.raises(InputError, match=message):
+        tiny_abc.calibrated.solve(expression)
+
+
+def test_a_malformed_answer_is_shown_as_written(tiny_abc):
+    layout = tiny_abc.calibrated.layout(2)
+    end = layout.vocabulary.end
+    assert tiny_abc.calibrated._read(layout, torch.tensor([1, 2, 0, end])) == "21"
+    assert tiny_abc.calibrated._read(layout, torch.tensor([1, end, end, end])) == "1$$$"
+    assert tiny_abc.calibrated._read(layout, torch.tensor([1, 2, 0, 3])) == "1203"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_folder_that_is_no_run_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"is not a run: it (has no config\.json|does not exist)"):
+        Run.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_broken_weights_are_refused(folder, content):
+    (folder / "calibrated" / WEIGHTS).write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors does not hold this run's weights"):
+        _ = Run.open(folder).model
+
+
+def test_truncated_weights_are_refused(folder):
+    path = folder / "calibrated" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="does not hold this run's weights"):
+        _ = Run.open(folder).model
+
+
+def test_weights_of_another_size_are_refused(folder):
+    path = folder / "calibrated" / CONFIG
+    path.write_text(path.read_text().replace('"feed_forward": 64', '"feed_forward": 32'))
+    with pytest.raises(InputError, match="does not hold this run's weights"):
+        _ = Run.open(folder).model
+
+
+def test_missing_weights_say_how_to_go_on(folder):
+    (folder / "calibrated" / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=r"no trained model yet; finish it with `lengthwise train"):
+        _ = Run.open(folder).model
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"task": "successor", "colour": 1}', "[]"])
+def test_a_broken_config_is_refused(folder, content):
+    (folder / "calibrated" / CONFIG).write_text(content)
+    with pytest.raises(InputError):
+        Run.open(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": "other"}'])
+def test_a_broken_bias_is_refused(folder, content):
+    (folder / "calibrated" / "bias.jsonl").write_text(content)
+    with pytest.raises(InputError, match=r"bias\.jsonl is not a calibrated bias: "):
+        Run.open(folder)
+
+
+LINE = Line("cross", "a", "anti-diagonal", head=0)
+
+
+@pytest.mark.parametrize(
+    ("bias", "message"),
+    [
+        (
+            CalibratedBias("addition", 4, [LINE]),
+            "calibrated for addition, but the task is successor",
+        ),
+        (CalibratedBias("successor", 8, [LINE]), "the bias has 8 heads, but the model has 4"),
+        (
+            CalibratedBias("successor", 4, [Line("cross", "a", "diagonal", layer=7)]),
+            "names layer 7, but the model has 2",
+        ),
+        (
+            CalibratedBias("successor", 4, [Line("cross", "b", "diagonal")]),
+            "reads segment 'b', which successor does not have",
+        ),
+    ],
+)
+def test_a_bias_that_does_not_fit_is_refused(bias, message):
+    with pytest.raises(InputError, match=message):
+        check_bias(bias, make_config({"task": "successor"}))
+
+
+def _try_to_lock(path, queue):
+    try:
+        with locked(path):
+            queue.put("held")
+    except InputError as error:
+        queue.put(str(error))
+
+
+def test_a_second_process_writing_the_same_run_is_refused(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with locked(tmp_path):
+        process = context.Process(target=_try_to_lock, args=(tmp_path, queue))
+        process.start()
+        answer = queue.get(timeout=60)
+        process.join()
+    assert answer == f"another process is writing {tmp_path}"
+    with locked(tmp_path):
+        pass  # released
+
+
+def test_an_existing_run_is_never_overwritten_unasked(folder):
+    before = sorted(p.name for p in folder.iterdir())
+    with pytest.raises(InputError, match="exists; --resume continues it, --force starts over"):
+        prepare(folder, resume=False, force=False)
+    prepare(folder, resume=True, force=False)
+    assert sorted(p.name for p in folder.iterdir()) == before
+    prepare(folder, resume=False, force=True)
+    assert [p.name for p in folder.iterdir() if p.name != LOCK] == []
+
+
+def test_a_folder_with_other_things_is_never_emptied(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="exists and is not a run; choose another folder"):
+        prepare(tmp_path, resume=False, force=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def fail(temporary):
+        temporary.write_bytes(b"half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_with(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_written_files_have_the_permissions_that_others_get(tmp_path):
+    write_bytes(tmp_path / "ours", b"")
+    (tmp_path / "theirs").touch()
+    ours, theirs = ((tmp_path / name).stat().st_mode for name in ("ours", "theirs"))
+    assert stat.S_IMODE(ours) == stat.S_IMODE(theirs)
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert make_device("auto").type == "cpu"
+    with pytest.raises(InputError, match="torch sees no GPU; use 'cpu' or 'auto'"):
+        make_device("cuda")
+
+
+def test_versions_do_without_git(monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, "PATH": ""})
+    assert run_module.versions()["git_commit"] is None

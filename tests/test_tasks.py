@@ -1,0 +1,272 @@
+"""Tasks: truth against Python integers, the transducer's tables, the expressions people type."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import Multiple
+from lengthwise.layout import digits_of, number
+from lengthwise.tasks import DIGITS, TASKS, Segment, Transducer
+from lengthwise.tasks.addition import Addition
+from lengthwise.tasks.successor import Successor
+
+BASES = (2, 3, 10, 16, 36)
+# What every task means, in Python integers.
+TRUTH = {"successor": lambda a: a + 1, "addition": lambda a, b: a + b}
+
+
+def integers(digits: np.ndarray, base: int = 10) -> np.ndarray:
+    """Digits `[..., column]`, least significant first, as int64; exact up to 18 decimal digits."""
+    return digits.astype(np.int64) @ base ** np.arange(digits.shape[-1], dtype=np.int64)
+
+
+def in_base(value: int, base: int) -> str:
+    """A whole number in a base, by repeated division."""
+    text = ""
+    while value or not text:
+        value, digit = divmod(value, base)
+        text = DIGITS[digit] + text
+    return text
+
+
+def test_every_task_has_a_truth_here():
+    assert set(TRUTH) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("digits", [1, 2, 7, 15])
+def test_millions_of_random_problems_match_int64(name, digits):
+    # 4 x 2 x 300,000 = 2.4 million problems. Uniform digits, and lengths cut at random so
+    # that operands of very unequal lengths are common.
+    task, rng = TASKS[name](), np.random.default_rng(digits)
+    shape = (300_000, len(task.operands), digits + task.growth)
+    operands = rng.integers(0, 10, shape, np.uint8)
+    lengths = rng.integers(1, digits + 1, shape[:2])
+    lengths[::2] = digits
+    operands[np.arange(shape[2]) >= lengths[..., None]] = 0
+    answers = task.answer(operands)
+    assert answers.dtype == np.uint8
+    assert answers.shape == (shape[0], shape[2])
+    wanted = TRUTH[name](*integers(operands).T)
+    np.testing.assert_array_equal(integers(answers), wanted)
+
+
+def test_successor_of_every_number_of_up_to_six_digits():
+    numbers = np.arange(10**6)
+    digits = (numbers[:, None] // 10 ** np.arange(7) % 10).astype(np.uint8)
+    answers = Successor().answer(digits[:, None])
+    np.testing.assert_array_equal(integers(answers), numbers + 1)
+
+
+def test_addition_of_every_pair_of_up_to_three_digits():
+    a, b = (n.ravel() for n in np.meshgrid(np.arange(1000), np.arange(1000)))
+    pairs = np.stack([a, b], axis=1)
+    digits = (pairs[:, :, None] // 10 ** np.arange(4) % 10).astype(np.uint8)
+    np.testing.assert_array_equal(integers(Addition().answer(digits)), a + b)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_wide_problems_match_python_integers(name, base):
+    task, rng = TASKS[name](base), np.random.default_rng(base)
+    width = 120
+    operands = rng.integers(0, base, (60, len(task.operands), width), np.uint8)
+    operands[:, :, width - task.growth :] = 0
+    operands[::3, 0, rng.integers(1, width) :] = 0  # a very short operand
+    operands[1::3, -1, 1:] = 0  # one digit
+    for digits, answer in zip(operands, task.answer(operands), strict=True):
+        values = [int(number(operand), base) for operand in digits]
+        assert int(number(answer), base) == TRUTH[name](*values)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_any_expression_in_any_base(name, data):
+    base = data.draw(st.sampled_from(BASES))
+    task = TASKS[name](base)
+    values = data.draw(st.tuples(*[st.integers(0, base**40) for _ in task.operands]))
+    expression = (task.symbols or ("",))[0].join(in_base(value, base) for value in values)
+    parts = task.parse(expression)
+    assert parts == [in_base(value, base) for value in values]
+    digits = digits_of(task, parts, max(map(len, parts)) + task.growth)
+    assert number(task.answer(digits)[0]) == in_base(TRUTH[name](*values), base)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("length", [1, 2, 3, 17, 300])
+def test_a_carry_through_every_digit(base, length):
+    nines = np.zeros((1, 1, length + 1), np.uint8)
+    nines[..., :length] = base - 1
+    one = np.zeros_like(nines)
+    one[..., 0] = 1
+    power = [0] * length + [1]
+    assert Successor(base).answer(nines)[0].tolist() == power
+    addition = Addition(base)
+    assert addition.answer(np.concatenate([nines, one], 1))[0].tolist() == power
+    assert addition.answer(np.concatenate([one, nines], 1))[0].tolist() == power
+    # The largest sum: 99...9 + 99...9 = 199...8.
+    both = addition.answer(np.concatenate([nines, nines], 1))[0].tolist()
+    assert both == [base - 2] + [base - 1] * (length - 1) + [1]
+    # 99...9 + 0 carries nothing.
+    assert addition.answer(np.concatenate([nines, one * 0], 1))[0].tolist() == nines[0, 0].tolist()
+
+
+def test_zero():
+    zero = np.zeros((1, 1, 5), np.uint8)
+    assert Successor().answer(zero)[0].tolist() == [1, 0, 0, 0, 0]
+    assert Addition().answer(np.repeat(zero, 2, axis=1))[0].tolist() == [0] * 5
+
+
+def test_zeros_on_the_left_change_nothing():
+    rng = np.random.default_rng(0)
+    digits = rng.integers(0, 10, (100, 2, 8), np.uint8)
+    wider = np.concatenate([digits, np.zeros((100, 2, 5), np.uint8)], axis=2)
+    np.testing.assert_array_equal(
+        Addition().answer(wider)[:, :8], Addition().answer(digits), strict=True
+    )
+
+
+def test_inputs_are_not_written_to():
+    digits = np.full((3, 2, 4), 9, np.uint8)
+    Addition().answer(digits)
+    assert (digits == 9).all()
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_tables_are_step(name, base):
+    task = TASKS[name](base)
+    next_state, written = task.tables
+    assert next_state.shape == written.shape == (task.states, *[base] * len(task.operands))
+    for index in np.ndindex(next_state.shape):
+        assert task.step(*index) == (next_state[index], written[index])
+    # A state and a digit, never more: the proof and the data rely on it.
+    assert 0 <= next_state.min() <= next_state.max() < task.states
+    assert 0 <= written.min() <= written.max() < base
+    assert 0 <= task.start_state < task.states
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_growth_is_enough_and_needed(name, base):
+    task = TASKS[name](base)
+    largest = (base**9 - 1,) * len(task.operands)
+    assert len(in_base(TRUTH[name](*largest), base)) == 9 + task.growth
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_propagating_columns(base):
+    successor, addition = Successor(base).propagating, Addition(base).propagating
+    assert np.flatnonzero(successor).tolist() == [base - 1]
+    for a, b in product(range(base), repeat=2):
+        assert addition[a, b] == (a + b == base - 1)
+
+
+class Majority(Transducer):
+    """Three states, to see that `propagating` compares all of them: 2 is kept only by digit 1."""
+
+    name = "majority"
+    segments = (Segment("a", "operand"),)
+    states = 3
+    growth = 0
+    example = ("11", "11")
+
+    def step(self, state: int, *column: int) -> tuple[int, int]:
+        return (state if column[0] == 1 and state == 2 else 0), column[0]
+
+
+def test_propagating_looks_at_every_state():
+    assert Majority(2).propagating.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_examples_are_right_and_parse(name):
+    task = TASKS[name]()
+    expression, answer = task.example
+    values = [int(part) for part in task.parse(expression)]
+    assert str(TRUTH[name](*values)) == answer
+
+
+@pytest.mark.parametrize("base", [-1, 0, 1, 37, 100])
+def test_a_base_out_of_range_is_refused(base):
+    with pytest.raises(ValueError, match=f"^base must be from 2 to 36, got {base}$"):
+        Addition(base)
+
+
+@pytest.mark.parametrize(
+    ("task", "expression", "parts"),
+    [
+        (Successor(), "0", ["0"]),
+        (Successor(), " 1 999 ", ["1999"]),
+        (Successor(16), "FfA0", ["ffa0"]),
+        (Successor(36), "Zz", ["zz"]),
+        (Addition(), "12+3", ["12", "3"]),
+        (Addition(), "\t007 + 05\n", ["007", "05"]),
+        (Addition(2), "101+1", ["101", "1"]),
+        (Addition(), "1" * 5000 + "+2", ["1" * 5000, "2"]),
+    ],
+)
+def test_good_expressions(task, expression, parts):
+    assert task.parse(expression) == parts
+
+
+@pytest.mark.parametrize(
+    ("task", "expression", "message"),
+    [
+        (Successor(), "", "empty expression; successor takes expressions like '199'"),
+        (Successor(), " \n", "empty expression; successor takes expressions like '199'"),
+        (Addition(), "", "empty expression; addition takes expressions like '123+748'"),
+        (Successor(), "-5", "unexpected '-' at position 1 of '-5'; successor takes"),
+        (Successor(), "12+3", "unexpected '+' at position 3 of '12+3'; successor takes"),
+        (Successor(2), "102", "unexpected '2' at position 3 of '102'; successor takes"),
+        (Successor(16), "fg", "unexpected 'g' at position 2 of 'fg'; successor takes"),
+        (Successor(), "1²", "unexpected '²' at position 2 of '1²'; successor takes"),
+        (Successor(), "\uff11", "unexpected '\uff11' at position 1 of '\uff11'; successor takes"),
+        (Addition(), "1.5+2", "unexpected '.' at position 2 of '1.5+2'; addition takes"),
+        (Addition(), "12", "'12' lacks '+'; addition takes expressions like '123+748'"),
+        (Addition(), "+3", "'+3' has no digits for operand a; addition takes"),
+        (Addition(), "3+", "'3+' has no digits for operand b; addition takes"),
+        (Addition(), "3++4", "'3++4' has no digits for operand b; addition takes"),
+        (Addition(), "+", "'+' has no digits for operand a; addition takes"),
+        (Addition(), "1+2+3", "'1+2+3' goes on after the last operand; addition takes"),
+        (
+            Addition(),
+            "1" * 30 + "+" + "2" * 20 + "=0",
+            "unexpected '=' at position 52 of '" + "1" * 30 + "...22222=0'; addition takes",
+        ),
+    ],
+)
+def test_bad_expressions(task, expression, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        task.parse(expression)
+    assert task.example[0] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_operand_of_one_digit():
+    task = Multiple()
+    assert task.parse("120*7") == ["120", "7"]
+    with pytest.raises(
+        ValueError, match=r"^operand d of '12\*34' must be one digit; multiple takes"
+    ):
+        task.parse("12*34")
+    digits = digits_of(task, ["987", "6"], 4)
+    assert digits.tolist() == [[[7, 8, 9, 0], [6, 6, 6, 6]]]
+    assert number(task.answer(digits)[0]) == str(987 * 6)
+
+
+@given(text=st.text("0189+", max_size=12) | st.text("09+- \n*aZ²\uff11", max_size=60))
+def test_parse_accepts_two_numbers_and_nothing_else(text):
+    task = Addition()
+    bare = "".join(text.split())
+    if re.fullmatch(r"[0-9]+\+[0-9]+", bare):
+        assert task.parse(text) == bare.split("+")
+    else:
+        with pytest.raises(ValueError, match=r"addition takes expressions like '123\+748'$"):
+            task.parse(text)
