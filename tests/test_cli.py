@@ -12,7 +12,7 @@ import pytest
 from lengthwise import cli
 from lengthwise.version import __version__
 
-COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+COMMANDS = [command.name for command in cli.app.registered_commands]
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_confi
     monkeypatch.setattr(api, "settings", lambda *args, **kwargs: tiny_config)
     folder = tmp_path / "demo"
     for _ in range(2):  # it is safe to run again
-        code, out, err = call("demo", "--out", folder)
+        code, out, _ = call("demo", "--out", folder)
         assert code == 0
     assert "Exact match by length" in out
     assert "the digit of a in the column being written" in out

@@ -113,5 +113,5 @@ def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content, message):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="can't read .*missing.toml: No such file"):
+    with pytest.raises(InputError, match=r"can't read .*missing\.toml: No such file"):
         load_config(tmp_path / "missing.toml")

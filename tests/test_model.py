@@ -312,7 +312,7 @@ def test_padding_a_problem_keeps_its_logits(extra, path):
 
 
 def test_a_line_anchored_to_the_whole_source_does_not_keep_them():
-    # The digit of `a` seen from the right edge of the whole: true at width 6 alone (the paper's rule).
+    # The digit of `a`, from the right edge of the whole: true at width 6 alone (the paper's rule).
     whole = [Line("cross", WHOLE, "anti-diagonal", 7, head=0), *ANCHORED[1:]]
     same = logits_when_padded(CalibratedBias("addition", HEADS, whole), 0, "dense")
     anchored = logits_when_padded(CalibratedBias("addition", HEADS, ANCHORED), 0, "dense")

@@ -280,7 +280,7 @@ def test_evidence_rows_tell_chosen_default_added_and_left_out():
     evidence = [
         Evidence(a, support=0.4, drop=1.0, preference=(1.0, 0.0)),
         Evidence(b, support=0.01, drop=0.4, preference=(1.0, 0.0)),
-        Evidence(OWN_TOKEN, support=0.1, drop=0.4, preference=(1.0, 0.0)),
+        Evidence(OWN_TOKEN, support=0.9, drop=0.4, preference=(1.0, 0.0)),
         Evidence(plus, support=-0.001, drop=0.0, preference=(1.0, 0.0)),
     ]
     rows = summary.evidence_rows(evidence, make_bias())

@@ -79,8 +79,8 @@ def _root(
     pass
 
 
-@app.command()
-def demo(
+@app.command("demo")
+def demo_command(
     out: Annotated[Path, typer.Option(help="Folder to write; a demo there is replaced.")] = Path(
         "runs/demo"
     ),
@@ -291,8 +291,8 @@ def evaluate_command(
         print_curve(curve)
 
 
-@app.command()
-def solve(
+@app.command("solve")
+def solve_command(
     run: RunFolder,
     expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...")],
     as_json: Json = False,
@@ -311,8 +311,8 @@ def solve(
         print("\n".join(answers))
 
 
-@app.command()
-def explain(
+@app.command("explain")
+def explain_command(
     run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run folder or a bias file.")],
     as_json: Json = False,
 ) -> None:
@@ -336,8 +336,8 @@ def explain(
         print(bias.explain())
 
 
-@app.command()
-def report(
+@app.command("report")
+def report_command(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders made by abc.")],
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
@@ -352,8 +352,8 @@ def report(
     print(write_report(folders, out or folders[0] / "report.html"))
 
 
-@app.command()
-def bench(
+@app.command("bench")
+def bench_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
     as_json: Json = False,
 ) -> None:
@@ -466,7 +466,7 @@ def _usage(error: TyperException) -> str:
     message = error.format_message()
     if message.startswith("No such command"):
         given = message.split("'")[1]
-        known = list(typer.main.get_command(app).commands)
+        known = [command.name or "" for command in app.registered_commands]
         near = difflib.get_close_matches(given, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         return f"unknown command {given!r}{hint} known: {', '.join(known)}"

@@ -324,7 +324,7 @@ class _Trainer:
         """Write a checkpoint: everything that the next step depends on."""
         if not self.accelerator.is_main_process:
             return
-        began, first = self._mark
+        began, _ = self._mark
         state = {
             "model": self.bare.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -208,7 +208,7 @@ def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> 
     for item in evidence:
         if item.track in used:
             fate = "chosen" if item.strength >= 1 else "added to have more lines"
-            if item.strength < 1 and item.track == OWN_TOKEN:
+            if item.track == OWN_TOKEN:
                 fate = "default of heads left over"
         else:
             fate = "passed, but not in the bias" if item.strength >= 1 else "no"

@@ -1,0 +1,635 @@
+"""Calibration: the paper's algorithm cell by cell, and our policy on maps drawn by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from helpers import Multiple
+from lengthwise.bias import CLOSED, SITES, WHOLE, CalibratedBias, Causal, Line, Track
+from lengthwise.calibration import (
+    OWN_TOKEN,
+    NoLinesError,
+    calibrate,
+    gather_evidence,
+    line_means,
+)
+from lengthwise.capture import AttentionMaps, Knockout, candidates, real_rows
+from lengthwise.layout import Layout
+from lengthwise.tasks import TASKS
+
+DIRECTIONS = ("diagonal", "anti-diagonal", "vertical")
+
+
+def maps_of(task: str, width: int, weights: dict[str, Tensor], **changes) -> AttentionMaps:
+    """Maps with these weights; without `knockout` no line matters."""
+    length = changes.pop("length", width - 1)
+    layout = Layout(TASKS[task](), width)
+    knockout = dict.fromkeys(candidates(layout, length), 1.0) | changes.pop("knockout", {})
+    return AttentionMaps(
+        task=task,
+        base=10,
+        length=length,
+        width=width,
+        problems=100,
+        weights=weights,
+        exact_match=1.0,
+        knockout=knockout,
+        **changes,
+    )
+
+
+def random_attention(heads: int, width: int, task: str, seed: int, layers: int = 2) -> dict:
+    """Random attention weights, sharp here and there; self-attention is causal."""
+    layout, random = Layout(TASKS[task](), width), torch.Generator().manual_seed(seed)
+    later = torch.ones(width + 1, width + 1).triu(1).bool()
+    found = {}
+    for site in SITES:
+        shape = (layers, heads, width + 1, layout.keys(site))
+        logits = 3 * torch.randn(shape, generator=random)
+        if site == "self":
+            logits = logits.masked_fill(later, -math.inf)
+        found[site] = logits.softmax(dim=-1)
+    return found
+
+
+# --- the paper's policy ---
+
+
+def line_of(direction: str, row: int, column: int, keys: int) -> int:
+    """The line that a cell lies on: from the left edge, for the anti-diagonal from the right."""
+    return {
+        "diagonal": column - row,
+        "anti-diagonal": (keys - 1 - column) - row,
+        "vertical": column,
+    }[direction]
+
+
+def lines_by_loop(matrix: list[list[float]], direction: str) -> dict[int, float]:
+    """The mean of each line of a matrix, cell by cell."""
+    cells: dict[int, list[float]] = {}
+    for row, values in enumerate(matrix):
+        for column, value in enumerate(values):
+            cells.setdefault(line_of(direction, row, column, len(values)), []).append(value)
+    return {line: math.fsum(values) / len(values) for line, values in cells.items()}
+
+
+def algorithm_1(matrix: list[list[float]], rows: int, keys: int, kappa: float) -> list[list[float]]:
+    """The bias of one head at `rows` x `keys`, from its attention at any size (paper, section 5).
+
+    Hypothesis draws no map in which a line is within rounding of the threshold.
+    """
+    bias = [[-math.inf] * keys for _ in range(rows)]
+    for direction in DIRECTIONS:
+        means = lines_by_loop(matrix, direction)
+        mu = math.fsum(means.values()) / len(means)
+        sigma = math.sqrt(math.fsum((d - mu) ** 2 for d in means.values()) / len(means))
+        top = max(means.values())
+        for row in range(rows):
+            for column in range(keys):
+                line = line_of(direction, row, column, keys)
+                if line not in means:
+                    continue  # on no line of the map
+                assume(abs(means[line] - mu - kappa * sigma) > 1e-9)
+                if means[line] > mu + kappa * sigma:
+                    bias[row][column] = max(bias[row][column], means[line] - top)
+    if all(value == -math.inf for row in bias for value in row):
+        # Nothing survived anywhere on the lines: transparent.
+        return [[0.0] * keys for _ in range(rows)]
+    return bias
+
+
+def survives(matrix: list[list[float]], kappa: float) -> bool:
+    """Whether any line of any direction is beyond its threshold."""
+    for direction in DIRECTIONS:
+        means = list(lines_by_loop(matrix, direction).values())
+        mu = math.fsum(means) / len(means)
+        sigma = math.sqrt(math.fsum((d - mu) ** 2 for d in means) / len(means))
+        if max(means) > mu + kappa * sigma:
+            return True
+    return False
+
+
+def check_paper(maps: AttentionMaps, width: int, kappa_cross: float, kappa_self: float) -> None:
+    """The policy's bias at a width, against the loops."""
+    bias = calibrate(maps, policy="paper", kappa_cross=kappa_cross, kappa_self=kappa_self)
+    layout = Layout(TASKS[maps.task](), width)
+    for site, kappa in (("cross", kappa_cross), ("self", kappa_self)):
+        last = maps.weights[site][-1].tolist()
+        found = bias.dense(site, 0, layout, range(width + 1))
+        # From the last layer, for all layers.
+        assert torch.equal(bias.dense(site, 5, layout, range(width + 1)), found)
+        for head, matrix in enumerate(last):
+            wanted = algorithm_1(matrix, width + 1, layout.keys(site), kappa)
+            if survives(matrix, kappa) and all(v == 0 for row in wanted for v in row):
+                continue  # lines that lie outside a smaller matrix: not what is tested here
+            if site == "self":
+                wanted = [
+                    [value if key <= row else -math.inf for key, value in enumerate(values)]
+                    for row, values in enumerate(wanted)
+                ]
+            torch.testing.assert_close(found[head], torch.tensor(wanted), atol=1e-6, rtol=0)
+
+
+@settings(max_examples=60)
+@given(
+    task=st.sampled_from(sorted(TASKS)),
+    heads=st.integers(1, 4),
+    width=st.integers(2, 7),
+    extra=st.integers(0, 6),
+    seed=st.integers(0, 10**6),
+    kappas=st.tuples(st.floats(0, 5), st.floats(0, 3)),
+)
+def test_paper_is_algorithm_1(task, heads, width, extra, seed, kappas):
+    maps = maps_of(task, width, random_attention(heads, width, task, seed))
+    check_paper(maps, width + extra, *kappas)
+
+
+@pytest.mark.parametrize("to", [5, 6, 20])
+def test_paper_on_a_map_drawn_by_hand(to):
+    # Width 5, two heads. Cross-attention of head 0: an anti-diagonal; of head 1: flat, transparent.
+    cross = torch.full((1, 2, 6, 5), 0.2)
+    own = torch.full((1, 2, 6, 6), 0.01)
+    for row in range(5):
+        cross[0, 0, row] = 0.05
+        cross[0, 0, row, 4 - row] = 0.8
+    cross[0, 0, 5] = 0.05
+    for row in range(6):
+        own[0, 0, row, row] = 0.9  # head 0: the diagonal
+        own[0, 1, row, 0] = 0.7  # head 1: the first column
+    maps = maps_of("successor", 5, {"cross": cross, "self": own})
+    # At these kappas no other line stands out; written down rather than computed:
+    bias = calibrate(maps, policy="paper", kappa_cross=2.0, kappa_self=2.0)
+    assert set(bias.lines) == {
+        Line("cross", WHOLE, "anti-diagonal", 0, None, 0, 0.0),
+        Line("cross", WHOLE, "everywhere", 0, None, 1, 0.0),
+        Line("self", WHOLE, "diagonal", 0, None, 0, 0.0),
+        Line("self", WHOLE, "vertical", 0, None, 1, 0.0),
+        # The corner cell is a diagonal of its own, of mean 0.7, and so stands out.
+        Line("self", WHOLE, "diagonal", -5, None, 1, 0.0),
+    } | {line for line in bias.lines if line.direction == "anti-diagonal" and line.site == "self"}
+    check_paper(maps, to, 2.0, 2.0)
+
+
+def test_paper_extends_to_any_size():
+    # An anti-diagonal seen at width 3 goes on at width 50, from the right edge.
+    cross = torch.full((1, 1, 4, 3), 0.02)
+    for row in range(3):
+        cross[0, 0, row, 2 - row] = 0.95
+    own = torch.eye(4)[None, None]
+    maps = maps_of("successor", 3, {"cross": cross, "self": own})
+    bias = calibrate(maps, policy="paper", kappa_cross=2.0, kappa_self=1.5)
+    layout = Layout(TASKS["successor"](), 50)
+    cross = bias.dense("cross", 0, layout, range(51))[0]
+    assert cross.isfinite().nonzero().tolist() == [[row, 49 - row] for row in range(50)]
+    own = bias.dense("self", 0, layout, range(51))[0]
+    assert own.isfinite().nonzero().tolist() == [[row, row] for row in range(51)]
+
+
+def test_paper_merges_directions_by_their_maximum():
+    # Both a diagonal (0.5 and, below it, 0.4) and a column: values differ where they cross.
+    own = torch.zeros(1, 1, 5, 5)
+    for row in range(5):
+        own[0, 0, row, row] = 0.5
+        if row:
+            own[0, 0, row, row - 1] = 0.4
+    maps = maps_of("successor", 4, {"cross": torch.rand(1, 1, 5, 4), "self": own})
+    bias = calibrate(maps, policy="paper", kappa_self=0.5)
+    dense = bias.dense("self", 0, Layout(TASKS["successor"](), 4), range(5))[0]
+    assert dense[2, 2] == 0
+    assert dense[2, 1] == pytest.approx(-0.1, abs=1e-6)
+    check_paper(maps, 4, 4.5, 0.5)
+
+
+def test_papers_constants_are_the_defaults():
+    maps = maps_of("addition", 6, random_attention(4, 6, "addition", 0))
+    assert calibrate(maps, policy="paper") == calibrate(
+        maps, policy="paper", kappa_cross=4.5, kappa_self=0.87
+    )
+    assert calibrate(maps, policy="paper") != calibrate(maps, policy="paper", kappa_self=0.5)
+    assert calibrate(maps, policy="paper") != calibrate(maps, policy="paper", kappa_cross=1.0)
+
+
+def test_paper_leaves_heads_without_lines_transparent_but_causal():
+    maps = maps_of("addition", 3, random_attention(2, 3, "addition", 0))
+    bias = calibrate(maps, policy="paper", kappa_cross=100.0, kappa_self=100.0)
+    layout = Layout(TASKS["addition"](), 9)
+    for site in SITES:
+        dense, vanilla = (b.dense(site, 1, layout, range(10)) for b in (bias, Causal(2)))
+        assert torch.equal(dense, vanilla)
+
+
+@settings(max_examples=40)
+@given(
+    heads=st.integers(1, 3),
+    queries=st.integers(1, 7),
+    keys=st.integers(1, 9),
+    direction=st.sampled_from(DIRECTIONS),
+    seed=st.integers(0, 10**6),
+)
+def test_line_means_are_the_loop(heads, queries, keys, direction, seed):
+    maps = torch.rand(heads, queries, keys, generator=torch.Generator().manual_seed(seed))
+    offsets, means = line_means(maps, direction)
+    assert offsets.dtype == torch.int64
+    assert means.shape == (heads, len(offsets))
+    assert len(set(offsets.tolist())) == len(offsets)
+    for head in range(heads):
+        found = dict(zip(offsets.tolist(), means[head].tolist(), strict=True))
+        assert found == pytest.approx(lines_by_loop(maps[head].tolist(), direction), abs=1e-12)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.sampled_from(DIRECTIONS))
+def test_offsets_of_line_means_are_those_of_tracks(queries, keys, direction):
+    offsets, _ = line_means(torch.zeros(1, queries, keys), direction)
+    layout = Layout(TASKS["successor"](), keys)
+    cells = set()
+    for offset in offsets.tolist():
+        line = Line("cross", WHOLE, direction, offset)
+        bias = CalibratedBias("successor", 1, [line])
+        dense = bias.dense("cross", 0, layout, range(queries))
+        own = {tuple(cell) for cell in dense[0].isfinite().nonzero().tolist()}
+        assert own, "every line has a cell"
+        assert not own & cells, "lines of one direction never share a cell"
+        cells |= own
+    assert cells == set(itertools.product(range(queries), range(keys)))
+
+
+# --- candidates and the rows that count ---
+
+
+def meets_real_digit(track: Track, row: int, width: int, length: int) -> bool:
+    """Whether a row meets a real digit along a track, from the docstrings."""
+    if track.site == "self":
+        return 1 <= row <= length and row + track.offset >= 0
+    if track.direction == "vertical":
+        return row < length
+    return 0 <= row + track.offset < length and row < width
+
+
+@given(
+    task=st.sampled_from(sorted(TASKS)),
+    length=st.integers(1, 12),
+    extra=st.integers(0, 8),
+    offset=st.integers(-12, 12),
+)
+def test_real_rows(task, length, extra, offset):
+    layout = Layout(TASKS[task](), length + 1 + extra)
+    tracks = [
+        Track("cross", "a", "anti-diagonal", offset),
+        Track("self", "answer", "diagonal", -abs(offset)),
+    ]
+    if task == "addition":
+        tracks.append(Track("cross", "+", "vertical"))
+    for track in tracks:
+        rows = real_rows(track, layout, length)
+        wanted = [
+            r for r in range(layout.width) if meets_real_digit(track, r, layout.width, length)
+        ]
+        assert rows.tolist() == wanted
+        # There the track lies inside its segment.
+        _, inside = track.keys(layout.spans(track.site)[track.segment], rows)
+        assert inside.all()
+
+
+def test_candidates_written_by_hand():
+    found = candidates(Layout(TASKS["addition"](), 7), 6)
+    wanted = [Track("cross", s, "anti-diagonal", o) for s in "ab" for o in (-2, -1, 0, 1)]
+    wanted.append(Track("cross", "+", "vertical"))
+    wanted += [Track("self", "answer", "diagonal", o) for o in (0, -1, -2)]
+    assert set(found) == set(wanted)
+    assert len(found) == len(wanted)
+
+
+@given(task=st.sampled_from(sorted(TASKS)), length=st.integers(1, 30), extra=st.integers(1, 10))
+def test_candidates_meet_nearly_all_rows(task, length, extra):
+    layout = Layout(TASKS[task](), length + extra)
+    found = set(candidates(layout, length))
+    assert Track("cross", "a", "anti-diagonal") in found
+    assert OWN_TOKEN in found
+    for offset in range(-length - 2, length + 3):
+        tracks = [Track("cross", "a", "anti-diagonal", offset)]
+        if offset <= 0:
+            tracks.append(Track("self", "answer", "diagonal", offset))
+        for track in tracks:
+            count = sum(
+                meets_real_digit(track, r, layout.width, length) for r in range(layout.width)
+            )
+            assert (track in found) == (count >= 0.8 * length)
+    # Bounded, and anchored: nothing else.
+    assert {t.direction for t in found if t.site == "cross" and t.segment in "ab"} == {
+        "anti-diagonal"
+    }
+    assert {t.direction for t in found if t.site == "self"} == {"diagonal"}
+    assert WHOLE not in {t.segment for t in found}
+
+
+def test_candidates_of_an_operand_of_one_digit():
+    found = candidates(Layout(Multiple(), 7), 6)
+    assert Track("cross", "d", "vertical") in found
+    assert Track("cross", "*", "vertical") in found
+    assert not any(t.segment == "d" and t.direction != "vertical" for t in found)
+
+
+@pytest.mark.parametrize(
+    "track",
+    [Track("cross", "b", "anti-diagonal", -1), Track("cross", "+", "vertical"), OWN_TOKEN],
+)
+def test_knockout_closes_exactly_one_track(track):
+    layout, rows = Layout(TASKS["addition"](), 4), range(5)
+    bias = Knockout(Causal(2), track)
+    closed = CalibratedBias("addition", 2, [Line.of(track, head) for head in range(2)])
+    for site, layer in itertools.product(SITES, (0, 3)):
+        before, after = (
+            Causal(2).dense(site, layer, layout, rows),
+            bias.dense(site, layer, layout, rows),
+        )
+        hit = closed.dense(site, layer, layout, rows).isfinite()
+        assert hit.any() == (site == track.site)
+        assert torch.equal(after, before.masked_fill(hit, CLOSED))
+        assert torch.equal(bias.dense(site, layer, layout, range(2, 4)), after[:, 2:4])
+        assert bias.open_keys(site, layer, layout, rows) is None
+    assert bias.heads == 2
+
+
+# --- our policy ---
+
+
+def planted(
+    lines: dict[tuple[int, int], list[tuple[Track, float]]],
+    *,
+    task: str = "addition",
+    length: int = 6,
+    width: int = 7,
+    heads: int = 4,
+    layers: int = 2,
+    without: dict[Track, set[int]] | None = None,
+) -> dict[str, Tensor]:
+    """Attention that is uniform but for the tracks planted in (layer, head).
+
+    A planted share is taken from the rest of the row; `without` names rows a track leaves out.
+    """
+    layout = Layout(TASKS[task](), width)
+    found = {}
+    for site in SITES:
+        mask = Causal(1).dense(site, 0, layout, range(width + 1))[0]
+        weights = mask.softmax(dim=-1).repeat(layers, heads, 1, 1)
+        for (layer, head), tracks in lines.items():
+            for row in range(width + 1):
+                cells = {}
+                for track, share in tracks:
+                    if track.site != site or row in (without or {}).get(track, ()):
+                        continue
+                    span = layout.spans(site)[track.segment]
+                    (key,), (inside,) = track.keys(span, torch.tensor([row]))
+                    if inside and key <= (row if site == "self" else key):
+                        cells[int(key)] = share
+                rest = mask[row].isfinite().sum() - len(cells)
+                if cells and rest:
+                    weights[layer, head, row] = (1 - sum(cells.values())) / rest
+                    weights[layer, head, row, mask[row].isinf()] = 0
+                for key, share in cells.items():
+                    weights[layer, head, row, key] = share if rest else share / sum(cells.values())
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+        found[site] = weights
+    return found
+
+
+A, B = Track("cross", "a", "anti-diagonal"), Track("cross", "b", "anti-diagonal")
+BEFORE_A, BEFORE_B = (Track("cross", s, "anti-diagonal", -1) for s in "ab")
+AFTER_A = Track("cross", "a", "anti-diagonal", 1)
+PLUS = Track("cross", "+", "vertical")
+BACK = Track("self", "answer", "diagonal", -1)
+
+
+def tracks_of(bias: CalibratedBias, site: str | None = None) -> set[Track]:
+    """The distinct tracks of a bias."""
+    return {
+        Track(line.site, line.segment, line.direction, line.offset)
+        for line in bias.lines
+        if site in (None, line.site)
+    }
+
+
+def heads_of(bias: CalibratedBias, track: Track) -> set[int]:
+    return {line.head for line in bias.lines if Line.of(track, line.head, line.layer) == line}
+
+
+def needs(*tracks: Track, share: float = 0.1) -> dict[Track, float]:
+    """Knockout: closing one of these leaves this share right."""
+    return dict.fromkeys(tracks, share)
+
+
+def test_auto_finds_the_planted_lines():
+    # Spread over layers and heads, as a model with absolute positions does it.
+    weights = planted({(0, 1): [(A, 0.6)], (1, 3): [(B, 0.5), (BACK, 0.9)]})
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B, BACK)))
+    assert tracks_of(bias) == {A, B, BACK, OWN_TOKEN}
+    assert 1 in heads_of(bias, A)
+    assert 3 in heads_of(bias, B)
+    assert heads_of(bias, BACK) == {3}
+    assert heads_of(bias, OWN_TOKEN) == {0, 1, 2}
+    # Every layer reads them; open keys add nothing.
+    assert {line.layer for line in bias.lines} == {None}
+    assert {line.value for line in bias.lines} == {0.0}
+    assert (bias.task, bias.heads) == ("addition", 4)
+
+
+def test_auto_gives_each_head_one_line():
+    weights = planted({(1, 0): [(A, 0.5), (B, 0.4)], (1, 2): [(B, 0.3), (BACK, 0.9)]})
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B, BACK)))
+    for site in SITES:
+        assert sorted(line.head for line in bias.lines if line.site == site) == [0, 1, 2, 3]
+    # Head 0 prefers A and has it; B goes to the next that reads it.
+    assert 0 in heads_of(bias, A)
+    assert 2 in heads_of(bias, B)
+
+
+def test_auto_needs_attention_and_effect():
+    planted_lines = {(0, 0): [(A, 0.6)], (0, 1): [(B, 0.6)], (1, 2): [(PLUS, 0.9)]}
+    weights = planted(planted_lines)
+    # B is looked at and does not matter; BEFORE_A matters and is not looked at.
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, BEFORE_A)))
+    assert tracks_of(bias, "cross") == {A}
+
+
+def test_auto_ignores_symbols_without_effect_and_takes_those_with():
+    weights = planted({(0, 0): [(A, 0.6)], (1, 2): [(PLUS, 1.0 - 1e-6)]})
+    without = calibrate(maps_of("addition", 7, weights, knockout=needs(A)))
+    assert tracks_of(without, "cross") == {A}
+    with_effect = calibrate(maps_of("addition", 7, weights, knockout=needs(A, PLUS)))
+    assert tracks_of(with_effect, "cross") == {A, PLUS}
+    assert 2 in heads_of(with_effect, PLUS)
+
+
+@pytest.mark.parametrize("missing", [{0}, {3}, {5}, {0, 1, 2}])
+def test_auto_ignores_lines_that_leave_out_rows(missing):
+    weights = planted({(0, 0): [(A, 0.6)], (0, 1): [(B, 0.9)]}, without={B: missing})
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B)))
+    assert tracks_of(bias, "cross") == {A}
+    # With those rows it is one.
+    weights = planted({(0, 0): [(A, 0.6)], (0, 1): [(B, 0.9)]})
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B)))
+    assert tracks_of(bias, "cross") == {A, B}
+
+
+def test_auto_is_not_moved_by_rows_of_padding():
+    # Six digits padded to eleven: rows from 7 on write zeros, whatever their heads look at.
+    lines = {(0, 0): [(A, 0.6)], (1, 1): [(B, 0.4), (BACK, 0.8)]}
+    weights = planted(lines, width=11)
+    maps = maps_of("addition", 11, weights, length=6, knockout=needs(A, B, BACK))
+    noise = {site: tensor.clone() for site, tensor in weights.items()}
+    random = torch.Generator().manual_seed(0)
+    for tensor in noise.values():
+        tensor[:, :, 8:] = torch.rand(tensor[:, :, 8:].shape, generator=random)
+    noisy = maps_of("addition", 11, noise, length=6, knockout=needs(A, B, BACK))
+    assert calibrate(noisy) == calibrate(maps)
+    assert tracks_of(calibrate(noisy)) == {A, B, BACK, OWN_TOKEN}
+
+
+def test_the_same_lines_at_any_padding():
+    lines = {(0, 0): [(A, 0.6)], (1, 1): [(B, 0.4), (BACK, 0.8)]}
+    found = [
+        calibrate(
+            maps_of(
+                "addition",
+                width,
+                planted(lines, width=width),
+                length=6,
+                knockout=needs(A, B, BACK),
+            )
+        )
+        for width in (7, 8, 15, 40)
+    ]
+    assert all(bias == found[0] for bias in found)
+
+
+def test_without_lines_in_self_attention_heads_read_their_own_token():
+    weights = planted({(0, 0): [(A, 0.6)]}, task="addition")
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A)))
+    assert [line for line in bias.lines if line.site == "self"] == [
+        Line.of(OWN_TOKEN, head) for head in range(4)
+    ]
+    # Heads left over at cross-attention share the line.
+    assert heads_of(bias, A) == {0, 1, 2, 3}
+
+
+FIVE = [A, B, BEFORE_A, BEFORE_B, PLUS]
+
+
+def five_lines(heads: int, layers: int) -> AttentionMaps:
+    """Maps with five lines that all pass, the strongest first."""
+    lines = {}
+    for index, track in enumerate(FIVE):
+        lines.setdefault((0, index % heads), []).append((track, 0.45 - 0.05 * index))
+    weights = planted(lines, heads=heads, layers=layers)
+    knockout = {track: 0.05 + 0.01 * index for index, track in enumerate(FIVE)}
+    return maps_of("addition", 7, weights, knockout=knockout)
+
+
+@pytest.mark.parametrize("layers", [2, 3, 5])
+def test_more_lines_than_heads_are_spread_over_layers(layers):
+    bias = calibrate(five_lines(4, layers))
+    cross = [line for line in bias.lines if line.site == "cross"]
+    assert tracks_of(bias, "cross") == set(FIVE)
+    assert {line.layer for line in cross} == set(range(layers))
+    for layer in range(layers):
+        # Each layer has one line to a head.
+        assert sorted(line.head for line in cross if line.layer == layer) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("heads", "layers"), [(4, 1), (2, 2), (1, 1), (1, 3)])
+def test_more_lines_than_all_heads_double_up(heads, layers):
+    bias = calibrate(five_lines(heads, layers))
+    cross = [line for line in bias.lines if line.site == "cross"]
+    assert tracks_of(bias, "cross") == set(FIVE)
+    counts = [
+        sum((line.layer, line.head) == (layer, head) for line in cross)
+        for layer in range(layers)
+        for head in range(heads)
+    ]
+    # Every head has a line, and no layer more than its share.
+    assert min(counts) >= 1
+    for layer in range(layers):
+        assert sum(counts[layer * heads : (layer + 1) * heads]) <= max(heads, -(-5 // layers))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2, 3])
+def test_extra_adds_exactly_one_line_each(extra):
+    # After A and B come BEFORE_A, which matters a little, then BACK, then AFTER_A; OWN_TOKEN, which
+    # every model reads, counts for none of them.
+    weights = planted(
+        {
+            (0, 0): [(A, 0.6)],
+            (0, 1): [(B, 0.6), (OWN_TOKEN, 0.9)],
+            (0, 2): [(BEFORE_A, 0.6), (BACK, 0.9)],
+            (0, 3): [(AFTER_A, 0.6)],
+        }
+    )
+    knockout = needs(A, B) | {BEFORE_A: 0.96, BACK: 0.97, AFTER_A: 0.98, OWN_TOKEN: 0.955}
+    bias = calibrate(maps_of("addition", 7, weights, knockout=knockout), extra=extra)
+    wanted = {A, B} | set([BEFORE_A, BACK, AFTER_A][:extra])
+    assert tracks_of(bias) - {OWN_TOKEN} == wanted
+
+
+def test_no_lines():
+    weights = planted({(0, 0): [(A, 0.03 + 1 / 15)], (0, 1): [(BACK, 0.9)]})
+    maps = maps_of("addition", 7, weights, knockout=needs(A, BACK, share=0.5))
+    text = (
+        r"^no head of the addition model reads along a line; the nearest is the symbol written 2 rows "
+        r"ago \(support 0\.\d\d, drop 50%\)\. Does the model interpolate\? It answers 100\.0% of its "
+        r"training problems$"
+    )
+    with pytest.raises(NoLinesError, match=text):
+        calibrate(maps)
+    # A line more, and there is one.
+    assert tracks_of(calibrate(maps, extra=1), "cross") == {A}
+
+
+def test_evidence_is_the_loop():
+    weights = random_attention(3, 7, "addition", 5)
+    layout, length = Layout(TASKS["addition"](), 7), 6
+    knockout = {t: 0.1 * (i % 10) for i, t in enumerate(candidates(layout, length))}
+    maps = maps_of("addition", 7, weights, knockout=knockout)
+    found = gather_evidence(maps)
+    assert {item.track for item in found} == set(knockout)
+    assert [item.strength for item in found] == sorted((e.strength for e in found), reverse=True)
+    for item in found:
+        track, site = item.track, item.track.site
+        span = layout.spans(site)[track.segment]
+        rows = [r for r in range(layout.width) if meets_real_digit(track, r, layout.width, length)]
+        support = -math.inf
+        preference = [-math.inf] * 3
+        for layer, head in itertools.product(range(2), range(3)):
+            shares, beyond = [], []
+            for row in rows:
+                key = {
+                    "anti-diagonal": span.stop - 1 - row - track.offset,
+                    "diagonal": span.start + row + track.offset,
+                    "vertical": span.start,
+                }[track.direction]
+                share = weights[site][layer, head, row, key].item()
+                uniform = 1 / (row + 1) if site == "self" else 1 / layout.source_length
+                shares.append(share)
+                beyond.append((share - uniform) / (1 - uniform))
+            support = max(support, min(beyond))
+            preference[head] = max(preference[head], sum(shares) / len(shares))
+        assert item.support == pytest.approx(support, abs=1e-6)
+        assert item.preference == pytest.approx(preference, abs=1e-6)
+        assert item.drop == pytest.approx(1.0 - knockout[track])
+        least = 0.5 if site == "self" else 0.05
+        assert item.strength == pytest.approx(min(support / least, item.drop / 0.05), abs=1e-4)
+
+
+def test_calibration_does_not_touch_the_maps():
+    weights = random_attention(2, 5, "addition", 1)
+    before = {site: tensor.clone() for site, tensor in weights.items()}
+    maps = maps_of("addition", 5, weights, knockout=needs(A))
+    for policy in ("auto", "paper"):
+        calibrate(maps, policy=policy, extra=1)
+    assert all(torch.equal(weights[site], before[site]) for site in SITES)
