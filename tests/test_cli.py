@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from lengthwise import cli
+from lengthwise.cli import commands, entry
 from lengthwise.version import __version__
 
-COMMANDS = [command.name for command in cli.app.registered_commands]
+COMMANDS = [command.name for command in commands.app.registered_commands]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def call(capsys):
     """Run a command; returns exit code, stdout, stderr."""
 
     def run(*arguments):
-        code = cli._run([str(argument) for argument in arguments])
+        code = entry.run([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -267,7 +267,7 @@ def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_confi
         assert code == 0
     assert "Exact match by length" in out
     assert "the digit of a in the column being written" in out
-    expected = int(cli.DEMO_EXPRESSION) + 1
+    expected = int(commands.DEMO_EXPRESSION) + 1
     assert f"{expected}  (right)" in out
     assert "Trained on at most 4 digits; 100.0% right at 100 digits." in out
     assert out.rstrip().endswith(f"Report: {folder / 'report.html'}")

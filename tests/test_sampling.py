@@ -120,6 +120,20 @@ def test_the_split_does_not_depend_on_padding(operands, width, extra, seed):
     np.testing.assert_array_equal(split_of(wider), split_of(digits))
 
 
+def test_the_split_of_a_task_with_a_fixed_digit_does_not_depend_on_padding():
+    # Its digit is repeated in every column, so a wider problem holds more of it.
+    trained, tested = set(), set()
+    for step in range(10):
+        for problems, seen in (
+            (draw_training(Multiple(), step=step, length=2, width=3), trained),
+            (draw_suite(Multiple(), step=step, length=2, width=3 + step), tested),
+        ):
+            problems[:, 1, 1:] = 0
+            seen |= keys(problems)
+    assert min(len(trained), len(tested)) > 30
+    assert trained.isdisjoint(tested)
+
+
 def test_the_split_does_not_depend_on_the_other_problems():
     digits = np.random.default_rng(0).integers(0, 10, (50, 2, 6), np.uint8)
     np.testing.assert_array_equal(split_of(digits)[7:8], split_of(digits[7:8]))

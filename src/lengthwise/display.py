@@ -99,9 +99,7 @@ class Display:
         self._update(completed=metrics.step, total=total, open_ended=self.cooling is None)
 
     def calibrated(self, bias: CalibratedBias, attempt: int) -> None:
-        tracks = len(
-            {(line.site, line.segment, line.direction, line.offset) for line in bias.lines}
-        )
+        tracks = len({line.track for line in bias.lines})
         again = "" if attempt == 0 else f", {attempt} more than those that passed"
         self.facts = f"{tracks} lines for {bias.heads} heads{again}"
         self._update(completed=1)

@@ -36,6 +36,9 @@ RESULTS_CSV, RESULTS_JSON = "results.csv", "results.json"
 # Rows x keys x problems that one pass may hold.
 _CELLS = 40_000_000
 
+# Stands for a loss that is infinite or no number.
+_NO_LOSS = 1e6
+
 
 @dataclass(frozen=True)
 class Score:
@@ -250,5 +253,7 @@ def exact_matches(run: Run, layout: Layout, operands) -> tuple[torch.Tensor, flo
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), target[:, 1:].flatten(), reduction="none"
         )
+        # A broken model's losses may not be numbers; that must never look like a small loss.
+        losses = losses.nan_to_num(nan=_NO_LOSS, posinf=_NO_LOSS)
         worst = max(worst, losses.max().item())
     return torch.cat(right), worst

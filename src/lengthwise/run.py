@@ -83,6 +83,8 @@ class Run:
             path = path / CALIBRATED
         if not (path / CONFIG).exists():
             what = "has no config.json" if path.is_dir() else "does not exist"
+            if (path / VANILLA / CONFIG).exists():
+                what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
             raise InputError(f"{path} is not a run: it {what}")
         config = make_config(load_config(path / CONFIG))
         bias: AttentionBias = Causal(config.model.heads)
@@ -150,10 +152,16 @@ class Run:
         """The rows of metrics.jsonl: step, loss, exact_match, learning_rate, seconds, ...
 
         A last row that a crash cut off is left out.
+
+        Raises:
+            InputError: when another row is broken.
         """
         path = self.path / METRICS
         text = path.read_text("utf-8") if path.exists() else ""
-        return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+        try:
+            return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+        except ValueError as error:
+            raise InputError(f"{path} holds a broken row: {error}") from error
 
     def layout(self, length: int) -> Layout:
         """The layout for problems of this length: padded by no more than the answer needs."""

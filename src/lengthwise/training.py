@@ -112,10 +112,12 @@ class NotInterpolatedError(RuntimeError):
     """Training ended at `max_steps` without meeting its criterion; the run is kept."""
 
     def __init__(self, run: Run, last: Metrics) -> None:
+        wanted = run.config.training
         super().__init__(
             f"{run.path} did not interpolate within {last.step} steps: exact match "
-            f"{last.exact_match:.2%}, loss {last.validation_loss:.2g} (wanted "
-            f"{run.config.training.exact_match:.2%} and {run.config.training.loss:.2g})"
+            f"{last.exact_match:.2%} (wanted {wanted.exact_match:.2%}), loss "
+            f"{last.validation_loss:.2g} (wanted {wanted.loss:.2g}), worst loss of a symbol "
+            f"{last.worst_loss:.2g} (wanted {wanted.worst_loss:.2g}), phase {last.phase}"
         )
         self.run, self.last = run, last
 
@@ -176,7 +178,10 @@ def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
 
 def raise_if_unfinished(run: Run) -> None:
     """Raise `NotInterpolatedError` if a finished training missed its criterion."""
-    last = Metrics(**run.metrics()[-1])
+    rows = run.metrics()
+    if not rows:
+        raise InputError(f"{run.path / METRICS} holds no rows; --force starts over")
+    last = Metrics(**rows[-1])
     if last.phase != "done":
         raise NotInterpolatedError(run, last)
 

@@ -97,6 +97,11 @@ class Line(Track):
     head: int = 0
     value: float = 0.0
 
+    @property
+    def track(self) -> Track:
+        """The line without its head, layer and value."""
+        return Track(self.site, self.segment, self.direction, self.offset)
+
     @classmethod
     def of(cls, track: Track, head: int, layer: int | None = None, value: float = 0.0) -> Line:
         """The line of one head on a track."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lengthwise.bias import CalibratedBias, Track
+from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
@@ -203,7 +203,7 @@ def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
 def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> list[Row]:
     """Rows of site and track; what became of the track, support, drop and strength."""
     lines = bias.lines if bias else ()
-    used = {Track(line.site, line.segment, line.direction, line.offset) for line in lines}
+    used = {line.track for line in lines}
     rows = []
     for item in evidence:
         if item.track in used:

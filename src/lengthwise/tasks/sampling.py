@@ -34,7 +34,8 @@ def split_of(operands: np.ndarray) -> np.ndarray:
 
     Args:
         operands: digits `[problem, operand, column]`, least significant first. Zeros on the left
-            of a number do not change its split.
+            of a number do not change its split. An operand of one digit counts once: zeros after
+            column 0.
     """
     count = operands.shape[1] * operands.shape[2]
     # Weights are numbered column by column, so that a wider array keeps those of a narrower one.
@@ -51,9 +52,14 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _in_split(operands: np.ndarray, split: Split) -> np.ndarray:
+def _in_split(task: Transducer, operands: np.ndarray, split: Split) -> np.ndarray:
     if split == "any":
         return np.ones(len(operands), bool)
+    fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
+    if fixed:
+        # It is repeated in every column, however many there are; its split must not depend on that.
+        operands = operands.copy()
+        operands[:, fixed, 1:] = 0
     bucket = split_of(operands)
     return bucket > 1 if split == "train" else bucket == ("validation", "test").index(split)
 
@@ -93,7 +99,7 @@ def training_problems(
         digits[chained] = add_chains(task, rng, digits[chained], longest[chained])
         return digits
 
-    return _fill(draw, count, split, f"{task.name} of length 1 to {length}")
+    return _fill(task, draw, count, split, f"of length 1 to {length}")
 
 
 def suite_problems(
@@ -125,20 +131,20 @@ def suite_problems(
             digits = add_chains(task, rng, digits, lengths[:, 0])
         return digits
 
-    return _fill(draw, count, split, f"{task.name} of length {length}")
+    return _fill(task, draw, count, split, f"of length {length}")
 
 
-def _fill(draw, count: int, split: Split, what: str) -> np.ndarray:
+def _fill(task: Transducer, draw, count: int, split: Split, what: str) -> np.ndarray:
     """Draw until `count` problems of the split are there."""
     share = {"train": 14 / 16, "any": 1.0}.get(split, 1 / 16)
     kept, missing = [], count
     for _ in range(_REDRAWS):
         problems = draw(int(missing / share * 1.1) + 8)
-        kept.append(problems[_in_split(problems, split)][:missing])
+        kept.append(problems[_in_split(task, problems, split)][:missing])
         missing -= len(kept[-1])
         if missing == 0:
             return np.concatenate(kept)
-    raise NoProblemsError(f"the {split} split holds no problem of {what}")
+    raise NoProblemsError(f"the {split} split holds no problem of {task.name} {what}")
 
 
 def _numbers(

@@ -1,11 +1,7 @@
-"""The command line: thin. Results go to stdout, everything else to stderr.
-
-Exit codes: 0 done, 1 the answer is no, 2 bad input (one clear line, no traceback).
-"""
+"""The commands: thin, each a few calls into the package, which is loaded when a command runs."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -14,8 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
+from lengthwise.cli.options import (
+    Device,
+    Force,
+    Json,
+    Length,
+    Lengths,
+    Out,
+    Resume,
+    RunFolder,
+    Samples,
+    Seed,
+    Set,
+    TaskOrFile,
+)
 from lengthwise.version import __version__
 
 app = typer.Typer(
@@ -28,34 +37,6 @@ app = typer.Typer(
 )
 
 DEMO_EXPRESSION = "9" * 60 + "31415926535" + "9" * 60
-
-Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. model.width=128."),
-]
-Out = Annotated[Path | None, typer.Option(help="Folder to write; a new one in runs/ by default.")]
-Length = Annotated[
-    int | None, typer.Option(help="Digits of the longest training operand.", show_default="6")
-]
-Lengths = Annotated[
-    str | None,
-    typer.Option(
-        help="Digits to evaluate, separated by commas.", show_default="6,10,20,60,200,1000"
-    ),
-]
-Samples = Annotated[
-    int | None,
-    typer.Option(help="Problems of each length.", show_default="1000, and 200 past 100 digits"),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
-Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
-TaskOrFile = Annotated[
-    str, typer.Argument(metavar="TASK|CONFIG", help="A task (successor, addition) or a .toml file.")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -191,7 +172,7 @@ def train_command(
             display.end(stage, last[0].seconds)
     if not last:
         last = [Metrics(**run.metrics()[-1])]
-    if not _main_process():
+    if not main_process():
         return
     if as_json:
         _print_json({"folder": str(run.path), **asdict(last[0])})
@@ -392,7 +373,7 @@ def _run_abc(task: str, **arguments: Any):
 def _display(scores: int = 0):
     from lengthwise.display import Display
 
-    with Display(scores, quiet=not _main_process()) as display:
+    with Display(scores, quiet=not main_process()) as display:
         yield display
 
 
@@ -409,71 +390,10 @@ def _lengths(text: str | None) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def _main_process() -> bool:
+def main_process() -> bool:
     """Whether this is the one process, or the first that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
-
-
-# What the parser returns after Ctrl-C.
-_INTERRUPTED = 130
-
-
-def main() -> None:
-    """Run the command line; turn what a person can mend into one line and an exit code."""
-    sys.exit(_run(sys.argv[1:]))
-
-
-def _run(arguments: list[str]) -> int:
-    try:
-        result = app(arguments, standalone_mode=False)
-        return _interrupted() if result == _INTERRUPTED else 0
-    except typer.Exit as stop:
-        return stop.exit_code
-    except TyperException as error:
-        # Without a command the parser prints its help, and raises an error without a message.
-        return _fail(_usage(error)) if error.format_message() else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}")
-    except Exception as error:
-        return _known(error)
-
-
-def _interrupted() -> int:
-    return _fail("interrupted; what was finished is kept, and --resume continues it")
-
-
-def _known(error: Exception) -> int:
-    from lengthwise.calibration import NoLinesError
-    from lengthwise.config import InputError
-    from lengthwise.training import NotInterpolatedError
-
-    if isinstance(error, InputError):
-        return _fail(str(error))
-    if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
-        return _fail(str(error), code=1)
-    raise error
-
-
-def _usage(error: TyperException) -> str:
-    """The parser's message, with the nearest command where one was mistyped."""
-    message = error.format_message()
-    if message.startswith("No such command"):
-        given = message.split("'")[1]
-        known = [command.name or "" for command in app.registered_commands]
-        near = difflib.get_close_matches(given, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
-        return f"unknown command {given!r}{hint} known: {', '.join(known)}"
-    return " ".join(message.split())
-
-
-def _fail(message: str, code: int = 2) -> int:
-    if _main_process():
-        print(f"lengthwise: {' '.join(message.split())}", file=sys.stderr)
-    return code

@@ -1,0 +1,75 @@
+"""Running the command line: what a person can mend becomes one line and an exit code.
+
+Exit codes: 0 done, 1 the answer is no, 2 bad input (one clear line, no traceback).
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from lengthwise.cli.commands import app, main_process
+
+# What the parser returns after Ctrl-C.
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; turn what a person can mend into one line and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; return its exit code."""
+    try:
+        result = app(arguments, standalone_mode=False)
+        return _interrupted() if result == _INTERRUPTED else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except TyperException as error:
+        # Without a command the parser prints its help, and raises an error without a message.
+        return _fail(_usage(error)) if error.format_message() else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}")
+    except Exception as error:
+        return _known(error)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; what was finished is kept, and --resume continues it")
+
+
+def _known(error: Exception) -> int:
+    from lengthwise.calibration import NoLinesError
+    from lengthwise.config import InputError
+    from lengthwise.training import NotInterpolatedError
+
+    if isinstance(error, InputError):
+        return _fail(str(error))
+    if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
+        return _fail(str(error), code=1)
+    raise error
+
+
+def _usage(error: TyperException) -> str:
+    """The parser's message, with the nearest command where one was mistyped."""
+    message = error.format_message()
+    if message.startswith("No such command"):
+        given = message.split("'")[1]
+        known = [command.name or "" for command in app.registered_commands]
+        near = difflib.get_close_matches(given, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        return f"unknown command {given!r}{hint} known: {', '.join(known)}"
+    return " ".join(message.split())
+
+
+def _fail(message: str, code: int = 2) -> int:
+    if main_process():
+        print(f"lengthwise: {' '.join(message.split())}", file=sys.stderr)
+    return code

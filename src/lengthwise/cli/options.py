@@ -1,0 +1,36 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. model.width=128."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to write; a new one in runs/ by default.")]
+Length = Annotated[
+    int | None, typer.Option(help="Digits of the longest training operand.", show_default="6")
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        help="Digits to evaluate, separated by commas.", show_default="6,10,20,60,200,1000"
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(help="Problems of each length.", show_default="1000, and 200 past 100 digits"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
+TaskOrFile = Annotated[
+    str, typer.Argument(metavar="TASK|CONFIG", help="A task (successor, addition) or a .toml file.")
+]
