@@ -276,7 +276,7 @@ def test_files_round_trip(tmp_path_factory, bias):
 def test_the_format_written_by_hand(tmp_path):
     path = tmp_path / "bias.jsonl"
     path.write_text(
-        '{"format": "lengthwise-bias/1", "task": "addition", "heads": 2}\n'
+        '{"format": "lengthwise-bias/1", "task": "addition", "heads": 2, "lines": 2}\n'
         '{"site": "cross", "segment": "a", "direction": "anti-diagonal", "offset": -1,'
         ' "layer": null, "head": 1, "value": 0}\n'
         '{"site": "self", "segment": "answer", "direction": "diagonal", "offset": 0,'
@@ -291,7 +291,7 @@ def test_the_format_written_by_hand(tmp_path):
     assert [json.loads(row)["value"] for row in bias.to_json_lines().splitlines()[1:]] == [0, -1.25]
 
 
-HEADER = {"format": "lengthwise-bias/1", "task": "addition", "heads": 2}
+HEADER = {"format": "lengthwise-bias/1", "task": "addition", "heads": 2, "lines": 1}
 ROW = {
     "site": "cross",
     "segment": "a",
@@ -352,6 +352,9 @@ def text_of(*rows) -> bytes:
             text_of(HEADER, {"site": "self"}),
             "a line has the keys ['site'], not ['direction', 'head'",
         ),
+        (text_of(HEADER, {**ROW, "offset": 10**30}), "an offset lies within 2147483648 keys"),
+        (text_of(HEADER), "its header says 1 lines, it has 0"),
+        (text_of(HEADER, ROW, {**ROW, "head": 1}), "its header says 1 lines, it has 2"),
         (text_of([1, 2]), "line 1 is not an object"),
         (text_of("text"), "line 1 is not an object"),
         (text_of(HEADER, 5), "line 2 is not an object"),
@@ -410,7 +413,8 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_file_in_a_new_folder(tmp_path):
     path = tmp_path / "a" / "b" / "bias.jsonl"
     CalibratedBias("addition", 1, []).save(path)
-    assert path.read_text() == '{"format": "lengthwise-bias/1", "task": "addition", "heads": 1}\n'
+    header = {"format": "lengthwise-bias/1", "task": "addition", "heads": 1, "lines": 0}
+    assert json.loads(path.read_text()) == header
 
 
 # --- words ---

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import Multiple
+from lengthwise.attention_maps import AttentionMaps, Knockout, candidates, real_rows
 from lengthwise.bias import CLOSED, SITES, WHOLE, CalibratedBias, Causal, Line, Track
 from lengthwise.calibration import (
     OWN_TOKEN,
@@ -20,7 +21,6 @@ from lengthwise.calibration import (
     gather_evidence,
     line_means,
 )
-from lengthwise.capture import AttentionMaps, Knockout, candidates, real_rows
 from lengthwise.layout import Layout
 from lengthwise.tasks import TASKS
 

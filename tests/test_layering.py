@@ -27,7 +27,7 @@ FLOW = (
     "config",
     "run",
     "training",
-    "capture",
+    "attention_maps",
     "calibration",
     "evaluation",
     "proof",

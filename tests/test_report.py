@@ -16,9 +16,9 @@ import torch
 from matplotlib.figure import Figure
 
 import lengthwise
+from lengthwise.attention_maps import AttentionMaps, candidates
 from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.calibration import OWN_TOKEN, Evidence
-from lengthwise.capture import AttentionMaps, candidates
 from lengthwise.config import Config, InputError, make_config
 from lengthwise.evaluation import LengthCurve, Score, wilson
 from lengthwise.layout import Layout

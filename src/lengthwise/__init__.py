@@ -10,15 +10,15 @@ from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.api import abc, evaluate, train
+    from lengthwise.attention_maps import AttentionMaps, capture
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration import calibrate
-    from lengthwise.capture import AttentionMaps, capture
     from lengthwise.config import Config, InputError
     from lengthwise.evaluation import LengthCurve
     from lengthwise.run import Run
 
 _HOMES = {
-    "AttentionMaps": "capture",
+    "AttentionMaps": "attention_maps",
     "CalibratedBias": "bias",
     "Config": "config",
     "InputError": "config",
@@ -26,7 +26,7 @@ _HOMES = {
     "Run": "run",
     "abc": "api",
     "calibrate": "calibration",
-    "capture": "capture",
+    "capture": "attention_maps",
     "evaluate": "api",
     "train": "api",
 }
@@ -50,6 +50,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lengthwise' has no attribute {name!r}")
-    value = getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)
-    globals()[name] = value  # also shadows a submodule of the same name, such as `capture`
-    return value
+    return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)

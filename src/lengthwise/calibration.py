@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lengthwise.attention_maps import AttentionMaps, real_rows
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, Site, Track
-from lengthwise.capture import AttentionMaps, real_rows
 
 Policy = Literal["auto", "paper"]
 KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lengthwise.attention_maps import AttentionMaps, capture
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import calibrate
-from lengthwise.capture import AttentionMaps, capture
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.run import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, Run, load_bias, locked, prepare
@@ -59,6 +59,7 @@ class Outcome:
         maps: the vanilla model's attention.
         bias: the calibrated bias.
         curve: exact match of both.
+        seconds: of each stage, in this call (a resumed stage took longer in all).
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Outcome:
     maps: AttentionMaps
     bias: CalibratedBias
     curve: LengthCurve
+    seconds: dict[str, float]
 
 
 def run_abc(
@@ -89,35 +91,35 @@ def run_abc(
         NotInterpolatedError: when a training does not meet its criterion.
         NoLinesError: when calibration finds no line.
     """
-    observer = observer or Silent()
+    clock = _Clock(observer or Silent())
     lengths = config.evaluation.lengths if lengths is None else list(lengths)
     with locked(path):
         prepare(path, resume=resume, force=force)
-        with _stage(observer, "train", config):
+        with clock.stage("train", config):
             vanilla = train_run(
                 config,
                 path / VANILLA,
                 resume=resume,
-                on_progress=lambda metrics: observer.trained("train", metrics),
+                on_progress=lambda metrics: clock.observer.trained("train", metrics),
             )
-        maps, bias, calibrated = _calibrate_and_retrain(config, path, vanilla, resume, observer)
-        with _stage(observer, "evaluate", config):
+        maps, bias, calibrated = _calibrate_and_retrain(config, path, vanilla, resume, clock)
+        with clock.stage("evaluate", config):
             curve = LengthCurve(
                 score
                 for run in (vanilla, calibrated)
                 for score in evaluate_run(
-                    run, lengths, suites=config.evaluation.suites, on_progress=observer.scored
+                    run, lengths, suites=config.evaluation.suites, on_progress=clock.observer.scored
                 )
             )
         curve.save(path)
-    return Outcome(path, vanilla, calibrated, maps, bias, curve)
+    return Outcome(path, vanilla, calibrated, maps, bias, curve, clock.seconds)
 
 
 def _calibrate_and_retrain(
-    config: Config, path: Path, vanilla: Run, resume: bool, observer: Observer
+    config: Config, path: Path, vanilla: Run, resume: bool, clock: _Clock
 ) -> tuple[AttentionMaps, CalibratedBias, Run]:
     folder, retraining = path / CALIBRATED, config.for_retraining()
-    with _stage(observer, "calibrate", config):
+    with clock.stage("calibrate", config):
         saved = vanilla.path / MAPS
         maps = AttentionMaps.load(saved) if resume and saved.exists() else capture(vanilla)
         settings = config.calibration
@@ -135,16 +137,16 @@ def _calibrate_and_retrain(
     begun = load_bias(folder / BIAS) if resume and (folder / CONFIG).exists() else None
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
     for attempt, bias in enumerate(biases[first:], start=first):
-        observer.calibrated(bias, attempt)
+        clock.observer.calibrated(bias, attempt)
         try:
-            with _stage(observer, "retrain", retraining):
+            with clock.stage("retrain", retraining):
                 run = train_run(
                     retraining,
                     folder,
                     bias=bias,
                     resume=bias == begun,
                     force=bias != begun,
-                    on_progress=lambda metrics: observer.trained("retrain", metrics),
+                    on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
                 )
         except NotInterpolatedError:
             if bias is biases[-1]:
@@ -154,9 +156,20 @@ def _calibrate_and_retrain(
     raise AssertionError("the last attempt returns or raises")
 
 
-@contextlib.contextmanager
-def _stage(observer: Observer, stage: Stage, config: Config) -> Iterator[None]:
-    observer.begin(stage, config)
-    began = time.perf_counter()
-    yield
-    observer.end(stage, time.perf_counter() - began)
+class _Clock:
+    """Times the stages and tells the observer when they begin and end."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage, config: Config) -> Iterator[None]:
+        self.observer.begin(stage, config)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - began
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self.observer.end(stage, spent)

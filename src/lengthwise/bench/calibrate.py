@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lengthwise.attention_maps import AttentionMaps, candidates
 from lengthwise.bench.models import hand_bias, hand_tracks
 from lengthwise.bench.results import Result, alternate, seconds
 from lengthwise.bias import CLOSED, SITES, Site
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, OWN_TOKEN, Policy, calibrate
-from lengthwise.capture import AttentionMaps, candidates
 from lengthwise.layout import Layout
 from lengthwise.tasks import TASKS
 

@@ -18,6 +18,7 @@ from lengthwise.layout import Layout, Span
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
 WHOLE = "whole"
 FORMAT = "lengthwise-bias/1"
+_FARTHEST = 2**31
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,12 @@ class CalibratedBias:
 
     def to_json_lines(self) -> str:
         """One JSON object a line: a header, then the lines of the bias."""
-        header = {"format": FORMAT, "task": self.task, "heads": self.heads}
+        header = {
+            "format": FORMAT,
+            "task": self.task,
+            "heads": self.heads,
+            "lines": len(self.lines),
+        }
         rows = [header, *(asdict(line) for line in self.lines)]
         return "".join(json.dumps(row) + "\n" for row in rows)
 
@@ -261,7 +267,10 @@ class CalibratedBias:
             heads = header["heads"]
             if type(heads) is not int or heads < 1 or not isinstance(header["task"], str):
                 raise ValueError("its header lacks a task or a number of heads")
-            return cls(header["task"], heads, [_line(row) for row in lines])
+            bias = cls(header["task"], heads, [_line(row) for row in lines])
+            if header["lines"] != len(lines):
+                raise ValueError(f"its header says {header['lines']} lines, it has {len(lines)}")
+            return bias
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} is not a calibrated bias: {_reason(error)}") from error
 
@@ -301,6 +310,8 @@ def _line(row: dict) -> Line:
         or type(row["layer"]) not in (int, type(None))
     ):
         raise ValueError("head, offset and layer must be whole numbers, segment a text")
+    if abs(row["offset"]) > _FARTHEST:
+        raise ValueError(f"an offset lies within {_FARTHEST} keys, got {row['offset']}")
     if type(row["value"]) not in (int, float) or not -1e6 < row["value"] < 1e6:
         raise ValueError(f"value must be a finite number, got {row['value']!r}")
     return Line(**{**row, "value": float(row["value"])})

@@ -92,6 +92,7 @@ def demo_command(
     mine = [s for s in outcome.curve if s.method == "calibrated" and s.length == longest]
     share = sum(s.correct for s in mine) / sum(s.n for s in mine)
     print(f"Trained on at most {length} digits; {share:.1%} right at {longest} digits.")
+    print(_pace(outcome))
     print(f"Report: {report_file}")
 
 
@@ -128,11 +129,13 @@ def abc_command(
     )
     report_file = write_report([outcome.path], outcome.path / "report.html")
     if as_json:
-        _print_json({"folder": str(outcome.path), "results": outcome.curve.records()})
+        seconds = {stage: round(spent, 3) for stage, spent in outcome.seconds.items()}
+        records = outcome.curve.records()
+        _print_json({"folder": str(outcome.path), "seconds": seconds, "results": records})
     else:
         print_curve(outcome.curve)
         print(f"\n{outcome.bias.explain()}\n")
-        print(f"Run: {outcome.path}\nReport: {report_file}")
+        print(f"{_pace(outcome)}\nRun: {outcome.path}\nReport: {report_file}")
 
 
 @app.command("train")
@@ -202,9 +205,9 @@ def calibrate_command(
 
     Example: lengthwise calibrate runs/base --out addition.bias.jsonl
     """
+    from lengthwise.attention_maps import capture
     from lengthwise.bias import SITES
     from lengthwise.calibration import calibrate
-    from lengthwise.capture import capture
     from lengthwise.config import InputError, unknown
     from lengthwise.run import VANILLA, Run, save_tensors
 
@@ -355,6 +358,13 @@ def bench_command(
         _print_json(result.to_dict())
     else:
         print(result.table())
+
+
+def _pace(outcome) -> str:
+    """How long it took, in a sentence."""
+    evaluated = outcome.seconds["evaluate"]
+    made = sum(outcome.seconds.values()) - evaluated
+    return f"From nothing to the calibrated model: {made:.1f} s; evaluation: {evaluated:.1f} s."
 
 
 def _run_abc(task: str, **arguments: Any):

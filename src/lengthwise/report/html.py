@@ -17,9 +17,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
-from lengthwise.capture import AttentionMaps
 from lengthwise.config import InputError
 from lengthwise.evaluation import RESULTS_JSON, LengthCurve
 from lengthwise.files import write_text

@@ -21,8 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, PercentFormatter
 from torch import Tensor
 
+from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, Site
-from lengthwise.capture import AttentionMaps
 from lengthwise.config import InputError
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.files import write_with
