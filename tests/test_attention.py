@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import HEADS, LAYERS, biases
-from lengthwise.bias import SITES, CalibratedBias, Causal, Line
+from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
-from lengthwise.model.attention import DensePlan, LinesPlan
+from lengthwise.model.attention import CopyPlan, DensePlan, LinesPlan
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5
@@ -49,7 +49,8 @@ def attend(plan, inputs: list[Tensor]) -> list[Tensor]:
     query, key, value = (x.clone().requires_grad_() for x in inputs[:3])
     read = plan.attend(query, key, value)
     read.backward(inputs[3])
-    return [read.detach(), query.grad, key.grad, value.grad]
+    grads = [torch.zeros_like(x) if x.grad is None else x.grad for x in (query, key, value)]
+    return [read.detach(), *grads]
 
 
 def slow_attend(bias: Tensor, inputs: list[Tensor]) -> list[Tensor]:
@@ -66,13 +67,14 @@ def slow_attend(bias: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 
 @given(biases(everywhere=False), st.integers(1, 8), st.sampled_from(SITES), st.data())
-def test_both_paths_are_the_loop_in_values_and_gradients(bias, width, site, data):
+def test_all_paths_are_the_loop_in_values_and_gradients(bias, width, site, data):
     layout = Layout(TASKS[bias.task](), width)
     layer = data.draw(st.integers(0, LAYERS - 1))
     inputs = random_inputs(layout, site, HEADS)
     dense = bias.dense(site, layer, layout, range(width + 1))
     wanted = slow_attend(dense, inputs)
-    for path, kind in (("dense", DensePlan), ("lines", LinesPlan)):
+    kinds = {"dense": DensePlan, "lines": LinesPlan, "auto": CopyPlan | DensePlan}
+    for path, kind in kinds.items():
         plan = plan_attention(bias, layout, LAYERS, path=path)[layer][site]
         assert isinstance(plan, kind)
         found = attend(plan, inputs)
@@ -115,7 +117,7 @@ def test_weights_are_the_loop_and_reproduce_attend(bias, width, site):
     dense = bias.dense(site, 0, layout, range(width + 1))
     _, wanted = slow_attention(query.double(), key.double(), value.double(), dense.double())
     is_open = dense.isfinite().any(dim=2).float().expand(2, -1, -1)
-    for path in ("dense", "lines"):
+    for path in ("dense", "lines", "auto"):
         plan = plan_attention(bias, layout, LAYERS, path=path)[0][site]
         weights = plan.weights(query, key)
         torch.testing.assert_close(weights, wanted.float(), **TOLERANCE)
@@ -124,7 +126,7 @@ def test_weights_are_the_loop_and_reproduce_attend(bias, width, site):
         torch.testing.assert_close(weights @ value, plan.attend(query, key, value), **TOLERANCE)
 
 
-@pytest.mark.parametrize("path", ["dense", "lines"])
+@pytest.mark.parametrize("path", ["dense", "lines", "auto"])
 def test_a_bias_without_lines_reads_zeros(path):
     bias, layout = CalibratedBias("addition", HEADS, []), Layout(TASKS["addition"](), 4)
     for site in SITES:
@@ -177,7 +179,8 @@ def test_one_plan_per_layer_and_site():
 
 
 def test_auto_takes_lines_where_they_pay():
-    bias = CalibratedBias("successor", 1, [Line("cross", "a", "anti-diagonal")])
+    lines = [Line("cross", "a", "anti-diagonal", offset) for offset in (0, -1)]
+    bias = CalibratedBias("successor", 1, lines)
     short, long = (Layout(TASKS["successor"](), width) for width in (8, 200))
     assert isinstance(plan_attention(bias, short, 1)[0]["cross"], DensePlan)
     assert isinstance(plan_attention(bias, long, 1)[0]["cross"], LinesPlan)
@@ -210,3 +213,37 @@ def test_lines_are_refused_where_there_are_none(bias, name, where):
     )
     with pytest.raises(ValueError, match=text):
         plan_attention(bias, Layout(TASKS["successor"](), 3), 2, path="lines")
+
+
+@given(st.data(), st.integers(1, 60), st.sampled_from(SITES))
+def test_one_line_to_a_head_is_copied_without_scores(data, width, site):
+    """At most one key to a query: the weight is 1, so queries and keys must not matter, at any width."""
+    tracks = {
+        "self": [Track("self", "answer", "diagonal", -back) for back in range(4)],
+        "cross": [Track("cross", s, "anti-diagonal", o) for s in "ab" for o in (-1, 0, 1)],
+    }
+    chosen = data.draw(st.lists(st.sampled_from(tracks[site]), min_size=HEADS, max_size=HEADS))
+    bias = CalibratedBias("addition", HEADS, [Line.of(t, head) for head, t in enumerate(chosen)])
+    layout = Layout(TASKS["addition"](), width)
+    plan = plan_attention(bias, layout, 1)[0][site]
+    assert not plan.scores
+    inputs = random_inputs(layout, site, HEADS)
+    wanted = slow_attend(bias.dense(site, 0, layout, range(width + 1)), inputs)
+    inputs[0], inputs[1] = torch.full_like(inputs[0], torch.nan), inputs[2]
+    found = attend(plan, inputs)
+    torch.testing.assert_close(found[0], wanted[0], **TOLERANCE)
+    torch.testing.assert_close(found[3], wanted[3], **TOLERANCE)
+
+
+def test_every_plan_cuts_out_one_query():
+    layout = Layout(TASKS["addition"](), 5)
+    one = [Line("cross", "a", "anti-diagonal", -1, head=head) for head in range(HEADS)]
+    two = [*one, Line("cross", "+", "vertical")]
+    query, key, value, _ = random_inputs(layout, "cross", HEADS)
+    for lines, path in ((one, "auto"), (one, "lines"), (two, "lines"), (two, "dense")):
+        bias = CalibratedBias("addition", HEADS, lines)
+        plan = plan_attention(bias, layout, 1, path=path)[0]["cross"]
+        whole = plan.attend(query, key, value)
+        for row in range(layout.target_length):
+            alone = plan.row(row).attend(query[:, :, row : row + 1], key, value)
+            torch.testing.assert_close(alone, whole[:, :, row : row + 1], **TOLERANCE)

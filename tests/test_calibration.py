@@ -31,7 +31,7 @@ def maps_of(task: str, width: int, weights: dict[str, Tensor], **changes) -> Att
     """Maps with these weights; without `knockout` no line matters."""
     length = changes.pop("length", width - 1)
     layout = Layout(TASKS[task](), width)
-    knockout = dict.fromkeys(candidates(layout, length), 1.0) | changes.pop("knockout", {})
+    knockout = dict.fromkeys(candidates(layout, length), 0.0) | changes.pop("knockout", {})
     return AttentionMaps(
         task=task,
         base=10,
@@ -417,9 +417,9 @@ def heads_of(bias: CalibratedBias, track: Track) -> set[int]:
     return {line.head for line in bias.lines if Line.of(track, line.head, line.layer) == line}
 
 
-def needs(*tracks: Track, share: float = 0.1) -> dict[Track, float]:
-    """Knockout: closing one of these leaves this share right."""
-    return dict.fromkeys(tracks, share)
+def needs(*tracks: Track, nats: float = 2.0) -> dict[Track, float]:
+    """Knockout: closing one of these costs this much."""
+    return dict.fromkeys(tracks, nats)
 
 
 def test_auto_finds_the_planted_lines():
@@ -459,9 +459,9 @@ def test_auto_ignores_symbols_without_effect_and_takes_those_with():
     weights = planted({(0, 0): [(A, 0.6)], (1, 2): [(PLUS, 1.0 - 1e-6)]})
     without = calibrate(maps_of("addition", 7, weights, knockout=needs(A)))
     assert tracks_of(without, "cross") == {A}
-    with_effect = calibrate(maps_of("addition", 7, weights, knockout=needs(A, PLUS)))
-    assert tracks_of(with_effect, "cross") == {A, PLUS}
-    assert 2 in heads_of(with_effect, PLUS)
+    with_need = calibrate(maps_of("addition", 7, weights, knockout=needs(A, PLUS)))
+    assert tracks_of(with_need, "cross") == {A, PLUS}
+    assert 2 in heads_of(with_need, PLUS)
 
 
 @pytest.mark.parametrize("missing", [{0}, {3}, {5}, {0, 1, 2}])
@@ -525,7 +525,7 @@ def five_lines(heads: int, layers: int) -> AttentionMaps:
     for index, track in enumerate(FIVE):
         lines.setdefault((0, index % heads), []).append((track, 0.45 - 0.05 * index))
     weights = planted(lines, heads=heads, layers=layers)
-    knockout = {track: 0.05 + 0.01 * index for index, track in enumerate(FIVE)}
+    knockout = {track: 2.0 - 0.1 * index for index, track in enumerate(FIVE)}
     return maps_of("addition", 7, weights, knockout=knockout)
 
 
@@ -568,19 +568,19 @@ def test_extra_adds_exactly_one_line_each(extra):
             (0, 3): [(AFTER_A, 0.6)],
         }
     )
-    knockout = needs(A, B) | {BEFORE_A: 0.96, BACK: 0.97, AFTER_A: 0.98, OWN_TOKEN: 0.955}
+    knockout = needs(A, B) | {BEFORE_A: 0.004, BACK: 0.002, AFTER_A: 0.001, OWN_TOKEN: 0.003}
     bias = calibrate(maps_of("addition", 7, weights, knockout=knockout), extra=extra)
     wanted = {A, B} | set([BEFORE_A, BACK, AFTER_A][:extra])
     assert tracks_of(bias) - {OWN_TOKEN} == wanted
 
 
 def test_no_lines():
-    weights = planted({(0, 0): [(A, 0.03 + 1 / 15)], (0, 1): [(BACK, 0.9)]})
-    maps = maps_of("addition", 7, weights, knockout=needs(A, BACK, share=0.5))
+    weights = planted({(0, 0): [(A, 0.02 + 1 / 15)], (0, 1): [(BACK, 0.9)]})
+    maps = maps_of("addition", 7, weights, knockout=needs(A, BACK, nats=0.5))
     text = (
         r"^no head of the addition model reads along a line; the nearest is the symbol written 2 rows "
-        r"ago \(support 0\.\d\d, drop 50%\)\. Does the model interpolate\? It answers 100\.0% of its "
-        r"training problems$"
+        r"ago \(support 0\.\d\d, need 0\.50 nats\)\. Does the model interpolate\? It answers 100\.0% of "
+        r"its training problems$"
     )
     with pytest.raises(NoLinesError, match=text):
         calibrate(maps)
@@ -618,9 +618,10 @@ def test_evidence_is_the_loop():
             preference[head] = max(preference[head], sum(shares) / len(shares))
         assert item.support == pytest.approx(support, abs=1e-6)
         assert item.preference == pytest.approx(preference, abs=1e-6)
-        assert item.drop == pytest.approx(1.0 - knockout[track])
-        least = 0.5 if site == "self" else 0.05
-        assert item.strength == pytest.approx(min(support / least, item.drop / 0.05), abs=1e-4)
+        assert item.need == pytest.approx(knockout[track])
+        both = math.sqrt(max(support, 0) * item.need) / 0.05
+        least = 0.5 if site == "self" else 0.03
+        assert item.strength == pytest.approx(min(support / least, both), abs=1e-4)
 
 
 def test_calibration_does_not_touch_the_maps():

@@ -97,7 +97,7 @@ def make_maps() -> AttentionMaps:
             site: values / values.sum(dim=-1, keepdim=True) for site, values in weights.items()
         },
         exact_match=1.0,
-        knockout=dict.fromkeys(candidates(layout, 3), 0.25),
+        knockout=dict.fromkeys(candidates(layout, 3), 0.75),
     )
 
 
@@ -278,10 +278,10 @@ def test_evidence_rows_tell_chosen_default_added_and_left_out():
     b = Track("cross", "b", "anti-diagonal", -1)
     plus = Track("cross", "+", "vertical")
     evidence = [
-        Evidence(a, support=0.4, drop=1.0, preference=(1.0, 0.0)),
-        Evidence(b, support=0.01, drop=0.4, preference=(1.0, 0.0)),
-        Evidence(OWN_TOKEN, support=0.9, drop=0.4, preference=(1.0, 0.0)),
-        Evidence(plus, support=-0.001, drop=0.0, preference=(1.0, 0.0)),
+        Evidence(a, support=0.4, need=1.0, preference=(1.0, 0.0)),
+        Evidence(b, support=0.01, need=0.4, preference=(1.0, 0.0)),
+        Evidence(OWN_TOKEN, support=0.9, need=0.4, preference=(1.0, 0.0)),
+        Evidence(plus, support=-0.001, need=0.0, preference=(1.0, 0.0)),
     ]
     rows = summary.evidence_rows(evidence, make_bias())
     assert [row.cells[0] for row in rows] == [

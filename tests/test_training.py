@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.run import CHECKPOINT, METRICS, WEIGHTS, Run
-from lengthwise.training import Metrics, NotInterpolatedError, Schedule, train_run
+from lengthwise.training import Metrics, NotInterpolatedError, Schedule, rank_rows, train_run
 
 STEPS = 60
 
@@ -242,10 +242,9 @@ def test_two_processes_follow_the_curve_of_one(tmp_path):
     assert versions["torch"] == torch.__version__.split("+")[0]
 
 
-def test_batches_that_processes_cannot_share_are_refused(tmp_path, monkeypatch):
-    from accelerate.state import AcceleratorState, PartialState
-
-    monkeypatch.setattr(AcceleratorState, "num_processes", property(lambda self: 3))
-    monkeypatch.setattr(PartialState, "num_processes", 3, raising=False)
+def test_processes_share_every_batch():
+    rows = [list(range(12))[rank_rows(12, rank, 3)] for rank in range(3)]
+    assert sorted(sum(rows, [])) == list(range(12))
+    assert {len(part) for part in rows} == {4}
     with pytest.raises(InputError, match="must be a multiple of the 3 processes, got 16"):
-        train_run(small(), tmp_path / "run")
+        rank_rows(16, 0, 3)

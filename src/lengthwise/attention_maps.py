@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -40,8 +41,8 @@ class AttentionMaps:
         problems: number of problems averaged; half of them carry chains.
         weights: per site, float32 `[layer, head, query, key]`.
         exact_match: share of these problems that the model answers right.
-        knockout: per candidate track, the share it still answers right when no head of any layer may
-            read along it.
+        knockout: per candidate track, what it costs to close it to every head of every layer: the
+            rise of the loss of a problem, nats, summed over its symbols.
     """
 
     task: str
@@ -67,7 +68,7 @@ class AttentionMaps:
             "width": self.width,
             "problems": self.problems,
             "exact_match": self.exact_match,
-            "knockout": [[asdict(track), share] for track, share in self.knockout.items()],
+            "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
         metadata = {"about": json.dumps(about)}
@@ -84,7 +85,7 @@ class AttentionMaps:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
                 weights: dict[Site, Tensor] = {site: file.get_tensor(site) for site in SITES}
-            knockout = {Track(**track): share for track, share in about.pop("knockout")}
+            knockout = {Track(**track): cost for track, cost in about.pop("knockout")}
             return cls(**about, weights=weights, knockout=knockout)
         except OSError as error:
             raise InputError(f"can't read attention maps {path}: {error}") from error
@@ -174,17 +175,22 @@ def capture(run: Run) -> AttentionMaps:
         layers = config.model.layers
         return plan_attention(bias, layout, layers, path="dense", device=run.device)
 
-    def exact_match(bias: AttentionBias) -> float:
+    def answers(bias: AttentionBias) -> tuple[float, float]:
+        """Mean loss of a problem, and share of problems answered right."""
         logits = model(source, target[:, :-1], plan(bias)).logits
+        losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
         right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1)
-        return right.float().mean().item()
+        return losses.sum(dim=1).mean().item(), right.float().mean().item()
 
     output = model(source, target[:, :-1], plan(run.bias), return_attention=True)
     weights: dict[Site, Tensor] = {
         site: torch.stack([layer[site].mean(dim=0) for layer in output.attention]).cpu()
         for site in SITES
     }
-    tracks = candidates(layout, length)
+    loss, exact_match = answers(run.bias)
+    knockout = {
+        track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)
+    }
     maps = AttentionMaps(
         task=config.task,
         base=config.base,
@@ -192,8 +198,8 @@ def capture(run: Run) -> AttentionMaps:
         width=layout.width,
         problems=len(source),
         weights=weights,
-        exact_match=exact_match(run.bias),
-        knockout={track: exact_match(Knockout(run.bias, track)) for track in tracks},
+        exact_match=exact_match,
+        knockout=knockout,
     )
     maps.save(run.path / MAPS)
     return maps

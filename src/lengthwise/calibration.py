@@ -6,6 +6,7 @@ one line to a head, chosen by two measurements that a line must both pass.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +20,8 @@ Policy = Literal["auto", "paper"]
 KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87
 
 # docs/log.md, 2026-11-24, "What tells a line from noise", has the measurements behind these.
-_SUPPORT: dict[Site, float] = {"cross": 0.05, "self": 0.5}
-_DROP = 0.05
+_SUPPORT: dict[Site, float] = {"cross": 0.03, "self": 0.5}
+_BOTH = 0.05
 OWN_TOKEN = Track("self", "answer", "diagonal", 0)
 
 
@@ -36,25 +37,27 @@ class Evidence:
         track: the track.
         support: attention beyond that of a uniform head, in the weakest row of real digits, of the
             head that reads it best; 1 means all attention, 0 none beyond uniform.
-        drop: share of problems that the model no longer answers when the track is closed to it.
+        need: rise of the loss of a problem, nats, when the track is closed to the model.
         preference: attention along the track per head, the best layer's, mean over rows; `[head]`.
     """
 
     track: Track
     support: float
-    drop: float
+    need: float
     preference: tuple[float, ...]
 
     @property
     def strength(self) -> float:
-        """How far both measurements reach, in units of their thresholds; selected at 1 or more."""
-        return min(self.support / _SUPPORT[self.track.site], self.drop / _DROP)
+        """At least 1 where the track is selected: support is past its threshold, and so is the
+        geometric mean of support and need."""
+        both = math.sqrt(max(self.support, 0.0) * max(self.need, 0.0))
+        return min(self.support / _SUPPORT[self.track.site], both / _BOTH)
 
 
 def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
     """Support and knockout of every candidate track, the strongest first."""
     layout, found = maps.layout, []
-    for track, exact_match in maps.knockout.items():
+    for track, need in maps.knockout.items():
         rows = real_rows(track, layout, maps.length)
         keys, _ = track.keys(layout.spans(track.site)[track.segment], rows)
         attention = maps.weights[track.site][:, :, rows, keys]  # [layer, head, row]
@@ -64,7 +67,7 @@ def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
             Evidence(
                 track=track,
                 support=beyond.amin(dim=-1).max().item(),
-                drop=maps.exact_match - exact_match,
+                need=need,
                 preference=tuple(attention.mean(dim=-1).amax(dim=0).tolist()),
             )
         )
@@ -113,7 +116,7 @@ def _auto(maps: AttentionMaps, extra: int) -> CalibratedBias:
         best = max(evidence, key=lambda item: item.strength)
         raise NoLinesError(
             f"no head of the {maps.task} model reads along a line; the nearest is "
-            f"{best.track.words()} (support {best.support:.2f}, drop {best.drop:.0%}). Does the model "
+            f"{best.track.words()} (support {best.support:.2f}, need {best.need:.2f} nats). Does the model "
             f"interpolate? It answers {maps.exact_match:.1%} of its training problems"
         )
     layers, heads = maps.weights["cross"].shape[:2]

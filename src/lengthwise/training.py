@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import broadcast, reduce
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
 from torch import Tensor
 
 from lengthwise.bias import CalibratedBias, Causal
@@ -148,7 +148,11 @@ def train_run(
         InputError: when the folder may not be written, or the bias does not fit.
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
-    accelerator = Accelerator(cpu=make_device(config.device).type == "cpu")
+    # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=bias is not None)
+    accelerator = Accelerator(
+        cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
+    )
     if not accelerator.is_main_process:
         # One rank writes; the others wait until the folder is ready.
         accelerator.wait_for_everyone()
@@ -186,6 +190,19 @@ def raise_if_unfinished(run: Run) -> None:
         raise NotInterpolatedError(run, last)
 
 
+def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
+    """The rows of every batch that one process takes: each n-th, so that together they take all.
+
+    Raises:
+        InputError: when the processes' shares would differ.
+    """
+    if batch_size % processes:
+        raise InputError(
+            f"training.batch_size must be a multiple of the {processes} processes, got {batch_size}"
+        )
+    return slice(rank, None, processes)
+
+
 class _Trainer:
     """One training: the model, the optimizer, and how far they are."""
 
@@ -212,13 +229,9 @@ class _Trainer:
         self.plan = plan_attention(
             run.bias, self.layout, config.model.layers, path=config.attention, device=self.device
         )
-        rank, world = accelerator.process_index, accelerator.num_processes
-        if self.settings.batch_size % world:
-            raise InputError(
-                f"training.batch_size must be a multiple of the {world} processes, "
-                f"got {self.settings.batch_size}"
-            )
-        self.rank_rows = slice(rank, None, world)
+        self.rank_rows = rank_rows(
+            self.settings.batch_size, accelerator.process_index, accelerator.num_processes
+        )
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
 

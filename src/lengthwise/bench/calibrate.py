@@ -30,7 +30,7 @@ def hand_maps(task: str = "addition", heads: int = _HEADS) -> AttentionMaps:
         weights[site] = (reads / reads.sum(dim=-1, keepdim=True).clamp(min=1) * 5).softmax(dim=-1)
         weights[site] = weights[site].expand(_LAYERS, -1, -1, -1).contiguous()
     needed = {*hand_tracks(task), OWN_TOKEN}
-    knockout = {track: 0.0 if track in needed else 1.0 for track in candidates(layout, _LENGTH)}
+    knockout = {track: 1.0 if track in needed else 0.0 for track in candidates(layout, _LENGTH)}
     return AttentionMaps(task, 10, _LENGTH, layout.width, 512, weights, 1.0, knockout)
 
 

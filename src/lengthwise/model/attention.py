@@ -1,8 +1,9 @@
-"""Attention with a bias: two paths, one meaning.
+"""Attention with a bias: several paths, one meaning.
 
 `dense` scores every key and adds the bias; `lines` gathers the open keys of each query and scores only
-those, so that its cost follows the open keys. Tests hold the two equal. In both, a query with no open
-key yields zeros, and zero gradients.
+those, so that its cost follows the open keys. Where no query has more than one open key its weight is 1
+whatever its score, and neither path computes scores: attention copies. Tests hold all of them equal.
+A query with no open key yields zeros, and zero gradients.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from lengthwise.layout import Layout
 
 Path = Literal["auto", "dense", "lines"]
 
-# Below this many keys the dense path is faster than gathering (docs/log.md, 2026-11-24).
+# Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
+# (docs/log.md, 2026-11-24, "Where a training step goes").
 _FEW_KEYS = 48
 
 
 @dataclass(frozen=True)
 class DensePlan:
     """One layer's bias at one site, ready for the dense path.
+
+    Every plan says by `scores` whether it needs queries and keys, or reads from the values alone; then
+    any tensor may stand for them.
 
     Attributes:
         bias: float32 `[head, query, key]`, or None where every key is open with value 0. Rows
@@ -36,10 +41,24 @@ class DensePlan:
 
     bias: Tensor | None
     open_rows: Tensor | None
+    scores = True
+
+    def row(self, row: int) -> DensePlan:
+        """The plan of one query."""
+        return DensePlan(_cut(self.bias, row), _cut(self.open_rows, row))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`."""
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias)
+        if key.shape[2] <= _FEW_KEYS:
+            # Keys before queries: softmax over a last axis this short is slow on the CPU.
+            logits = key @ (query / math.sqrt(query.shape[-1])).transpose(-1, -2)
+            if self.bias is not None:
+                logits = logits + self.bias.transpose(-1, -2)
+            read = logits.softmax(dim=-2).transpose(-1, -2) @ value
+        else:
+            # With a batch axis, or the kernel that is linear in memory is not taken.
+            bias = None if self.bias is None else self.bias[None]
+            read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return read if self.open_rows is None else read * self.open_rows
 
     def weights(self, query: Tensor, key: Tensor) -> Tensor:
@@ -47,6 +66,30 @@ class DensePlan:
         logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         weights = (logits if self.bias is None else logits + self.bias).softmax(dim=-1)
         return weights if self.open_rows is None else weights * self.open_rows
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """One layer's bias at one site where no query has more than one open key and keys are few.
+
+    Attributes:
+        open: float32 `[head, query, key]`: 1 for the open keys, 0 for the others.
+    """
+
+    open: Tensor
+    scores = False
+
+    def row(self, row: int) -> CopyPlan:
+        """The plan of one query."""
+        return CopyPlan(self.open[:, row : row + 1])
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `DensePlan.attend`, from the values alone."""
+        return self.open @ value
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """As `DensePlan.weights`."""
+        return self.open.expand(len(query), -1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -65,10 +108,23 @@ class LinesPlan:
     open_rows: Tensor | None
     keys: int
 
+    @property
+    def scores(self) -> bool:
+        return self.index.shape[-1] > 1
+
+    def row(self, row: int) -> LinesPlan:
+        """The plan of one query."""
+        rows = slice(row, row + 1)
+        return LinesPlan(
+            self.index[:, rows], self.bias[:, rows], _cut(self.open_rows, row), self.keys
+        )
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """As `DensePlan.attend`."""
-        weights = self._slots(query, key)
-        read = (weights[..., None] * self._gather(value)).sum(dim=-2)
+        """As `DensePlan.attend`; with one slot, from the values alone."""
+        read = self._gather(value)
+        if self.scores:
+            read = self._slots(query, key)[..., None] * read
+        read = read.sum(dim=-2)
         return read if self.open_rows is None else read * self.open_rows
 
     def weights(self, query: Tensor, key: Tensor) -> Tensor:
@@ -87,11 +143,13 @@ class LinesPlan:
         return x.gather(2, index).view(x.shape[0], heads, queries, slots, x.shape[-1])
 
     def _slots(self, query: Tensor, key: Tensor) -> Tensor:
+        if not self.scores:
+            return self.bias.new_ones(len(query), *self.bias.shape)
         logits = (query[..., None, :] * self._gather(key)).sum(dim=-1)
         return (logits / math.sqrt(query.shape[-1]) + self.bias).softmax(dim=-1)
 
 
-Plan = DensePlan | LinesPlan
+Plan = DensePlan | CopyPlan | LinesPlan
 LayerPlan = dict[Site, Plan]
 
 
@@ -134,31 +192,32 @@ def _plan(
     device: torch.device | str,
 ) -> Plan:
     few = layout.keys(site) <= _FEW_KEYS
-    if path == "lines" or (path == "auto" and not few):
-        open_keys = bias.open_keys(site, layer, layout, rows)
-        if open_keys is not None:
-            values, open_rows = _close_safely(open_keys.value)
-            return LinesPlan(
-                open_keys.index.to(device),
-                values.to(device),
-                None if open_rows is None else open_rows.to(device),
-                layout.keys(site),
-            )
-        if path == "lines":
-            raise ValueError(
-                f"the lines path needs a bias that opens a bounded number of keys; "
-                f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
-            )
+    open_keys = None if path == "dense" else bias.open_keys(site, layer, layout, rows)
+    if open_keys is None and path == "lines":
+        raise ValueError(
+            f"the lines path needs a bias that opens a bounded number of keys; "
+            f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
+        )
+    if open_keys is not None and few and path == "auto" and open_keys.index.shape[-1] == 1:
+        is_open = (open_keys.value > float("-inf")).float()
+        copies = torch.zeros(*open_keys.index.shape[:-1], layout.keys(site))
+        return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device))
+    if open_keys is not None and (path == "lines" or not few):
+        values, open_rows = _close_safely(open_keys.value, device)
+        return LinesPlan(open_keys.index.to(device), values, open_rows, layout.keys(site))
     dense = bias.dense(site, layer, layout, rows)
     if not dense.any():
         return DensePlan(None, None)
-    values, open_rows = _close_safely(dense)
-    return DensePlan(values.to(device), None if open_rows is None else open_rows.to(device))
+    return DensePlan(*_close_safely(dense, device))
 
 
-def _close_safely(bias: Tensor) -> tuple[Tensor, Tensor | None]:
+def _close_safely(bias: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Give rows without an open key zeros, and say which they are."""
     open_rows = (bias > float("-inf")).any(dim=-1, keepdim=True)
     if open_rows.all():
-        return bias.contiguous(), None
-    return bias.masked_fill(~open_rows, 0.0), open_rows.float()
+        return bias.contiguous().to(device), None
+    return bias.masked_fill(~open_rows, 0.0).to(device), open_rows.float().to(device)
+
+
+def _cut(tensor: Tensor | None, row: int) -> Tensor | None:
+    return None if tensor is None else tensor[:, row : row + 1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lengthwise.bias import AttentionBias
+from lengthwise.bias import SITES, AttentionBias
 from lengthwise.layout import Layout
-from lengthwise.model.attention import DensePlan, LayerPlan, LinesPlan, Path, plan_attention
+from lengthwise.model.attention import LayerPlan, Path, plan_attention
 from lengthwise.model.transformer import Transformer
 
 # Rows whose plan is laid out at once: few enough to be small, many enough to be cheap.
@@ -35,32 +35,24 @@ def greedy_decode(
     """
     rows, layers = layout.target_length, len(model.layers)
     end = layout.vocabulary.end
-    state = model.begin(source, rows)
     tokens = torch.full((len(source),), layout.vocabulary.start, device=source.device)
     ended = torch.zeros_like(tokens, dtype=torch.bool)
     written = torch.full((len(source), rows), end, device=source.device)
+    state = None
     for first in range(0, rows, _CHUNK):
         chunk = range(first, min(first + _CHUNK, rows))
         plan = plan_attention(bias, layout, layers, rows=chunk, path=path, device=source.device)
+        state = model.begin(source, rows, plan) if state is None else state
         for row in chunk:
-            logits = model.step(tokens, state, [_row(layer, row - first) for layer in plan])
+            logits = model.step(tokens, state, [cut(layer, row - first) for layer in plan])
             tokens = logits.argmax(dim=-1).masked_fill(ended, end)
             written[:, row] = tokens
-            ended = ended | (tokens == end)
+            ended = tokens == end
         if bool(ended.all()):
             break
     return written
 
 
-def _row(plan: LayerPlan, row: int) -> LayerPlan:
-    """One row of a plan."""
-    return {site: _plan_row(site_plan, row) for site, site_plan in plan.items()}
-
-
-def _plan_row(plan: DensePlan | LinesPlan, row: int) -> DensePlan | LinesPlan:
-    open_rows = None if plan.open_rows is None else plan.open_rows[:, row : row + 1]
-    if isinstance(plan, DensePlan):
-        bias = None if plan.bias is None else plan.bias[:, row : row + 1]
-        return DensePlan(bias, open_rows)
-    rows = slice(row, row + 1)
-    return LinesPlan(plan.index[:, rows], plan.bias[:, rows], open_rows, plan.keys)
+def cut(plan: LayerPlan, row: int) -> LayerPlan:
+    """The plan of one row."""
+    return {site: plan[site].row(row) for site in SITES}

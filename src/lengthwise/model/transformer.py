@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.model.attention import LayerPlan
+from lengthwise.model.attention import LayerPlan, Plan
 from lengthwise.model.positions import POSITIONS
 
 
@@ -64,10 +64,16 @@ class Attention(nn.Module):
         x = x.view(batch, length, parts, self.heads, channels // parts // self.heads)
         return x.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def project_source(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source, for cross-attention."""
-        key, value = self.split(self.key_value(memory), 2)
-        return key, value
+    def project_own(self, x: Tensor, plan: Plan) -> tuple[Tensor, ...]:
+        """Queries, keys and values of self-attention.
+
+        Where the plan needs no scores, only values are computed; they stand for the others too.
+        """
+        fused = self.query_key_value
+        if plan.scores:
+            return self.split(fused(x), 3)
+        width = self.out.in_features
+        return 3 * self.split(F.linear(x, fused.weight[-width:], fused.bias[-width:]), 1)
 
     def join(self, read: Tensor) -> Tensor:
         """`[batch, head, position, channel]` to `[batch, position, width]`, projected."""
@@ -88,14 +94,11 @@ class Layer(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def project_own(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Query, key and value of the decoder's own rows."""
-        attention = self.self_attention
-        return attention.split(attention.query_key_value(self.norm_self(x)), 3)
-
-    def add_self(self, x: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
-        """Add what self-attention read; return the rows and their cross-attention queries."""
+    def add_self(self, x: Tensor, read: Tensor, cross: Plan) -> tuple[Tensor, Tensor]:
+        """Add what self-attention read; return the rows and their queries for cross-attention."""
         x = x + self.dropout(self.self_attention.join(read))
+        if not cross.scores:
+            return x, x
         (query,) = self.cross_attention.split(self.cross_attention.query(self.norm_cross(x)), 1)
         return x, query
 
@@ -172,26 +175,47 @@ class Transformer(nn.Module):
             plan: the bias, from `plan_attention` with the same layout.
             return_attention: also return the attention weights.
         """
-        memory = self._embed(self.source_embedding, source)
         x = self._embed(self.target_embedding, target)
         attention: list[dict[str, Tensor]] = []
         for layer, layer_plan in zip(self.decoder, plan, strict=True):
-            query, key, value = layer.project_own(x)
-            weights = {"self": layer_plan["self"].weights(query, key)} if return_attention else {}
-            x, query = layer.add_self(x, layer_plan["self"].attend(query, key, value))
-            key, value = layer.cross_attention.project_source(memory)
+            own, cross = layer_plan["self"], layer_plan["cross"]
+            own_query, own_key, value = layer.self_attention.project_own(layer.norm_self(x), own)
+            x, query = layer.add_self(x, own.attend(own_query, own_key, value), cross)
+            key, value = self._project_source(layer.cross_attention, source, cross)
+            x = layer.add_cross(x, cross.attend(query, key, value))
             if return_attention:
-                weights["cross"] = layer_plan["cross"].weights(query, key)
-                attention.append(weights)
-            x = layer.add_cross(x, layer_plan["cross"].attend(query, key, value))
+                attention.append(
+                    {"self": own.weights(own_query, own_key), "cross": cross.weights(query, key)}
+                )
         return Output(self.to_logits(self.norm(x)), attention)
 
-    def begin(self, source: Tensor, rows: int) -> DecoderState:
+    def _project_source(
+        self, attention: Attention, source: Tensor, plan: Plan
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of the source; values stand for keys where the plan needs no scores.
+
+        Projection is linear: project the few tokens of the vocabulary and the positions, then look up.
+        """
+        parts = 2 if plan.scores else 1
+        width = self.width * parts
+        weight, bias = attention.key_value.weight[-width:], attention.key_value.bias[-width:]
+        if self.training and isinstance(self.dropout, nn.Dropout):
+            x = F.linear(self._embed(self.source_embedding, source), weight, bias)
+        else:
+            x = F.embedding(source, F.linear(self.source_embedding.weight, weight, bias))
+            if self.positions != "none":
+                x = x + F.linear(self._positions(source.shape[1], x.device), weight)
+        projected = attention.split(x, parts)
+        return projected[0], projected[-1]
+
+    def begin(self, source: Tensor, rows: int, plan: list[LayerPlan]) -> DecoderState:
         """Project the source once and make room for the keys and values of `rows` rows."""
-        memory = self._embed(self.source_embedding, source)
-        cross = [layer.cross_attention.project_source(memory) for layer in self.decoder]
+        cross = [
+            self._project_source(layer.cross_attention, source, layer_plan["cross"])
+            for layer, layer_plan in zip(self.decoder, plan, strict=True)
+        ]
         shape = (len(source), self.heads, rows, self.width // self.heads)
-        own = [(memory.new_zeros(shape), memory.new_zeros(shape)) for _ in self.layers]
+        own = [(value.new_zeros(shape), value.new_zeros(shape)) for _, value in cross]
         return DecoderState(cross, own)
 
     def step(self, tokens: Tensor, state: DecoderState, plan: list[LayerPlan]) -> Tensor:
@@ -202,14 +226,15 @@ class Transformer(nn.Module):
             state: from `begin`; the row's keys and values are added to it.
             plan: the bias of that one row.
         """
-        row = state.row
-        x = self._embed(self.target_embedding, tokens[:, None], first=row)
+        row = slice(state.row, state.row + 1)
+        x = self._embed(self.target_embedding, tokens[:, None], first=state.row)
         layers = zip(self.decoder, plan, state.own, state.cross, strict=True)
-        for layer, layer_plan, (own_key, own_value), (key, value) in layers:
-            query, new_key, new_value = layer.project_own(x)
-            own_key[:, :, row : row + 1] = new_key
-            own_value[:, :, row : row + 1] = new_value
-            x, query = layer.add_self(x, layer_plan["self"].attend(query, own_key, own_value))
-            x = layer.add_cross(x, layer_plan["cross"].attend(query, key, value))
+        for layer, layer_plan, (own_keys, own_values), (key, value) in layers:
+            own, cross = layer_plan["self"], layer_plan["cross"]
+            query, new_key, new_value = layer.self_attention.project_own(layer.norm_self(x), own)
+            own_keys[:, :, row] = new_key
+            own_values[:, :, row] = new_value
+            x, query = layer.add_self(x, own.attend(query, own_keys, own_values), cross)
+            x = layer.add_cross(x, cross.attend(query, key, value))
         state.row += 1
         return self.to_logits(self.norm(x[:, 0]))

@@ -201,7 +201,7 @@ def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
 
 
 def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> list[Row]:
-    """Rows of site and track; what became of the track, support, drop and strength."""
+    """Rows of site and track; what became of the track, support, need and strength."""
     lines = bias.lines if bias else ()
     used = {line.track for line in lines}
     rows = []
@@ -212,7 +212,7 @@ def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> 
                 fate = "default of heads left over"
         else:
             fate = "passed, but not in the bias" if item.strength >= 1 else "no"
-        numbers = (f"{item.support:.2f}", percent(item.drop), f"{item.strength:.1f}")
+        numbers = (f"{item.support:.2f}", f"{item.need:.2f}", f"{item.strength:.1f}")
         numbers = tuple(n[1:] if n in ("-0.00", "-0.0") else n for n in numbers)
         rows.append(Row((item.track.site, item.track.words()), (fate, *numbers)))
     return rows
