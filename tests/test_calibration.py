@@ -619,7 +619,7 @@ def test_evidence_is_the_loop():
         assert item.support == pytest.approx(support, abs=1e-6)
         assert item.preference == pytest.approx(preference, abs=1e-6)
         assert item.need == pytest.approx(knockout[track])
-        both = math.sqrt(max(support, 0) * item.need) / 0.05
+        both = math.sqrt(max(support, 0) * item.need) / 0.08
         least = 0.5 if site == "self" else 0.03
         assert item.strength == pytest.approx(min(support / least, both), abs=1e-4)
 

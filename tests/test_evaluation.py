@@ -28,7 +28,7 @@ def half_trained(run):
 
 
 @pytest.mark.parametrize("method", ["vanilla", "calibrated"])
-@pytest.mark.parametrize("length", [3, 4, 5, 20])
+@pytest.mark.parametrize("length", [3, 4, 5, 20, 150])
 def test_the_pass_agrees_with_greedy_decoding_problem_by_problem(tiny_abc, method, length):
     run = half_trained(getattr(tiny_abc, method))
     layout = run.layout(length)

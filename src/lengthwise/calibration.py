@@ -21,7 +21,7 @@ KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87
 
 # docs/log.md, 2026-11-24, "What tells a line from noise", has the measurements behind these.
 _SUPPORT: dict[Site, float] = {"cross": 0.03, "self": 0.5}
-_BOTH = 0.05
+_BOTH = 0.08
 OWN_TOKEN = Track("self", "answer", "diagonal", 0)
 
 

@@ -9,7 +9,7 @@ A query with no open key yields zeros, and zero gradients.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -47,6 +47,10 @@ class DensePlan:
         """The plan of one query."""
         return DensePlan(_cut(self.bias, row), _cut(self.open_rows, row))
 
+    def narrow(self, keys: int) -> DensePlan:
+        """The plan of the first keys alone; the others must be closed."""
+        return DensePlan(None if self.bias is None else self.bias[..., :keys], self.open_rows)
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`."""
         if key.shape[2] <= _FEW_KEYS:
@@ -83,6 +87,10 @@ class CopyPlan:
         """The plan of one query."""
         return CopyPlan(self.open[:, row : row + 1])
 
+    def narrow(self, keys: int) -> CopyPlan:
+        """As `DensePlan.narrow`."""
+        return CopyPlan(self.open[..., :keys])
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """As `DensePlan.attend`, from the values alone."""
         return self.open @ value
@@ -118,6 +126,10 @@ class LinesPlan:
         return LinesPlan(
             self.index[:, rows], self.bias[:, rows], _cut(self.open_rows, row), self.keys
         )
+
+    def narrow(self, keys: int) -> LinesPlan:
+        """As `DensePlan.narrow`."""
+        return replace(self, keys=keys)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """As `DensePlan.attend`; with one slot, from the values alone."""
