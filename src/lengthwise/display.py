@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -125,23 +126,23 @@ class Display:
             self.progress.update(self.task, facts=self.facts, **changes)
 
 
-def print_curve(curve: LengthCurve, file=None) -> None:
-    """Print a table of exact match: a row per length, a column per method and suite."""
-    table = Table(title="Exact match by length (95 % interval)", title_justify="left")
+def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
+    """Print exact match: a row for each length, a column for each method and suite."""
+    table = Table(title="Exact match by length", title_justify="left")
     table.add_column("digits", justify="right")
+    table.add_column("problems", justify="right")
     columns = list(dict.fromkeys((score.method, score.suite) for score in curve))
     for method, suite in columns:
-        table.add_column(f"{method}, {suite}", justify="right")
+        table.add_column(f"{method}\n{suite}", justify="right")
     cells = {(s.method, s.suite, s.length): s for s in curve}
     for length in sorted({score.length for score in curve}):
-        row = []
-        for method, suite in columns:
-            score = cells.get((method, suite, length))
-            row.append("" if score is None else _cell(score))
-        table.add_row(str(length), *row)
+        row = [cells.get((*column, length)) for column in columns]
+        counts = " / ".join(dict.fromkeys(str(score.n) for score in row if score))
+        table.add_row(str(length), counts, *(_cell(score) if score else "" for score in row))
     Console(file=file or sys.stdout, highlight=False).print(table)
+    if any(score.split != "test" for score in curve):
+        print("* too few problems of this length to hold any out: some were trained on", file=file)
 
 
 def _cell(score: Score) -> str:
-    note = "" if score.split == "test" else " (trained on)"
-    return f"{score.accuracy:.1%} ({score.low:.1%} to {score.high:.1%}){note}"
+    return f"{score.accuracy:.1%}" + ("" if score.split == "test" else "*")

@@ -289,7 +289,7 @@ class _Trainer:
             group["lr"] = rate
         logits = self.model(source, target[:, :-1], self.plan).logits
         loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
-        self.optimizer.zero_grad()
+        self.bare.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.loss_sum += loss.detach()

@@ -6,6 +6,7 @@ token embeddings plus positions; ours does the same without the detour.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,6 +29,27 @@ class Output:
 
     logits: Tensor
     attention: list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embedded tokens: all of them, or the few that differ and where each stands.
+
+    What is computed from a token and its position alone can be computed once for each that differs, and
+    then looked up: a batch has thousands of tokens, but few pairs of token and position.
+
+    Attributes:
+        table: `[batch, position, width]`, or `[entry, width]` with an index.
+        index: entries, int64 `[batch, position]`, or None.
+    """
+
+    table: Tensor
+    index: Tensor | None = None
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """The function of every token, `[batch, position, ...]`; it must treat each by itself."""
+        x = function(self.table)
+        return x if self.index is None else F.embedding(self.index, x)
 
 
 @dataclass
@@ -58,22 +80,22 @@ class Attention(nn.Module):
             self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """`[batch, position, part * width]` to one `[batch, head, position, channel]` per part."""
-        batch, length, channels = x.shape
-        x = x.view(batch, length, parts, self.heads, channels // parts // self.heads)
-        return x.permute(2, 0, 3, 1, 4).unbind(0)
+    def project(self, x: Tensor, plan: Plan) -> Tensor:
+        """Queries, keys and values (of the source: keys and values), fused `[..., part * width]`.
 
-    def project_own(self, x: Tensor, plan: Plan) -> tuple[Tensor, ...]:
-        """Queries, keys and values of self-attention.
-
-        Where the plan needs no scores, only values are computed; they stand for the others too.
+        Only the values, the last part, where the plan needs no scores.
         """
-        fused = self.query_key_value
+        fused = self.key_value if self.cross else self.query_key_value
         if plan.scores:
-            return self.split(fused(x), 3)
+            return fused(x)
         width = self.out.in_features
-        return 3 * self.split(F.linear(x, fused.weight[-width:], fused.bias[-width:]), 1)
+        return F.linear(x, fused.weight[-width:], fused.bias[-width:])
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`[batch, position, part * width]` to one `[batch, head, position, channel]` per part."""
+        batch, length, _ = x.shape
+        x = x.view(batch, length, -1, self.heads, self.out.in_features // self.heads)
+        return x.permute(2, 0, 3, 1, 4).unbind(0)
 
     def join(self, read: Tensor) -> Tensor:
         """`[batch, head, position, channel]` to `[batch, position, width]`, projected."""
@@ -94,12 +116,24 @@ class Layer(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
+    def read_own(self, rows: Embedded, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the decoder's rows; the values stand for all without scores."""
+        attention = self.self_attention
+        parts = attention.split(rows.apply(lambda x: attention.project(self.norm_self(x), plan)))
+        return parts[0], parts[-2 if plan.scores else -1], parts[-1]
+
+    def read_source(self, memory: Embedded, plan: Plan) -> tuple[Tensor, Tensor]:
+        """Keys and values of the source; the values stand for both without scores."""
+        attention = self.cross_attention
+        parts = attention.split(memory.apply(lambda x: attention.project(x, plan)))
+        return parts[0], parts[-1]
+
     def add_self(self, x: Tensor, read: Tensor, cross: Plan) -> tuple[Tensor, Tensor]:
         """Add what self-attention read; return the rows and their queries for cross-attention."""
         x = x + self.dropout(self.self_attention.join(read))
         if not cross.scores:
             return x, x
-        (query,) = self.cross_attention.split(self.cross_attention.query(self.norm_cross(x)), 1)
+        (query,) = self.cross_attention.split(self.cross_attention.query(self.norm_cross(x)))
         return x, query
 
     def add_cross(self, x: Tensor, read: Tensor) -> Tensor:
@@ -143,26 +177,34 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_logits = nn.Linear(width, tokens)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self._position_cache: dict[tuple[int, torch.device], Tensor] = {}
+        self._position_cache: Tensor | None = None
 
     @property
     def decoder(self) -> list[Layer]:
         """The decoder layers, first to last."""
         return cast("list[Layer]", list(self.layers))
 
-    def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int = 0) -> Tensor:
-        x = embedding(tokens)
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int = 0) -> Embedded:
+        """Embed tokens `[batch, position]` and add their positions, counted from `first`."""
+        table, index, vocabulary = embedding.weight, tokens, embedding.num_embeddings
         if self.positions != "none":
-            x = x + self._positions(first + tokens.shape[1], x.device)[first:]
-        return self.dropout(x)
+            positions = self._positions(first + tokens.shape[1], tokens.device)[first:]
+            if (
+                len(tokens) <= vocabulary
+            ):  # there are no fewer pairs of token and position than tokens
+                return Embedded(self.dropout(embedding(tokens) + positions))
+            table = (table + positions[:, None]).flatten(0, 1)
+            index = tokens + torch.arange(len(positions), device=tokens.device) * vocabulary
+        if self.training and isinstance(self.dropout, nn.Dropout):
+            return Embedded(self.dropout(F.embedding(index, table)))
+        return Embedded(table, index)
 
     def _positions(self, count: int, device: torch.device) -> Tensor:
-        key = (count, device)
-        if key not in self._position_cache:
-            self._position_cache.clear()
-            table = POSITIONS[self.positions](torch.arange(count), self.width)
-            self._position_cache[key] = table.to(device)
-        return self._position_cache[key]
+        table = self._position_cache
+        if table is None or len(table) < count or table.device != device:
+            table = POSITIONS[self.positions](torch.arange(count), self.width).to(device)
+            self._position_cache = table
+        return table[:count]
 
     def forward(
         self, source: Tensor, target: Tensor, plan: list[LayerPlan], return_attention: bool = False
@@ -175,43 +217,28 @@ class Transformer(nn.Module):
             plan: the bias, from `plan_attention` with the same layout.
             return_attention: also return the attention weights.
         """
-        x = self._embed(self.target_embedding, target)
+        rows = self._embed(self.target_embedding, target)
+        memory = self._embed(self.source_embedding, source)
+        x = rows.apply(lambda x: x)
         attention: list[dict[str, Tensor]] = []
         for layer, layer_plan in zip(self.decoder, plan, strict=True):
             own, cross = layer_plan["self"], layer_plan["cross"]
-            own_query, own_key, value = layer.self_attention.project_own(layer.norm_self(x), own)
+            own_query, own_key, value = layer.read_own(rows, own)
             x, query = layer.add_self(x, own.attend(own_query, own_key, value), cross)
-            key, value = self._project_source(layer.cross_attention, source, cross)
-            x = layer.add_cross(x, cross.attend(query, key, value))
+            key, source_value = layer.read_source(memory, cross)
+            x = layer.add_cross(x, cross.attend(query, key, source_value))
+            rows = Embedded(x)
             if return_attention:
                 attention.append(
                     {"self": own.weights(own_query, own_key), "cross": cross.weights(query, key)}
                 )
         return Output(self.to_logits(self.norm(x)), attention)
 
-    def _project_source(
-        self, attention: Attention, source: Tensor, plan: Plan
-    ) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source; values stand for keys where the plan needs no scores.
-
-        Projection is linear: project the few tokens of the vocabulary and the positions, then look up.
-        """
-        parts = 2 if plan.scores else 1
-        width = self.width * parts
-        weight, bias = attention.key_value.weight[-width:], attention.key_value.bias[-width:]
-        if self.training and isinstance(self.dropout, nn.Dropout):
-            x = F.linear(self._embed(self.source_embedding, source), weight, bias)
-        else:
-            x = F.embedding(source, F.linear(self.source_embedding.weight, weight, bias))
-            if self.positions != "none":
-                x = x + F.linear(self._positions(source.shape[1], x.device), weight)
-        projected = attention.split(x, parts)
-        return projected[0], projected[-1]
-
     def begin(self, source: Tensor, rows: int, plan: list[LayerPlan]) -> DecoderState:
         """Project the source once and make room for the keys and values of `rows` rows."""
+        memory = self._embed(self.source_embedding, source)
         cross = [
-            self._project_source(layer.cross_attention, source, layer_plan["cross"])
+            layer.read_source(memory, layer_plan["cross"])
             for layer, layer_plan in zip(self.decoder, plan, strict=True)
         ]
         shape = (len(source), self.heads, rows, self.width // self.heads)
@@ -227,11 +254,11 @@ class Transformer(nn.Module):
             plan: the bias of that one row.
         """
         row = slice(state.row, state.row + 1)
-        x = self._embed(self.target_embedding, tokens[:, None], first=state.row)
+        x = self._embed(self.target_embedding, tokens[:, None], state.row).apply(lambda x: x)
         layers = zip(self.decoder, plan, state.own, state.cross, strict=True)
         for layer, layer_plan, (own_keys, own_values), (key, value) in layers:
             own, cross = layer_plan["self"], layer_plan["cross"]
-            query, new_key, new_value = layer.self_attention.project_own(layer.norm_self(x), own)
+            query, new_key, new_value = layer.read_own(Embedded(x), own)
             own_keys[:, :, row] = new_key
             own_values[:, :, row] = new_value
             x, query = layer.add_self(x, own.attend(query, own_keys, own_values), cross)
