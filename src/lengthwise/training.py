@@ -156,7 +156,7 @@ def train_run(
     if not accelerator.is_main_process:
         # One rank writes; the others wait until the folder is ready.
         accelerator.wait_for_everyone()
-        return _Trainer(
+        return Trainer(
             config, Run(path, config, bias or Causal(config.model.heads)), accelerator
         ).train()
     with locked(path):
@@ -170,7 +170,7 @@ def train_run(
         else:
             run = Run.create(path, config, bias)
         accelerator.wait_for_everyone()
-        return _Trainer(run.config, run, accelerator, on_progress).train()
+        return Trainer(run.config, run, accelerator, on_progress).train()
 
 
 def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
@@ -203,7 +203,7 @@ def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
     return slice(rank, None, processes)
 
 
-class _Trainer:
+class Trainer:
     """One training: the model, the optimizer, and how far they are."""
 
     def __init__(
@@ -261,7 +261,7 @@ class _Trainer:
         with stop_requests() as stopping:
             self._mark = (time.perf_counter(), self.step)
             while self.step < self.settings.max_steps:
-                self._one_step()
+                self.one_step()
                 metrics = None
                 if self.schedule.due(self.step):
                     metrics = self._measure(*validation)
@@ -280,7 +280,7 @@ class _Trainer:
         raise_if_unfinished(self.run)
         return self.run
 
-    def _one_step(self) -> None:
+    def one_step(self) -> None:
         source, target = self.problems("train", self.step, self.settings.batch_size)
         source = source[self.rank_rows].to(self.device, non_blocking=True)
         target = target[self.rank_rows].to(self.device, non_blocking=True)

@@ -22,7 +22,7 @@ from lengthwise.bias import Causal
 from lengthwise.config import Config
 from lengthwise.layout import Layout
 from lengthwise.run import Run
-from lengthwise.training import _Trainer
+from lengthwise.training import Trainer
 
 
 class Pair:
@@ -37,7 +37,7 @@ class Pair:
         heads = config.model.heads
         bias = hand_bias(config.task, heads) if calibrated else Causal(heads)
         # The trainer's steps write nothing, so that the folder need not exist.
-        self.trainer = _Trainer(config, Run(Path("bench"), config, bias), Accelerator(cpu=True))
+        self.trainer = Trainer(config, Run(Path("bench"), config, bias), Accelerator(cpu=True))
         layout, batch = self.trainer.layout, config.training.batch_size
         self.baseline = TorchTransformer(self.trainer.bare, bias, layout, batch)
         self.optimizer = torch.optim.Adam(
@@ -51,7 +51,7 @@ class Pair:
     def ours(self, steps: int) -> None:
         """Take steps with our trainer."""
         for _ in range(steps):
-            self.trainer._one_step()
+            self.trainer.one_step()
 
     def theirs(self, steps: int) -> None:
         """Take steps with the baseline."""
