@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,20 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["explain", "{tmp}"], "is not a run: it has no config.json"),
         (["explain", "{tmp}/text"], "text is not a calibrated bias: line 1 is not JSON"),
         (["evaluate", "{abc}", "--lengths", "0"], "--lengths takes whole numbers from 1 up"),
+        (["evaluate", "{abc}", "--lengths", "1" + "0" * 5000], "--lengths takes whole numbers"),
+        (["evaluate", "{abc}", "--lengths", "200001"], "lengths must be whole numbers from 1 to"),
+        (["evaluate", "{abc}", "--seed", "-1"], "seed must be at least 0, got -1"),
+        (["solve", "{abc}", "1", "--device", "tpu"], "device: input should be 'auto', 'cpu' or"),
+        (["train", "{tmp}/date.toml", "--out", "{tmp}/r"], "seed: input should be a valid integer"),
+        (["calibrate", "{abc}", "--out", "{tmp}"], "Is a directory {tmp}"),
+        (
+            ["calibrate", "{abc}", "--out", "{tmp}/b", "--to-length", "1000000000"],
+            "not enough memory for problems of this size",
+        ),
+        (
+            ["calibrate", "{abc}", "--out", "{tmp}/b.safetensors", "--to-length", "9"],
+            "b.safetensors is where the dense matrices would go",
+        ),
         (["evaluate", "{abc}", "--suite", "hard"], "unknown suite 'hard'; known: carry, uniform"),
         (["evaluate", "{abc}", "--samples", "0"], "samples must be at least 1, got 0"),
         (["calibrate", "{abc}", "--out", "{tmp}/b", "--policy", "best"], "unknown policy 'best'"),
@@ -173,9 +188,11 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
 )
 def test_bad_input_is_one_line_and_exit_code_2(call, tiny_abc, tmp_path, arguments, message):
     (tmp_path / "text").write_text("hello\n")
+    (tmp_path / "date.toml").write_text("seed = 2024-01-01\n")
     places = {"{abc}": str(tiny_abc.path), "{tmp}": str(tmp_path)}
     for name, path in places.items():
         arguments = [argument.replace(name, path) for argument in arguments]
+        message = message.replace(name, path)
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert message in err
@@ -262,6 +279,7 @@ def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_confi
 
     monkeypatch.setattr(api, "settings", lambda *args, **kwargs: tiny_config)
     folder = tmp_path / "demo"
+    monkeypatch.setattr(commands, "DEMO_FOLDER", folder)
     for _ in range(2):  # it is safe to run again
         code, out, _ = call("demo", "--out", folder)
         assert code == 0
@@ -271,3 +289,19 @@ def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_confi
     assert f"{expected}  (right)" in out
     assert "Trained on at most 4 digits; 100.0% right at 100 digits." in out
     assert out.rstrip().endswith(f"Report: {folder / 'report.html'}")
+
+
+def test_the_demo_never_replaces_a_run_unasked(call, tiny_abc):
+    code, _, err = call("demo", "--out", tiny_abc.path)
+    assert (code, "--force starts over" in err) == (2, True)
+
+
+def test_a_measurement_is_shown_before_it_is_saved(call, tiny_abc, tmp_path):
+    """In a folder that another process holds the results can't be written, but are not lost."""
+    from lengthwise.run import locked
+
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    with locked(folder / "calibrated"):
+        code, out, err = call("evaluate", folder, "--lengths", "5", "--samples", "10", "--json")
+    assert (code, "another process is writing" in err) == (2, True)
+    assert {row["length"] for row in json.loads(out)} == {5}

@@ -1,5 +1,6 @@
 """Settings: typed, unknown keys refused by name, with the nearest one offered."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,9 @@ def test_assignments_change_nested_settings_and_keep_types():
         ("device=tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ("seed", "--set takes KEY=VALUE, got 'seed'"),
         ("=1", "--set takes KEY=VALUE, got '=1'"),
+        ("seed=2024-01-01", "seed: input should be a valid integer"),
+        ("evaluation.lengths=[]", "evaluation.lengths: tuple should have at least 1 item"),
+        ("evaluation.suites=[]", "evaluation.suites: tuple should have at least 1 item"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(assignment, message):
@@ -80,6 +84,12 @@ def test_bad_settings_are_refused_in_one_line(assignment, message):
 def test_an_assignment_below_a_value_is_refused():
     with pytest.raises(InputError, match="'seed' holds a value, not settings"):
         make_config({"seed": 1}, ["seed.x=1"])
+
+
+@pytest.mark.parametrize("values", [[], "addition", {"seed": date(2024, 1, 1)}, {"data": []}])
+def test_values_of_other_kinds_are_refused(values):
+    with pytest.raises(InputError):
+        make_config(values)
 
 
 def test_settings_are_frozen():

@@ -166,8 +166,10 @@ def test_broken_results_are_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lengths": [0]}, r"lengths must be whole numbers from 1 up, got \[0\]"),
-        ({"lengths": []}, r"lengths must be whole numbers from 1 up, got \[\]"),
+        ({"lengths": [0]}, r"lengths must be whole numbers from 1 to 200000, got \[0\]"),
+        ({"lengths": []}, r"lengths must be whole numbers from 1 to 200000, got \[\]"),
+        ({"lengths": [200_001]}, r"lengths must be whole numbers from 1 to 200000, got \[200001\]"),
+        ({"lengths": [5], "seed": -1}, "seed must be at least 0, got -1"),
         ({"lengths": [5], "samples": 0}, "samples must be at least 1, got 0"),
         ({"lengths": [5], "suites": ["easy"]}, "unknown suite 'easy'; known: carry, uniform"),
     ],
@@ -175,6 +177,14 @@ def test_broken_results_are_refused(tmp_path, content):
 def test_bad_arguments_are_refused(tiny_abc, arguments, message):
     with pytest.raises(InputError, match=message):
         api.evaluate(tiny_abc.path, **arguments)
+
+
+def test_suites_may_be_any_iterable(tiny_abc):
+    suites = (suite for suite in ("uniform", "carry"))
+    curve = api.evaluate(tiny_abc.path, [3, 5], samples=5, suites=suites)
+    assert [(s.length, s.suite) for s in curve] == [
+        (length, suite) for length in (3, 5) for suite in ("uniform", "carry")
+    ]
 
 
 def test_layouts_of_evaluation_never_use_the_training_width(tiny_abc):

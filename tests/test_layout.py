@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
-from lengthwise.layout import Layout, Span, Vocabulary, digits_of, number
+from lengthwise.layout import Layout, Span, Vocabulary, digits_of
 from lengthwise.tasks import DIGITS, TASKS
 from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.successor import Successor
@@ -63,7 +63,7 @@ def test_a_batch_is_its_problems_one_by_one():
 
 
 @given(data=st.data())
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", ["addition", "copy", "modular_sum", "successor"])
 def test_tokens_and_digits_are_inverse(name, data):
     task = TASKS[name](data.draw(st.sampled_from((2, 10, 36))))
     width = data.draw(st.integers(1, 20))
@@ -138,7 +138,7 @@ def test_digits_of_and_number_are_inverse(value, extra, base):
     assert found.dtype == np.uint8
     assert found.shape == (1, 1, width)
     assert found[0, 0].tolist() == digits + [0] * extra
-    assert number(found[0, 0]) == text
+    assert TASKS["successor"]().read(found[0, 0]) == text
     assert digits_of(Successor(base), ["00"[:extra] + text], width).tolist() == found.tolist()
 
 
@@ -147,7 +147,7 @@ def test_digits_of_and_number_are_inverse(value, extra, base):
     [([0], "0"), ([0, 0, 0], "0"), ([3, 2, 1], "123"), ([0, 1, 0], "10"), ([35, 10], "az")],
 )
 def test_number_by_hand(digits, text):
-    assert number(np.array(digits)) == text
+    assert TASKS["successor"]().read(np.array(digits)) == text
 
 
 def test_digits_of_refuses_text_wider_than_the_width():

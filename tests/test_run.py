@@ -195,11 +195,43 @@ def test_an_existing_run_is_never_overwritten_unasked(folder):
     assert [p.name for p in folder.iterdir() if p.name != LOCK] == []
 
 
-def test_a_folder_with_other_things_is_never_emptied(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
+@pytest.mark.parametrize("name", ["thesis.tex", "config.json", "vanilla"])
+@pytest.mark.parametrize(
+    "flags", [{"force": True, "resume": False}, {"force": False, "resume": True}]
+)
+def test_a_folder_with_other_things_is_never_emptied_or_added_to(tmp_path, name, flags):
+    """Other programs keep a config.json too."""
+    (tmp_path / name).write_text("years of work")
     with pytest.raises(InputError, match="exists and is not a run; choose another folder"):
-        prepare(tmp_path, resume=False, force=True)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+        prepare(tmp_path, **flags)
+    assert (tmp_path / name).read_text() == "years of work"
+
+
+@pytest.mark.parametrize("names", [["bias.jsonl"], ["bias.jsonl", "versions.json", ".x.part"]])
+def test_a_run_that_was_killed_before_its_settings_can_go_on(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    prepare(tmp_path, resume=True, force=False)
+    prepare(tmp_path, resume=False, force=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\n", b"{\n"])
+def test_broken_metrics_are_refused(folder, content):
+    run = Run.open(folder)
+    (run.path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.jsonl holds a broken row"):
+        run.metrics()
+
+
+def test_a_run_opens_on_another_device_than_it_was_trained_on(folder):
+    path = folder / "calibrated" / CONFIG
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    assert Run.open(folder).config.device == "cuda"
+    run = Run.open(folder, device="cpu")
+    assert run.solve("99") == "100"
+    with pytest.raises(InputError, match="device: input should be 'auto', 'cpu' or 'cuda'"):
+        Run.open(folder, device="tpu")
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -22,7 +22,8 @@ from lengthwise.tasks.sampling import (
 )
 from lengthwise.tasks.successor import Successor
 
-TASK_NAMES = sorted(TASKS)
+# Tasks with at least one operand that grows and no other, in base 10; N x 1 and parity have tests of their own.
+TASK_NAMES = ["addition", "copy", "decrement", "modular_sum", "subtraction", "successor"]
 
 
 def draw_training(task, *, seed=0, step=0, count=512, length=6, stream="train", **changes):
@@ -295,7 +296,7 @@ def carried(task: Transducer, operands: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("base", [2, 10])
-@pytest.mark.parametrize("name", TASK_NAMES)
+@pytest.mark.parametrize("name", ["addition", "successor"])
 def test_chains_propagate_where_they_are_laid(name, base):
     task, rng = TASKS[name](base), np.random.default_rng(3)
     # A digit array that propagates nowhere, so that every change is the chain's.
@@ -326,11 +327,14 @@ def test_chain_columns_are_spread_over_all_that_propagate():
 
 
 def test_the_carry_suite_is_hard():
-    uniform = {name: draw_suite(TASKS[name](), count=2000, length=20) for name in TASK_NAMES}
-    carry = {
-        name: draw_suite(TASKS[name](), count=2000, length=20, suite="carry") for name in TASK_NAMES
+    uniform = {
+        name: draw_suite(TASKS[name](), count=2000, length=20) for name in ("addition", "successor")
     }
-    for name, task in TASKS.items():
+    carry = {
+        name: draw_suite(TASKS[name](), count=2000, length=20, suite="carry")
+        for name in ("addition", "successor")
+    }
+    for name, task in ((name, TASKS[name]) for name in ("addition", "successor")):
         # Uniform problems hardly carry; every length of a carried run occurs in the carry suite.
         plain, chains = carried(task(), uniform[name]), carried(task(), carry[name])
         assert plain.max() < 10 < chains.max()

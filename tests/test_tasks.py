@@ -11,14 +11,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
-from lengthwise.layout import digits_of, number
+from lengthwise.layout import digits_of
 from lengthwise.tasks import DIGITS, TASKS, Segment, Transducer
 from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.successor import Successor
 
 BASES = (2, 3, 10, 16, 36)
 # What every task means, in Python integers.
-TRUTH = {"successor": lambda a: a + 1, "addition": lambda a, b: a + b}
+TRUTH = {
+    "successor": lambda a: a + 1,
+    "addition": lambda a, b: a + b,
+    "nx1": lambda a, d: a * d,
+    "subtraction": lambda a, b: a - b,
+    "decrement": lambda a: a - 1,
+    "copy": lambda a: a,
+}
+# Those whose answer is no number: the digits from the right, summed modulo the base.
+RUNNING = {"modular_sum", "parity"}
+ANY_BASE = sorted(name for name in TASKS if len(TASKS[name].bases) > 1)
+
+
+def problems(task: Transducer, digits: np.ndarray) -> np.ndarray:
+    """Random digits as problems of a task: operands of one digit repeat it, others are admitted."""
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            digits[:, index] = digits[:, index, :1]
+    return task.admit(digits)
+
+
+def values(task: Transducer, digits: np.ndarray) -> list[int]:
+    """The operands of one problem `[operand, column]` as Python integers."""
+    return [
+        int(digits[index, 0])
+        if segment.kind == "digit"
+        else python_integer(digits[index], task.base)
+        for index, segment in enumerate(task.operands)
+    ]
+
+
+def python_integer(digits: np.ndarray, base: int) -> int:
+    return int("".join(DIGITS[digit] for digit in digits[::-1]), base)
 
 
 def integers(digits: np.ndarray, base: int = 10) -> np.ndarray:
@@ -36,7 +68,7 @@ def in_base(value: int, base: int) -> str:
 
 
 def test_every_task_has_a_truth_here():
-    assert set(TRUTH) == set(TASKS)
+    assert set(TRUTH) | RUNNING == set(TASKS)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
@@ -46,15 +78,22 @@ def test_millions_of_random_problems_match_int64(name, digits):
     # that operands of very unequal lengths are common.
     task, rng = TASKS[name](), np.random.default_rng(digits)
     shape = (300_000, len(task.operands), digits + task.growth)
-    operands = rng.integers(0, 10, shape, np.uint8)
+    operands = rng.integers(0, task.base, shape, np.uint8)
     lengths = rng.integers(1, digits + 1, shape[:2])
     lengths[::2] = digits
     operands[np.arange(shape[2]) >= lengths[..., None]] = 0
+    operands = problems(task, operands)
     answers = task.answer(operands)
     assert answers.dtype == np.uint8
     assert answers.shape == (shape[0], shape[2])
-    wanted = TRUTH[name](*integers(operands).T)
-    np.testing.assert_array_equal(integers(answers), wanted)
+    if name in RUNNING:
+        np.testing.assert_array_equal(answers, operands[:, 0].cumsum(axis=1) % task.base)
+        return
+    numbers = integers(operands)
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            numbers[:, index] = operands[:, index, 0]
+    np.testing.assert_array_equal(integers(answers), TRUTH[name](*numbers.T))
 
 
 def test_successor_of_every_number_of_up_to_six_digits():
@@ -72,7 +111,7 @@ def test_addition_of_every_pair_of_up_to_three_digits():
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", ANY_BASE)
 def test_wide_problems_match_python_integers(name, base):
     task, rng = TASKS[name](base), np.random.default_rng(base)
     width = 120
@@ -80,22 +119,68 @@ def test_wide_problems_match_python_integers(name, base):
     operands[:, :, width - task.growth :] = 0
     operands[::3, 0, rng.integers(1, width) :] = 0  # a very short operand
     operands[1::3, -1, 1:] = 0  # one digit
+    operands = problems(task, operands)
     for digits, answer in zip(operands, task.answer(operands), strict=True):
-        values = [int(number(operand), base) for operand in digits]
-        assert int(number(answer), base) == TRUTH[name](*values)
+        if name in RUNNING:
+            sums = [sum(digits[0, : i + 1].tolist()) % base for i in range(width)]
+            assert answer.tolist() == sums
+            assert task.read(answer) == DIGITS[sums[-1]]
+        else:
+            assert python_integer(answer, base) == TRUTH[name](*values(task, digits))
+            assert task.read(answer) == in_base(TRUTH[name](*values(task, digits)), base)
 
 
 @given(data=st.data())
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(set(ANY_BASE) - RUNNING))
 def test_any_expression_in_any_base(name, data):
     base = data.draw(st.sampled_from(BASES))
     task = TASKS[name](base)
-    values = data.draw(st.tuples(*[st.integers(0, base**40) for _ in task.operands]))
-    expression = (task.symbols or ("",))[0].join(in_base(value, base) for value in values)
+    least = 1 if name == "decrement" else 0
+    numbers = data.draw(
+        st.tuples(
+            *[
+                st.integers(least, base - 1 if segment.kind == "digit" else base**40)
+                for segment in task.operands
+            ]
+        )
+    )
+    if name == "subtraction":
+        numbers = tuple(sorted(numbers, reverse=True))
+    expression = (task.symbols or ("",))[0].join(in_base(n, base) for n in numbers)
     parts = task.parse(expression)
-    assert parts == [in_base(value, base) for value in values]
+    assert parts == [in_base(n, base) for n in numbers]
     digits = digits_of(task, parts, max(map(len, parts)) + task.growth)
-    assert number(task.answer(digits)[0]) == in_base(TRUTH[name](*values), base)
+    assert task.read(task.answer(digits)[0]) == in_base(TRUTH[name](*numbers), base)
+
+
+@pytest.mark.parametrize(
+    ("expression", "bit"), [("0", "0"), ("1", "1"), ("0110", "0"), ("0111", "1")]
+)
+def test_parity_is_whether_the_ones_are_odd(expression, bit):
+    task = TASKS["parity"]()
+    digits = digits_of(task, task.parse(expression), len(expression))
+    assert task.read(task.answer(digits)[0]) == bit == str(expression.count("1") % 2)
+
+
+def test_parity_writes_the_running_xor_from_the_right():
+    """The worked example of the paper: `0110` is written `0100`."""
+    task = TASKS["parity"]()
+    assert task.answer(digits_of(task, ["0110"], 4))[0].tolist() == [0, 1, 0, 0]
+
+
+@given(st.data())
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_admitted_problems_end_in_a_final_state(name, data):
+    task = TASKS[name]()
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    digits = rng.integers(0, task.base, (50, len(task.operands), 5 + task.growth), np.uint8)
+    digits[:, :, data.draw(st.integers(1, 5)) :] = 0
+    digits[:10, -1] = digits[:10, 0]  # equal operands, too
+    for problem in problems(task, digits):
+        state = task.start_state
+        for column in problem.T:
+            state, _ = task.step(state, *column.tolist())
+        assert task.final_states is None or state in task.final_states
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -139,7 +224,7 @@ def test_inputs_are_not_written_to():
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", ANY_BASE)
 def test_tables_are_step(name, base):
     task = TASKS[name](base)
     next_state, written = task.tables
@@ -153,11 +238,14 @@ def test_tables_are_step(name, base):
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", ["successor", "addition", "nx1"])
 def test_growth_is_enough_and_needed(name, base):
     task = TASKS[name](base)
-    largest = (base**9 - 1,) * len(task.operands)
-    assert len(in_base(TRUTH[name](*largest), base)) == 9 + task.growth
+    largest = [base**9 - 1 if s.kind == "operand" else base - 1 for s in task.operands]
+    needed = (
+        9 + task.growth - (name == "nx1" and base == 2)
+    )  # one digit of base 2 multiplies nothing
+    assert len(in_base(TRUTH[name](*largest), base)) == needed
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -189,13 +277,16 @@ def test_propagating_looks_at_every_state():
 def test_examples_are_right_and_parse(name):
     task = TASKS[name]()
     expression, answer = task.example
-    values = [int(part) for part in task.parse(expression)]
-    assert str(TRUTH[name](*values)) == answer
+    parts = task.parse(expression)
+    digits = digits_of(task, parts, max(map(len, parts)) + task.growth)
+    assert task.read(task.answer(digits)[0]) == answer
+    if name in TRUTH:
+        assert str(TRUTH[name](*map(int, parts))) == answer
 
 
 @pytest.mark.parametrize("base", [-1, 0, 1, 37, 100])
 def test_a_base_out_of_range_is_refused(base):
-    with pytest.raises(ValueError, match=f"^base must be from 2 to 36, got {base}$"):
+    with pytest.raises(ValueError, match=f"^base of addition must be from 2 to 36, got {base}$"):
         Addition(base)
 
 
@@ -249,6 +340,34 @@ def test_bad_expressions(task, expression, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "expression", "message"),
+    [
+        (
+            "subtraction",
+            "12-13",
+            "'12-13' is negative; subtraction takes a-b with a no less than b",
+        ),
+        ("subtraction", "9-10", "'9-10' is negative"),
+        ("decrement", "000", "'000' has no predecessor; decrement takes numbers from 1 up"),
+        ("parity", "012", "unexpected '2' at position 3 of '012'; parity takes"),
+        ("nx1", "12*34", "operand d of '12*34' must be one digit; nx1 takes"),
+    ],
+)
+def test_expressions_that_are_no_problem_of_the_task(name, expression, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        TASKS[name]().parse(expression)
+
+
+def test_subtraction_to_zero_and_with_leading_zeros_parses():
+    assert TASKS["subtraction"]().parse("010-10") == ["010", "10"]
+
+
+def test_parity_has_one_base():
+    with pytest.raises(ValueError, match=r"^base of parity must be 2, got 10$"):
+        TASKS["parity"](10)
+
+
 def test_an_operand_of_one_digit():
     task = Multiple()
     assert task.parse("120*7") == ["120", "7"]
@@ -258,7 +377,7 @@ def test_an_operand_of_one_digit():
         task.parse("12*34")
     digits = digits_of(task, ["987", "6"], 4)
     assert digits.tolist() == [[[7, 8, 9, 0], [6, 6, 6, 6]]]
-    assert number(task.answer(digits)[0]) == str(987 * 6)
+    assert task.read(task.answer(digits)[0]) == str(987 * 6)
 
 
 @given(text=st.text("0189+", max_size=12) | st.text("09+- \n*aZ²\uff11", max_size=60))

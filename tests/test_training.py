@@ -174,6 +174,20 @@ def test_training_with_a_bias_keeps_it_in_the_run(tmp_path):
     assert run.method == "calibrated"
 
 
+@pytest.mark.parametrize("content", ["{}\n", "[]\n", '{"step": 1}\n'])
+def test_resume_refuses_metrics_of_another_form(tmp_path, content):
+    run = train(tmp_path / "run")
+    (run.path / METRICS).write_text(content)
+    with pytest.raises(InputError, match="does not hold metrics|holds no rows"):
+        train_run(small(), tmp_path / "run", resume=True)
+
+
+def test_the_lines_path_is_refused_for_a_vanilla_model(tmp_path):
+    config = small().model_copy(update={"attention": "lines"})
+    with pytest.raises(InputError, match="attention can't be 'lines': the lines path needs a bias"):
+        train_run(config, tmp_path / "run")
+
+
 def test_a_diverging_training_says_so(tmp_path):
     config = small(learning_rate=1e30, warmup_steps=0)
     with pytest.raises(FloatingPointError, match=r"lower training\.learning_rate"):
@@ -216,6 +230,37 @@ def test_schedule_warms_up_again_when_the_cooldown_was_in_vain():
     assert plan.learning_rate(99) == pytest.approx(1.0)
 
 
+def two_processes(*arguments):
+    """One command under torchrun, on two gloo processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "lengthwise", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_two_processes_resume_with_the_bias_of_the_run(tmp_path):
+    """The command that `Run.model` suggests names no bias: every process reads it from the run."""
+    bias = CalibratedBias("successor", 2, [Line("cross", "a", "anti-diagonal", head=1)])
+    config = small(exact_match=0.0, loss=100.0, worst_loss=100.0, max_steps=40)
+    config = config.model_copy(update={"device": "cpu"})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    one = train_run(config, tmp_path / "one", bias=bias)
+    Run.create(tmp_path / "two", config, bias)
+    resume = ("train", tmp_path / "two" / "config.json", "--out", tmp_path / "two", "--resume")
+    done = two_processes(*resume)
+    assert "Interpolates after 20 steps" in done.stdout, done.stderr
+    two = Run.open(tmp_path / "two")
+    assert two.metrics()[0]["loss"] == pytest.approx(one.metrics()[0]["loss"], abs=1e-5)
+    again = two_processes(*resume)  # a finished run is left as it is, by all processes
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+
+
+def test_the_pipeline_refuses_several_processes(tmp_path):
+    done = two_processes("abc", "successor", "--out", tmp_path / "run")
+    assert "lengthwise: the pipeline runs on one process; under torchrun use `train`" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_processes_follow_the_curve_of_one(tmp_path):
     """Two gloo processes under torchrun, each with half of every batch, against one process."""
     config = small("addition").model_copy(update={"device": "cpu"})
@@ -223,13 +268,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path):
     one = train(tmp_path / "one", config)
     path = tmp_path / "config.json"
     path.write_text(config.model_dump_json())
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-        *("--standalone", "-m", "lengthwise"),
-        *("train", str(path), "--out", str(tmp_path / "two")),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = two_processes("train", path, "--out", tmp_path / "two")
     assert "did not interpolate within 60 steps" in done.stderr
     two = Run.open(tmp_path / "two")
     for before, after in zip(one.metrics(), two.metrics(), strict=True):

@@ -116,6 +116,8 @@ def abc(
     Args:
         lengths: digits to evaluate; by default those of the settings' `evaluation` part.
     """
+    if _processes() > 1:
+        raise InputError("the pipeline runs on one process; under torchrun use `train`")
     config = settings(task, set, length=length, seed=seed, device=device)
     path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
     return run_abc(config, path, lengths=lengths, resume=resume, force=force, observer=observer)
@@ -141,6 +143,7 @@ def evaluate(
         on_progress: called with each score.
     """
     run = run if isinstance(run, Run) else Run.open(run)
+    suites = list(suites)
     for suite in suites:
         if suite not in ("uniform", "carry"):
             raise InputError(f"unknown suite {suite!r}; known: carry, uniform")
@@ -157,13 +160,18 @@ def evaluate(
 
 def _new_folder(name: str) -> Path:
     """The first folder of that name under `runs/` that does not exist yet."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         raise InputError("several processes write one run; name its folder with --out")
     path, number = Path("runs") / name, 1
     while path.exists():
         number += 1
         path = Path("runs") / f"{name}-{number}"
     return path
+
+
+def _processes() -> int:
+    """How many processes torchrun started, or 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 __all__ = ["Outcome", "Score", "abc", "evaluate", "settings", "train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import tomllib
@@ -115,10 +116,13 @@ class CalibrationSettings(Settings):
 class EvaluationSettings(Settings):
     """Which lengths are evaluated, and on how many problems of each."""
 
-    lengths: tuple[Count, ...] = (6, 10, 20, 60, 200, 1000)
+    lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)
     samples: Count = 1000
     long_samples: Count = 200
-    suites: tuple[Literal["uniform", "carry"], ...] = ("uniform", "carry")
+    suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
+        "uniform",
+        "carry",
+    )
 
     def samples_at(self, length: int) -> int:
         """Problems of one length: `samples` up to 100 digits, `long_samples` beyond."""
@@ -149,6 +153,9 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
+        bases = TASKS[self.task].bases
+        if self.base not in bases:
+            raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
         least = self.data.length + TASKS[self.task].growth
         if self.data.width is not None and self.data.width < least:
             raise ValueError(
@@ -189,10 +196,14 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
     """Settings from nested values, changed by assignments such as `training.learning_rate=1e-3`.
 
+    Base and training length, where they are not given, are the task's own.
+
     Raises:
         InputError: with one clear line for the first thing that is wrong.
     """
-    merged = json.loads(json.dumps(values))
+    if not isinstance(values, dict):
+        raise InputError(f"settings are a table of keys and values, got {values!r}")
+    merged = copy.deepcopy(values)
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
@@ -204,6 +215,12 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
             if not isinstance(place, dict):
                 raise InputError(f"--set {assignment}: {parent!r} holds a value, not settings")
         place[last] = _value(text.strip())
+    task = TASKS.get(merged.get("task", Config().task))
+    if task is not None:
+        merged.setdefault("base", task.bases[0])
+        data = merged.setdefault("data", {})
+        if isinstance(data, dict):
+            data.setdefault("length", task.length)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

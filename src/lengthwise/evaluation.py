@@ -27,7 +27,7 @@ from lengthwise.config import InputError
 from lengthwise.files import write_text
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
-from lengthwise.run import Run
+from lengthwise.run import LONGEST, Run
 from lengthwise.tasks.sampling import NoProblemsError, Suite, generator, suite_problems
 
 if TYPE_CHECKING:
@@ -183,11 +183,13 @@ def evaluate_run(
         seed: of the test problems; the run's own by default.
         on_progress: called with each score.
     """
-    lengths = list(lengths)
-    if not lengths or min(lengths) < 1:
-        raise InputError(f"lengths must be whole numbers from 1 up, got {lengths}")
+    lengths, suites = list(lengths), list(suites)
+    if not lengths or min(lengths) < 1 or max(lengths) > LONGEST:
+        raise InputError(f"lengths must be whole numbers from 1 to {LONGEST}, got {lengths}")
     if samples is not None and samples < 1:
         raise InputError(f"samples must be at least 1, got {samples}")
+    if seed is not None and seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
     seed = run.config.seed if seed is None else seed
     scores = []
     for length in lengths:

@@ -128,9 +128,3 @@ def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
         if segment.kind == "digit":
             digits[0, index] = values[0]
     return digits
-
-
-def number(digits: np.ndarray) -> str:
-    """A number as a person writes it: most significant digit first, no leading zeros."""
-    text = "".join(DIGITS[digit] for digit in digits[::-1].tolist())
-    return text.lstrip("0") or "0"

@@ -22,7 +22,7 @@ from torch import Tensor
 from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Causal
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
-from lengthwise.layout import Layout, Vocabulary, digits_of, number
+from lengthwise.layout import Layout, Vocabulary, digits_of
 from lengthwise.model import Transformer, greedy_decode
 from lengthwise.tasks import Transducer
 
@@ -36,8 +36,8 @@ WEIGHTS, BIAS, CHECKPOINT, MAPS = (
 LOCK = ".lock"
 CALIBRATED, VANILLA = "calibrated", "vanilla"
 
-# The longest operand that `solve` takes: at this width one answer needs about a gigabyte.
-SOLVE_LIMIT = 200_000
+# The longest operand that is taken: at this width one answer needs about a gigabyte.
+LONGEST = 200_000
 
 
 def make_model(config: Config) -> Transformer:
@@ -72,8 +72,12 @@ class Run:
         self.path, self.config, self.bias = path, config, bias
 
     @classmethod
-    def open(cls, path: Path | str) -> Run:
+    def open(cls, path: Path | str, *, device: str | None = None) -> Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
+
+        Args:
+            path: the folder.
+            device: `auto`, `cpu` or `cuda`; by default where it was trained.
 
         Raises:
             InputError: when the folder is no run, or holds a broken file.
@@ -86,7 +90,8 @@ class Run:
             if (path / VANILLA / CONFIG).exists():
                 what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
             raise InputError(f"{path} is not a run: it {what}")
-        config = make_config(load_config(path / CONFIG))
+        changes = [] if device is None else [f"device={device}"]
+        config = make_config(load_config(path / CONFIG), changes)
         bias: AttentionBias = Causal(config.model.heads)
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)
@@ -157,8 +162,8 @@ class Run:
             InputError: when another row is broken.
         """
         path = self.path / METRICS
-        text = path.read_text("utf-8") if path.exists() else ""
         try:
+            text = path.read_text("utf-8") if path.exists() else ""
             return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
         except ValueError as error:
             raise InputError(f"{path} holds a broken row: {error}") from error
@@ -168,12 +173,12 @@ class Run:
         return Layout(self.task, length + self.task.growth)
 
     def solve(self, expression: str) -> str:
-        """Answer an expression such as `12+3`, as a person writes it.
+        """Answer an expression such as `12+3`, as a person writes it: for parity, the bit.
 
         Greedy decoding at the width that this expression needs, whatever it was in training.
 
         Raises:
-            InputError: when the expression is malformed or longer than `SOLVE_LIMIT` digits.
+            InputError: when the expression is malformed or longer than `LONGEST` digits.
         """
         return self.solve_many([expression])[0]
 
@@ -200,8 +205,8 @@ class Run:
         # Zeros on the left carry no value, and a width of their own would only cost time.
         parts = [part.lstrip("0") or "0" for part in parts]
         longest = max(len(part) for part in parts)
-        if longest > SOLVE_LIMIT:
-            raise InputError(f"an operand has {longest} digits; the limit is {SOLVE_LIMIT}")
+        if longest > LONGEST:
+            raise InputError(f"an operand has {longest} digits; the limit is {LONGEST}")
         return parts
 
     def _read(self, layout: Layout, tokens: Tensor) -> str:
@@ -209,7 +214,7 @@ class Run:
         digits = tokens[:-1].numpy()
         if tokens[-1] != layout.vocabulary.end or (digits >= self.task.base).any():
             return layout.text(tokens)
-        return number(digits)
+        return self.task.read(digits)
 
 
 def load_bias(path: Path | str) -> CalibratedBias:
@@ -300,14 +305,19 @@ def prepare(path: Path, *, resume: bool, force: bool) -> None:
     Call it with the folder locked. `force` removes what is there.
 
     Raises:
-        InputError: when the folder holds something and neither flag is given.
+        InputError: when the folder holds something and neither flag is given, or what it holds is
+            no run.
     """
     content = [entry for entry in path.iterdir() if entry.name != LOCK]
-    if not content or resume:
+    names = {entry.name for entry in content if entry.suffix != ".part"}
+    if not names:
         return
-    ours = (path / CONFIG).exists() or (path / VANILLA).exists()
-    if not ours:
+    # Other programs' folders hold a config.json too, so that alone does not make one ours to remove.
+    ours = {CONFIG, VERSIONS} <= names or names <= {BIAS, VERSIONS}
+    if not ours and not (path / VANILLA / LOCK).exists():
         raise InputError(f"{path} exists and is not a run; choose another folder with --out")
+    if resume:
+        return
     if not force:
         raise InputError(f"{path} exists; --resume continues it, --force starts over")
     for entry in content:

@@ -18,12 +18,13 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
 from torch import Tensor
 
-from lengthwise.bias import CalibratedBias, Causal
+from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config, InputError, TrainingSettings
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.run import (
+    BIAS,
     CHECKPOINT,
     CONFIG,
     METRICS,
@@ -47,7 +48,7 @@ class Metrics:
         validation_loss, worst_loss: mean and largest loss of a symbol on the validation problems.
         exact_match: share of validation problems answered right from start to end.
         learning_rate: of the last step.
-        seconds: of training so far, over all sessions.
+        seconds: of training so far, interruptions left out.
         tokens_per_second: target tokens trained on, since the last row.
         phase: `stable`, `cooldown`, or `done`.
     """
@@ -149,27 +150,23 @@ def train_run(
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
-    distributed = DistributedDataParallelKwargs(find_unused_parameters=bias is not None)
+    copies = bias is not None or (resume and (path / BIAS).exists())
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
     accelerator = Accelerator(
         cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
     )
-    if not accelerator.is_main_process:
-        # One rank writes; the others wait until the folder is ready.
+    # One process writes; the others wait until the folder is ready, and read from it what to train.
+    with locked(path) if accelerator.is_main_process else contextlib.nullcontext():
+        if accelerator.is_main_process:
+            prepare(path, resume=resume, force=force)
+            if not (resume and (path / CONFIG).exists()):
+                Run.create(path, config, bias)
         accelerator.wait_for_everyone()
-        return Trainer(
-            config, Run(path, config, bias or Causal(config.model.heads)), accelerator
-        ).train()
-    with locked(path):
-        prepare(path, resume=resume, force=force)
-        if resume and (path / CONFIG).exists():
-            run = Run.open(path)
-            _check_same(run, config, bias)
-            if (path / WEIGHTS).exists():
-                raise_if_unfinished(run)
-                return run
-        else:
-            run = Run.create(path, config, bias)
-        accelerator.wait_for_everyone()
+        run = Run.open(path)
+        _check_same(run, config, bias)
+        if (path / WEIGHTS).exists():
+            raise_if_unfinished(run)
+            return run
         return Trainer(run.config, run, accelerator, on_progress).train()
 
 
@@ -182,12 +179,23 @@ def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
 
 def raise_if_unfinished(run: Run) -> None:
     """Raise `NotInterpolatedError` if a finished training missed its criterion."""
-    rows = run.metrics()
+    rows = read_metrics(run)
     if not rows:
         raise InputError(f"{run.path / METRICS} holds no rows; --force starts over")
-    last = Metrics(**rows[-1])
-    if last.phase != "done":
-        raise NotInterpolatedError(run, last)
+    if rows[-1].phase != "done":
+        raise NotInterpolatedError(run, rows[-1])
+
+
+def read_metrics(run: Run) -> list[Metrics]:
+    """The rows of a run's training.
+
+    Raises:
+        InputError: when metrics.jsonl holds something else.
+    """
+    try:
+        return [Metrics(**row) for row in run.metrics()]
+    except TypeError as error:
+        raise InputError(f"{run.path / METRICS} does not hold metrics: {error}") from error
 
 
 def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
@@ -226,9 +234,14 @@ class Trainer:
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         self.schedule = Schedule(self.settings)
         self.layout = Layout(config.make_task(), config.width)
-        self.plan = plan_attention(
-            run.bias, self.layout, config.model.layers, path=config.attention, device=self.device
-        )
+        try:
+            self.plan = plan_attention(
+                *(run.bias, self.layout, config.model.layers),
+                path=config.attention,
+                device=self.device,
+            )
+        except ValueError as error:
+            raise InputError(f"attention can't be {config.attention!r}: {error}") from error
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
         )
@@ -376,8 +389,8 @@ class Trainer:
     def _trim_metrics(self) -> None:
         """Drop the rows of steps that will be done again, and a row cut off by a crash."""
         path = self.run.path / METRICS
-        rows = [row for row in self.run.metrics() if row["step"] <= self.step]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        rows = [row for row in read_metrics(self.run) if row.step <= self.step]
+        write_text(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from lengthwise.cli.options import (
     Lengths,
     Out,
     Resume,
+    RunDevice,
     RunFolder,
     Samples,
     Seed,
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+DEMO_FOLDER = Path("runs/demo")
 DEMO_EXPRESSION = "9" * 60 + "31415926535" + "9" * 60
 
 
@@ -62,11 +64,14 @@ def _root(
 
 @app.command("demo")
 def demo_command(
-    out: Annotated[Path, typer.Option(help="Folder to write; a demo there is replaced.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder to write; the default is replaced by each demo.")
+    ] = DEMO_FOLDER,
     seed: Seed = None,
     device: Device = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start over where --out names a run.")
+    ] = False,
 ) -> None:
     """The whole method on successor, from nothing to a report: about a minute on two cores.
 
@@ -79,7 +84,9 @@ def demo_command(
         "Training a small transformer to count to six digits, then to every length.\n",
         file=sys.stderr,
     )
-    outcome = _run_abc("successor", seed=seed, device=device, out=out, force=out.exists())
+    outcome = _run_abc(
+        "successor", seed=seed, device=device, out=out, force=force or out == DEMO_FOLDER
+    )
     print_curve(outcome.curve)
     print(f"\n{outcome.bias.explain()}\n")
     answer = outcome.calibrated.solve(DEMO_EXPRESSION)
@@ -158,7 +165,7 @@ def train_command(
     from dataclasses import asdict
 
     from lengthwise.api import settings, train
-    from lengthwise.training import Metrics
+    from lengthwise.training import Metrics, read_metrics
 
     config = settings(task, set_ or [], length=length, seed=seed, device=device)
     last: list[Metrics] = []
@@ -174,7 +181,7 @@ def train_command(
         if last:
             display.end(stage, last[0].seconds)
     if not last:
-        last = [Metrics(**run.metrics()[-1])]
+        last = read_metrics(run)[-1:]
     if not main_process():
         return
     if as_json:
@@ -199,6 +206,7 @@ def calibrate_command(
         int | None,
         typer.Option(min=1, help="Also write dense matrices for this length, as safetensors."),
     ] = None,
+    device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
     """Turn what a vanilla run attends to into a bias, and say it in words.
@@ -213,7 +221,9 @@ def calibrate_command(
 
     if policy not in ("auto", "paper"):
         raise InputError(unknown("policy", policy, ("auto", "paper")))
-    opened = Run.open(run / VANILLA if (run / VANILLA).exists() else run)
+    if to_length is not None and out.suffix == ".safetensors":
+        raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
+    opened = Run.open(run / VANILLA if (run / VANILLA).exists() else run, device=device)
     maps = capture(opened)
     bias = calibrate(maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self)
     bias.save(out)
@@ -244,6 +254,7 @@ def evaluate_command(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
     ] = None,
+    device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
     """Measure exact match on unseen problems of each length.
@@ -252,9 +263,9 @@ def evaluate_command(
     """
     from lengthwise.api import evaluate
     from lengthwise.display import print_curve
-    from lengthwise.run import Run
+    from lengthwise.run import Run, locked
 
-    opened = Run.open(run)
+    opened = Run.open(run, device=device)
     chosen = _lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     with _display(len(chosen) * len(suites)) as display:
@@ -268,17 +279,20 @@ def evaluate_command(
             on_progress=display.scored,
         )
         display.end("evaluate", sum(score.seconds for score in curve))
-    curve.save(opened.path)
+    # First to the reader: in a folder that can't be written the measurement is not lost.
     if as_json:
         _print_json(curve.records())
     else:
         print_curve(curve)
+    with locked(opened.path):
+        curve.save(opened.path)
 
 
 @app.command("solve")
 def solve_command(
     run: RunFolder,
     expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...")],
+    device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
     """Answer expressions, each on its own line.
@@ -287,7 +301,7 @@ def solve_command(
     """
     from lengthwise.run import Run
 
-    answers = Run.open(run).solve_many(expressions)
+    answers = Run.open(run, device=device).solve_many(expressions)
     if as_json:
         pairs = zip(expressions, answers, strict=True)
         _print_json([{"expression": given, "answer": answer} for given, answer in pairs])
@@ -393,9 +407,11 @@ def _lengths(text: str | None) -> list[int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
         raise InputError(
-            f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {text!r}"
+            f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {shown!r}"
         )
     return [int(part) for part in parts]
 

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the answer is no, 2 bad input (one clear line, no tracebac
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 
 import typer
@@ -19,6 +20,10 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; turn what a person can mend into one line and an exit code."""
+    # Threads that wait by spinning for long cost another process on the same cores its time: two
+    # trainings on two cores slow each other down many times over (docs/log.md, 2026-11-24). The
+    # setting is read when torch is loaded, which no command has done yet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -35,7 +40,9 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+        # Of two names the second is the one that was asked for; the first is our temporary file.
+        place = error.filename2 or error.filename
+        where = f" {place}" if place else ""
         return _fail(f"{error.strerror or error}{where}")
     except Exception as error:
         return _known(error)
@@ -54,6 +61,9 @@ def _known(error: Exception) -> int:
         return _fail(str(error))
     if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
         return _fail(str(error), code=1)
+    # torch has no error of its own for memory on the CPU.
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return _fail("not enough memory for problems of this size; make them shorter or fewer")
     raise error
 
 

@@ -9,6 +9,9 @@ import typer
 
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
+RunDevice = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="the run's")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. model.width=128."),

@@ -24,8 +24,8 @@ from lengthwise.config import InputError
 from lengthwise.evaluation import RESULTS_JSON, LengthCurve
 from lengthwise.files import write_text
 from lengthwise.report import plots, summary
-from lengthwise.run import CALIBRATED, CONFIG, MAPS, METRICS, VANILLA, VERSIONS, Run
-from lengthwise.training import Metrics
+from lengthwise.run import CALIBRATED, CONFIG, MAPS, VANILLA, VERSIONS, Run
+from lengthwise.training import Metrics, read_metrics
 
 PLOTS = "plots"
 
@@ -151,19 +151,12 @@ def open_folder(path: Path, name: str) -> Folder:
         path=path,
         name=name,
         runs=runs,
-        metrics={method: _metrics(run) for method, run in runs.items()},
+        metrics={method: read_metrics(run) for method, run in runs.items()},
         versions={method: _versions(run) for method, run in runs.items()},
         curve=curve,
         maps=maps,
         evidence=gather_evidence(maps) if maps else [],
     )
-
-
-def _metrics(run: Run) -> list[Metrics]:
-    try:
-        return [Metrics(**row) for row in run.metrics()]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{run.path / METRICS} does not hold metrics: {error}") from error
 
 
 def _versions(run: Run) -> dict[str, Any]:

@@ -8,7 +8,6 @@ class Addition(Transducer):
 
     name = "addition"
     segments = (Segment("a", "operand"), Segment("+", "symbol"), Segment("b", "operand"))
-    states = 2
     growth = 1
     example = ("123+748", "871")
 

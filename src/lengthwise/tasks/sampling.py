@@ -97,7 +97,7 @@ def training_problems(
         digits = _numbers(task, rng, lengths, width)
         chained = rng.random(n) < carry_fraction
         digits[chained] = add_chains(task, rng, digits[chained], longest[chained])
-        return digits
+        return task.admit(digits)
 
     return _fill(task, draw, count, split, f"of length 1 to {length}")
 
@@ -124,12 +124,18 @@ def suite_problems(
         NoProblemsError: when the split has no problem of that length (only tiny lengths).
     """
 
+    grows = [i for i, segment in enumerate(task.operands) if segment.grows]
+
     def draw(n: int) -> np.ndarray:
         lengths = np.full((n, len(task.operands)), length)
         digits = _numbers(task, rng, lengths, width)
         if suite == "carry":
             digits = add_chains(task, rng, digits, lengths[:, 0])
-        return digits
+            # A chain of zeros (decrement, subtraction) must not make the problem shorter.
+            short = ~digits[:, grows, length - 1].any(axis=1)
+            if short.any():
+                digits[short, grows[0], length - 1] = rng.integers(1, task.base, short.sum())
+        return task.admit(digits)
 
     return _fill(task, draw, count, split, f"of length {length}")
 

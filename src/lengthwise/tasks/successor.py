@@ -11,7 +11,6 @@ class Successor(Transducer):
 
     name = "successor"
     segments = (Segment("a", "operand"),)
-    states = 2
     start_state = 1
     growth = 1
     example = ("199", "200")

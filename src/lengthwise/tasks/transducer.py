@@ -45,23 +45,35 @@ class Transducer(ABC):
     Attributes:
         name: the registry name.
         segments: the source text from left to right.
-        states: number of states; states are 0 to states - 1.
         start_state: the state before the first column.
         growth: digits by which an answer can be longer than the longest operand.
-        example: an expression with its answer, for help texts and documentation.
+        final_states: the states in which a problem may end; None allows all. A problem that ends in
+            another (a smaller number less a larger one) is none of this task.
+        example: an expression in base 10 (or the only base) with its answer, for help texts.
+        bases: the bases that the task allows, the default first.
+        length: digits that are enough, by default, to learn the task from.
     """
 
     name: ClassVar[str]
     segments: ClassVar[tuple[Segment, ...]]
-    states: ClassVar[int]
     start_state: ClassVar[int] = 0
     growth: ClassVar[int]
+    final_states: ClassVar[frozenset[int] | None] = None
     example: ClassVar[tuple[str, str]]
+    bases: ClassVar[tuple[int, ...]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
+    length: ClassVar[int] = 6
 
-    def __init__(self, base: int = 10) -> None:
-        if not 2 <= base <= len(DIGITS):
-            raise ValueError(f"base must be from 2 to {len(DIGITS)}, got {base}")
+    def __init__(self, base: int | None = None) -> None:
+        base = self.bases[0] if base is None else base
+        if base not in self.bases:
+            allowed = f"from 2 to {len(DIGITS)}" if len(self.bases) > 1 else str(self.bases[0])
+            raise ValueError(f"base of {self.name} must be {allowed}, got {base}")
         self.base = base
+
+    @property
+    def states(self) -> int:
+        """The number of states."""
+        return 2
 
     @abstractmethod
     def step(self, state: int, *column: int) -> tuple[int, int]:
@@ -117,6 +129,15 @@ class Transducer(ABC):
         next_state, _ = self.tables
         return (next_state != next_state[:1]).any(axis=0)
 
+    def admit(self, operands: np.ndarray) -> np.ndarray:
+        """Turn random digits `[problem, operand, column]` into problems of the task; most are."""
+        return operands
+
+    def read(self, answer: np.ndarray) -> str:
+        """An answer `[column]` as a person writes it: most significant digit first, no leading zeros."""
+        text = "".join(DIGITS[digit] for digit in answer[::-1].tolist())
+        return text.lstrip("0") or "0"
+
     def parse(self, expression: str) -> list[str]:
         """Split an expression such as `12+3` into its operands' digits, most significant first.
 
@@ -153,4 +174,11 @@ class Transducer(ABC):
             position = end
         if position != len(text):
             raise ValueError(f"{shown} goes on after the last operand; {hint}")
+        objection = self.objection(parts)
+        if objection is not None:
+            raise ValueError(f"{shown} {objection}")
         return parts
+
+    def objection(self, parts: list[str]) -> str | None:
+        """Why operands that are well written are still no problem of the task; None where they are."""
+        return None
