@@ -171,8 +171,8 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["train", "{tmp}/date.toml", "--out", "{tmp}/r"], "seed: input should be a valid integer"),
         (["calibrate", "{abc}", "--out", "{tmp}"], "Is a directory {tmp}"),
         (
-            ["calibrate", "{abc}", "--out", "{tmp}/b", "--to-length", "1000000000"],
-            "not enough memory for problems of this size",
+            ["calibrate", "{abc}", "--out", "{tmp}/b", "--to-length", "20000"],
+            "dense matrices for 20001 columns take",
         ),
         (
             ["calibrate", "{abc}", "--out", "{tmp}/b.safetensors", "--to-length", "9"],
@@ -305,3 +305,16 @@ def test_a_measurement_is_shown_before_it_is_saved(call, tiny_abc, tmp_path):
         code, out, err = call("evaluate", folder, "--lengths", "5", "--samples", "10", "--json")
     assert (code, "another process is writing" in err) == (2, True)
     assert {row["length"] for row in json.loads(out)} == {5}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: ...")])
+def test_too_little_memory_is_one_line(call, monkeypatch, error):
+    from lengthwise.run import Run
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(Run, "open", fail)
+    code, out, err = call("solve", "run", "1")
+    assert (code, out) == (2, "")
+    assert err.startswith("lengthwise: not enough memory")

@@ -69,6 +69,8 @@ def test_assignments_change_nested_settings_and_keep_types():
         ("device=tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ("seed", "--set takes KEY=VALUE, got 'seed'"),
         ("=1", "--set takes KEY=VALUE, got '=1'"),
+        ("data.length=true", "data: length can't be true"),
+        ("task=[1]", "task: input should be a valid string"),
         ("seed=2024-01-01", "seed: input should be a valid integer"),
         ("evaluation.lengths=[]", "evaluation.lengths: tuple should have at least 1 item"),
         ("evaluation.suites=[]", "evaluation.suites: tuple should have at least 1 item"),

@@ -9,7 +9,7 @@ from lengthwise import pipeline
 from lengthwise.config import InputError, make_config
 from lengthwise.pipeline import Silent, run_abc
 from lengthwise.run import WEIGHTS
-from lengthwise.training import NotInterpolatedError
+from lengthwise.training import NotInterpolatedError, train_run
 
 
 class Recorder(Silent):
@@ -119,6 +119,14 @@ def test_the_papers_policy_gets_one_attempt(tiny_abc, tiny_values, tmp_path):
     ((attempt, bias),) = recorder.attempts
     assert attempt == 0
     assert {line.segment for line in bias.lines} == {"whole"}
+
+
+def test_resume_keeps_single_runs_and_pipelines_apart(tiny_abc, tiny_config):
+    with pytest.raises(InputError, match="was written by `lengthwise train`, which continues it"):
+        run_abc(tiny_config, tiny_abc.path / "vanilla", resume=True)
+    with pytest.raises(InputError, match="was written by `lengthwise abc`, which continues it"):
+        train_run(tiny_config, tiny_abc.path, resume=True)
+    assert not (tiny_abc.path / "config.json").exists()
 
 
 def test_an_existing_folder_is_refused(tiny_abc, tiny_config):

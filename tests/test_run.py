@@ -189,7 +189,7 @@ def test_an_existing_run_is_never_overwritten_unasked(folder):
     before = sorted(p.name for p in folder.iterdir())
     with pytest.raises(InputError, match="exists; --resume continues it, --force starts over"):
         prepare(folder, resume=False, force=False)
-    prepare(folder, resume=True, force=False)
+    prepare(folder, resume=True, force=False, pipeline=True)
     assert sorted(p.name for p in folder.iterdir()) == before
     prepare(folder, resume=False, force=True)
     assert [p.name for p in folder.iterdir() if p.name != LOCK] == []

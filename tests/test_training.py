@@ -178,7 +178,7 @@ def test_training_with_a_bias_keeps_it_in_the_run(tmp_path):
 def test_resume_refuses_metrics_of_another_form(tmp_path, content):
     run = train(tmp_path / "run")
     (run.path / METRICS).write_text(content)
-    with pytest.raises(InputError, match="does not hold metrics|holds no rows"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl does not hold metrics"):
         train_run(small(), tmp_path / "run", resume=True)
 
 

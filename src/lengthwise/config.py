@@ -28,6 +28,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans(cls, values: Any) -> Any:
+        """No setting is one; Python would take them for 1 and 0."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool):
+                raise ValueError(f"{key} can't be {str(value).lower()}")
+        return values
+
 
 class DataSettings(Settings):
     """Which problems the model trains on.
@@ -215,7 +224,8 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
             if not isinstance(place, dict):
                 raise InputError(f"--set {assignment}: {parent!r} holds a value, not settings")
         place[last] = _value(text.strip())
-    task = TASKS.get(merged.get("task", Config().task))
+    name = merged.get("task", Config().task)
+    task = TASKS.get(name) if isinstance(name, str) else None
     if task is not None:
         merged.setdefault("base", task.bases[0])
         data = merged.setdefault("data", {})

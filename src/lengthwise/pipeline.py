@@ -94,7 +94,7 @@ def run_abc(
     clock = _Clock(observer or Silent())
     lengths = config.evaluation.lengths if lengths is None else list(lengths)
     with locked(path):
-        prepare(path, resume=resume, force=force)
+        prepare(path, resume=resume, force=force, pipeline=True)
         with clock.stage("train", config):
             vanilla = train_run(
                 config,

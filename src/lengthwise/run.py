@@ -39,6 +39,9 @@ CALIBRATED, VANILLA = "calibrated", "vanilla"
 # The longest operand that is taken: at this width one answer needs about a gigabyte.
 LONGEST = 200_000
 
+# Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
+DENSE_LIMIT = 4 << 30
+
 
 def make_model(config: Config) -> Transformer:
     """The untrained model of some settings; torch's random generator decides its weights."""
@@ -261,6 +264,29 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     write_with(path, lambda temporary: save_file(contiguous, temporary))
 
 
+def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) -> None:
+    """Write a bias as matrices `[head, query, key]`, safetensors named `cross.0`, `self.0`, ...
+
+    Raises:
+        InputError: when they would take more than `DENSE_LIMIT` bytes.
+    """
+    rows = range(layout.target_length)
+    size = 4 * layers * bias.heads * len(rows) * sum(layout.keys(site) for site in SITES)
+    if size > DENSE_LIMIT:
+        raise InputError(
+            f"dense matrices for {layout.width} columns take {size / 2**30:.1f} GiB; the limit is "
+            f"{DENSE_LIMIT >> 30} GiB. The bias itself is right at every length"
+        )
+    save_tensors(
+        path,
+        {
+            f"{site}.{layer}": bias.dense(site, layer, layout, rows)
+            for site in SITES
+            for layer in range(layers)
+        },
+    )
+
+
 def versions() -> dict[str, Any]:
     """What ran: versions, machine and, inside a git checkout, the commit."""
     return {
@@ -299,10 +325,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def prepare(path: Path, *, resume: bool, force: bool) -> None:
+def prepare(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:
     """Make sure that a folder may be written: never over an existing run without being told.
 
-    Call it with the folder locked. `force` removes what is there.
+    Call it with the folder locked. `force` removes what is there. `pipeline` says that the folder is to
+    hold the runs of a pipeline, rather than one run.
 
     Raises:
         InputError: when the folder holds something and neither flag is given, or what it holds is
@@ -313,9 +340,13 @@ def prepare(path: Path, *, resume: bool, force: bool) -> None:
     if not names:
         return
     # Other programs' folders hold a config.json too, so that alone does not make one ours to remove.
-    ours = {CONFIG, VERSIONS} <= names or names <= {BIAS, VERSIONS}
-    if not ours and not (path / VANILLA / LOCK).exists():
+    run = {CONFIG, VERSIONS} <= names or names <= {BIAS, VERSIONS}
+    has_pipeline = (path / VANILLA / LOCK).exists()
+    if not run and not has_pipeline:
         raise InputError(f"{path} exists and is not a run; choose another folder with --out")
+    if resume and pipeline != has_pipeline:
+        writer = "abc" if has_pipeline else "train"
+        raise InputError(f"{path} was written by `lengthwise {writer}`, which continues it")
     if resume:
         return
     if not force:

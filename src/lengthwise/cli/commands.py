@@ -214,10 +214,9 @@ def calibrate_command(
     Example: lengthwise calibrate runs/base --out addition.bias.jsonl
     """
     from lengthwise.attention_maps import capture
-    from lengthwise.bias import SITES
     from lengthwise.calibration import calibrate
     from lengthwise.config import InputError, unknown
-    from lengthwise.run import VANILLA, Run, save_tensors
+    from lengthwise.run import VANILLA, Run, save_dense
 
     if policy not in ("auto", "paper"):
         raise InputError(unknown("policy", policy, ("auto", "paper")))
@@ -226,17 +225,10 @@ def calibrate_command(
     opened = Run.open(run / VANILLA if (run / VANILLA).exists() else run, device=device)
     maps = capture(opened)
     bias = calibrate(maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self)
-    bias.save(out)
     if to_length is not None:
-        layout = opened.layout(to_length)
-        rows = range(layout.target_length)
-        layers = range(opened.config.model.layers)
-        dense = {
-            f"{site}.{layer}": bias.dense(site, layer, layout, rows)
-            for site in SITES
-            for layer in layers
-        }
-        save_tensors(out.with_suffix(".safetensors"), dense)
+        layout, layers = opened.layout(to_length), opened.config.model.layers
+        save_dense(out.with_suffix(".safetensors"), bias, layout, layers)
+    bias.save(out)
     if as_json:
         print(json.dumps([json.loads(row) for row in bias.to_json_lines().splitlines()]))
     else:

@@ -9,7 +9,7 @@ A query with no open key yields zeros, and zero gradients.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -221,6 +221,18 @@ def _plan(
     if not dense.any():
         return DensePlan(None, None)
     return DensePlan(*_close_safely(dense, device))
+
+
+def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
+    """A layer's plan for a model of another floating-point type."""
+
+    def convert(value):
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return {
+        site: replace(one, **{f.name: convert(getattr(one, f.name)) for f in fields(one)})
+        for site, one in plan.items()
+    }
 
 
 def _close_safely(bias: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor | None]:

@@ -8,6 +8,7 @@ local contexts, and the suites of hard problems are all derived from it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -60,7 +61,7 @@ class Transducer(ABC):
     growth: ClassVar[int]
     final_states: ClassVar[frozenset[int] | None] = None
     example: ClassVar[tuple[str, str]]
-    bases: ClassVar[tuple[int, ...]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
+    bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 6
 
     def __init__(self, base: int | None = None) -> None:

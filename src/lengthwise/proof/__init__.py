@@ -1,0 +1,17 @@
+"""Proof that a calibrated model is right at every length: see docs/proof.md."""
+
+from lengthwise.proof.certificate import CERTIFICATE, Certificate, Counterexample
+from lengthwise.proof.cone import Cone, NotApplicableError, receptive_cone
+from lengthwise.proof.prover import BUDGET, prove, verify
+
+__all__ = [
+    "BUDGET",
+    "CERTIFICATE",
+    "Certificate",
+    "Cone",
+    "Counterexample",
+    "NotApplicableError",
+    "prove",
+    "receptive_cone",
+    "verify",
+]

@@ -1,0 +1,156 @@
+"""What a proof says: a certificate, or a counterexample that greedy decoding confirms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.config import InputError
+from lengthwise.files import write_text
+from lengthwise.proof.cone import Cone
+from lengthwise.run import WEIGHTS, Run
+
+FORMAT = "lengthwise-certificate/1"
+CERTIFICATE = "certificate.json"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The model is right at every length.
+
+    Attributes:
+        task, base: the task.
+        claim: what is proven, in one sentence.
+        cone: what each output depends on.
+        contexts: local contexts that were checked, all that the task allows.
+        smallest_margin: the least lead of the right token's logit over the next, of all contexts.
+        tightest: a problem and the row in which that lead occurs.
+        float_bound: by how much rounding may move a logit (docs/proof.md); the margin is over twice that.
+        hashes: SHA-256 of weights, bias and the settings that the model depends on.
+        versions: lengthwise, torch, Python.
+        seconds: of the proof.
+    """
+
+    task: str
+    base: int
+    claim: str
+    cone: Cone
+    contexts: int
+    smallest_margin: float
+    tightest: tuple[str, int]
+    float_bound: float
+    hashes: dict[str, str]
+    versions: dict[str, Any]
+    seconds: float
+
+    proven = True
+
+    def __str__(self) -> str:
+        return (
+            f"Proven: {self.claim}\n"
+            f"  {self.contexts} local contexts, all that there are; {self.seconds:.1f} s\n"
+            f"  smallest margin {self.smallest_margin:.3f} at row {self.tightest[1]} of "
+            f"{self.tightest[0]}, rounding at most {self.float_bound:.1e}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The certificate as JSON values."""
+        return {"format": FORMAT, "proven": True, **asdict(self)}
+
+    def save(self, path: Path) -> None:
+        """Write the certificate; the file appears whole or not at all."""
+        write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Certificate:
+        """Read a certificate.
+
+        Raises:
+            InputError: when the file is missing or no certificate.
+        """
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            if values.pop("format") != FORMAT or values.pop("proven") is not True:
+                raise ValueError(f"its format is not {FORMAT!r}")
+            cone = values["cone"]
+            values["cone"] = Cone(tuple(cone["rows"]), tuple((n, c) for n, c in cone["reads"]))
+            values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
+            return cls(**values)
+        except OSError as error:
+            raise InputError(f"can't read certificate {path}: {error.strerror}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is not a certificate: {error}") from error
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A problem that the model gets wrong, or gets right by less than rounding can change.
+
+    Attributes:
+        task, base: the task.
+        problem: the expression; operands may have zeros on the left, which count.
+        row: the row that writes the wrong symbol, 0 for the least significant digit.
+        expected, given: the right answer and the model's, least significant digit first, `$` at the end.
+        margin: lead of the right token's logit over the next; negative where the answer is wrong.
+        contexts: local contexts that were checked.
+        failing: how many of them fail.
+        float_bound: by how much rounding may move a logit.
+        seconds: of the search.
+    """
+
+    task: str
+    base: int
+    problem: str
+    row: int
+    expected: str
+    given: str
+    margin: float
+    contexts: int
+    failing: int
+    float_bound: float
+    seconds: float
+
+    proven = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether greedy decoding gives another answer; else the right one leads by too little."""
+        return self.expected != self.given
+
+    def __str__(self) -> str:
+        share = f"{self.failing} of {self.contexts} local contexts fail; {self.seconds:.1f} s"
+        if not self.wrong:
+            return (
+                f"Not proven: at row {self.row} of {self.problem} the right symbol leads by "
+                f"{self.margin:.2e}, no more than rounding may move ({self.float_bound:.1e})\n  {share}"
+            )
+        return (
+            f"Refuted: {self.problem}\n"
+            f"  should give {self.expected}\n"
+            f"  but gives   {self.given} (least significant digit first; wrong from row {self.row})\n"
+            f"  {share}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counterexample as JSON values."""
+        return {"format": FORMAT, "proven": False, "wrong": self.wrong, **asdict(self)}
+
+
+def hashes(run: Run) -> dict[str, str]:
+    """SHA-256 of what a proof depends on: weights, bias, task and model."""
+    assert isinstance(run.bias, CalibratedBias)
+    model = {
+        "task": run.config.task,
+        "base": run.config.base,
+        "model": run.config.model.model_dump(),
+    }
+    parts = {
+        "weights": (run.path / WEIGHTS).read_bytes(),
+        "bias": run.bias.to_json_lines().encode(),
+        "model": json.dumps(model, sort_keys=True).encode(),
+    }
+    return {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}
