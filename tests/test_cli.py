@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from lengthwise.cli import commands, entry
+from lengthwise.cli import commands, demo, entry
 from lengthwise.version import __version__
 
 COMMANDS = [command.name for command in commands.app.registered_commands]
@@ -279,13 +279,13 @@ def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_confi
 
     monkeypatch.setattr(api, "settings", lambda *args, **kwargs: tiny_config)
     folder = tmp_path / "demo"
-    monkeypatch.setattr(commands, "DEMO_FOLDER", folder)
+    monkeypatch.setattr(demo, "DEMO_FOLDER", folder)
     for _ in range(2):  # it is safe to run again
         code, out, _ = call("demo", "--out", folder)
         assert code == 0
     assert "Exact match by length" in out
     assert "the digit of a in the column being written" in out
-    expected = int(commands.DEMO_EXPRESSION) + 1
+    expected = int(demo.DEMO_EXPRESSION) + 1
     assert f"{expected}  (right)" in out
     assert "Trained on at most 4 digits; 100.0% right at 100 digits." in out
     assert out.rstrip().endswith(f"Report: {folder / 'report.html'}")

@@ -22,7 +22,7 @@ from lengthwise.tasks.sampling import (
 )
 from lengthwise.tasks.successor import Successor
 
-# Tasks with at least one operand that grows and no other, in base 10; N x 1 and parity have tests of their own.
+# Tasks of base 10 whose operands all grow.
 TASK_NAMES = ["addition", "copy", "decrement", "modular_sum", "subtraction", "successor"]
 
 

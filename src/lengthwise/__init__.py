@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lengthwise.calibration import calibrate
     from lengthwise.config import Config, InputError
     from lengthwise.evaluation import LengthCurve
+    from lengthwise.proof import prove
     from lengthwise.run import Run
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "calibrate": "calibration",
     "capture": "attention_maps",
     "evaluate": "api",
+    "prove": "proof",
     "train": "api",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "calibrate",
     "capture",
     "evaluate",
+    "prove",
     "train",
 ]
 

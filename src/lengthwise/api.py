@@ -105,6 +105,7 @@ def abc(
     seed: int | None = None,
     out: Path | str | None = None,
     lengths: Iterable[int] | None = None,
+    prove: bool = False,
     set: Iterable[str] = (),
     device: str | None = None,
     resume: bool = False,
@@ -115,12 +116,15 @@ def abc(
 
     Args:
         lengths: digits to evaluate; by default those of the settings' `evaluation` part.
+        prove: also prove the model right at every length (see `lengthwise.proof`).
     """
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     config = settings(task, set, length=length, seed=seed, device=device)
     path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
-    return run_abc(config, path, lengths=lengths, resume=resume, force=force, observer=observer)
+    return run_abc(
+        config, path, lengths=lengths, prove=prove, resume=resume, force=force, observer=observer
+    )
 
 
 def evaluate(

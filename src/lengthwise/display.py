@@ -22,6 +22,7 @@ _TITLES = {
     "calibrate": "Calibrate its attention",
     "retrain": "Retrain with the bias",
     "evaluate": "Evaluate at each length",
+    "prove": "Prove every local context",
 }
 
 
@@ -77,7 +78,7 @@ class Display:
 
     def begin(self, stage: Stage, config: Config) -> None:
         self.stage, self.config, self.cooling, self.facts = stage, config, None, ""
-        total = {"calibrate": 1, "evaluate": self.scores or None}.get(
+        total = {"calibrate": 1, "evaluate": self.scores or None, "prove": None}.get(
             stage, config.training.max_steps
         )
         self.task = self.progress.add_task(_TITLES[stage], total=total, facts="", open_ended=True)
@@ -112,6 +113,12 @@ class Display:
         if self.task is not None:
             self.progress.advance(self.task)
         self._update(open_ended=False)
+
+    def checked(self, contexts: int, total: int) -> None:
+        self.facts = f"{contexts:,} of {total:,} local contexts"
+        if self.task is None or self.stage != "prove":
+            self.begin("prove", self.config)
+        self._update(completed=contexts, total=total, open_ended=False)
 
     def end(self, stage: Stage, seconds: float) -> None:
         if self.task is not None:

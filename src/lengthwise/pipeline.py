@@ -14,10 +14,12 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.proof import CERTIFICATE, Certificate, Counterexample
+from lengthwise.proof import prove as prove_run
 from lengthwise.run import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, Run, load_bias, locked, prepare
 from lengthwise.training import Metrics, NotInterpolatedError, train_run
 
-Stage = Literal["train", "calibrate", "retrain", "evaluate"]
+Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
 
 
 class Observer(Protocol):
@@ -26,6 +28,7 @@ class Observer(Protocol):
     def begin(self, stage: Stage, config: Config) -> None: ...
     def trained(self, stage: Stage, metrics: Metrics) -> None: ...
     def calibrated(self, bias: CalibratedBias, attempt: int) -> None: ...
+    def checked(self, contexts: int, total: int) -> None: ...
     def scored(self, score: Score) -> None: ...
     def end(self, stage: Stage, seconds: float) -> None: ...
 
@@ -40,6 +43,9 @@ class Silent:
         pass
 
     def calibrated(self, bias: CalibratedBias, attempt: int) -> None:
+        pass
+
+    def checked(self, contexts: int, total: int) -> None:
         pass
 
     def scored(self, score: Score) -> None:
@@ -59,6 +65,7 @@ class Outcome:
         maps: the vanilla model's attention.
         bias: the calibrated bias.
         curve: exact match of both.
+        proof: a certificate or a counterexample; None where none was asked for.
         seconds: of each stage, in this call (a resumed stage took longer in all).
     """
 
@@ -68,6 +75,7 @@ class Outcome:
     maps: AttentionMaps
     bias: CalibratedBias
     curve: LengthCurve
+    proof: Certificate | Counterexample | None
     seconds: dict[str, float]
 
 
@@ -76,6 +84,7 @@ def run_abc(
     path: Path,
     *,
     lengths: Iterable[int] | None = None,
+    prove: bool = False,
     resume: bool = False,
     force: bool = False,
     observer: Observer | None = None,
@@ -103,6 +112,12 @@ def run_abc(
                 on_progress=lambda metrics: clock.observer.trained("train", metrics),
             )
         maps, bias, calibrated = _calibrate_and_retrain(config, path, vanilla, resume, clock)
+        proof = None
+        if prove:
+            with clock.stage("prove", config):
+                proof = prove_run(calibrated, on_progress=clock.observer.checked)
+            if isinstance(proof, Certificate):
+                proof.save(calibrated.path / CERTIFICATE)
         with clock.stage("evaluate", config):
             curve = LengthCurve(
                 score
@@ -112,7 +127,7 @@ def run_abc(
                 )
             )
         curve.save(path)
-    return Outcome(path, vanilla, calibrated, maps, bias, curve, clock.seconds)
+    return Outcome(path, vanilla, calibrated, maps, bias, curve, proof, clock.seconds)
 
 
 def _calibrate_and_retrain(

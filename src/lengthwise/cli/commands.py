@@ -37,9 +37,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DEMO_FOLDER = Path("runs/demo")
-DEMO_EXPRESSION = "9" * 60 + "31415926535" + "9" * 60
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -62,47 +59,6 @@ def _root(
     pass
 
 
-@app.command("demo")
-def demo_command(
-    out: Annotated[
-        Path, typer.Option(help="Folder to write; the default is replaced by each demo.")
-    ] = DEMO_FOLDER,
-    seed: Seed = None,
-    device: Device = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Start over where --out names a run.")
-    ] = False,
-) -> None:
-    """The whole method on successor, from nothing to a report: about a minute on two cores.
-
-    Example: lengthwise demo
-    """
-    from lengthwise.display import print_curve
-    from lengthwise.report.html import write_report
-
-    print(
-        "Training a small transformer to count to six digits, then to every length.\n",
-        file=sys.stderr,
-    )
-    outcome = _run_abc(
-        "successor", seed=seed, device=device, out=out, force=force or out == DEMO_FOLDER
-    )
-    print_curve(outcome.curve)
-    print(f"\n{outcome.bias.explain()}\n")
-    answer = outcome.calibrated.solve(DEMO_EXPRESSION)
-    right = int(answer) == int(DEMO_EXPRESSION) + 1 if answer.isdigit() else False
-    print(f"The successor of the {len(DEMO_EXPRESSION)}-digit number\n  {DEMO_EXPRESSION}")
-    print(f"is, says the model,\n  {answer}  ({'right' if right else 'WRONG'})\n")
-    report_file = write_report([out], out / "report.html")
-    length = outcome.vanilla.config.data.length
-    longest = max(score.length for score in outcome.curve)
-    mine = [s for s in outcome.curve if s.method == "calibrated" and s.length == longest]
-    share = sum(s.correct for s in mine) / sum(s.n for s in mine)
-    print(f"Trained on at most {length} digits; {share:.1%} right at {longest} digits.")
-    print(_pace(outcome))
-    print(f"Report: {report_file}")
-
-
 @app.command("abc")
 def abc_command(
     task: TaskOrFile,
@@ -114,6 +70,9 @@ def abc_command(
     device: Device = None,
     resume: Resume = False,
     force: Force = False,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Also prove the model right at every length.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train, capture, calibrate, retrain, evaluate, report.
@@ -123,7 +82,7 @@ def abc_command(
     from lengthwise.display import print_curve
     from lengthwise.report.html import write_report
 
-    outcome = _run_abc(
+    outcome = run_abc(
         task,
         out=out,
         seed=seed,
@@ -133,16 +92,23 @@ def abc_command(
         device=device,
         resume=resume,
         force=force,
+        prove=prove,
     )
     report_file = write_report([outcome.path], outcome.path / "report.html")
     if as_json:
         seconds = {stage: round(spent, 3) for stage, spent in outcome.seconds.items()}
         records = outcome.curve.records()
-        _print_json({"folder": str(outcome.path), "seconds": seconds, "results": records})
+        proof = {} if outcome.proof is None else {"proof": outcome.proof.to_dict()}
+        folder = str(outcome.path)
+        print_json({"folder": folder, "seconds": seconds, **proof, "results": records})
     else:
         print_curve(outcome.curve)
         print(f"\n{outcome.bias.explain()}\n")
-        print(f"{_pace(outcome)}\nRun: {outcome.path}\nReport: {report_file}")
+        if outcome.proof is not None:
+            print(f"{outcome.proof}\n")
+        print(f"{pace(outcome)}\nRun: {outcome.path}\nReport: {report_file}")
+    if outcome.proof is not None and not outcome.proof.proven:
+        raise typer.Exit(1)
 
 
 @app.command("train")
@@ -169,15 +135,15 @@ def train_command(
 
     config = settings(task, set_ or [], length=length, seed=seed, device=device)
     last: list[Metrics] = []
-    with _display() as display:
+    with progress() as display:
         stage = "train" if bias is None else "retrain"
         display.begin(stage, config if bias is None else config.for_retraining())
 
-        def progress(metrics: Metrics) -> None:
+        def trained(metrics: Metrics) -> None:
             last[:] = [metrics]
             display.trained(stage, metrics)
 
-        run = train(config, bias=bias, out=out, resume=resume, force=force, on_progress=progress)
+        run = train(config, bias=bias, out=out, resume=resume, force=force, on_progress=trained)
         if last:
             display.end(stage, last[0].seconds)
     if not last:
@@ -185,7 +151,7 @@ def train_command(
     if not main_process():
         return
     if as_json:
-        _print_json({"folder": str(run.path), **asdict(last[0])})
+        print_json({"folder": str(run.path), **asdict(last[0])})
     else:
         print(
             f"Interpolates after {last[0].step} steps, {last[0].seconds:.1f} s: exact match "
@@ -260,7 +226,7 @@ def evaluate_command(
     opened = Run.open(run, device=device)
     chosen = _lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
-    with _display(len(chosen) * len(suites)) as display:
+    with progress(len(chosen) * len(suites)) as display:
         display.begin("evaluate", opened.config)
         curve = evaluate(
             opened,
@@ -273,7 +239,7 @@ def evaluate_command(
         display.end("evaluate", sum(score.seconds for score in curve))
     # First to the reader: in a folder that can't be written the measurement is not lost.
     if as_json:
-        _print_json(curve.records())
+        print_json(curve.records())
     else:
         print_curve(curve)
     with locked(opened.path):
@@ -296,7 +262,7 @@ def solve_command(
     answers = Run.open(run, device=device).solve_many(expressions)
     if as_json:
         pairs = zip(expressions, answers, strict=True)
-        _print_json([{"expression": given, "answer": answer} for given, answer in pairs])
+        print_json([{"expression": given, "answer": answer} for given, answer in pairs])
     else:
         print("\n".join(answers))
 
@@ -317,7 +283,7 @@ def explain_command(
     if not isinstance(bias, CalibratedBias):
         text = f"{run} is a vanilla run: every head sees the whole problem and all of the answer so far"
         if as_json:
-            _print_json({"vanilla": True})
+            print_json({"vanilla": True})
         else:
             print(text)
     elif as_json:
@@ -361,19 +327,20 @@ def bench_command(
         names or list(BENCHMARKS), on_progress=lambda text: print(text, file=sys.stderr)
     )
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print(result.table())
 
 
-def _pace(outcome) -> str:
+def pace(outcome) -> str:
     """How long it took, in a sentence."""
-    evaluated = outcome.seconds["evaluate"]
-    made = sum(outcome.seconds.values()) - evaluated
-    return f"From nothing to the calibrated model: {made:.1f} s; evaluation: {evaluated:.1f} s."
+    made = sum(outcome.seconds[stage] for stage in ("train", "calibrate", "retrain"))
+    text = f"From nothing to the calibrated model: {made:.1f} s; "
+    text += f"evaluation: {outcome.seconds['evaluate']:.1f} s"
+    return text + (f"; proof: {outcome.seconds['prove']:.1f} s." if outcome.proof else ".")
 
 
-def _run_abc(task: str, **arguments: Any):
+def run_abc(task: str, **arguments: Any):
     from lengthwise.api import abc, settings
 
     keys = ("length", "seed", "device")
@@ -381,12 +348,12 @@ def _run_abc(task: str, **arguments: Any):
     config = settings(task, arguments.pop("set", []), **chosen)
     lengths = arguments.pop("lengths", None) or list(config.evaluation.lengths)
     scores = 2 * len(lengths) * len(config.evaluation.suites)
-    with _display(scores) as display:
+    with progress(scores) as display:
         return abc(config, lengths=lengths, observer=display, **arguments)
 
 
 @contextmanager
-def _display(scores: int = 0):
+def progress(scores: int = 0):
     from lengthwise.display import Display
 
     with Display(scores, quiet=not main_process()) as display:
@@ -413,5 +380,5 @@ def main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))

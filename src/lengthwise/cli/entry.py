@@ -12,6 +12,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from lengthwise.cli import demo, proving  # noqa: F401  # they add their commands to the app
 from lengthwise.cli.commands import app, main_process
 
 # What the parser returns after Ctrl-C.
@@ -31,7 +32,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code."""
     try:
         result = app(arguments, standalone_mode=False)
-        return _interrupted() if result == _INTERRUPTED else 0
+        return _interrupted() if result == _INTERRUPTED else int(result or 0)
     except typer.Exit as stop:
         return stop.exit_code
     except TyperException as error:
@@ -55,9 +56,10 @@ def _interrupted() -> int:
 def _known(error: Exception) -> int:
     from lengthwise.calibration import NoLinesError
     from lengthwise.config import InputError
+    from lengthwise.proof import NotApplicableError
     from lengthwise.training import NotInterpolatedError
 
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | NotApplicableError):
         return _fail(str(error))
     if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
         return _fail(str(error), code=1)

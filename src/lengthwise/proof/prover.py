@@ -20,7 +20,7 @@ from lengthwise.proof.cone import NotApplicableError, receptive_cone
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run, versions
 
-BUDGET = 5_000_000
+BUDGET = 10_000_000
 
 # Contexts of one forward pass.
 _CHUNK = 8192
@@ -207,7 +207,11 @@ class _Checker:
 
 
 def verify(
-    certificate: Certificate, run: Run, *, budget: int = BUDGET
+    certificate: Certificate,
+    run: Run,
+    *,
+    budget: int = BUDGET,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Certificate | Counterexample:
     """Check a certificate against a run: the same weights, bias and model, proven again.
 
@@ -219,4 +223,4 @@ def verify(
     for name, value in hashes(run).items():
         if certificate.hashes.get(name) != value:
             raise InputError(f"the certificate is of other {name} than {run.path} holds")
-    return prove(run, budget=budget)
+    return prove(run, budget=budget, on_progress=on_progress)

@@ -1,0 +1,63 @@
+"""The commands that prove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lengthwise.cli.commands import app, print_json, progress
+from lengthwise.cli.options import Json, RunFolder
+
+
+@app.command("prove")
+def prove_command(
+    run: RunFolder,
+    budget: Annotated[
+        int, typer.Option(min=1, help="Local contexts to check at most.")
+    ] = 10_000_000,
+    as_json: Json = False,
+) -> None:
+    """Prove a calibrated model right at every length, or find a problem that it gets wrong.
+
+    Exit code 0: proven; the certificate is written beside the weights. 1: refuted, with a problem that the
+    model gets wrong. 2: the proof does not apply, and why.
+
+    Example: lengthwise prove runs/addition
+    """
+    from lengthwise.proof import CERTIFICATE, Certificate, prove
+    from lengthwise.run import Run
+
+    opened = Run.open(run)
+    with progress() as display:
+        result = prove(opened, budget=budget, on_progress=display.checked)
+    if isinstance(result, Certificate):
+        result.save(opened.path / CERTIFICATE)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result)
+    raise typer.Exit(0 if result.proven else 1)
+
+
+@app.command("verify")
+def verify_command(
+    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate file.")],
+    run: RunFolder,
+    as_json: Json = False,
+) -> None:
+    """Check that a certificate is of this run, and prove it again.
+
+    Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
+    """
+    from lengthwise.proof import Certificate, verify
+    from lengthwise.run import Run
+
+    with progress() as display:
+        result = verify(Certificate.load(certificate), Run.open(run), on_progress=display.checked)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result)
+    raise typer.Exit(0 if result.proven else 1)
