@@ -1,0 +1,413 @@
+"""Proof: complete, confirmed by exhaustive decoding, and never fooled by planted faults."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lengthwise.bias import CalibratedBias, Line
+from lengthwise.cli import entry
+from lengthwise.config import InputError, make_config
+from lengthwise.layout import Layout
+from lengthwise.model import greedy_decode, plan_attention
+from lengthwise.proof import (
+    Certificate,
+    Cone,
+    Counterexample,
+    NotApplicableError,
+    prove,
+    receptive_cone,
+    verify,
+)
+from lengthwise.proof.contexts import Contexts
+from lengthwise.run import Run
+from lengthwise.tasks import TASKS, Transducer
+from lengthwise.training import train_run
+
+SMALL = {"nx1": 4, "parity": 2}  # bases that keep enumerations small; 3 for the others
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory) -> Run:
+    """Addition in base 2, calibrated by hand; trains in seconds."""
+    config = make_config(
+        {
+            "task": "addition",
+            "base": 2,
+            "data": {"length": 5},
+            "model": {"width": 32, "heads": 4, "layers": 2, "feed_forward": 64},
+            "training": {
+                "batch_size": 64,
+                "learning_rate": 5e-3,
+                "warmup_steps": 20,
+                "evaluate_every": 50,
+                "validation_problems": 64,
+            },
+            "retraining": {"cooldown_steps": 100},
+        }
+    )
+    lines = [
+        Line("cross", segment, "anti-diagonal", offset, head=head)
+        for head, (segment, offset) in enumerate(itertools.product("ab", (0, -1)))
+    ]
+    lines += [Line("self", "answer", "diagonal", 0, head=head) for head in range(4)]
+    path = tmp_path_factory.mktemp("binary") / "run"
+    return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))
+
+
+def altered(
+    run: Run, *, bias: CalibratedBias | None = None, noise: float = 0.0, seed: int = 0
+) -> Run:
+    """The run with another bias, or with its weights disturbed; the original stays as it is."""
+    copy = Run(run.path, run.config, bias or run.bias)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in copy.model.parameters():
+            weight += noise * weight.std().nan_to_num() * torch.randn(weight.shape, generator=rng)
+    return copy
+
+
+def context_of(task: Transducer, cone: Cone, operands: np.ndarray, row: int) -> tuple:
+    """What one row sees, by the definition of the cone: tokens of rows, digits of columns, ends."""
+    answer = task.answer(operands[None])[0]
+    width = operands.shape[1]
+    names = [segment.name for segment in task.operands]
+    fixed = [operands[i, 0] for i, s in enumerate(task.operands) if s.kind == "digit"]
+    tokens = []
+    for offset in cone.rows:
+        place = row + offset
+        tokens.append(None if place < 0 else "^" if place == 0 else int(answer[place - 1]))
+    reads = []
+    for name, offset in cone.reads:
+        column = row + offset
+        inside = 0 <= column < width
+        reads.append(int(operands[names.index(name), column]) if inside else None)
+    writes = "$" if row == width else int(answer[row])
+    return tuple(map(int, fixed)), tuple(tokens), tuple(reads), writes
+
+
+def random_problems(task: Transducer, rng: np.random.Generator, count: int, width: int):
+    digits = rng.integers(0, task.base, (count, len(task.operands), width), np.uint8)
+    digits[:, :, width - task.growth :] = 0
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            digits[:, index] = rng.integers(0, task.base, (count, 1))
+    return task.admit(digits)
+
+
+@st.composite
+def cones(draw, task: Transducer) -> Cone:
+    grows = [segment.name for segment in task.operands if segment.grows]
+    rows = {0, *draw(st.lists(st.integers(-2, 0), max_size=2))}
+    reads = draw(st.sets(st.tuples(st.sampled_from(grows), st.integers(-2, 1)), max_size=4))
+    return Cone(tuple(sorted(rows)), tuple(sorted(reads)))
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+@given(data=st.data())
+def test_every_context_of_every_problem_is_among_those_checked(name, data):
+    """The heart of the proof: rows of random problems of any width show no context that was missed."""
+    task = TASKS[name](SMALL.get(name, 3))
+    cone = data.draw(cones(task))
+    contexts = Contexts(task, cone)
+    known, count = set(), 0
+    for batch in contexts:
+        count += len(batch.operands)
+        for operands in batch.operands[:: max(1, len(batch.operands) // 3000)]:
+            assert operands.shape[1] > task.growth
+        known |= {context_of(task, cone, operands, batch.row) for operands in batch.operands}
+    assert len(known) <= count <= contexts.bound()
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    for width in (1 + task.growth, 2 + task.growth, 3 + task.growth, 5 + task.growth, 11):
+        for operands in random_problems(task, rng, 12, width):
+            for row in range(width + 1):
+                assert context_of(task, cone, operands, row) in known
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_the_problems_that_show_contexts_are_problems_of_the_task(name):
+    task = TASKS[name](SMALL.get(name, 3))
+    grows = [segment.name for segment in task.operands if segment.grows]
+    cone = Cone((-1, 0), tuple((name, offset) for name in grows for offset in (-1, 0)))
+    for batch in Contexts(task, cone):
+        assert 0 <= batch.row <= batch.width
+        growing = [i for i, s in enumerate(task.operands) if s.grows]
+        assert not batch.operands[:, growing, batch.width - task.growth :].any()
+        for operands in batch.operands:
+            np.testing.assert_array_equal(task.admit(operands[None].copy())[0], operands)
+
+
+def test_the_cone_of_the_calibrated_successor(tiny_abc):
+    run = tiny_abc.calibrated
+    cone = receptive_cone(run.config, run.bias)
+    assert cone.rows == (0,)
+    assert set(cone.reads) == {
+        ("a", line.offset) for line in run.bias.lines if line.site == "cross"
+    }
+    assert (cone.first, cone.last) == (-1, 0)
+
+
+def test_self_attention_widens_the_cone_layer_by_layer():
+    lines = [
+        Line("cross", "a", "anti-diagonal", 0, layer=0),
+        Line("cross", "b", "anti-diagonal", 1, layer=1),
+        Line("self", "answer", "diagonal", -1, layer=0),
+        Line("self", "answer", "diagonal", -2, layer=1),
+        Line("self", "answer", "diagonal", 3, layer=1),  # the future is closed
+    ]
+    config = make_config({"task": "addition", "model": {"positions": "none"}})
+    cone = receptive_cone(config, CalibratedBias("addition", 4, lines))
+    # The last layer reads b+1 itself; the row and the one two before read a in the first layer.
+    assert cone.reads == (("a", -2), ("a", 0), ("b", 1))
+    assert cone.rows == (-3, -2, -1, 0)
+
+
+def test_the_tiny_models_are_proven(tiny_abc, binary):
+    for run, contexts in ((tiny_abc.calibrated, 232), (binary, None)):
+        result = prove(run)
+        assert isinstance(result, Certificate), result
+        assert contexts is None or result.contexts == contexts
+        assert result.smallest_margin > 1.0 > 2 * result.float_bound > 0
+        assert "every length" in result.claim
+
+
+def test_a_row_of_a_long_problem_is_its_context(tiny_abc):
+    """Translation invariance: the logits of a row in 80 digits are those of its context in three."""
+    run = tiny_abc.calibrated
+    cone = receptive_cone(run.config, run.bias)
+    known = {}
+    for batch in Contexts(run.task, cone):
+        layout = Layout(run.task, batch.width)
+        source, target = layout.batch(batch.operands)
+        plan = plan_attention(run.bias, layout, len(run.model.layers))
+        with torch.inference_mode():
+            logits = run.model(source, target[:, :-1], plan).logits[:, batch.row]
+        for operands, row in zip(batch.operands, logits, strict=True):
+            known[context_of(run.task, cone, operands, batch.row)] = row
+    layout = Layout(run.task, 81)
+    problems = random_problems(run.task, np.random.default_rng(1), 3, 81)
+    problems[1, 0, :80] = 9
+    source, target = layout.batch(problems)
+    plan = plan_attention(run.bias, layout, len(run.model.layers))
+    with torch.inference_mode():
+        logits = run.model(source, target[:, :-1], plan).logits
+    for problem, rows in zip(problems, logits, strict=True):
+        for row in range(82):
+            wanted = known[context_of(run.task, cone, problem, row)]
+            torch.testing.assert_close(rows[row], wanted, atol=1e-4, rtol=0)
+
+
+def all_right(run: Run, widths: range) -> bool:
+    """Greedy decoding of every problem of these widths, one after the other."""
+    task, right = run.task, True
+    for width in widths:
+        digits = itertools.product(
+            range(task.base), repeat=len(task.operands) * (width - task.growth)
+        )
+        problems = np.array(list(digits), np.uint8).reshape(
+            -1, len(task.operands), width - task.growth
+        )
+        problems = np.concatenate(
+            [problems, np.zeros((*problems.shape[:2], task.growth), np.uint8)], axis=2
+        )
+        layout = Layout(task, width)
+        source, target = layout.batch(problems)
+        written = greedy_decode(run.model, run.bias, layout, source)
+        right = right and bool((written == target[:, 1:]).all())
+    return right
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3])
+def test_the_verdict_is_that_of_exhaustive_decoding(binary, noise, seed):
+    """All additions in base 2 of up to 6 bits, for models from sound to broken."""
+    run = altered(binary, noise=noise, seed=seed)
+    result = prove(run)
+    assert result.proven == all_right(run, range(2, 8))
+    if isinstance(result, Counterexample):
+        assert result.wrong
+        assert_confirmed(run, result)
+
+
+def test_sound_and_broken_models_both_occur_above(binary):
+    proven = {prove(altered(binary, noise=noise, seed=0)).proven for noise in (0.0, 0.3)}
+    assert proven == {True, False}
+
+
+def assert_confirmed(run: Run, result: Counterexample) -> None:
+    """Decode the counterexample here, from its text alone."""
+    task = run.task
+    parts = result.problem.split(task.symbols[0]) if task.symbols else [result.problem]
+    width = max(map(len, parts)) + task.growth
+    digits = np.zeros((1, len(parts), width), np.uint8)
+    for index, part in enumerate(parts):
+        digits[0, index, : len(part)] = [int(c, 36) for c in reversed(part)]
+    layout = Layout(task, width)
+    source, target = layout.batch(digits)
+    written = greedy_decode(run.model, run.bias, layout, source)[0]
+    assert layout.text(written) == result.given
+    assert layout.text(target[0, 1:]) == result.expected
+    assert result.given != result.expected
+    assert result.given[: result.row] == result.expected[: result.row]
+    assert result.given[result.row] != result.expected[result.row]
+
+
+def test_exhaustive_successors_of_a_proven_model(tiny_abc):
+    assert all_right(tiny_abc.calibrated, range(2, 7))
+
+
+def test_one_rare_context_is_found(binary):
+    """The smallest fault: the end token's bias raised until a single context in thousands breaks."""
+    low, high = 0.0, 100.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        run = altered(binary)
+        with torch.no_grad():
+            run.model.to_logits.bias[1] += middle
+        low, high = (middle, high) if prove(run).proven else (low, middle)
+    with torch.no_grad():
+        run = altered(binary)
+        run.model.to_logits.bias[1] += high + 1e-2
+    result = prove(run)
+    assert isinstance(result, Counterexample)
+    assert 1 <= result.failing <= result.contexts // 10
+    assert_confirmed(run, result)
+
+
+def without(bias: CalibratedBias, dropped: Line) -> CalibratedBias:
+    return CalibratedBias(bias.task, bias.heads, [line for line in bias.lines if line != dropped])
+
+
+def test_every_line_shifted_or_removed_is_refuted(binary):
+    crossing = [line for line in binary.bias.lines if line.site == "cross"]
+    for line in crossing:
+        rest = without(binary.bias, line)
+        for offset in (line.offset - 1, line.offset + 1):
+            moved = dataclasses.replace(line, offset=offset)
+            run = altered(binary, bias=CalibratedBias("addition", 4, [*rest.lines, moved]))
+            result = prove(run)
+            assert isinstance(result, Counterexample)
+            assert_confirmed(run, result)
+        run = altered(binary, bias=rest)
+        result = prove(run)
+        assert isinstance(result, Counterexample)
+        assert_confirmed(run, result)
+
+
+@pytest.mark.parametrize("state", [0, 1])
+@pytest.mark.parametrize("column", [(0,), (5,), (9,)])
+def test_a_task_with_one_transition_altered_is_refuted(tiny_abc, state, column):
+    class Faulty(TASKS["successor"]):
+        def step(self, before, *digits):
+            after, written = super().step(before, *digits)
+            if (before, digits) == (state, column):
+                written = (written + 1) % self.base
+            return after, written
+
+    run = altered(tiny_abc.calibrated)
+    run.__dict__["task"] = Faulty()
+    result = prove(run)
+    assert isinstance(result, Counterexample)
+    assert_confirmed(run, result)
+
+
+def test_weights_that_are_no_numbers_are_refuted(binary):
+    run = altered(binary)
+    with torch.no_grad():
+        run.model.to_logits.bias[0] = torch.nan
+    assert not prove(run).proven
+
+
+def test_a_margin_within_rounding_is_not_certified(binary, monkeypatch):
+    monkeypatch.setattr("lengthwise.proof.prover._SAFETY", 1e9)
+    result = prove(binary)
+    assert isinstance(result, Counterexample)
+    assert not result.wrong
+    assert "no more than rounding may move" in str(result)
+    assert result.failing == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (Line("cross", "a", "vertical"), "head 0 reads .* which does not move with the column"),
+        (Line("cross", "a", "diagonal"), "does not move with the column being written"),
+        (Line("cross", "whole", "anti-diagonal", 3), "does not move with the column being written"),
+        (Line("cross", "a", "everywhere"), "head 0 reads every key of a"),
+        (Line("self", "answer", "vertical"), "does not move with the column being written"),
+        (Line("self", "whole", "everywhere"), "head 0 reads every key"),
+    ],
+)
+def test_lines_that_do_not_move_are_not_applicable(tiny_abc, line, reason):
+    run = altered(tiny_abc.calibrated, bias=CalibratedBias("successor", 4, [line]))
+    with pytest.raises(NotApplicableError, match=reason):
+        prove(run)
+
+
+def test_vanilla_models_and_positions_are_not_applicable(tiny_abc):
+    with pytest.raises(
+        NotApplicableError, match="position scheme 'sinusoidal' tells every row where"
+    ):
+        prove(tiny_abc.vanilla)
+    config = tiny_abc.calibrated.config
+    with pytest.raises(NotApplicableError, match="the Causal bias lets a row read ever more keys"):
+        receptive_cone(config, tiny_abc.vanilla.bias)
+
+
+def test_the_budget_names_the_line_that_reaches_farthest(binary):
+    lines = [*binary.bias.lines, Line("self", "answer", "diagonal", -3, head=2)]
+    run = altered(binary, bias=CalibratedBias("addition", 4, lines))
+    with pytest.raises(NotApplicableError, match=r"head 2 reads the symbol written 4 rows ago"):
+        prove(run, budget=100)
+
+
+def test_certificates_round_trip_and_verify(tiny_abc, binary, tmp_path):
+    certificate = prove(tiny_abc.calibrated)
+    certificate.save(tmp_path / "certificate.json")
+    loaded = Certificate.load(tmp_path / "certificate.json")
+    assert loaded == certificate
+    again = verify(loaded, Run.open(tiny_abc.path))
+    assert dataclasses.replace(again, seconds=0.0) == dataclasses.replace(certificate, seconds=0.0)
+    with pytest.raises(InputError, match="the certificate is of other weights than"):
+        verify(loaded, binary)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other", "proven": true}'])
+def test_broken_certificates_are_refused(tmp_path, content):
+    (tmp_path / "certificate.json").write_text(content)
+    with pytest.raises(InputError, match="is not a certificate"):
+        Certificate.load(tmp_path / "certificate.json")
+    with pytest.raises(InputError, match="can't read certificate"):
+        Certificate.load(tmp_path / "nowhere.json")
+
+
+def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
+    import shutil
+
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    assert entry.run(["prove", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("Proven: greedy decoding answers every successor")
+    certificate = folder / "calibrated" / "certificate.json"
+    assert entry.run(["verify", str(certificate), str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["proven"] is True
+    assert entry.run(["prove", str(folder / "vanilla")]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert entry.run(["prove", str(folder), "--budget", "3"]) == 2
+    assert "232 local contexts, more than the budget of 3" in capsys.readouterr().err
+    # A line removed by hand: refuted, exit code 1, and the old certificate no longer verifies.
+    bias = CalibratedBias.load(folder / "calibrated" / "bias.jsonl")
+    without(bias, next(ln for ln in bias.lines if ln.offset == -1)).save(
+        folder / "calibrated" / "bias.jsonl"
+    )
+    assert entry.run(["prove", str(folder)]) == 1
+    assert capsys.readouterr().out.startswith("Refuted: ")
+    assert entry.run(["verify", str(certificate), str(folder)]) == 2
+    assert "the certificate is of other bias than" in capsys.readouterr().err
