@@ -1,5 +1,6 @@
 """The command line: results on stdout, one clear line for bad input, the right exit code."""
 
+import io
 import json
 import os
 import shutil
@@ -58,7 +59,7 @@ def test_help_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path):
+def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     code, out, err = call("abc", tiny_file, "--out", folder, "--lengths", "4,50", "--json")
     assert code == 0
@@ -73,6 +74,8 @@ def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path):
     assert sorted(p.suffix for p in (folder / "plots").iterdir()) == [".png"] * 4
 
     assert call("solve", folder, "99999", "0") == (0, "100000\n1\n", "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("9\r\n99\n999"))
+    assert call("solve", folder, "-") == (0, "10\n100\n1000\n", "")
     code, out, _ = call("solve", folder, "99", "--json")
     assert json.loads(out) == [{"expression": "99", "answer": "100"}]
 
@@ -99,6 +102,12 @@ def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path):
     (score,) = json.loads(out)
     assert (score["length"], score["suite"], score["correct"]) == (70, "carry", 100)
     assert "100.0%" in call("evaluate", folder, "--lengths", "20", "--samples", "50")[1]
+    # Measurements add up; the same one again replaces itself.
+    assert call("evaluate", folder, "--lengths", "20", "--samples", "60")[0] == 0
+    rows = json.loads((folder / "results.json").read_text())
+    measured = [(r["length"], r["suite"], r["n"]) for r in rows if r["method"] == "calibrated"]
+    assert measured.count((20, "carry", 60)) == measured.count((70, "carry", 100)) == 1
+    assert (20, "carry", 50) not in measured
 
     code, out, _ = call("report", folder, "--out", tmp_path / "page.html")
     assert (code, out) == (0, f"{tmp_path / 'page.html'}\n")
@@ -139,7 +148,10 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian", "addition"], "unknown command 'trian'; did you mean 'train'? known: demo, abc,"),
+        (
+            ["trian", "addition"],
+            "unknown command 'trian'; did you mean 'train'? known: abc, bench,",
+        ),
         (["abc"], "Missing argument 'TASK|CONFIG'"),
         (["abc", "adition"], "unknown task 'adition'; did you mean 'addition'?"),
         (["abc", "addition", "--set", "model.widht=1"], "did you mean 'width'?"),
@@ -301,7 +313,7 @@ def test_a_measurement_is_shown_before_it_is_saved(call, tiny_abc, tmp_path):
     from lengthwise.run import locked
 
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
-    with locked(folder / "calibrated"):
+    with locked(folder):
         code, out, err = call("evaluate", folder, "--lengths", "5", "--samples", "10", "--json")
     assert (code, "another process is writing" in err) == (2, True)
     assert {row["length"] for row in json.loads(out)} == {5}

@@ -33,6 +33,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def score(method: str, length: int, correct: int, n: int = 200, **changes) -> Score:
     low, high = wilson(correct, n)
     row = Score(
+        problem_seed=0,
         task="addition",
         base=10,
         method=method,

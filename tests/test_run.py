@@ -27,11 +27,17 @@ def folder(tiny_abc, tmp_path):
 def test_an_abc_folder_holds_everything(tiny_abc):
     names = {str(p.relative_to(tiny_abc.path)) for p in tiny_abc.path.rglob("*") if p.is_file()}
     for method in ("vanilla", "calibrated"):
-        for name in ("config.json", "versions.json", "metrics.jsonl", "model.safetensors"):
+        for name in (
+            "config.json",
+            "versions.json",
+            "metrics.jsonl",
+            "model.safetensors",
+            "checkpoint.pt",
+        ):
             assert f"{method}/{name}" in names
     assert {"vanilla/maps.safetensors", "calibrated/bias.jsonl"} <= names
     assert {"results.csv", "results.json"} <= names
-    assert not [name for name in names if name.endswith((".part", ".pt"))]
+    assert not [name for name in names if name.endswith(".part")]
     versions = json.loads((tiny_abc.path / "vanilla" / "versions.json").read_text())
     assert {"lengthwise", "torch", "python", "numpy", "git_commit", "gpu"} <= set(versions)
 

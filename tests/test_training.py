@@ -103,7 +103,9 @@ def test_resume_after_a_crash_reaches_the_same_weights(tmp_path, crash_at):
     resumed = train(tmp_path / "cut", resume=True)
     assert same_weights(whole, resumed)
     assert [row["step"] for row in resumed.metrics()] == [20, 40, 60]
-    assert not (resumed.path / CHECKPOINT).exists()
+    state = torch.load(resumed.path / CHECKPOINT, weights_only=True)
+    assert state["step"] == STEPS
+    assert set(state["optimizer"]) == {"state", "param_groups"}
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -53,6 +53,7 @@ class Score:
         task, base: the task.
         method: `calibrated` or `vanilla`.
         seed: of the run.
+        problem_seed: of the test problems.
         suite: `uniform` or `carry`.
         length: digits of every operand.
         width: digits they were padded to; the token length follows it.
@@ -68,6 +69,7 @@ class Score:
     base: int
     method: str
     seed: int
+    problem_seed: int
     suite: str
     length: int
     width: int
@@ -78,6 +80,14 @@ class Score:
     high: float
     worst_loss: float
     seconds: float
+
+    @property
+    def key(self) -> tuple:
+        """What was measured, apart from the outcome."""
+        return (
+            *(self.task, self.base, self.method, self.seed),
+            *(self.problem_seed, self.suite, self.length),
+        )
 
     @property
     def accuracy(self) -> float:
@@ -144,6 +154,12 @@ class LengthCurve:
         writer.writerows(self.records())
         write_text(folder / RESULTS_CSV, text.getvalue())
         write_text(folder / RESULTS_JSON, json.dumps(self.records(), indent=1) + "\n")
+
+    def add_to(self, folder: Path) -> None:
+        """Write these scores beside those in the folder; a measurement made again replaces itself."""
+        before = LengthCurve.load(folder) if (folder / RESULTS_JSON).exists() else LengthCurve([])
+        scores = {score.key: score for score in before + self}
+        LengthCurve(scores.values()).save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> LengthCurve:
@@ -213,6 +229,7 @@ def _score(run: Run, suite: Suite, length: int, count: int, seed: int) -> Score:
         base=run.config.base,
         method=run.method,
         seed=run.config.seed,
+        problem_seed=seed,
         suite=suite,
         length=length,
         width=layout.width,

@@ -171,7 +171,8 @@ def train_run(
 
 
 def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
-    if run.config.model_dump(exclude={"device"}) != config.model_dump(exclude={"device"}):
+    free = {"device", "attention", "evaluation"}  # they do not change what is trained
+    if run.config.model_dump(exclude=free) != config.model_dump(exclude=free):
         raise InputError(f"{run.path} was begun with other settings; --force starts over")
     if bias is not None and run.bias != bias:
         raise InputError(f"{run.path} was begun with another bias; --force starts over")
@@ -287,8 +288,8 @@ class Trainer:
                     self._save(path)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            self._save(path)
             self.run.save_model(self.bare)
-            path.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         raise_if_unfinished(self.run)
         return self.run

@@ -242,14 +242,16 @@ def evaluate_command(
         print_json(curve.records())
     else:
         print_curve(curve)
-    with locked(opened.path):
-        curve.save(opened.path)
+    with locked(run):
+        curve.add_to(run)
 
 
 @app.command("solve")
 def solve_command(
     run: RunFolder,
-    expressions: Annotated[list[str], typer.Argument(metavar="EXPRESSION...")],
+    expressions: Annotated[
+        list[str], typer.Argument(metavar="EXPRESSION...", help="Or - to read lines from stdin.")
+    ],
     device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
@@ -259,7 +261,10 @@ def solve_command(
     """
     from lengthwise.run import Run
 
-    answers = Run.open(run, device=device).solve_many(expressions)
+    opened = Run.open(run, device=device)
+    if expressions == ["-"]:
+        expressions = sys.stdin.read().splitlines()
+    answers = opened.solve_many(expressions)
     if as_json:
         pairs = zip(expressions, answers, strict=True)
         print_json([{"expression": given, "answer": answer} for given, answer in pairs])

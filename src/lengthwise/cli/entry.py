@@ -74,7 +74,7 @@ def _usage(error: TyperException) -> str:
     message = error.format_message()
     if message.startswith("No such command"):
         given = message.split("'")[1]
-        known = [command.name or "" for command in app.registered_commands]
+        known = sorted(command.name or "" for command in app.registered_commands)
         near = difflib.get_close_matches(given, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         return f"unknown command {given!r}{hint} known: {', '.join(known)}"

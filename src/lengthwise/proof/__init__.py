@@ -1,6 +1,6 @@
 """Proof that a calibrated model is right at every length: see docs/proof.md."""
 
-from lengthwise.proof.certificate import CERTIFICATE, Certificate, Counterexample
+from lengthwise.proof.certificate import CERTIFICATE, Certificate, Counterexample, hashes
 from lengthwise.proof.cone import Cone, NotApplicableError, receptive_cone
 from lengthwise.proof.prover import BUDGET, prove, verify
 
@@ -11,6 +11,7 @@ __all__ = [
     "Cone",
     "Counterexample",
     "NotApplicableError",
+    "hashes",
     "prove",
     "receptive_cone",
     "verify",

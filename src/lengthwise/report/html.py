@@ -23,6 +23,7 @@ from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError
 from lengthwise.evaluation import RESULTS_JSON, LengthCurve
 from lengthwise.files import write_text
+from lengthwise.proof import CERTIFICATE, Certificate, hashes
 from lengthwise.report import plots, summary
 from lengthwise.run import CALIBRATED, CONFIG, MAPS, VANILLA, VERSIONS, Run
 from lengthwise.training import Metrics, read_metrics
@@ -43,6 +44,7 @@ class Folder:
         curve: its results, at least one score.
         maps: attention of the vanilla model, where it was captured.
         evidence: what calibration saw in the maps, the strongest first.
+        certificate: that the calibrated run is right at every length, where that was proven.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Folder:
     curve: LengthCurve
     maps: AttentionMaps | None
     evidence: list[Evidence]
+    certificate: Certificate | None
 
     @property
     def main(self) -> Run:
@@ -156,7 +159,16 @@ def open_folder(path: Path, name: str) -> Folder:
         curve=curve,
         maps=maps,
         evidence=gather_evidence(maps) if maps else [],
+        certificate=_certificate(runs.get(CALIBRATED)),
     )
+
+
+def _certificate(run: Run | None) -> Certificate | None:
+    """The run's certificate, if it is of the weights and the bias that the run has now."""
+    if run is None or not (run.path / CERTIFICATE).exists():
+        return None
+    certificate = Certificate.load(run.path / CERTIFICATE)
+    return certificate if certificate.hashes == hashes(run) else None
 
 
 def _versions(run: Run) -> dict[str, Any]:
@@ -176,7 +188,8 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     config = members[0].main.config
     group = {
         "headline": summary.headline(curve, config.data.length),
-        "standing": summary.standing(curve),
+        "proven": summary.proven([folder.certificate for folder in members]),
+        "standing": summary.standing(curve, proven=all(f.certificate for f in members)),
         "names": [folder.name for folder in members],
         "combined": None,
     }
@@ -240,6 +253,7 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
         "task": config.task,
         "seed": config.seed,
         "headline": summary.headline(folder.curve, config.data.length),
+        "certificate": summary.certificate_facts(folder.certificate),
         "pictures": _draw(folder),
         "methods": methods,
         "rows": summary.score_rows(folder.curve, methods),

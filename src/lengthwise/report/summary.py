@@ -11,6 +11,7 @@ from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
+from lengthwise.proof import Certificate
 from lengthwise.run import CALIBRATED, VANILLA
 from lengthwise.training import Metrics
 
@@ -94,14 +95,45 @@ def headline(curve: LengthCurve, trained: int) -> str:
     return text if longest > trained else f"{text} No longer problems were measured."
 
 
-def standing(curve: LengthCurve) -> list[str]:
+def proven(certificates: Sequence[Certificate | None]) -> str | None:
+    """The headline of what was proven: of all folders, of some, or None."""
+    found = [certificate for certificate in certificates if certificate is not None]
+    if not found:
+        return None
+    claim = found[0].claim[0].upper() + found[0].claim[1:]
+    if len(found) == len(certificates):
+        each = "" if len(found) == 1 else f" (each of {len(found)} models)"
+        return f"Proven{each}: {claim}."
+    return f"Proven for {len(found)} of {len(certificates)} models: {claim}."
+
+
+def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
+    """What a certificate says: name to text."""
+    if certificate is None:
+        return None
+    problem, row = certificate.tightest
+    reads = [f"{name} {column:+d}" if column else name for name, column in certificate.cone.reads]
+    tokens = [str(row) if row else "own" for row in certificate.cone.rows]
+    return {
+        "Local contexts": f"{certificate.contexts:,}, all that the task allows",
+        "Each sees": f"digits of {listed(reads)} (0 is the column being written); tokens of rows "
+        f"{listed(tokens)}",
+        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {problem}",
+        "Rounding": f"at most {certificate.float_bound:.1e}",
+        "Time": f"{certificate.seconds:.1f} s",
+        "Weights, SHA-256": certificate.hashes["weights"],
+        "Bias, SHA-256": certificate.hashes["bias"],
+    }
+
+
+def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
     """What the headline leaves out: how sure it is, and how the vanilla model does."""
     method = main_method(curve)
     longest = max(score.length for score in curve if score.method == method)
     last = [s for s in curve if s.method == method and s.length == longest]
     least = min(last, key=lambda score: score.low)
     out = [
-        f"These are samples, not a proof. At {digits(longest)} the 95{PERCENT} intervals of the "
+        f"{'The scores are samples' if proven else 'These are samples, not a proof'}. At {digits(longest)} the 95{PERCENT} intervals of the "
         f"share of right answers reach down to {math.floor(least.low * 1000) / 10:.1f}{PERCENT}."
     ]
     vanilla = [s for s in curve if s.method == VANILLA and s.length == longest]
