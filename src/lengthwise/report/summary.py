@@ -132,9 +132,11 @@ def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
     longest = max(score.length for score in curve if score.method == method)
     last = [s for s in curve if s.method == method and s.length == longest]
     least = min(last, key=lambda score: score.low)
+    sure = "The scores are samples" if proven else "These are samples, not a proof"
+    low = math.floor(least.low * 1000) / 10
     out = [
-        f"{'The scores are samples' if proven else 'These are samples, not a proof'}. At {digits(longest)} the 95{PERCENT} intervals of the "
-        f"share of right answers reach down to {math.floor(least.low * 1000) / 10:.1f}{PERCENT}."
+        f"{sure}. At {digits(longest)} the 95{PERCENT} intervals of the share of right answers reach "
+        f"down to {low:.1f}{PERCENT}."
     ]
     vanilla = [s for s in curve if s.method == VANILLA and s.length == longest]
     if vanilla and method != VANILLA:
