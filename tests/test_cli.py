@@ -111,6 +111,15 @@ def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path, monke
 
     code, out, _ = call("report", folder, "--out", tmp_path / "page.html")
     assert (code, out) == (0, f"{tmp_path / 'page.html'}\n")
+    code, out, _ = call("report", folder, "--out", tmp_path / "page.html", "--json")
+    assert json.loads(out) == {"report": str(tmp_path / "page.html")}
+    code, out, err = call("evaluate", folder, "--lengths", "9", "--set", "model.width=64")
+    assert (code, "does not hold this run's weights" in err) == (2, True)
+    from lengthwise.attention_maps import AttentionMaps
+
+    arguments = ("--seed", "5", "--set", "calibration.problems=64")
+    assert call("calibrate", folder, "--out", bias, *arguments)[0] == 0
+    assert AttentionMaps.load(folder / "vanilla" / "maps.safetensors").problems == 64
 
     code, _, err = call("abc", tiny_file, "--out", folder)
     assert (code, "--resume continues it, --force starts over" in err) == (2, True)

@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -75,12 +75,13 @@ class Run:
         self.path, self.config, self.bias = path, config, bias
 
     @classmethod
-    def open(cls, path: Path | str, *, device: str | None = None) -> Run:
+    def open(cls, path: Path | str, *, device: str | None = None, set: Iterable[str] = ()) -> Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
 
         Args:
             path: the folder.
             device: `auto`, `cpu` or `cuda`; by default where it was trained.
+            set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
 
         Raises:
             InputError: when the folder is no run, or holds a broken file.
@@ -94,7 +95,7 @@ class Run:
                 what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
             raise InputError(f"{path} is not a run: it {what}")
         changes = [] if device is None else [f"device={device}"]
-        config = make_config(load_config(path / CONFIG), changes)
+        config = make_config(load_config(path / CONFIG), [*changes, *set])
         bias: AttentionBias = Causal(config.model.heads)
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from lengthwise.cli.options import (
     TaskOrFile,
 )
 from lengthwise.version import __version__
+
+if TYPE_CHECKING:
+    from lengthwise.bias import CalibratedBias
 
 app = typer.Typer(
     name="lengthwise",
@@ -172,6 +175,10 @@ def calibrate_command(
         int | None,
         typer.Option(min=1, help="Also write dense matrices for this length, as safetensors."),
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the problems.", show_default="the run's")
+    ] = None,
+    set_: Set = None,
     device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
@@ -182,23 +189,23 @@ def calibrate_command(
     from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
     from lengthwise.config import InputError, unknown
-    from lengthwise.run import VANILLA, Run, save_dense
+    from lengthwise.run import VANILLA, Run, locked, save_dense
 
     if policy not in ("auto", "paper"):
         raise InputError(unknown("policy", policy, ("auto", "paper")))
     if to_length is not None and out.suffix == ".safetensors":
         raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
-    opened = Run.open(run / VANILLA if (run / VANILLA).exists() else run, device=device)
-    maps = capture(opened)
+    changes = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    folder = run / VANILLA if (run / VANILLA).exists() else run
+    opened = Run.open(folder, device=device, set=changes)
+    with locked(opened.path):
+        maps = capture(opened)
     bias = calibrate(maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self)
     if to_length is not None:
         layout, layers = opened.layout(to_length), opened.config.model.layers
         save_dense(out.with_suffix(".safetensors"), bias, layout, layers)
     bias.save(out)
-    if as_json:
-        print(json.dumps([json.loads(row) for row in bias.to_json_lines().splitlines()]))
-    else:
-        print(bias.explain())
+    _print_bias(bias, as_json)
 
 
 @app.command("evaluate")
@@ -212,6 +219,7 @@ def evaluate_command(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
     ] = None,
+    set_: Set = None,
     device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
@@ -223,7 +231,7 @@ def evaluate_command(
     from lengthwise.display import print_curve
     from lengthwise.run import Run, locked
 
-    opened = Run.open(run, device=device)
+    opened = Run.open(run, device=device, set=set_ or [])
     chosen = _lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     with progress(len(chosen) * len(suites)) as display:
@@ -285,16 +293,12 @@ def explain_command(
     from lengthwise.run import Run, load_bias
 
     bias = load_bias(run) if run.is_file() else Run.open(run).bias
-    if not isinstance(bias, CalibratedBias):
-        text = f"{run} is a vanilla run: every head sees the whole problem and all of the answer so far"
-        if as_json:
-            print_json({"vanilla": True})
-        else:
-            print(text)
+    if isinstance(bias, CalibratedBias):
+        _print_bias(bias, as_json)
     elif as_json:
-        print(json.dumps([json.loads(row) for row in bias.to_json_lines().splitlines()]))
+        print_json({"vanilla": True})
     else:
-        print(bias.explain())
+        print(f"{run} is vanilla: every head sees the whole problem and all of the answer so far")
 
 
 @app.command("report")
@@ -303,6 +307,7 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML file about one or more runs.
 
@@ -310,7 +315,11 @@ def report_command(
     """
     from lengthwise.report.html import write_report
 
-    print(write_report(folders, out or folders[0] / "report.html"))
+    written = write_report(folders, out or folders[0] / "report.html")
+    if as_json:
+        print_json({"report": str(written)})
+    else:
+        print(written)
 
 
 @app.command("bench")
@@ -378,6 +387,13 @@ def _lengths(text: str | None) -> list[int] | None:
             f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {shown!r}"
         )
     return [int(part) for part in parts]
+
+
+def _print_bias(bias: CalibratedBias, as_json: bool) -> None:
+    if as_json:
+        print_json([json.loads(row) for row in bias.to_json_lines().splitlines()])
+    else:
+        print(bias.explain())
 
 
 def main_process() -> bool:

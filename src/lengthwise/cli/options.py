@@ -35,5 +35,9 @@ Force = Annotated[bool, typer.Option("--force", help="Start over where a run exi
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
 TaskOrFile = Annotated[
-    str, typer.Argument(metavar="TASK|CONFIG", help="A task (successor, addition, nx1, parity, ...) or a .toml file.")
+    str,
+    typer.Argument(
+        metavar="TASK|CONFIG",
+        help="A task (successor, addition, nx1, parity, ...) or a .toml file.",
+    ),
 ]
