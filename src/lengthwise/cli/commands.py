@@ -25,6 +25,7 @@ from lengthwise.cli.options import (
     Seed,
     Set,
     TaskOrFile,
+    parse_lengths,
 )
 from lengthwise.version import __version__
 
@@ -90,7 +91,7 @@ def abc_command(
         out=out,
         seed=seed,
         length=length,
-        lengths=_lengths(lengths),
+        lengths=parse_lengths(lengths),
         set=set_ or [],
         device=device,
         resume=resume,
@@ -232,7 +233,7 @@ def evaluate_command(
     from lengthwise.run import Run, locked
 
     opened = Run.open(run, device=device, set=set_ or [])
-    chosen = _lengths(lengths) or list(opened.config.evaluation.lengths)
+    chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     with progress(len(chosen) * len(suites)) as display:
         display.begin("evaluate", opened.config)
@@ -372,21 +373,6 @@ def progress(scores: int = 0):
 
     with Display(scores, quiet=not main_process()) as display:
         yield display
-
-
-def _lengths(text: str | None) -> list[int] | None:
-    from lengthwise.config import InputError
-
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
-    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise InputError(
-            f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {shown!r}"
-        )
-    return [int(part) for part in parts]
 
 
 def _print_bias(bias: CalibratedBias, as_json: bool) -> None:

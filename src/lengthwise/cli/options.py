@@ -41,3 +41,23 @@ TaskOrFile = Annotated[
         help="A task (successor, addition, nx1, parity, ...) or a .toml file.",
     ),
 ]
+
+
+def parse_lengths(text: str | None) -> list[int] | None:
+    """The value of `--lengths`; None where it is not given.
+
+    Raises:
+        InputError: for anything but whole numbers from 1 up.
+    """
+    from lengthwise.config import InputError
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise InputError(
+            f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {shown!r}"
+        )
+    return [int(part) for part in parts]
