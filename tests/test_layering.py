@@ -26,6 +26,7 @@ FLOW = (
     "model",
     "config",
     "run",
+    "schedule",
     "training",
     "attention_maps",
     "calibration",

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import CalibratedBias, Causal, Line
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
-from lengthwise.layout import Layout
+from lengthwise.layout import Layout, digits_of
 from lengthwise.model import greedy_decode, plan_attention
+from lengthwise.pipeline import run_abc
 from lengthwise.proof import (
     Certificate,
     Cone,
@@ -29,7 +33,8 @@ from lengthwise.proof import (
 from lengthwise.proof.contexts import Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Transducer
-from lengthwise.training import train_run
+from lengthwise.tasks.sampling import in_split
+from lengthwise.training import Trainer, drill_problems, train_run
 
 SMALL = {"nx1": 4, "parity": 2}  # bases that keep enumerations small; 3 for the others
 
@@ -389,8 +394,6 @@ def test_broken_certificates_are_refused(tmp_path, content):
 
 
 def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
-    import shutil
-
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     assert entry.run(["prove", str(folder)]) == 0
     assert capsys.readouterr().out.startswith("Proven: greedy decoding answers every successor")
@@ -411,3 +414,85 @@ def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("Refuted: ")
     assert entry.run(["verify", str(certificate), str(folder)]) == 2
     assert "the certificate is of other bias than" in capsys.readouterr().err
+
+
+def test_counterexamples_offer_problems_to_train_on(binary):
+    result = prove(altered(binary, noise=0.3))
+    assert isinstance(result, Counterexample)
+    assert 1 <= len(result.drill) <= 64
+    for problem in result.drill:
+        parts = binary.task.parse(problem)
+        assert max(map(len, parts)) <= binary.config.data.length
+        digits = digits_of(binary.task, parts, binary.config.width)
+        assert in_split(binary.task, digits, "train").all()
+
+
+def test_abc_trains_until_proven(tiny_abc, tiny_config, tmp_path, monkeypatch):
+    """Refuted once, here by decree; then trained on what failed, and proven."""
+    refuted = Counterexample(
+        *("successor", 10, "1999", 0, "0002$", "0001$", -1.0, 232, 1, 1e-4, ("1999", "0999"), 0.1)
+    )
+    verdicts = [refuted]
+
+    def prove_later(run, **arguments):
+        return verdicts.pop() if verdicts else prove(run, **arguments)
+
+    monkeypatch.setattr("lengthwise.pipeline.prove_run", prove_later)
+    shutil.copytree(tiny_abc.path, tmp_path / "run")
+    outcome = run_abc(tiny_config, tmp_path / "run", prove=True, resume=True)
+    assert isinstance(outcome.proof, Certificate)
+    assert outcome.calibrated.config.data.drill == ("1999", "0999")
+    assert (outcome.calibrated.path / "certificate.json").exists()
+    assert outcome.seconds["retrain"] > 0.5
+
+
+def test_abc_fails_honestly_when_drilling_does_not_help(tiny_abc, tiny_values, tmp_path):
+    """A retraining whose criterion asks for nothing stops far too early, drill or no drill."""
+    tiny_values["retraining"] |= {
+        "exact_match": 0.0,
+        "loss": 100.0,
+        "worst_loss": 100.0,
+        "cooldown_steps": 0,
+    }
+    tiny_values["training"] |= {"evaluate_every": 10}
+    tiny_values["evaluation"] = {"lengths": [30], "samples": 50}
+    weak = make_config(tiny_values)
+    shutil.copytree(tiny_abc.path / "vanilla", tmp_path / "run" / "vanilla")
+    (tmp_path / "run" / "vanilla" / "config.json").write_text(weak.model_dump_json())
+    outcome = run_abc(weak, tmp_path / "run", prove=True, resume=True)
+    assert isinstance(outcome.proof, Counterexample)
+    drilled = outcome.calibrated.config.data.drill
+    assert drilled
+    assert not (outcome.calibrated.path / "certificate.json").exists()
+    # The same folder goes on where it was, drill and all.
+    again = run_abc(weak, tmp_path / "run", prove=False, resume=True)
+    assert again.calibrated.config.data.drill == drilled
+
+
+def test_drilled_problems_take_part_in_training_and_validation(tiny_values):
+    tiny_values["data"] |= {"drill": ["1999", "0999"]}
+    config = make_config(tiny_values)
+    layout = Layout(config.make_task(), config.width)
+    drill = drill_problems(config, layout)
+    assert drill[:, 0].tolist() == [[9, 9, 9, 1, 0], [9, 9, 9, 0, 0]]
+    trainer = Trainer(config, Run(Path("nowhere"), config, Causal(4)), Accelerator(cpu=True))
+    source, _ = trainer.problems("train", 0, 64)
+    wanted = {tuple(row) for row in layout.source(drill).tolist()}
+    assert {tuple(row) for row in source[:8].tolist()} <= wanted
+    source, _ = trainer.problems("validation", 0, 10)
+    assert len(source) == 12
+    assert {tuple(row) for row in source[10:].tolist()} == wanted
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ("12x", "data.drill: unexpected 'x' at"),
+        ("12345", "data.drill: 12345 has more than 4 digits"),
+    ],
+)
+def test_drill_that_is_no_problem_is_refused(tiny_values, problem, message):
+    tiny_values["data"] |= {"drill": [problem]}
+    config = make_config(tiny_values)
+    with pytest.raises(InputError, match=message):
+        drill_problems(config, Layout(config.make_task(), config.width))

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.run import CHECKPOINT, METRICS, WEIGHTS, Run
-from lengthwise.training import Metrics, NotInterpolatedError, Schedule, rank_rows, train_run
+from lengthwise.schedule import Schedule
+from lengthwise.training import Metrics, NotInterpolatedError, rank_rows, train_run
 
 STEPS = 60
 

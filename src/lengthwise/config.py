@@ -45,11 +45,14 @@ class DataSettings(Settings):
         length: digits of the longest operand, at most.
         width: digits that operands are padded to; by default just enough for every answer.
         carry_fraction: share of problems with a carry chain laid over them.
+        drill: problems that the model must get right besides, an eighth of every batch: those that a proof
+            found it to get wrong.
     """
 
     length: Count = 6
     width: Count | None = None
     carry_fraction: Share = 0.3
+    drill: tuple[str, ...] = ()
 
 
 class ModelSettings(Settings):

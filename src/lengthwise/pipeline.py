@@ -93,7 +93,8 @@ def run_abc(
 
     The vanilla model is trained in `path/vanilla`, the one with the calibrated bias in `path/calibrated`.
     If the retrained model does not interpolate, its lines were too few: calibration adds one more and
-    tries again, up to `calibration.attempts` times.
+    tries again, up to `calibration.attempts` times. With `prove`, problems that the proof finds it to
+    get wrong are drilled in another retraining, and so on, up to as many times.
 
     Raises:
         InputError: when the folder may not be written.
@@ -114,10 +115,7 @@ def run_abc(
         maps, bias, calibrated = _calibrate_and_retrain(config, path, vanilla, resume, clock)
         proof = None
         if prove:
-            with clock.stage("prove", config):
-                proof = prove_run(calibrated, on_progress=clock.observer.checked)
-            if isinstance(proof, Certificate):
-                proof.save(calibrated.path / CERTIFICATE)
+            calibrated, proof = _until_proven(config, calibrated, bias, clock)
         with clock.stage("evaluate", config):
             curve = LengthCurve(
                 score
@@ -134,6 +132,8 @@ def _calibrate_and_retrain(
     config: Config, path: Path, vanilla: Run, resume: bool, clock: _Clock
 ) -> tuple[AttentionMaps, CalibratedBias, Run]:
     folder, retraining = path / CALIBRATED, config.for_retraining()
+    if resume and (folder / CONFIG).exists():
+        retraining = _with_drill(retraining, Run.open(folder).config.data.drill)
     with clock.stage("calibrate", config):
         saved = vanilla.path / MAPS
         maps = AttentionMaps.load(saved) if resume and saved.exists() else capture(vanilla)
@@ -169,6 +169,39 @@ def _calibrate_and_retrain(
             continue
         return maps, bias, run
     raise AssertionError("the last attempt returns or raises")
+
+
+def _until_proven(
+    config: Config, run: Run, bias: CalibratedBias, clock: _Clock
+) -> tuple[Run, Certificate | Counterexample]:
+    """Prove the run; where the proof finds failing contexts, train on them and prove again.
+
+    A new model is trained from nothing on the problems of before, with those that failed drilled besides,
+    up to `calibration.attempts` times in all.
+    """
+    for attempt in range(config.calibration.attempts):
+        with clock.stage("prove", run.config):
+            proof = prove_run(run, on_progress=clock.observer.checked)
+        if isinstance(proof, Certificate):
+            proof.save(run.path / CERTIFICATE)
+            return run, proof
+        if not proof.drill or attempt == config.calibration.attempts - 1:
+            break
+        retraining = _with_drill(run.config, (*run.config.data.drill, *proof.drill))
+        with clock.stage("retrain", retraining):
+            run = train_run(
+                retraining,
+                run.path,
+                bias=bias,
+                force=True,
+                on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
+            )
+    return run, proof
+
+
+def _with_drill(config: Config, drill: tuple[str, ...]) -> Config:
+    data = config.data.model_copy(update={"drill": tuple(dict.fromkeys(drill))})
+    return config.model_copy(update={"data": data})
 
 
 class _Clock:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -19,9 +20,9 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
 from torch import Tensor
 
 from lengthwise.bias import CalibratedBias
-from lengthwise.config import Config, InputError, TrainingSettings
+from lengthwise.config import Config, InputError
 from lengthwise.files import reason, write_text, write_with
-from lengthwise.layout import Layout
+from lengthwise.layout import Layout, digits_of
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.run import (
     BIAS,
@@ -35,6 +36,7 @@ from lengthwise.run import (
     make_model,
     prepare,
 )
+from lengthwise.schedule import Schedule
 from lengthwise.tasks.sampling import generator, training_problems
 
 
@@ -62,51 +64,6 @@ class Metrics:
     seconds: float
     tokens_per_second: float
     phase: str
-
-
-class Schedule:
-    """Warm-up, a stable phase of open length, and a cooldown that starts when the model interpolates."""
-
-    def __init__(self, settings: TrainingSettings) -> None:
-        self.settings = settings
-        self.cooling_since: int | None = None
-        self.warming_since = 0
-
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        rate = self.settings.learning_rate
-        if self.cooling_since is not None:
-            return rate * (1 - (step - self.cooling_since) / self.settings.cooldown_steps)
-        warm = self.settings.warmup_steps
-        return rate * min(1.0, (step - self.warming_since + 1) / warm) if warm else rate
-
-    def measured(self, step: int, exact_match: float, loss: float, worst: float) -> bool:
-        """Take a measurement after `step` steps; True when training is done."""
-        settings = self.settings
-        good = exact_match >= settings.exact_match and loss <= settings.loss
-        if self.cooling_since is None:
-            if good and settings.cooldown_steps:
-                self.cooling_since = step
-                return False
-            return good and worst <= settings.worst_loss
-        if step - self.cooling_since < settings.cooldown_steps:
-            return False
-        # The cooldown is over; if the model is still not sure of every symbol, warm up again.
-        self.cooling_since, self.warming_since = None, step
-        return good and worst <= settings.worst_loss
-
-    @property
-    def phase(self) -> str:
-        return "stable" if self.cooling_since is None else "cooldown"
-
-    def due(self, step: int) -> bool:
-        """Whether to measure after `step` steps."""
-        if (
-            self.cooling_since is not None
-            and step - self.cooling_since == self.settings.cooldown_steps
-        ):
-            return True
-        return step % self.settings.evaluate_every == 0 or step == self.settings.max_steps
 
 
 class NotInterpolatedError(RuntimeError):
@@ -212,6 +169,25 @@ def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
     return slice(rank, None, processes)
 
 
+def drill_problems(config: Config, layout: Layout) -> np.ndarray:
+    """The drill of some settings as digits `[problem, operand, column]`.
+
+    Raises:
+        InputError: for an expression that is no problem of the task, or too long for the training width.
+    """
+    task, room = layout.task, layout.width - layout.task.growth
+    problems = [np.zeros((0, len(task.operands), layout.width), np.uint8)]
+    for expression in config.data.drill:
+        try:
+            parts = task.parse(expression)
+        except ValueError as error:
+            raise InputError(f"data.drill: {error}") from error
+        if max(map(len, parts)) > room:
+            raise InputError(f"data.drill: {expression} has more than {room} digits")
+        problems.append(digits_of(task, parts, layout.width))
+    return np.concatenate(problems)
+
+
 class Trainer:
     """One training: the model, the optimizer, and how far they are."""
 
@@ -246,21 +222,30 @@ class Trainer:
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
         )
+        self.drill = drill_problems(config, self.layout)
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
 
     def problems(self, stream: str, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """Source and target tokens of problems that depend on the seed, the stream and the step alone."""
-        data = self.config.data
+        """Source and target tokens of problems that depend on the seed, the stream and the step alone.
+
+        Drill problems, if any, take an eighth of a training batch; in validation all of them count.
+        """
+        data, rng = self.config.data, generator(self.config.seed, stream, step)
         operands = training_problems(
             self.layout.task,
-            generator(self.config.seed, stream, step),
+            rng,
             count,
             length=data.length,
             width=self.layout.width,
             carry_fraction=data.carry_fraction,
             split="train" if stream == "train" else "validation",
         )
+        if len(self.drill) and stream == "train":
+            chosen = rng.integers(0, len(self.drill), count // 8)
+            operands[: len(chosen)] = self.drill[chosen]
+        elif len(self.drill):
+            operands = np.concatenate([operands, self.drill])
         return self.layout.batch(operands)
 
     def train(self) -> Run:

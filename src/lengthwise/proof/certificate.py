@@ -99,6 +99,8 @@ class Counterexample:
         contexts: local contexts that were checked.
         failing: how many of them fail.
         float_bound: by how much rounding may move a logit.
+        drill: failing problems, short ones first, that a training may use: none is kept for validation or
+            test, and none is longer than the model's training problems may be.
         seconds: of the search.
     """
 
@@ -112,6 +114,7 @@ class Counterexample:
     contexts: int
     failing: int
     float_bound: float
+    drill: tuple[str, ...]
     seconds: float
 
     proven = False

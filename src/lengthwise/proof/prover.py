@@ -19,6 +19,7 @@ from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.cone import NotApplicableError, receptive_cone
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run, versions
+from lengthwise.tasks.sampling import in_split
 
 BUDGET = 10_000_000
 
@@ -28,6 +29,9 @@ _CHUNK = 8192
 # Rounding is measured on this many contexts of each batch; what is measured counts so many times over.
 _MEASURED = 512
 _SAFETY = 16.0
+
+# Failing problems kept for a further training.
+_DRILL = 64
 
 
 def prove(
@@ -67,7 +71,7 @@ def prove(
             cone=cone,
             contexts=checker.contexts,
             smallest_margin=checker.margin,
-            tightest=(checker.expression(*checker.tightest), checker.tightest[1]),
+            tightest=(checker.expression(checker.tightest[0]), checker.tightest[1]),
             float_bound=float_bound,
             hashes=hashes(run),
             versions={key: versions()[key] for key in ("lengthwise", "torch", "python")},
@@ -106,6 +110,7 @@ class _Checker:
         self.margin = float("inf")
         self.tightest: tuple[np.ndarray, int] = (np.zeros((0, 0), np.uint8), 0)
         self.shortest: tuple[np.ndarray, int] | None = None
+        self.failed: dict[str, int] = {}
 
     @torch.inference_mode()
     def check(self, batch: Batch) -> None:
@@ -130,9 +135,19 @@ class _Checker:
                 self.shortest is None or batch.width < self.shortest[0].shape[1]
             ):
                 self.shortest = operands[worst], batch.row
+            self._collect(operands[(margins <= 0).cpu().numpy()])
             if first == 0:
                 chosen = margins.argsort()[:_MEASURED]
                 self._measure(layout, source[chosen], target[chosen], batch.row, logits[chosen])
+
+    def _collect(self, failed: np.ndarray) -> None:
+        """Keep failing problems that a training may use, with their widths."""
+        width = failed.shape[2]
+        if len(failed) == 0 or width > self.run.config.width:
+            return
+        usable = failed[in_split(self.run.task, failed, "train")][:_DRILL]
+        for operands in usable:
+            self.failed.setdefault(self.expression(operands), width)
 
     def _logits(
         self,
@@ -175,7 +190,7 @@ class _Checker:
             moved = (one.double() - exact[: len(one)]).abs().max().item()
             self.rounding = max(self.rounding, moved if moved == moved else float("inf"))
 
-    def expression(self, operands: np.ndarray, row: int) -> str:
+    def expression(self, operands: np.ndarray) -> str:
         """The problem `[operand, column]` as text, padding of the answer left out."""
         growth = self.run.task.growth
         width = operands.shape[1]
@@ -194,7 +209,7 @@ class _Checker:
         return Counterexample(
             task=self.run.config.task,
             base=self.run.config.base,
-            problem=self.expression(operands, row),
+            problem=self.expression(operands),
             row=int(wrong[0]) if len(wrong) else row,
             expected=layout.text(target[0, 1:]),
             given=layout.text(written[0]),
@@ -202,6 +217,7 @@ class _Checker:
             contexts=self.contexts,
             failing=self.failing,
             float_bound=float_bound,
+            drill=tuple(sorted(self.failed, key=lambda text: self.failed[text])[:_DRILL]),
             seconds=seconds,
         )
 

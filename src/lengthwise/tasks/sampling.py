@@ -52,7 +52,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _in_split(task: Transducer, operands: np.ndarray, split: Split) -> np.ndarray:
+def in_split(task: Transducer, operands: np.ndarray, split: Split) -> np.ndarray:
+    """Which problems `[problem, operand, column]` belong to a split, bool `[problem]`."""
     if split == "any":
         return np.ones(len(operands), bool)
     fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
@@ -146,7 +147,7 @@ def _fill(task: Transducer, draw, count: int, split: Split, what: str) -> np.nda
     kept, missing = [], count
     for _ in range(_REDRAWS):
         problems = draw(int(missing / share * 1.1) + 8)
-        kept.append(problems[_in_split(task, problems, split)][:missing])
+        kept.append(problems[in_split(task, problems, split)][:missing])
         missing -= len(kept[-1])
         if missing == 0:
             return np.concatenate(kept)
