@@ -81,11 +81,9 @@ def prove(
 
 
 def _claim(run: Run) -> str:
-    growth = run.task.growth
-    padded = f"padded to at least {growth} digit more" if growth else "with any padding"
     return (
-        f"greedy decoding answers every {run.config.task} problem in base {run.config.base} right, with "
-        f"operands of every length, {padded}"
+        f"greedy decoding answers every {run.config.task} problem in base {run.config.base} right, at "
+        f"every length"
     )
 
 
