@@ -61,7 +61,7 @@ def make_untrained(task: str, seed: int = 0, positions: str = "sinusoidal") -> T
     torch.manual_seed(seed)
     definition = TASKS[task]()
     model = Transformer(
-        len(Vocabulary(10, definition.symbols)),
+        len(Vocabulary(definition.base, definition.symbols)),
         width=12,
         heads=HEADS,
         layers=LAYERS,
