@@ -4,6 +4,7 @@ Fixtures, from cheap to dear:
 
 - `tiny_values`: nested settings (a fresh dict) of a successor model that trains in 2 to 5 seconds.
 - `tiny_config`: the same as a frozen `Config`; change it with `make_config(tiny_values, [...])`.
+- `tiny_file`: the same as a settings file.
 - `tiny_abc` (session): the whole method on `tiny_config`, once for the whole test run; an `Outcome`
   whose folder lives until the end. Read it, copy it (`shutil.copytree(tiny_abc.path, ...)`), but
   never write into it.
@@ -12,6 +13,7 @@ Fixtures, from cheap to dear:
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +72,11 @@ def tiny_config() -> Config:
 def tiny_abc(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Outcome:
     """The whole method on `tiny_config`: trained, calibrated, retrained, evaluated. Read only."""
     return run_abc(tiny_config, tmp_path_factory.mktemp("abc") / "run")
+
+
+@pytest.fixture
+def tiny_file(tiny_config: Config, tmp_path: Path) -> Path:
+    """`tiny_config` as a settings file."""
+    path = tmp_path / "tiny.json"
+    path.write_text(tiny_config.model_dump_json())
+    return path

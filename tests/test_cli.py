@@ -29,14 +29,6 @@ def call(capsys):
     return run
 
 
-@pytest.fixture
-def tiny_file(tiny_config, tmp_path):
-    """The tiny settings as a file."""
-    path = tmp_path / "tiny.json"
-    path.write_text(tiny_config.model_dump_json())
-    return path
-
-
 def test_version(call):
     assert call("--version") == (0, f"lengthwise {__version__}\n", "")
 

@@ -20,6 +20,7 @@ PACKAGE = Path(lengthwise.__file__).parent
 FLOW = (
     "version",
     "files",
+    "interrupts",
     "tasks",
     "layout",
     "bias",

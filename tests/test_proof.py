@@ -469,6 +469,25 @@ def test_abc_fails_honestly_when_drilling_does_not_help(tiny_abc, tiny_values, t
     assert again.calibrated.config.data.drill == drilled
 
 
+def test_abc_goes_on_where_the_proof_does_not_apply(
+    tiny_abc, tiny_file, tmp_path, monkeypatch, capsys
+):
+    def too_many(run, **arguments):
+        raise NotApplicableError("there are 9 local contexts, more than the budget of 3")
+
+    monkeypatch.setattr("lengthwise.pipeline.prove_run", too_many)
+    shutil.copytree(tiny_abc.path, tmp_path / "run")
+    arguments = ["abc", str(tiny_file), "--out", str(tmp_path / "run"), "--resume", "--prove"]
+    assert entry.run([*arguments, "--lengths", "30"]) == 2
+    out = capsys.readouterr().out
+    assert "Neither proven nor refuted: there are 9 local contexts" in out
+    assert "Exact match by length" in out
+    assert entry.run([*arguments, "--lengths", "30", "--json"]) == 2
+    proof = json.loads(capsys.readouterr().out)["proof"]
+    assert proof["proven"] is False
+    assert proof["reason"].startswith("there are 9 local contexts")
+
+
 def test_drilled_problems_take_part_in_training_and_validation(tiny_values):
     tiny_values["data"] |= {"drill": ["1999", "0999"]}
     config = make_config(tiny_values)

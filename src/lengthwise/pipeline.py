@@ -14,11 +14,18 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
-from lengthwise.proof import CERTIFICATE, Certificate, Counterexample
+from lengthwise.proof import (
+    CERTIFICATE,
+    Certificate,
+    Counterexample,
+    NotApplicable,
+    NotApplicableError,
+)
 from lengthwise.proof import prove as prove_run
 from lengthwise.run import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, Run, load_bias, locked, prepare
 from lengthwise.training import Metrics, NotInterpolatedError, train_run
 
+Proof = Certificate | Counterexample | NotApplicable
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
 
 
@@ -65,7 +72,7 @@ class Outcome:
         maps: the vanilla model's attention.
         bias: the calibrated bias.
         curve: exact match of both.
-        proof: a certificate or a counterexample; None where none was asked for.
+        proof: a certificate, a counterexample, or why neither; None where none was asked for.
         seconds: of each stage, in this call (a resumed stage took longer in all).
     """
 
@@ -75,7 +82,7 @@ class Outcome:
     maps: AttentionMaps
     bias: CalibratedBias
     curve: LengthCurve
-    proof: Certificate | Counterexample | None
+    proof: Proof | None
     seconds: dict[str, float]
 
 
@@ -173,15 +180,18 @@ def _calibrate_and_retrain(
 
 def _until_proven(
     config: Config, run: Run, bias: CalibratedBias, clock: _Clock
-) -> tuple[Run, Certificate | Counterexample]:
+) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
     A new model is trained from nothing on the problems of before, with those that failed drilled besides,
     up to `calibration.attempts` times in all.
     """
     for attempt in range(config.calibration.attempts):
-        with clock.stage("prove", run.config):
-            proof = prove_run(run, on_progress=clock.observer.checked)
+        try:
+            with clock.stage("prove", run.config):
+                proof = prove_run(run, on_progress=clock.observer.checked)
+        except NotApplicableError as error:
+            return run, NotApplicable(str(error))
         if isinstance(proof, Certificate):
             proof.save(run.path / CERTIFICATE)
             return run, proof

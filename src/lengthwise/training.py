@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +20,7 @@ from torch import Tensor
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config, InputError
 from lengthwise.files import reason, write_text, write_with
+from lengthwise.interrupts import stop_requests
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.run import (
@@ -377,27 +376,3 @@ class Trainer:
         path = self.run.path / METRICS
         rows = [row for row in read_metrics(self.run) if row.step <= self.step]
         write_text(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination requests, so that a step and its checkpoint can finish.
-
-    A second Ctrl-C stops at once. Outside the main thread signals are left alone.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def receive(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {kind: signal.signal(kind, receive) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

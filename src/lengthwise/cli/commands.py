@@ -84,6 +84,7 @@ def abc_command(
     Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
     """
     from lengthwise.display import print_curve
+    from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
 
     outcome = run_abc(
@@ -112,7 +113,7 @@ def abc_command(
             print(f"{outcome.proof}\n")
         print(f"{pace(outcome)}\nRun: {outcome.path}\nReport: {report_file}")
     if outcome.proof is not None and not outcome.proof.proven:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if isinstance(outcome.proof, NotApplicable) else 1)
 
 
 @app.command("train")

@@ -1,6 +1,12 @@
 """Proof that a calibrated model is right at every length: see docs/proof.md."""
 
-from lengthwise.proof.certificate import CERTIFICATE, Certificate, Counterexample, hashes
+from lengthwise.proof.certificate import (
+    CERTIFICATE,
+    Certificate,
+    Counterexample,
+    NotApplicable,
+    hashes,
+)
 from lengthwise.proof.cone import Cone, NotApplicableError, receptive_cone
 from lengthwise.proof.prover import BUDGET, prove, verify
 
@@ -10,6 +16,7 @@ __all__ = [
     "Certificate",
     "Cone",
     "Counterexample",
+    "NotApplicable",
     "NotApplicableError",
     "hashes",
     "prove",

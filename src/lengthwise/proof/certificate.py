@@ -143,6 +143,26 @@ class Counterexample:
         return {"format": FORMAT, "proven": False, "wrong": self.wrong, **asdict(self)}
 
 
+@dataclass(frozen=True)
+class NotApplicable:
+    """Neither proven nor refuted: the proof can't speak about the model, or not within its budget.
+
+    Attributes:
+        reason: why, in one sentence.
+    """
+
+    reason: str
+
+    proven = False
+
+    def __str__(self) -> str:
+        return f"Neither proven nor refuted: {self.reason}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON values."""
+        return {"format": FORMAT, "proven": False, "wrong": False, **asdict(self)}
+
+
 def hashes(run: Run) -> dict[str, str]:
     """SHA-256 of what a proof depends on: weights, bias, task and model."""
     assert isinstance(run.bias, CalibratedBias)
