@@ -208,6 +208,7 @@ class Trainer:
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare: Transformer = accelerator.unwrap_model(self.model)
+        self.stepper = optimizer
         self.schedule = Schedule(self.settings)
         self.layout = Layout(config.make_task(), config.width)
         try:
@@ -288,8 +289,10 @@ class Trainer:
         logits = self.model(source, target[:, :-1], self.plan).logits
         loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
         self.bare.zero_grad()
-        self.accelerator.backward(loss)
-        self.optimizer.step()
+        # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
+        # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
+        loss.backward()
+        self.stepper.step()
         self.loss_sum += loss.detach()
         self.loss_count += 1
         self.step += 1
