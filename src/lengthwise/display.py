@@ -26,6 +26,16 @@ _TITLES = {
 }
 
 
+# On a bar; with its facts and the time left it fits 80 columns.
+_NAMES = {
+    "train": "Train vanilla",
+    "calibrate": "Calibrate",
+    "retrain": "Retrain",
+    "evaluate": "Evaluate",
+    "prove": "Prove",
+}
+
+
 class _Remaining(ProgressColumn):
     """Time left; `at most` while it is open when the model will interpolate."""
 
@@ -52,7 +62,7 @@ class Display:
         self.scores, self.quiet = scores, quiet
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[facts]}"),
             _Remaining(),
             console=self.console,
@@ -81,7 +91,7 @@ class Display:
         total = {"calibrate": 1, "evaluate": self.scores or None, "prove": None}.get(
             stage, config.training.max_steps
         )
-        self.task = self.progress.add_task(_TITLES[stage], total=total, facts="", open_ended=True)
+        self.task = self.progress.add_task(_NAMES[stage], total=total, facts="", open_ended=True)
 
     def trained(self, stage: Stage, metrics: Metrics) -> None:
         training = self.config.training
@@ -95,8 +105,8 @@ class Display:
         elif self.cooling is not None:
             total = self.cooling + training.cooldown_steps
         self.facts = (
-            f"step {metrics.step}  {metrics.tokens_per_second / 1000:.0f}k tokens/s  "
-            f"loss {metrics.validation_loss:.1e}  exact match {metrics.exact_match:.1%}"
+            f"{metrics.tokens_per_second / 1000:.0f}k tokens/s  "
+            f"loss {metrics.validation_loss:.1e}  exact {metrics.exact_match:.1%}"
         )
         self._update(completed=metrics.step, total=total, open_ended=self.cooling is None)
 
