@@ -37,8 +37,9 @@ def small(monkeypatch):
 @pytest.mark.parametrize("calibrated", [False, True], ids=["vanilla", "calibrated"])
 @pytest.mark.parametrize("task", ["addition", "successor"])
 class TestTrainingBaseline:
-    def test_equals_our_model(self, task, calibrated):
-        pair = train.Pair(bench_config(task, calibrated), calibrated)
+    @pytest.mark.parametrize("cheapest", [False, True])
+    def test_equals_our_model(self, task, calibrated, cheapest):
+        pair = train.Pair(bench_config(task, calibrated), calibrated, cheapest)
         trainer = pair.trainer
         source, target = trainer.problems("train", 0, trainer.settings.batch_size)
         ours = trainer.bare(source, target[:, :-1], trainer.plan).logits

@@ -34,17 +34,26 @@ def hand_bias(task: str, heads: int) -> CalibratedBias:
 class TorchTransformer(nn.Module):
     """Our model, made of `nn.TransformerDecoder`, with the same weights; the bias goes in as masks.
 
-    Masks are laid out once, in the form that torch runs fastest: None where every key is open,
-    `[query, key]` where all heads have the same, `[batch * head, query, key]` otherwise.
+    Masks are laid out once: as float masks `[batch * head, query, key]` at both sites, the form that takes
+    any bias, or in the cheapest form that this bias allows: None where every key is open, `[query, key]`
+    where all heads have the same.
 
     Args:
         model: ours, whose weights are copied.
         bias: the bias, the same in every layer.
         layout: the task at one width.
         batch: problems in a batch.
+        cheapest: take the cheapest form.
     """
 
-    def __init__(self, model: Transformer, bias: AttentionBias, layout: Layout, batch: int) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        bias: AttentionBias,
+        layout: Layout,
+        batch: int,
+        cheapest: bool = True,
+    ) -> None:
         super().__init__()
         weights = _torch_names(model.state_dict())
         feed_forward, width = weights["decoder.layers.0.linear1.weight"].shape
@@ -61,9 +70,9 @@ class TorchTransformer(nn.Module):
         table = POSITIONS[model.positions](torch.arange(longest), width)
         self.table = None if model.positions == "none" else table
         rows = range(layout.target_length)
-        self.causal = isinstance(bias, Causal)
-        self.self_mask = _mask(bias.dense("self", 0, layout, rows), batch)
-        self.cross_mask = _mask(bias.dense("cross", 0, layout, rows), batch)
+        self.causal = cheapest and isinstance(bias, Causal)
+        self.self_mask = _mask(bias.dense("self", 0, layout, rows), batch, cheapest)
+        self.cross_mask = _mask(bias.dense("cross", 0, layout, rows), batch, cheapest)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits `[batch, row, token]` of the first rows, as many as `target` has."""
@@ -82,10 +91,10 @@ class TorchTransformer(nn.Module):
         return x if self.table is None else x + self.table[: tokens.shape[1]]
 
 
-def _mask(bias: Tensor, batch: int) -> Tensor | None:
-    if not bias.any():
+def _mask(bias: Tensor, batch: int, cheapest: bool) -> Tensor | None:
+    if cheapest and not bias.any():
         return None
-    if (bias == bias[:1]).all():
+    if cheapest and (bias == bias[:1]).all():
         return bias[0].contiguous()
     return bias.repeat(batch, 1, 1)
 

@@ -30,16 +30,16 @@ class Pair:
 
     Attributes:
         trainer: ours.
-        baseline: the same model made of `torch.nn`.
+        baseline: the same model made of `torch.nn`; see there for `cheapest`.
     """
 
-    def __init__(self, config: Config, calibrated: bool) -> None:
+    def __init__(self, config: Config, calibrated: bool, cheapest: bool = True) -> None:
         heads = config.model.heads
         bias = hand_bias(config.task, heads) if calibrated else Causal(heads)
         # The trainer's steps write nothing, so that the folder need not exist.
         self.trainer = Trainer(config, Run(Path("bench"), config, bias), Accelerator(cpu=True))
         layout, batch = self.trainer.layout, config.training.batch_size
-        self.baseline = TorchTransformer(self.trainer.bare, bias, layout, batch)
+        self.baseline = TorchTransformer(self.trainer.bare, bias, layout, batch, cheapest)
         self.optimizer = torch.optim.Adam(
             self.baseline.parameters(),
             lr=config.training.learning_rate,
@@ -121,11 +121,16 @@ def run(
             # Others may slow the machine for a while, so the peak is measured again and again.
             peaks.append(peak(sizes, repeats)[0])
             config = bench_config(task, calibrated)
-            pair = Pair(config, calibrated)
-            ours, theirs = alternate(
-                [lambda p=pair: p.ours(steps), lambda p=pair: p.theirs(steps)], repeats
+            pair, other = Pair(config, calibrated, cheapest=False), Pair(config, calibrated)
+            ours, dense, cheapest = alternate(
+                [
+                    lambda p=pair: p.ours(steps),
+                    lambda p=pair: p.theirs(steps),
+                    lambda p=other: p.theirs(steps),
+                ],
+                repeats,
             )
-            results += _results(case, config, steps, ours, theirs)
+            results += _results(case, config, steps, ours, dense, cheapest)
             shares.append((case, step_flops(config) * steps / statistics.median(ours) / 1e9))
     gflops = max(peaks)
     return results + [
@@ -135,15 +140,30 @@ def run(
 
 
 def _results(
-    case: str, config: Config, steps: int, ours: list[float], theirs: list[float]
+    case: str,
+    config: Config,
+    steps: int,
+    ours: list[float],
+    dense: list[float],
+    cheapest: list[float],
 ) -> list[Result]:
     batch = config.training.batch_size
-    rates = [statistics.median(steps * batch / block for block in side) for side in (ours, theirs)]
-    ratios = [slow / fast for fast, slow in zip(ours, theirs, strict=True)]
     note = f"batch {batch}, blocks of {steps} steps in turn"
-    spread = f"pairs of blocks: {min(ratios):.2f} to {max(ratios):.2f}"
+
+    def rate(name: str, side: list[float]) -> Result:
+        return Result(
+            "train", name, statistics.median(steps * batch / b for b in side), "samples/s", note
+        )
+
+    def ratio(name: str, side: list[float]) -> Result:
+        found = [slow / fast for fast, slow in zip(ours, side, strict=True)]
+        spread = f"pairs of blocks: {min(found):.2f} to {max(found):.2f}"
+        return Result("train", name, statistics.median(found), "x", spread)
+
     return [
-        Result("train", case, rates[0], "samples/s", note),
-        Result("train", f"{case}: torch.nn", rates[1], "samples/s", note),
-        Result("train", f"{case}: ratio", statistics.median(ratios), "x", spread),
+        rate(case, ours),
+        rate(f"{case}: torch.nn", dense),
+        ratio(f"{case}: ratio", dense),
+        rate(f"{case}: torch.nn, cheapest masks", cheapest),
+        ratio(f"{case}: ratio, cheapest masks", cheapest),
     ]
