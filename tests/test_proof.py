@@ -384,6 +384,12 @@ def test_certificates_round_trip_and_verify(tiny_abc, binary, tmp_path):
         verify(loaded, binary)
 
 
+def test_another_file_is_no_certificate(tmp_path):
+    (tmp_path / "results.json").write_text('[{"n": 1}]')
+    with pytest.raises(InputError, match="is not a certificate: it has no format"):
+        Certificate.load(tmp_path / "results.json")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other", "proven": true}'])
 def test_broken_certificates_are_refused(tmp_path, content):
     (tmp_path / "certificate.json").write_text(content)

@@ -74,6 +74,8 @@ class Certificate:
         """
         try:
             values = json.loads(path.read_text("utf-8"))
+            if not isinstance(values, dict) or "format" not in values:
+                raise ValueError(f"it has no format, {FORMAT!r}")
             if values.pop("format") != FORMAT or values.pop("proven") is not True:
                 raise ValueError(f"its format is not {FORMAT!r}")
             cone = values["cone"]
