@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
+from lengthwise.bias import Track
 from lengthwise.layout import Layout, Span, Vocabulary, digits_of
 from lengthwise.tasks import DIGITS, TASKS
 from lengthwise.tasks.addition import Addition
@@ -158,3 +159,80 @@ def test_digits_of_refuses_text_wider_than_the_width():
 def test_digits_of_refuses_a_missing_operand():
     with pytest.raises(ValueError, match="shorter"):
         digits_of(Addition(), ["1234"], 5)
+
+
+@pytest.mark.parametrize(
+    ("task", "parts", "width", "alignment", "order", "source"),
+    [
+        (Addition(), ["123", "748"], 4, "natural", "reversed", "3210+8470"),
+        (Addition(), ["123", "748"], 4, "interleaved", "normal", "+00172438"),
+        (Addition(), ["123", "748"], 4, "interleaved", "reversed", "+38241700"),
+        (Multiple(), ["123", "6"], 4, "natural", "reversed", "3210*6"),
+        (Multiple(), ["123", "6"], 4, "interleaved", "normal", "*06162636"),
+        (Multiple(), ["123", "6"], 4, "interleaved", "reversed", "*36261606"),
+        (Successor(), ["199"], 4, "interleaved", "normal", "0199"),
+        (Successor(), ["199"], 4, "interleaved", "reversed", "9910"),
+    ],
+)
+def test_alignment_and_order_against_strings_written_by_hand(
+    task, parts, width, alignment, order, source
+):
+    layout = Layout(task, width, alignment, order)
+    digits = digits_of(task, parts, width)
+    tokens, target = layout.batch(digits)
+    assert layout.text(tokens[0]) == source
+    assert layout.source_length == len(source)
+    # What is written does not depend on how the source lies.
+    assert torch.equal(target, Layout(task, width).batch(digits)[1])
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("order", ["normal", "reversed"])
+@pytest.mark.parametrize("alignment", ["natural", "interleaved"])
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_the_anchors_hold_the_digits_of_each_column(name, alignment, order, data):
+    task, width = TASKS[name](), data.draw(st.integers(1, 12))
+    layout = Layout(task, width, alignment, order)
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    digits = rng.integers(0, task.base, (2, len(task.operands), width), np.uint8)
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            digits[:, index] = digits[:, index, :1]
+    source, anchors = layout.source(digits), layout.anchors("cross")
+    for index, segment in enumerate(task.operands):
+        span = anchors[segment.name]
+        keys = list(range(span.start, span.stop, span.stride))
+        if not span.grows:
+            assert source[:, keys[0]].tolist() == digits[:, index, 0].tolist()
+            continue
+        # A line in the layout's direction reads column i in row i, with and without an offset.
+        for offset in (-1, 0, 1):
+            track = Track("cross", segment.name, layout.digit_direction, offset)
+            read, inside = track.keys(span, torch.arange(width))
+            for row in range(width):
+                assert bool(inside[row]) == (0 <= row + offset < width)
+                if inside[row]:
+                    assert source[:, read[row]].tolist() == digits[:, index, row + offset].tolist()
+        assert len(keys) == width
+    # The pieces cover the source once, and so do the symbols and operands.
+    pieces = layout.spans("cross").values()
+    assert sorted(k for s in pieces for k in range(s.start, s.stop)) == [
+        *range(layout.source_length)
+    ]
+    segments = [anchors[s.name] for s in task.segments]
+    assert sorted(k for s in segments for k in range(s.start, s.stop, s.stride)) == [
+        *range(layout.source_length)
+    ]
+
+
+def test_interleaved_spans():
+    layout = Layout(Addition(), 3, "interleaved")
+    assert layout.stride == 2
+    assert layout.spans("cross") == {"+": Span(0, 1, False), "columns": Span(1, 7, True)}
+    assert layout.anchors("cross")["a"] == Span(1, 6, True, 2)
+    assert layout.anchors("cross")["b"] == Span(2, 7, True, 2)
+    assert layout.anchors("self") == layout.spans("self")
+    assert (layout.stride, Layout(Addition(), 3).stride) == (2, 1)
+    assert Layout(Addition(), 3).anchors("cross") == Layout(Addition(), 3).spans("cross")
+    # One operand has nothing to interleave.
+    assert Layout(Successor(), 3, "interleaved").spans("cross") == {"a": Span(0, 3, True)}

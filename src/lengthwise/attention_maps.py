@@ -19,7 +19,7 @@ from torch import Tensor
 from lengthwise.bias import CLOSED, SITES, AttentionBias, OpenKeys, Site, Track
 from lengthwise.config import InputError
 from lengthwise.files import write_with
-from lengthwise.layout import Layout
+from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.run import MAPS, Run
 from lengthwise.tasks import TASKS
@@ -43,6 +43,7 @@ class AttentionMaps:
         exact_match: share of these problems that the model answers right.
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
+        alignment, input_order: how the operands lay in the source.
     """
 
     task: str
@@ -53,11 +54,13 @@ class AttentionMaps:
     weights: dict[Site, Tensor]
     exact_match: float
     knockout: dict[Track, float]
+    alignment: Alignment = "natural"
+    input_order: InputOrder = "normal"
 
     @property
     def layout(self) -> Layout:
         """The layout of the problems."""
-        return Layout(TASKS[self.task](self.base), self.width)
+        return Layout(TASKS[self.task](self.base), self.width, self.alignment, self.input_order)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
@@ -68,6 +71,8 @@ class AttentionMaps:
             "width": self.width,
             "problems": self.problems,
             "exact_match": self.exact_match,
+            "alignment": self.alignment,
+            "input_order": self.input_order,
             "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
@@ -111,18 +116,18 @@ def real_rows(track: Track, layout: Layout, length: int) -> Tensor:
 def candidates(layout: Layout, length: int) -> list[Track]:
     """The tracks that calibration considers: every one is bounded, and anchored to a segment.
 
-    Cross-attention: anti-diagonals of operands, verticals of one-symbol segments. Self-attention:
-    diagonals. A vertical on a segment that grows is none of them: the column that holds the start of
-    an operand at one width holds another digit at the next. A track must meet a real digit in nearly
-    all rows of a problem.
+    Cross-attention: anti-diagonals of operands (diagonals where the input is reversed), verticals of
+    one-symbol segments. Self-attention: diagonals. A vertical on a segment that grows is none of them:
+    the column that holds the start of an operand at one width holds another digit at the next. A track
+    must meet a real digit in nearly all rows of a problem.
     """
-    found = []
-    for name, span in layout.source_spans.items():
-        if span.grows:
-            offsets = range(-length + 1, length)
-            found += [Track("cross", name, "anti-diagonal", offset) for offset in offsets]
+    found, anchors = [], layout.anchors("cross")
+    for segment in layout.task.segments:
+        if anchors[segment.name].grows:
+            direction, offsets = layout.digit_direction, range(-length + 1, length)
+            found += [Track("cross", segment.name, direction, offset) for offset in offsets]
         else:
-            found.append(Track("cross", name, "vertical"))
+            found.append(Track("cross", segment.name, "vertical"))
     found += [Track("self", "answer", "diagonal", -back) for back in range(length)]
     return [t for t in found if len(real_rows(t, layout, length)) >= _COVERAGE * length]
 
@@ -138,7 +143,7 @@ class Knockout:
         if site != self.track.site:
             return bias
         queries = torch.arange(rows.start, rows.stop)
-        keys, inside = self.track.keys(layout.spans(site)[self.track.segment], queries)
+        keys, inside = self.track.keys(layout.anchors(site)[self.track.segment], queries)
         closed = torch.zeros(bias.shape[1:], dtype=torch.bool)
         closed[torch.arange(len(rows))[inside], keys[inside]] = True
         return bias.masked_fill(closed, CLOSED)
@@ -160,7 +165,7 @@ def capture(run: Run) -> AttentionMaps:
         The maps, also written to the run folder.
     """
     config, model = run.config, run.model
-    length, layout = config.data.length, Layout(run.task, config.width)
+    length, layout = config.data.length, config.layout(task=run.task)
     rng = generator(config.seed, "capture")
     half = (config.calibration.problems + 1) // 2
     operands = [
@@ -200,6 +205,8 @@ def capture(run: Run) -> AttentionMaps:
         weights=weights,
         exact_match=exact_match,
         knockout=knockout,
+        alignment=config.data.alignment,
+        input_order=config.data.input_order,
     )
     maps.save(run.path / MAPS)
     return maps

@@ -59,7 +59,7 @@ def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
     layout, found = maps.layout, []
     for track, need in maps.knockout.items():
         rows = real_rows(track, layout, maps.length)
-        keys, _ = track.keys(layout.spans(track.site)[track.segment], rows)
+        keys, _ = track.keys(layout.anchors(track.site)[track.segment], rows)
         attention = maps.weights[track.site][:, :, rows, keys]  # [layer, head, row]
         open_keys = rows + 1.0 if track.site == "self" else torch.tensor(layout.source_length)
         beyond = (attention - 1 / open_keys) / (1 - 1 / open_keys)

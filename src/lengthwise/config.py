@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model.positions import POSITIONS
 from lengthwise.tasks import TASKS, Transducer
 
@@ -44,6 +45,9 @@ class DataSettings(Settings):
     Attributes:
         length: digits of the longest operand, at most.
         width: digits that operands are padded to; by default just enough for every answer.
+        alignment: how the operands lie in the source: `natural` one after the other, `interleaved` column
+            by column behind the symbol (paper, input alignment).
+        input_order: `normal`, operands most significant digit first, or `reversed`.
         carry_fraction: share of problems with a carry chain laid over them.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
             found it to get wrong.
@@ -51,6 +55,8 @@ class DataSettings(Settings):
 
     length: Count = 6
     width: Count | None = None
+    alignment: Alignment = "natural"
+    input_order: InputOrder = "normal"
     carry_fraction: Share = 0.3
     drill: tuple[str, ...] = ()
 
@@ -184,6 +190,20 @@ class Config(Settings):
     def width(self) -> int:
         """Digits that operands are padded to in training."""
         return self.data.width or self.data.length + TASKS[self.task].growth
+
+    def layout(self, width: int | None = None, task: Transducer | None = None) -> Layout:
+        """The layout of a model with these settings: everyone who runs it takes it from here.
+
+        Args:
+            width: digits that operands are padded to, by default as in training.
+            task: `make_task()`, where it is at hand.
+        """
+        return Layout(
+            task or self.make_task(),
+            self.width if width is None else width,
+            self.data.alignment,
+            self.data.input_order,
+        )
 
     def for_retraining(self) -> Config:
         """The settings of the second training."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from torch import Tensor
 from lengthwise.tasks import DIGITS, Transducer
 
 START, END = "^", "$"
+
+Alignment = Literal["natural", "interleaved"]
+InputOrder = Literal["normal", "reversed"]
+COLUMNS = "columns"
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,12 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a segment lies in a sequence: positions start to stop - 1."""
+    """Where a segment lies in a sequence: positions start, start + stride, ... up to stop - 1."""
 
     start: int
     stop: int
     grows: bool
+    stride: int = 1
 
 
 class Layout:
@@ -58,29 +64,81 @@ class Layout:
     the end token. So row i writes *column* i, and the digit of significance j of an operand that
     lies at `[start, stop)` is at position stop - 1 - j.
 
+    Interleaved (paper, input alignment), the symbols come first and then the columns, in each the
+    digits of all operands: `+ a_n b_n ... a_1 b_1`, for N x 1 `* a_n d ... a_1 d`. With one operand it is
+    the same as natural. Reversed, operands and columns have their least significant
+    digit first, and the digit of significance j is at start + j.
+
     Args:
         task: the task.
         width: digits an operand is padded to, at least 1.
+        alignment: `natural` or `interleaved`.
+        input_order: `normal` or `reversed`.
+
+    Attributes:
+        stride: keys from one digit of an operand to the next: 1, or interleaved the number of operands.
+        source_spans: the pieces that the source consists of: the segments, or interleaved the
+            symbols and one growing segment `columns`.
     """
 
-    def __init__(self, task: Transducer, width: int) -> None:
+    def __init__(
+        self,
+        task: Transducer,
+        width: int,
+        alignment: Alignment = "natural",
+        input_order: InputOrder = "normal",
+    ) -> None:
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         self.task, self.width = task, width
+        self.input_order = input_order
+        self.interleaves = alignment == "interleaved" and len(task.operands) > 1
+        self.stride = len(task.operands) if self.interleaves else 1
         self.vocabulary = Vocabulary(task.base, task.symbols)
-        spans, position = {}, 0
-        for segment in task.segments:
-            stop = position + (width if segment.grows else 1)
-            spans[segment.name] = Span(position, stop, segment.grows)
-            position = stop
-        self.source_spans: dict[str, Span] = spans
-        self.source_length = position
+        self.source_spans, self.source_length = self._pieces()
         self.target_length = width + 1
         self.target_spans: dict[str, Span] = {"answer": Span(0, self.target_length, True)}
 
+    def _pieces(self) -> tuple[dict[str, Span], int]:
+        """The spans of the source's pieces from left to right, and its length."""
+        spans, position = {}, 0
+        for segment in self.task.segments:
+            if self.interleaves and segment.kind != "symbol":
+                continue
+            stop = position + (self.width if segment.grows else 1)
+            spans[segment.name] = Span(position, stop, segment.grows)
+            position = stop
+        if self.interleaves:
+            stop = position + self.stride * self.width
+            spans[COLUMNS] = Span(position, stop, True)
+            position = stop
+        return spans, position
+
+    @property
+    def digit_direction(self) -> Literal["diagonal", "anti-diagonal"]:
+        """The direction of a line through an operand on which every row meets its own column."""
+        return "diagonal" if self.input_order == "reversed" else "anti-diagonal"
+
     def spans(self, site: str) -> dict[str, Span]:
-        """The segments of the keys that attention at this site (`self` or `cross`) reads."""
+        """The pieces of the keys that attention at this site (`self` or `cross`) reads."""
         return self.target_spans if site == "self" else self.source_spans
+
+    def anchors(self, site: str) -> dict[str, Span]:
+        """What a line at this site may be anchored to: the pieces, and every operand of the task.
+
+        Interleaved, an operand lies in `columns`, at every stride-th key.
+        """
+        spans = self.spans(site)
+        if site == "self" or not self.interleaves:
+            return spans
+        columns = spans[COLUMNS]
+        operands = {
+            segment.name: Span(
+                columns.start + index, columns.stop - self.stride + index + 1, True, self.stride
+            )
+            for index, segment in enumerate(self.task.operands)
+        }
+        return {**spans, **operands}
 
     def keys(self, site: str) -> int:
         """The number of keys at this site."""
@@ -88,15 +146,18 @@ class Layout:
 
     def source(self, operands: np.ndarray) -> Tensor:
         """Source tokens `[problem, source_length]` of digits `[problem, operand, width]`."""
+        ordered = operands if self.input_order == "reversed" else operands[:, :, ::-1]
         parts, index = [], 0
         for segment in self.task.segments:
             if segment.kind == "symbol":
                 token = self.vocabulary.index(segment.name)
                 parts.append(np.full((len(operands), 1), token, np.uint8))
                 continue
-            digits = operands[:, index]
-            parts.append(digits[:, ::-1] if segment.grows else digits[:, :1])
+            if not self.interleaves:
+                parts.append(ordered[:, index] if segment.grows else operands[:, index, :1])
             index += 1
+        if self.interleaves:
+            parts.append(ordered.transpose(0, 2, 1).reshape(len(operands), -1))
         return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.int64))
 
     def target(self, answers: np.ndarray) -> Tensor:

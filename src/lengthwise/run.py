@@ -174,7 +174,7 @@ class Run:
 
     def layout(self, length: int) -> Layout:
         """The layout for problems of this length: padded by no more than the answer needs."""
-        return Layout(self.task, length + self.task.growth)
+        return self.config.layout(length + self.task.growth, self.task)
 
     def solve(self, expression: str) -> str:
         """Answer an expression such as `12+3`, as a person writes it: for parity, the bit.
@@ -250,7 +250,7 @@ def check_bias(bias: CalibratedBias, config: Config) -> None:
             raise InputError(
                 f"the bias names layer {line.layer}, but the model has {config.model.layers}"
             )
-    layout = Layout(config.make_task(), config.width)
+    layout = config.layout()
     try:
         for layer in range(config.model.layers):
             for site in SITES:

@@ -210,7 +210,7 @@ class Trainer:
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         self.stepper = optimizer
         self.schedule = Schedule(self.settings)
-        self.layout = Layout(config.make_task(), config.width)
+        self.layout = config.layout()
         try:
             self.plan = plan_attention(
                 *(run.bias, self.layout, config.model.layers),

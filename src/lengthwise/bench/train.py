@@ -20,7 +20,6 @@ from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias
 from lengthwise.bench.results import Result, alternate
 from lengthwise.bias import Causal
 from lengthwise.config import Config
-from lengthwise.layout import Layout
 from lengthwise.run import Run
 from lengthwise.training import Trainer
 
@@ -87,7 +86,7 @@ def step_flops(config: Config) -> int:
     that a bias of lines makes unnecessary are counted nevertheless, so that equal steps have
     equal numbers.
     """
-    layout = Layout(config.make_task(), config.width)
+    layout = config.layout()
     rows, source, tokens = layout.target_length, layout.source_length, len(layout.vocabulary)
     d, f = config.model.width, config.model.feed_forward
     own = 2 * rows * d * 3 * d + 4 * rows * rows * d + 2 * rows * d * d

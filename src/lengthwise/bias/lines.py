@@ -31,7 +31,8 @@ class Track:
     - anti-diagonal: stop - 1 - (i + offset),
     - vertical: start + offset, the same for every row,
 
-    where that lies inside the segment; `everywhere` is all of the segment. At `cross`, the
+    where that lies inside the segment; `everywhere` is all of the segment. In a segment whose keys lie
+    a stride apart, i and offset count those keys. At `cross`, the
     anti-diagonal of an operand with offset 0 is the digit of the column being written, with offset -1
     that of the column before. At `self`, the diagonal with offset 0 is the row's own token: the digit
     that was written last.
@@ -51,13 +52,13 @@ class Track:
     def keys(self, span: Span, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The key of each row, int64 `[row]`, and whether it lies in the segment, bool `[row]`."""
         if self.direction == "diagonal":
-            position = span.start + rows + self.offset
+            position = span.start + span.stride * (rows + self.offset)
         elif self.direction == "anti-diagonal":
-            position = span.stop - 1 - rows - self.offset
+            position = span.stop - 1 - span.stride * (rows + self.offset)
         else:
             # `everywhere` has one key for each row only in a segment of one symbol: that symbol.
             offset = self.offset if self.direction == "vertical" else 0
-            position = torch.full_like(rows, span.start + offset)
+            position = torch.full_like(rows, span.start + span.stride * offset)
         inside = (position >= span.start) & (position < span.stop)
         return position.where(inside, 0), inside
 
@@ -153,7 +154,7 @@ class CalibratedBias:
         Raises:
             ValueError: when the layout lacks a segment that a line names.
         """
-        spans = {WHOLE: Span(0, layout.keys(site), True), **layout.spans(site)}
+        spans = {WHOLE: Span(0, layout.keys(site), True), **layout.anchors(site)}
         chosen = [ln for ln in self.lines if ln.site == site and ln.layer in (None, layer)]
         for line in chosen:
             if line.segment not in spans:
@@ -170,7 +171,7 @@ class CalibratedBias:
         for line, span in self.at(site, layer, layout):
             head = bias[line.head]
             if line.direction == "everywhere":
-                head[:, span.start : span.stop].clamp_(min=line.value)
+                head[:, span.start : span.stop : span.stride].clamp_(min=line.value)
                 continue
             position, inside = line.keys(span, queries)
             cells = (torch.arange(len(rows))[inside], position[inside])

@@ -173,6 +173,9 @@ def hashes(run: Run) -> dict[str, str]:
         "base": run.config.base,
         "model": run.config.model.model_dump(),
     }
+    data = run.config.data.model_dump(include={"alignment", "input_order"}, exclude_defaults=True)
+    if data:
+        model["data"] = data
     parts = {
         "weights": (run.path / WEIGHTS).read_bytes(),
         "bias": run.bias.to_json_lines().encode(),

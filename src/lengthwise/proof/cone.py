@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lengthwise.bias import AttentionBias, CalibratedBias, Line
 from lengthwise.config import Config
-from lengthwise.layout import Layout
+from lengthwise.layout import COLUMNS, Layout
 
 
 class NotApplicableError(RuntimeError):
@@ -54,24 +54,27 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
             f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
             f"bias (lengthwise abc, or train --bias)"
         )
-    layout = Layout(config.make_task(), config.width)
+    layout = config.layout()
     rows, reads = {0}, set()
     for layer in reversed(range(config.model.layers)):
         for line, span in bias.at("cross", layer, layout):
-            _check(line, span.grows)
+            _check(line, span.grows, layout)
             if span.grows:
                 reads |= {(line.segment, row + line.offset) for row in rows}
         back = {
-            line.offset for line, span in bias.at("self", layer, layout) if _check(line, span.grows)
+            line.offset
+            for line, span in bias.at("self", layer, layout)
+            if _check(line, span.grows, layout)
         }
         rows |= {row + offset for row in rows for offset in back if offset <= 0}
     return Cone(tuple(sorted(rows)), tuple(sorted(reads)))
 
 
-def _check(line: Line, grows: bool) -> bool:
+def _check(line: Line, grows: bool, layout: Layout) -> bool:
     """Whether a line is one that the proof understands; raise where it is not."""
-    moving = "diagonal" if line.site == "self" else "anti-diagonal"
-    named = line.segment != "whole"
+    moving = "diagonal" if line.site == "self" else layout.digit_direction
+    # A line through all columns at once would meet another operand in every row.
+    named = line.segment not in ("whole", COLUMNS)
     if named and (
         line.direction == moving if grows else line.direction == "vertical" and not line.offset
     ):

@@ -113,7 +113,7 @@ class _Checker:
     @torch.inference_mode()
     def check(self, batch: Batch) -> None:
         """Check every context of a batch."""
-        layout = Layout(self.run.task, batch.width)
+        layout = self.run.config.layout(batch.width, self.run.task)
         for first in range(0, len(batch.operands), _CHUNK):
             operands = batch.operands[first : first + _CHUNK]
             source, target = (t.to(self.run.device) for t in layout.batch(operands))
@@ -195,13 +195,14 @@ class _Checker:
         """The problem `[operand, column]` as text, padding of the answer left out."""
         growth = self.run.task.growth
         width = operands.shape[1]
+        # As a person writes it, however the operands lie in the source.
         layout = Layout(self.run.task, width - growth)
         return layout.text(layout.source(operands[None, :, : width - growth])[0])
 
     def counterexample(self, float_bound: float, seconds: float) -> Counterexample:
         """The shortest failing problem, decoded."""
         operands, row = self.shortest or self.tightest
-        layout = Layout(self.run.task, operands.shape[1])
+        layout = self.run.config.layout(operands.shape[1], self.run.task)
         source, target = layout.batch(operands[None])
         written = greedy_decode(
             self.model, self.run.bias, layout, source.to(self.run.device), self.run.config.attention

@@ -221,10 +221,13 @@ def key_labels(layout: Layout, site: Site) -> list[str]:
     """
     if site == "self":
         return [START, *(f"s{row}" for row in range(layout.width))]
-    labels = []
-    for name, span in layout.source_spans.items():
-        columns = range(span.stop - span.start - 1, -1, -1)
-        labels += [f"{name}{column}" if span.grows else name for column in columns]
+    labels, anchors = [""] * layout.source_length, layout.anchors(site)
+    for segment in layout.task.segments:
+        span = anchors[segment.name]
+        keys = range(span.start, span.stop, span.stride)
+        for place, key in enumerate(keys):
+            column = place if layout.input_order == "reversed" else len(keys) - 1 - place
+            labels[key] = f"{segment.name}{column}" if span.grows else segment.name
     return labels
 
 

@@ -10,7 +10,6 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
-from lengthwise.layout import Layout
 from lengthwise.proof import Certificate
 from lengthwise.run import CALIBRATED, VANILLA
 from lengthwise.training import Metrics
@@ -157,7 +156,7 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     """Which length extrapolates, in numbers, from the widths that were trained and measured."""
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
-    train, test = Layout(task, config.width), Layout(task, last.width)
+    train, test = config.layout(task=task), config.layout(last.width, task)
     grows = [last.length > config.data.length, test.target_length > train.target_length]
     verdict = {
         (True, True): "So both the value length and the token length extrapolate.",
