@@ -490,3 +490,20 @@ def test_explain_names_heads_that_read_the_same_together():
         "  reading the answer so far (self-attention)",
         "    heads 0, 1, 2, 3 read nothing",
     ]
+
+
+def test_a_bias_moves_to_a_task_that_is_laid_out_alike():
+    lines = [Line("cross", "b", "anti-diagonal", -1, head=1), Line("self", "answer", "diagonal")]
+    moved = CalibratedBias("addition", 2, [*lines, Line("cross", "+", "vertical")]).transferred(
+        TASKS["addition"](), TASKS["subtraction"]()
+    )
+    assert moved.task == "subtraction"
+    assert moved.lines == (*lines, Line("cross", "-", "vertical"))
+    layout = Layout(TASKS["subtraction"](), 4)
+    assert moved.open_keys("cross", 0, layout, range(5)) is not None
+
+
+def test_a_bias_does_not_move_to_another_layout():
+    bias = CalibratedBias("successor", 1, [Line("cross", "a", "anti-diagonal")])
+    with pytest.raises(ValueError, match="laid out otherwise"):
+        bias.transferred(TASKS["successor"](), TASKS["addition"]())

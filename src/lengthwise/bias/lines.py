@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Site, causal
 from lengthwise.files import write_text
 from lengthwise.layout import Layout, Span
+from lengthwise.tasks import Transducer
 
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
 WHOLE = "whole"
@@ -202,6 +203,27 @@ class CalibratedBias:
                 index[head, :, slot] = position.where(inside, 0)
                 value[head, :, slot] = torch.where(inside, line.value, CLOSED)
         return OpenKeys(index, value)
+
+    def transferred(self, source: Transducer, target: Transducer) -> CalibratedBias:
+        """The same lines for another task whose problems are laid out alike.
+
+        Args:
+            source: the task that the bias was calibrated for.
+            target: the task that is to use it; its segments stand for those of `source`, in their order.
+
+        Raises:
+            ValueError: when the segments of the two are not of the same kinds.
+        """
+        kinds = [[segment.kind for segment in task.segments] for task in (source, target)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"the bias reads {source.name} problems ({', '.join(kinds[0])}); those of {target.name} "
+                f"are laid out otherwise ({', '.join(kinds[1])})"
+            )
+        pairs = zip(source.segments, target.segments, strict=True)
+        names = {own.name: other.name for own, other in pairs}
+        lines = [replace(line, segment=names.get(line.segment, line.segment)) for line in self.lines]
+        return CalibratedBias(target.name, self.heads, lines)
 
     def explain(self) -> str:
         """The bias in words: for each head, what it reads."""
