@@ -26,6 +26,7 @@ FLOW = (
     "bias",
     "model",
     "config",
+    "methods",
     "run",
     "schedule",
     "training",

@@ -23,8 +23,9 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.methods import find_method, method_of
 from lengthwise.pipeline import Observer, Outcome, run_abc
-from lengthwise.run import CALIBRATED, VANILLA, Run, load_bias
+from lengthwise.run import CALIBRATED, Run, load_bias
 from lengthwise.training import Progress, train_run
 
 
@@ -35,11 +36,14 @@ def settings(
     length: int | None = None,
     seed: int | None = None,
     device: str | None = None,
+    method: str | None = None,
 ) -> Config:
     """Settings from a task's name or a settings file, changed by what is given besides.
 
+    A method changes what the file says, assignments change what the method says.
+
     Raises:
-        InputError: for an unknown task or key, a value that is not allowed, a file that is none.
+        InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
     values: dict[str, Any]
     if isinstance(task, Config):
@@ -50,7 +54,8 @@ def settings(
         values = {"task": str(task)}
     extra = {"data.length": length, "seed": seed, "device": device}
     given = [f"{key}={value}" for key, value in extra.items() if value is not None]
-    return make_config(values, [*given, *assignments])
+    chosen = [] if method is None else find_method(method).assignments
+    return make_config(values, [*chosen, *given, *assignments])
 
 
 def train(
@@ -59,6 +64,7 @@ def train(
     length: int | None = None,
     seed: int | None = None,
     bias: CalibratedBias | Path | str | None = None,
+    method: str | None = None,
     out: Path | str | None = None,
     set: Iterable[str] = (),
     device: str | None = None,
@@ -73,7 +79,9 @@ def train(
         length: digits of the longest training operand.
         seed: of weights and problems.
         bias: a calibrated bias, or its file; the model is then trained as the settings'
-            `retraining` part says, without positions by default. Without it the model is vanilla.
+            `retraining` part says, without positions by default.
+        method: a name in `lengthwise.methods.METHODS`, such as `rope` or `window`; by default what the
+            settings say, which is `vanilla` unless they say otherwise.
         out: the run folder; by default a new one under `runs/`.
         set: assignments such as `"training.learning_rate=1e-3"`.
         device: `auto`, `cpu` or `cuda`.
@@ -88,13 +96,15 @@ def train(
         InputError: for settings, a folder or a bias that can't be used.
         NotInterpolatedError: when the model does not interpolate within `training.max_steps`.
     """
-    config = settings(task, set, length=length, seed=seed, device=device)
+    if bias is not None and method is not None:
+        raise InputError(f"a calibrated bias is a method of its own; leave {method!r} out")
+    config = settings(task, set, length=length, seed=seed, device=device, method=method)
     if isinstance(bias, str | Path):
         bias = load_bias(bias)
     if bias is not None:
         config = config.for_retraining()
-    method = VANILLA if bias is None else CALIBRATED
-    path = _new_folder(f"{config.task}-{method}-seed{config.seed}") if out is None else Path(out)
+    name = method_of(config) if bias is None else CALIBRATED
+    path = _new_folder(f"{config.task}-{name}-seed{config.seed}") if out is None else Path(out)
     return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
 
 

@@ -30,6 +30,7 @@ from lengthwise.run import (
     METRICS,
     WEIGHTS,
     Run,
+    check_reach,
     locked,
     make_device,
     make_model,
@@ -96,7 +97,7 @@ def train_run(
     Args:
         config: the settings.
         path: the run folder.
-        bias: a calibrated bias; without one the model is vanilla.
+        bias: a calibrated bias; without one, the settings name the bias.
         resume: continue from the last checkpoint (or do nothing if the run is done).
         force: start over where a run exists.
         on_progress: called with each row of metrics.
@@ -106,7 +107,8 @@ def train_run(
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
-    copies = bias is not None or (resume and (path / BIAS).exists())
+    window = config.model.bias == "window"
+    copies = window or bias is not None or (resume and (path / BIAS).exists())
     distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
     accelerator = Accelerator(
         cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
@@ -211,11 +213,13 @@ class Trainer:
         self.stepper = optimizer
         self.schedule = Schedule(self.settings)
         self.layout = config.layout()
+        check_reach(self.bare, self.layout)
         try:
             self.plan = plan_attention(
                 *(run.bias, self.layout, config.model.layers),
                 path=config.attention,
                 device=self.device,
+                encoder=self.bare.encodes,
             )
         except ValueError as error:
             raise InputError(f"attention can't be {config.attention!r}: {error}") from error
