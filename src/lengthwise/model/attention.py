@@ -51,6 +51,10 @@ class DensePlan:
         """The plan of the first keys alone; the others must be closed."""
         return DensePlan(None if self.bias is None else self.bias[..., :keys], self.open_rows)
 
+    def pick(self, keys: list[int]) -> DensePlan:
+        """The plan of some keys alone, in their order; the others must be closed."""
+        return DensePlan(None if self.bias is None else self.bias[..., keys], self.open_rows)
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`."""
         if key.shape[2] <= _FEW_KEYS:
@@ -91,6 +95,10 @@ class CopyPlan:
         """As `DensePlan.narrow`."""
         return CopyPlan(self.open[..., :keys])
 
+    def pick(self, keys: list[int]) -> CopyPlan:
+        """As `DensePlan.pick`."""
+        return CopyPlan(self.open[..., keys])
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """As `DensePlan.attend`, from the values alone."""
         return self.open @ value
@@ -130,6 +138,12 @@ class LinesPlan:
     def narrow(self, keys: int) -> LinesPlan:
         """As `DensePlan.narrow`."""
         return replace(self, keys=keys)
+
+    def pick(self, keys: list[int]) -> LinesPlan:
+        """As `DensePlan.pick`."""
+        place = self.index.new_zeros(self.keys)
+        place[keys] = torch.arange(len(keys), device=place.device)
+        return replace(self, index=place[self.index], keys=len(keys))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """As `DensePlan.attend`; with one slot, from the values alone."""
