@@ -1,13 +1,15 @@
 """Attention maps to a calibrated bias: pure functions from `AttentionMaps` to `CalibratedBias`.
 
 Two policies. `paper` is Algorithm 1 of the paper. `auto` is ours: lines anchored to segments,
-one line to a head, chosen by two measurements that a line must both pass.
+one line to a head, chosen by two measurements that a line must both pass, the fewest that tell every
+symbol.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -15,8 +17,11 @@ from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps, real_rows
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, Site, Track
+from lengthwise.proof.cone import join, reach_of
+from lengthwise.proof.contexts import Contexts
 
 Policy = Literal["auto", "paper"]
+Lines = Literal["fewest", "all"]
 KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87
 
 # docs/log.md, 2026-11-24, "What tells a line from noise", has the measurements behind these.
@@ -80,6 +85,7 @@ def calibrate(
     policy: Policy = "auto",
     kappa_cross: float = KAPPA_CROSS,
     kappa_self: float = KAPPA_SELF,
+    lines: Lines = "fewest",
     extra: int = 0,
 ) -> CalibratedBias:
     """Turn attention maps into a bias that is defined at every length.
@@ -88,18 +94,20 @@ def calibrate(
         maps: from `capture`.
         policy: `auto` or `paper`.
         kappa_cross, kappa_self: drop-off thresholds of the paper's policy.
-        extra: lines to select beyond those that pass (`auto` only), for a retraining that found the
-            lines too few.
+        lines: `fewest` drops the lines that pass but are to spare (`auto` only): those without which a row
+            still sees enough to know every symbol that it must write, and sees less.
+        extra: lines to select beyond those (`auto` only), for a retraining that found the lines too few;
+            those that were to spare come first.
 
     Raises:
         NoLinesError: when `auto` finds no line at cross-attention.
     """
     if policy == "paper":
         return _paper(maps, {"cross": kappa_cross, "self": kappa_self})
-    return _auto(maps, extra)
+    return _auto(maps, lines, extra)
 
 
-def _auto(maps: AttentionMaps, extra: int) -> CalibratedBias:
+def _auto(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
     """Lines that some head reads in every row of real digits, and that the model cannot do without.
 
     Layers and heads are pooled: what a model with absolute positions spreads over layers, each layer of
@@ -108,21 +116,94 @@ def _auto(maps: AttentionMaps, extra: int) -> CalibratedBias:
     """
     # Every row holds its own token anyway: heads without another line read that.
     evidence = [item for item in gather_evidence(maps) if item.track != OWN_TOKEN]
-    passing = sum(item.strength >= 1 for item in evidence)
-    chosen = evidence[: passing + extra]
-    cross = [item for item in chosen if item.track.site == "cross"]
-    own = [item for item in chosen if item.track.site == "self"]
-    if not cross:
+    chosen = [item for item in evidence if item.strength >= 1]
+    fewest = _Selection(maps, tuple(chosen))
+    if lines == "fewest":
+        fewest = fewest.without_spares()
+    if fewest.closed and extra:
+        fewest, extra = _Selection(maps, fewest.chosen), extra - 1
+    more = [item for item in evidence if item not in fewest.chosen][:extra]
+    # In the order of strength, for the strongest line chooses its head first.
+    chosen = tuple(item for item in evidence if item in fewest.chosen or item in more)
+    if not any(item.track.site == "cross" for item in chosen):
         best = max(evidence, key=lambda item: item.strength)
         raise NoLinesError(
             f"no head of the {maps.task} model reads along a line; the nearest is "
             f"{best.track.words()} (support {best.support:.2f}, need {best.need:.2f} nats). Does the model "
             f"interpolate? It answers {maps.exact_match:.1%} of its training problems"
         )
-    layers, heads = maps.weights["cross"].shape[:2]
-    lines = _assign(cross, heads, layers)
-    lines += _assign(own, heads, layers, spare=OWN_TOKEN)
-    return CalibratedBias(maps.task, heads, lines)
+    return replace(fewest, chosen=chosen).bias
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Lines that were chosen, and what a row sees through them.
+
+    Attributes:
+        maps: what they were chosen from.
+        chosen: the strongest first.
+        closed: layers in which a line of self-attention is closed: heads read their own token there.
+    """
+
+    maps: AttentionMaps
+    chosen: tuple[Evidence, ...]
+    closed: frozenset[tuple[Track, int]] = frozenset()
+
+    @cached_property
+    def bias(self) -> CalibratedBias:
+        """The lines, one to a head."""
+        layers, heads = self.maps.weights["cross"].shape[:2]
+        cross = [item for item in self.chosen if item.track.site == "cross"]
+        own = [item for item in self.chosen if item.track.site == "self"]
+        lines = _assign(cross, heads, layers)
+        lines += _assign(own, heads, layers, spare=OWN_TOKEN)
+        for track, layer in sorted(self.closed, key=lambda one: (one[1], one[0].offset)):
+            lines = [part for line in lines for part in _close(line, track, layer, layers)]
+        return CalibratedBias(self.maps.task, heads, lines)
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        """What a row can see."""
+        layout, layers = self.maps.layout, len(self.maps.weights["cross"])
+        cone = join(reach_of(self.bias, layer, layout) for layer in range(layers))
+        return Contexts(layout.task, cone)
+
+    def without_spares(self) -> _Selection:
+        """The fewest lines: one at a time goes that leaves the fewest contexts, the weakest of equals.
+
+        A line is to spare when what the others read, with the row's own token, still tells every symbol,
+        the end token too (`Contexts.suffice`: exactly, from the task's definition). Where all lines
+        together don't, or where a row sees no less without it, it stays. A line of self-attention may also
+        be to spare in some layers only.
+        """
+        layers = range(len(self.maps.weights["cross"]))
+        found, bound = self, self.contexts.bound()
+        while True:
+            fewer = []
+            for item in found.chosen:
+                rest = tuple(other for other in found.chosen if other is not item)
+                fewer.append((item, replace(found, chosen=rest)))
+                if item.track.site == "self":
+                    fewer += [
+                        (item, replace(found, closed=found.closed | {(item.track, layer)}))
+                        for layer in layers
+                    ]
+            sizes = [(one.contexts.bound(), item.strength, one) for item, one in fewer]
+            sizes = [size for size in sizes if size[0] < bound]
+            sizes.sort(key=lambda size: size[:2])
+            best = next((size for size in sizes if size[2].contexts.suffice()), None)
+            if best is None:
+                return found
+            bound, _, found = best
+
+
+def _close(line: Line, track: Track, layer: int, layers: int) -> list[Line]:
+    """A line, if it is on the track, without one layer, in which its head reads its own token."""
+    if line.track != track or line.layer not in (None, layer):
+        return [line]
+    others = [] if line.layer is not None else [n for n in range(layers) if n != layer]
+    open_in = [Line.of(track, line.head, other, line.value) for other in others]
+    return [Line.of(OWN_TOKEN, line.head, layer), *open_in]
 
 
 def _assign(

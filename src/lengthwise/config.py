@@ -172,6 +172,7 @@ class CalibrationSettings(Settings):
     """How attention maps become a bias: see `lengthwise.calibration`."""
 
     policy: Literal["auto", "paper"] = "auto"
+    lines: Literal["fewest", "all"] = "fewest"
     problems: Count = 512
     kappa_cross: Annotated[float, Field(ge=0.0)] = 4.5
     kappa_self: Annotated[float, Field(ge=0.0)] = 0.87

@@ -152,6 +152,7 @@ def _calibrate_and_retrain(
                 policy=settings.policy,
                 kappa_cross=settings.kappa_cross,
                 kappa_self=settings.kappa_self,
+                lines=settings.lines,
                 extra=attempt,
             )
             for attempt in range(attempts)

@@ -183,6 +183,9 @@ def calibrate_command(
         float, typer.Option(min=0, help="Drop-off of the paper's policy.")
     ] = 4.5,
     kappa_self: Annotated[float, typer.Option(min=0, help="The same for self-attention.")] = 0.87,
+    lines: Annotated[
+        str, typer.Option(help="fewest, or all that pass, to spare or not (auto).")
+    ] = "fewest",
     to_length: Annotated[
         int | None,
         typer.Option(min=1, help="Also write dense matrices for this length, as safetensors."),
@@ -205,6 +208,8 @@ def calibrate_command(
 
     if policy not in ("auto", "paper"):
         raise InputError(unknown("policy", policy, ("auto", "paper")))
+    if lines not in ("fewest", "all"):
+        raise InputError(unknown("choice of lines", lines, ("fewest", "all")))
     if to_length is not None and out.suffix == ".safetensors":
         raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
     changes = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
@@ -212,7 +217,9 @@ def calibrate_command(
     opened = Run.open(folder, device=device, set=changes)
     with locked(opened.path):
         maps = capture(opened)
-    bias = calibrate(maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self)
+    bias = calibrate(
+        maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self, lines=lines
+    )
     if to_length is not None:
         layout, layers = opened.layout(to_length), opened.config.model.layers
         save_dense(out.with_suffix(".safetensors"), bias, layout, layers)

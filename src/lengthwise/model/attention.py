@@ -64,6 +64,13 @@ class DensePlan:
         )
         return DensePlan(bias, self.open_rows, relative)
 
+    def pick(self, keys: list[int]) -> DensePlan:
+        """The plan of some keys alone, in their order; the others must be closed."""
+        bias, relative = (
+            None if tensor is None else tensor[..., keys] for tensor in (self.bias, self.relative)
+        )
+        return DensePlan(bias, self.open_rows, relative)
+
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
     ) -> Tensor:
@@ -120,6 +127,10 @@ class CopyPlan:
         """As `DensePlan.narrow`."""
         return CopyPlan(self.open[..., :keys])
 
+    def pick(self, keys: list[int]) -> CopyPlan:
+        """As `DensePlan.pick`."""
+        return CopyPlan(self.open[..., keys])
+
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
     ) -> Tensor:
@@ -161,6 +172,12 @@ class LinesPlan:
     def narrow(self, keys: int) -> LinesPlan:
         """As `DensePlan.narrow`."""
         return replace(self, keys=keys)
+
+    def pick(self, keys: list[int]) -> LinesPlan:
+        """As `DensePlan.pick`."""
+        place = self.index.new_zeros(self.keys)
+        place[keys] = torch.arange(len(keys), device=place.device)
+        return replace(self, index=place[self.index], keys=len(keys))
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None

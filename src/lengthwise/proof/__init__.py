@@ -8,16 +8,19 @@ from lengthwise.proof.certificate import (
     hashes,
 )
 from lengthwise.proof.cone import Cone, NotApplicableError, receptive_cone
-from lengthwise.proof.prover import BUDGET, prove, verify
+from lengthwise.proof.prover import BUDGET, PROGRESS, Estimate, estimate, prove, verify
 
 __all__ = [
     "BUDGET",
     "CERTIFICATE",
+    "PROGRESS",
     "Certificate",
     "Cone",
     "Counterexample",
+    "Estimate",
     "NotApplicable",
     "NotApplicableError",
+    "estimate",
     "hashes",
     "prove",
     "receptive_cone",

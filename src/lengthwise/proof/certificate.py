@@ -79,7 +79,11 @@ class Certificate:
             if values.pop("format") != FORMAT or values.pop("proven") is not True:
                 raise ValueError(f"its format is not {FORMAT!r}")
             cone = values["cone"]
-            values["cone"] = Cone(tuple(cone["rows"]), tuple((n, c) for n, c in cone["reads"]))
+            values["cone"] = Cone(
+                tuple(cone["rows"]),
+                tuple((n, c) for n, c in cone["reads"]),
+                tuple(cone.get("constants", ())),
+            )
             values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
             return cls(**values)
         except OSError as error:

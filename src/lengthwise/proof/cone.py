@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
@@ -15,16 +16,18 @@ class NotApplicableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Cone:
-    """What the row that writes column i depends on, relative to i.
+    """What a row that writes column i depends on, relative to i.
 
     Attributes:
         rows: rows whose own tokens matter, 0 for the row itself, -1 for the one before, ...; the token
             of row i + r is the digit written in column i + r - 1.
         reads: digits of operands that matter, (operand, column): 0 for the column being written.
+        constants: operands of one digit that matter.
     """
 
     rows: tuple[int, ...]
     reads: tuple[tuple[str, int], ...]
+    constants: tuple[str, ...] = ()
 
     @property
     def first(self) -> int:
@@ -37,13 +40,38 @@ class Cone:
         return max([0] + [column for _, column in self.reads])
 
 
+@dataclass(frozen=True)
+class Reach:
+    """What a row reads in one layer.
+
+    Attributes:
+        rows: rows whose states it reads, and its own, as in `Cone`; ascending, so that 0 is the last.
+        reads, constants: as in `Cone`.
+    """
+
+    rows: tuple[int, ...]
+    reads: tuple[tuple[str, int], ...]
+    constants: tuple[str, ...]
+
+
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
-    """Work the cone out from the lines of all layers, last to first.
+    """Work the cone out from the lines of all layers.
 
     Raises:
         NotApplicableError: for positions that know where a row is, for a bias without lines, and for lines
             that do not move with the column being written.
     """
+    return join(receptive_reaches(config, bias))
+
+
+def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
+    """What a row reads in each layer, first to last.
+
+    Raises:
+        NotApplicableError: as `receptive_cone`.
+    """
+    # A scheme with a period would add a phase, the row modulo the period, to what a row sees: one more
+    # value to enumerate in `Contexts` and one more field of a neighbourhood. Until then it is refused.
     if config.model.positions != "none":
         raise NotApplicableError(
             f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
@@ -65,19 +93,39 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
             f"bias (lengthwise abc, or train --bias)"
         )
     layout = config.layout()
-    rows, reads = {0}, set()
-    for layer in reversed(range(config.model.layers)):
-        for line, span in bias.at("cross", layer, layout):
-            _check(line, span.grows, layout)
-            if span.grows:
-                reads |= {(line.segment, row + line.offset) for row in rows}
-        back = {
-            line.offset
-            for line, span in bias.at("self", layer, layout)
-            if _check(line, span.grows, layout)
-        }
-        rows |= {row + offset for row in rows for offset in back if offset <= 0}
-    return Cone(tuple(sorted(rows)), tuple(sorted(reads)))
+    return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
+
+
+def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
+    """What a row reads in one layer.
+
+    Raises:
+        NotApplicableError: for a line that does not move with the column being written.
+    """
+    reads, constants = set(), set()
+    for line, span in bias.at("cross", layer, layout):
+        _check(line, span.grows, layout)
+        if span.grows:
+            reads.add((line.segment, line.offset))
+        elif line.segment not in layout.task.symbols:
+            constants.add(line.segment)
+    own = [
+        line.offset
+        for line, span in bias.at("self", layer, layout)
+        if _check(line, span.grows, layout)
+    ]
+    rows = {0, *(offset for offset in own if offset <= 0)}
+    return Reach(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
+
+
+def join(reaches: Iterable[Reach]) -> Cone:
+    """The cone of a row after some layers, first to last."""
+    rows, reads, constants = {0}, set(), set()
+    for reach in reversed(list(reaches)):
+        reads |= {(name, row + column) for row in rows for name, column in reach.reads}
+        constants |= set(reach.constants)
+        rows |= {row + back for row in rows for back in reach.rows}
+    return Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
 
 
 def _check(line: Line, grows: bool, layout: Layout) -> bool:

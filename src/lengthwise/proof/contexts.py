@@ -3,13 +3,18 @@
 The row that writes column i of a problem of width w sees a *context*: the symbols of its cone, and which of
 them lie before the first column or past the last. What lies past an end depends on min(i, ...) and
 min(w - i, ...) alone, so that short problems show every context of every length (docs/proof.md, lemma 2).
+
+The same enumeration, with contexts that look alike kept together, says whether a cone is enough: whether
+what a row sees tells it what to write (`Contexts.suffice`).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +22,9 @@ from lengthwise.proof.cone import Cone
 from lengthwise.tasks import Transducer
 
 Column = tuple[int, ...]
+
+# Contexts of one batch, about: few enough that a window of them is small, many enough to be quick.
+_BATCH = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,26 @@ class Batch:
         return self.operands.shape[2]
 
 
+class _Place(NamedTuple):
+    """A row of a problem as far as a cone can tell, on the way through the columns of its window.
+
+    Attributes:
+        digits: the one-digit operands.
+        row: the row; its largest value stands for all later ones.
+        end: rows to the end; its largest value stands for all above.
+        state: after the columns so far.
+        written: what the row should write, -1 for the end token; None before its column.
+    """
+
+    digits: Column
+    row: int
+    end: int
+    state: int
+    written: int | None = None
+
+
 class Contexts:
-    """The contexts of a task under a cone. Iterate to get them in batches.
+    """The contexts of a task under a cone. Iterate to get them in batches, always in the same order.
 
     Args:
         task: the task.
@@ -52,35 +78,114 @@ class Contexts:
         self._grows = [i for i in range(len(names)) if i not in fixed]
         self._fixed = fixed
         self._read = {
-            offset: [names.index(name) for name, column in cone.reads if column == offset]
+            offset: tuple(names.index(name) for name, column in cone.reads if column == offset)
             for offset in range(cone.first, cone.last + 1)
         }
-        self._tokens = {row - 1 for row in cone.rows} | {0}
+        self._tokens = {row - 1 for row in cone.rows}
+        self._constants = [fixed.index(names.index(name)) for name in cone.constants]
+        self._option_cache: dict[tuple, list[tuple[Column, int]]] = {}
+        self._sight_cache: dict[tuple, dict[tuple, set[tuple[int, int]]]] = {}
+        self._prefix_cache: dict[tuple, dict[int, list[Column]]] = {}
+        self._suffix_cache: dict[Column, dict[int, list[Column]]] = {}
 
     def __iter__(self) -> Iterator[Batch]:
-        for digits, end, first, start, prefix in self._cases():
-            yield from self._batches(digits, end, first, start, prefix)
+        for digits, end in self._ends():
+            for row in self._rows(end):
+                yield from self._batches(digits, end, -row, self.task.start_state, [])
+            for state, prefix in self._prefixes(digits, self._least(end)).items():
+                yield from self._batches(digits, end, self.cone.first, state, prefix)
 
     def bound(self) -> int:
         """At least as many contexts as there are, counted without building them."""
+        total = 0
+        for digits, end in self._ends():
+            for row in self._rows(end):
+                total += self._count(digits, -row, {self.task.start_state: 1}, end)
+            states = dict.fromkeys(self._prefixes(digits, self._least(end)), 1)
+            total += self._count(digits, self.cone.first, states, end)
+        return total
+
+    def windows(self) -> int:
+        """How many windows the contexts are enumerated in, each a batch or a few."""
         return sum(
-            self._count(digits, first, start, end) for digits, end, first, start, _ in self._cases()
+            len(self._rows(end)) + len(self._prefixes(digits, self._least(end)))
+            for digits, end in self._ends()
         )
 
-    def _cases(self) -> Iterator[tuple[Column, int, int, int, list[Column]]]:
-        """One-digit operands, rows to the end, first column of the window, state and columns before it.
+    def suffice(self) -> bool:
+        """Whether what a row sees always tells what it must write.
 
-        `end` is w - i; its largest value stands for all above. The window is cut off by the start of
-        the problem, or whole, after any state that some number of columns leads to.
+        Rows that have looked alike so far are followed together, as sets, through the columns of the window;
+        two of a set that write different symbols at last are two contexts that no model can tell apart.
         """
-        shortest = 1 + self.task.growth
+        begun: dict[Column, set[_Place]] = defaultdict(set)
+        for digits, end in self._ends():
+            seen = begun[tuple(digits[index] for index in self._constants)]
+            for row in self._rows(end):
+                seen.add(_Place(digits, row, end, self.task.start_state))
+            for state in self._prefixes(digits, self._least(end)):
+                seen.add(_Place(digits, -self.cone.first, end, state))
+        alike = {frozenset(places) for places in begun.values()}
+        for offset in range(self.cone.first, self.cone.last + 1):
+            following = set()
+            for places in alike:
+                looks: dict[tuple, set[_Place]] = defaultdict(set)
+                for place in places:
+                    for sight, next_place in self._sights(place, offset):
+                        looks[sight].add(next_place)
+                following |= {frozenset(some) for some in looks.values()}
+            alike = following
+        return all(
+            len({place.written for place in places if self._suffix(place) is not None}) <= 1
+            for places in alike
+        )
+
+    def _sights(self, place: _Place, offset: int) -> Iterator[tuple[tuple, _Place]]:
+        """What a row may see of one column and of the token that the column's digit is; and what follows."""
+        digits, row, end, state, written = place
+        read, visible = self._read[offset], offset in self._tokens
+        if not -row <= offset < end:
+            # Neither has the row a column here; just before the first, it sees the start token.
+            token = "^" if visible and offset == -row - 1 else None
+            closed = (*[None] * len(read), token)
+            yield closed, place if offset else place._replace(written=-1)
+            return
+        padding = end < self._general and offset >= end - self.task.growth
+        key = (digits, state, read, visible, padding)
+        if key not in self._sight_cache:
+            found: dict[tuple, set[tuple[int, int]]] = defaultdict(set)
+            for column, after, digit in self._columns(digits, state, padding):
+                token = digit if visible else None
+                found[(*[column[index] for index in read], token)].add((after, digit))
+            self._sight_cache[key] = found
+        for sight, ways in self._sight_cache[key].items():
+            for after, digit in ways:
+                yield sight, _Place(digits, row, end, after, written if offset else digit)
+
+    def _suffix(self, place: _Place) -> list[Column] | None:
+        """Columns after the window with which the problem ends properly, or None."""
+        digits, _, end, state, _ = place
+        if end == self._general:
+            return self._suffixes(digits).get(state)
+        padding = max(0, end - 1 - self.cone.last)
+        return [self._column(digits, ())] * padding if self._accepts(digits, state, padding) else None
+
+    # The window is cut off by the start of the problem (`_rows`), or whole, after any state that some
+    # number of columns, `_least` or more, leads to (`_prefixes`).
+
+    def _ends(self) -> Iterator[tuple[Column, int]]:
+        """One-digit operands, and rows to the end; the largest stands for all above."""
         for digits in product(range(self.task.base), repeat=len(self._fixed)):
             for end in range(self._general + 1):
-                for row in range(max(0, shortest - end), -self.cone.first):
-                    yield digits, end, -row, self.task.start_state, []
-                least = max(0, shortest - end + self.cone.first)
-                for state, prefix in self._prefixes(digits, least).items():
-                    yield digits, end, self.cone.first, state, prefix
+                yield digits, end
+
+    def _rows(self, end: int) -> range:
+        """The rows whose window is cut off by the start of the problem."""
+        return range(max(0, 1 + self.task.growth - end), -self.cone.first)
+
+    def _least(self, end: int) -> int:
+        """The fewest columns before a whole window."""
+        return max(0, 1 + self.task.growth - end + self.cone.first)
 
     @property
     def _general(self) -> int:
@@ -90,51 +195,50 @@ class Contexts:
     def _batches(
         self, digits: Column, end: int, first: int, start: int, prefix: list[Column]
     ) -> Iterator[Batch]:
-        general = end == self._general
-        window, states = self._window(digits, first, start, end)
-        padding = [self._column(digits, ())] * max(0, end - 1 - self.cone.last)
-        suffixes = self._suffixes(digits)
-        for state in np.unique(states).tolist():
-            if general:
-                suffix = suffixes.get(state)
-            else:
-                suffix = padding if self._accepts(digits, state, len(padding)) else None
-            if suffix is None:
-                continue  # no problem of the task goes on like this
-            chosen = window[states == state]
-            around = [
-                np.array(part, np.uint8).reshape(-1, window.shape[1]).T for part in (prefix, suffix)
-            ]
-            before, after = (np.repeat(part[None], len(chosen), axis=0) for part in around)
-            yield Batch(np.concatenate([before, chosen, after], axis=2), len(prefix) - first)
-
-    def _window(
-        self, digits: Column, first: int, start: int, end: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Columns `[context, operand, column]` of the window, and the state after them `[context]`."""
         columns = np.zeros((1, len(self.task.operands), 0), np.uint8)
-        states = np.array([start])
-        for offset in range(first, min(self.cone.last + 1, end)):
-            padding = end < self._general and offset >= end - self.task.growth
-            parts, after = [], []
-            for state in np.unique(states):
-                options = self._options(digits, int(state), offset, padding)
-                chosen = columns[states == state]
-                grown = np.repeat(chosen[:, :, :, None], len(options), axis=0).reshape(
-                    len(chosen) * len(options), *chosen.shape[1:]
-                )
-                added = np.tile(
-                    np.array([column for column, _ in options], np.uint8), (len(chosen), 1)
-                )
-                parts.append(np.concatenate([grown, added[:, :, None]], axis=2))
-                after.append(
-                    np.tile(np.array([following for _, following in options]), len(chosen))
-                )
-            columns, states = np.concatenate(parts), np.concatenate(after)
-        return columns, states
+        for window, states in self._windows(digits, first, end, columns, np.array([start])):
+            for state in np.unique(states).tolist():
+                suffix = self._suffix(_Place(digits, -first, end, state))
+                if suffix is None:
+                    continue  # no problem of the task goes on like this
+                chosen = window[states == state]
+                around = [
+                    np.array(part, np.uint8).reshape(-1, window.shape[1]).T
+                    for part in (prefix, suffix)
+                ]
+                before, after = (np.repeat(part[None], len(chosen), axis=0) for part in around)
+                yield Batch(np.concatenate([before, chosen, after], axis=2), len(prefix) - first)
 
-    def _count(self, digits: Column, first: int, start: int, end: int) -> int:
-        counts = {start: 1}
+    def _windows(
+        self, digits: Column, offset: int, end: int, columns: np.ndarray, states: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Columns `[context, operand, column]` of the window, and the state after them `[context]`.
+
+        Args:
+            offset: the next column.
+            columns, states: those so far.
+        """
+        if offset >= min(self.cone.last + 1, end):
+            yield columns, states
+            return
+        padding = end < self._general and offset >= end - self.task.growth
+        parts, after = [], []
+        for state in np.unique(states).tolist():
+            options = self._options(digits, state, offset, padding)
+            chosen = columns[states == state]
+            grown = np.repeat(chosen, len(options), axis=0)
+            added = np.tile(np.array([column for column, _ in options], np.uint8), (len(chosen), 1))
+            parts.append(np.concatenate([grown, added[:, :, None]], axis=2))
+            after.append(np.tile(np.array([s for _, s in options], np.uint8), len(chosen)))
+        columns, states = np.concatenate(parts), np.concatenate(after)
+        # The next columns make many of each.
+        following = min(self.cone.last, end - 1) - offset
+        share = max(1, _BATCH // self.task.base ** len(self._grows)) if following else len(columns)
+        for i in range(0, len(columns), share):
+            some = slice(i, i + share)
+            yield from self._windows(digits, offset + 1, end, columns[some], states[some])
+
+    def _count(self, digits: Column, first: int, counts: dict[int, int], end: int) -> int:
         for offset in range(first, min(self.cone.last + 1, end)):
             padding = end < self._general and offset >= end - self.task.growth
             following: dict[int, int] = {}
@@ -152,15 +256,24 @@ class Contexts:
         Of a column it sees the digits that it reads, the digit written where that is a token of the cone or
         is asked for, and, through what follows, the state after it.
         """
-        found: dict[tuple, tuple[Column, int]] = {}
-        values = [0] if padding else range(self.task.base)
+        read, shown = self._read[offset], offset in self._tokens or offset == 0
+        key = (digits, state, read, shown, padding)
+        if key not in self._option_cache:
+            found: dict[tuple, tuple[Column, int]] = {}
+            for column, after, written in self._columns(digits, state, padding):
+                sight = (*[column[index] for index in read], written if shown else None, after)
+                found.setdefault(sight, (column, after))
+            self._option_cache[key] = list(found.values())
+        return self._option_cache[key]
+
+    def _columns(
+        self, digits: Column, state: int, padding: bool = False
+    ) -> Iterator[tuple[Column, int, int]]:
+        """Every column, the state after it and the digit written."""
+        values = range(1 if padding else self.task.base)
         for choice in product(values, repeat=len(self._grows)):
             column = self._column(digits, choice)
-            after, written = self.task.step(state, *column)
-            seen = tuple(column[index] for index in self._read[offset])
-            key = (seen, written if offset in self._tokens else None, after)
-            found.setdefault(key, (column, after))
-        return list(found.values())
+            yield column, *self.task.step(state, *column)
 
     def _column(self, digits: Column, choice: Column) -> Column:
         """A column with these digits of the growing operands (zeros by default) and the fixed ones."""
@@ -173,6 +286,8 @@ class Contexts:
 
     def _prefixes(self, digits: Column, least: int) -> dict[int, list[Column]]:
         """For each state that `least` or more columns lead to, the fewest such columns."""
+        if (digits, least) in self._prefix_cache:
+            return self._prefix_cache[digits, least]
         found: dict[int, list[Column]] = {}
         frontier: dict[int, list[Column]] = {self.task.start_state: []}
         for steps in count():
@@ -181,20 +296,21 @@ class Contexts:
                 found |= frontier
             following: dict[int, list[Column]] = {}
             for state, path in frontier.items():
-                for choice in product(range(self.task.base), repeat=len(self._grows)):
-                    column = self._column(digits, choice)
-                    after, _ = self.task.step(state, *column)
+                for column, after, _ in self._columns(digits, state):
                     following.setdefault(after, [*path, column])
             frontier = following
             if steps >= least and not frontier.keys() - found.keys():
-                return found
-        raise AssertionError("the states are finite")
+                break
+        self._prefix_cache[digits, least] = found
+        return found
 
     def _suffixes(self, digits: Column) -> dict[int, list[Column]]:
         """For each state that a problem can go on from, the shortest columns to its end.
 
         The last `growth` columns of them are padding.
         """
+        if digits in self._suffix_cache:
+            return self._suffix_cache[digits]
         padding = [self._column(digits, ())] * self.task.growth
         found = {
             state: padding
@@ -207,13 +323,12 @@ class Contexts:
             for state in range(self.task.states):
                 if state in found:
                     continue
-                for choice in product(range(self.task.base), repeat=len(self._grows)):
-                    column = self._column(digits, choice)
-                    after, _ = self.task.step(state, *column)
+                for column, after, _ in self._columns(digits, state):
                     if after in found:
                         found[state] = [column, *found[after]]
                         grew = True
                         break
+        self._suffix_cache[digits] = found
         return found
 
     def _accepts(self, digits: Column, state: int, padding: int) -> bool:

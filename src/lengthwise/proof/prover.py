@@ -1,41 +1,79 @@
-"""The proof: the model's own forward pass, on every local context that the task allows."""
+"""The proof: the model on every local context that the task allows."""
 
 from __future__ import annotations
 
-import copy
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lengthwise.bias import AttentionBias, CalibratedBias
+from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
-from lengthwise.layout import Layout
-from lengthwise.model import Transformer, greedy_decode, plan_attention
-from lengthwise.model.attention import LayerPlan, Path, as_type
+from lengthwise.files import write_text
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
-from lengthwise.proof.cone import NotApplicableError, receptive_cone
+from lengthwise.proof.checker import CHUNK, Checker
+from lengthwise.proof.cone import Cone, NotApplicableError, join, reach_of, receptive_cone
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run, versions
-from lengthwise.tasks.sampling import in_split
 
-BUDGET = 10_000_000
+BUDGET = 50_000_000
+PROGRESS = "proof.progress.json"
 
-# Contexts of one forward pass.
-_CHUNK = 8192
-
-# Rounding is measured on this many contexts of each batch; what is measured counts so many times over.
-_MEASURED = 64
+# What is measured of rounding counts so many times over.
 _SAFETY = 16.0
 
-# Failing problems kept for a further training.
-_DRILL = 64
+# Seconds of work that an interruption may cost.
+_SAVE_EVERY = 5.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a proof would take.
+
+    Attributes:
+        contexts: local contexts, at most.
+        seconds: roughly, on this machine.
+    """
+
+    contexts: int
+    seconds: float
+
+    def __str__(self) -> str:
+        about = "a moment" if self.seconds < 2 else f"about {self.seconds:.0f} s"
+        return f"at most {self.contexts:,} local contexts, {about}"
+
+
+def estimate(run: Run) -> Estimate:
+    """How many contexts there are, and how long they would take: a few are tried.
+
+    Raises:
+        NotApplicableError: for a model that the proof can't speak about.
+    """
+    contexts = Contexts(run.task, receptive_cone(run.config, run.bias))
+    checker = Checker(run)
+    batch = next(iter(contexts))
+    began = time.perf_counter()
+    checker.check(Batch(batch.operands[:1], batch.row))
+    each_batch = time.perf_counter() - began
+    few = np.resize(batch.operands, (4 * CHUNK, *batch.operands.shape[1:]))
+    began = time.perf_counter()
+    checker.check(Batch(few, batch.row))
+    each = (time.perf_counter() - began) / len(few)
+    bound = contexts.bound()
+    return Estimate(bound, bound * each + contexts.windows() * each_batch)
 
 
 def prove(
-    run: Run, *, budget: int = BUDGET, on_progress: Callable[[int, int], None] | None = None
+    run: Run,
+    *,
+    budget: int = BUDGET,
+    progress: Path | None = None,
+    share: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Certificate | Counterexample:
     """Prove that a calibrated model is right at every length, or find a problem that it gets wrong.
 
@@ -45,6 +83,9 @@ def prove(
     Args:
         run: the run.
         budget: contexts that may be checked at most.
+        progress: a file that keeps how far the proof is, so that an interrupted one goes on from there; it
+            is removed at the end. What it holds of another model, or of another version, is not used.
+        share: compute what contexts have in common once (docs/proof.md); without it, only slower.
         on_progress: called with the contexts checked so far, and about how many there are.
 
     Raises:
@@ -55,14 +96,29 @@ def prove(
     contexts = Contexts(run.task, cone)
     bound = contexts.bound()
     if bound > budget:
-        raise NotApplicableError(_too_many(run.bias, bound, budget))
-    checker = _Checker(run)
-    for batch in contexts:
-        checker.check(batch)
-        if on_progress is not None:
-            on_progress(checker.contexts, bound)
+        raise NotApplicableError(_too_many(run, bound, budget))
+    checker = Checker(run, share=share)
+    kept = _Progress(progress, run, cone)
+    done, before = kept.load(checker)
+    saved = time.perf_counter()
+    try:
+        for number, batch in enumerate(contexts, start=1):
+            if number <= done:
+                continue
+            checker.check(batch)
+            now = time.perf_counter()
+            kept.remember(number, before + now - began, checker)
+            if now - saved > _SAVE_EVERY:
+                kept.save()
+                saved = now
+            if on_progress is not None:
+                on_progress(checker.contexts, bound)
+    except BaseException:
+        kept.save()
+        raise
+    kept.remove()
     float_bound = _SAFETY * checker.rounding
-    seconds = round(time.perf_counter() - began, 3)
+    seconds = round(before + time.perf_counter() - began, 3)
     if checker.margin > 2 * float_bound:
         return Certificate(
             task=run.config.task,
@@ -87,141 +143,71 @@ def _claim(run: Run) -> str:
     )
 
 
-def _too_many(bias: AttentionBias, bound: int, budget: int) -> str:
-    """How many, and which line makes the cone so large."""
+def _too_many(run: Run, bound: int, budget: int) -> str:
+    """How many, which line makes the cone so large, and what the cone would be without it."""
+    bias, task = run.bias, run.task
     assert isinstance(bias, CalibratedBias)
-    far = max(bias.lines, key=lambda line: (abs(line.offset), line.site == "self"))
+    layout, found = run.config.layout(task=task), []
+    for track in {line.track: line for line in bias.lines}.values():
+        rest = [line for line in bias.lines if line.track != track.track]
+        thinner = CalibratedBias(bias.task, bias.heads, rest)
+        layers = range(run.config.model.layers)
+        contexts = Contexts(task, join(reach_of(thinner, layer, layout) for layer in layers))
+        found.append((contexts.bound(), contexts, track))
+    without, contexts, line = min(found, key=lambda one: one[0])
+    enough = "would still tell" if contexts.suffice() else "would not tell"
     return (
-        f"there are {bound:,} local contexts, more than the budget of {budget:,}; the line that reaches "
-        f"farthest: head {far.head} reads {far.words()} ({far.site}-attention)"
+        f"there are {bound:,} local contexts, more than the budget of {budget:,}. The line that makes them "
+        f"so many: head {line.head} reads {line.words()} ({line.site}-attention). Without it there would "
+        f"be {without:,}, and the other lines {enough} every symbol; --budget {bound} checks them all"
     )
 
 
-class _Checker:
-    """Runs contexts through the model and keeps the worst."""
+class _Progress:
+    """How far a proof is, in a small file bound to the model, the cone and the versions.
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.model = run, run.model
-        self.exact = copy.deepcopy(run.model).double()
-        self.contexts, self.failing = 0, 0
-        self.rounding = 0.0
-        self.margin = float("inf")
-        self.tightest: tuple[np.ndarray, int] = (np.zeros((0, 0), np.uint8), 0)
-        self.shortest: tuple[np.ndarray, int] | None = None
-        self.failed: dict[str, int] = {}
+    It holds numbers and digits; nothing in it is executed, and `verify` does not use it.
+    """
 
-    @torch.inference_mode()
-    def check(self, batch: Batch) -> None:
-        """Check every context of a batch."""
-        layout = self.run.config.layout(batch.width, self.run.task)
-        for first in range(0, len(batch.operands), _CHUNK):
-            operands = batch.operands[first : first + _CHUNK]
-            source, target = (t.to(self.run.device) for t in layout.batch(operands))
-            logits = self._logits(self.model, layout, source, target, batch.row)
-            wanted = target[:, batch.row + 1]
-            right = logits.gather(1, wanted[:, None])[:, 0]
-            others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
-            # A logit that is no number must count as wrong.
-            margins = (right - others).nan_to_num(nan=float("-inf"))
-            self.contexts += len(operands)
-            self.failing += int((margins <= 0).sum())
-            worst = int(margins.argmin())
-            if margins[worst] < self.margin:
-                self.margin = margins[worst].item()
-                self.tightest = operands[worst], batch.row
-            if margins[worst] <= 0 and (
-                self.shortest is None or batch.width < self.shortest[0].shape[1]
-            ):
-                self.shortest = operands[worst], batch.row
-            self._collect(operands[(margins <= 0).cpu().numpy()])
-            if first == 0:
-                chosen = margins.argsort()[:_MEASURED]
-                self._measure(layout, source[chosen], target[chosen], batch.row, logits[chosen])
+    def __init__(self, path: Path | None, run: Run, cone: Cone) -> None:
+        self.path = path
+        self.found: dict[str, Any] | None = None
+        self.key: dict[str, Any] = {}
+        if path is not None:
+            named = {name: versions()[name] for name in ("lengthwise", "torch")}
+            format_ = {"format": "lengthwise-proof/1"}
+            self.key = {**format_, "hashes": hashes(run), "cone": asdict(cone), "versions": named}
+            # As it will be read.
+            self.key = json.loads(json.dumps(self.key))
 
-    def _collect(self, failed: np.ndarray) -> None:
-        """Keep failing problems that a training may use, with their widths."""
-        width = failed.shape[2]
-        if len(failed) == 0 or width > self.run.config.width:
-            return
-        usable = failed[in_split(self.run.task, failed, "train")][:_DRILL]
-        for operands in usable:
-            self.failed.setdefault(self.expression(operands), width)
+    def load(self, checker: Checker) -> tuple[int, float]:
+        """Batches done and seconds spent before; what was found goes into the checker."""
+        if self.path is None or not self.path.exists():
+            return 0, 0.0
+        try:
+            values = json.loads(self.path.read_text("utf-8"))
+            if {name: values[name] for name in self.key} != self.key:
+                return 0, 0.0
+            batches, seconds = int(values["batches"]), float(values["seconds"])
+            checker.restore(values["found"])
+        except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError):
+            return 0, 0.0  # cut off or written by something else: begin anew
+        return batches, seconds
 
-    def _logits(
-        self,
-        model: Transformer,
-        layout: Layout,
-        source: Tensor,
-        target: Tensor,
-        row: int,
-        path: Path = "auto",
-    ) -> Tensor:
-        """Logits `[context, token]` of one row; later rows, which it can't see, are left out."""
-        plan: list[LayerPlan] = plan_attention(
-            self.run.bias,
-            layout,
-            len(model.layers),
-            rows=range(row + 1),
-            path=path,
-            device=source.device,
-        )
-        plan = [{**layer, "self": layer["self"].narrow(row + 1)} for layer in plan]
-        if model is self.exact:
-            plan = [as_type(layer, torch.float64) for layer in plan]
-        return model(source, target[:, : row + 1], plan).logits[:, row]
+    def remember(self, batches: int, seconds: float, checker: Checker) -> None:
+        """Take note of a finished batch."""
+        if self.path is not None:
+            self.found = {"batches": batches, "seconds": seconds, "found": checker.state()}
 
-    def _measure(
-        self, layout: Layout, source: Tensor, target: Tensor, row: int, logits: Tensor
-    ) -> None:
-        """How far rounding moves logits: every path, a batch of one, against double precision."""
-        exact = self._logits(self.exact, layout, source, target, row)
-        found = [logits]
-        paths: tuple[Path, ...] = ("dense", "lines", "auto")
-        for path in paths:
-            found.append(self._logits(self.model, layout, source, target, row, path))
-        found.append(
-            torch.cat(
-                [
-                    self._logits(self.model, layout, source[i : i + 1], target[i : i + 1], row)
-                    for i in range(min(4, len(source)))
-                ]
-            )
-        )
-        for one in found:
-            moved = (one.double() - exact[: len(one)]).abs().max().item()
-            self.rounding = max(self.rounding, moved if moved == moved else float("inf"))
+    def save(self) -> None:
+        """Write what was noted; the file appears whole or not at all."""
+        if self.path is not None and self.found is not None:
+            write_text(self.path, json.dumps({**self.key, **self.found}) + "\n")
 
-    def expression(self, operands: np.ndarray) -> str:
-        """The problem `[operand, column]` as text, padding of the answer left out."""
-        growth = self.run.task.growth
-        width = operands.shape[1]
-        # As a person writes it, however the operands lie in the source.
-        layout = Layout(self.run.task, width - growth)
-        return layout.text(layout.source(operands[None, :, : width - growth])[0])
-
-    def counterexample(self, float_bound: float, seconds: float) -> Counterexample:
-        """The shortest failing problem, decoded."""
-        operands, row = self.shortest or self.tightest
-        layout = self.run.config.layout(operands.shape[1], self.run.task)
-        source, target = layout.batch(operands[None])
-        written = greedy_decode(
-            self.model, self.run.bias, layout, source.to(self.run.device), self.run.config.attention
-        ).cpu()
-        wrong = (written != target[:, 1:])[0].nonzero()
-        return Counterexample(
-            task=self.run.config.task,
-            base=self.run.config.base,
-            problem=self.expression(operands),
-            row=int(wrong[0]) if len(wrong) else row,
-            expected=layout.text(target[0, 1:]),
-            given=layout.text(written[0]),
-            margin=self.margin,
-            contexts=self.contexts,
-            failing=self.failing,
-            float_bound=float_bound,
-            drill=tuple(sorted(self.failed, key=lambda text: self.failed[text])[:_DRILL]),
-            seconds=seconds,
-        )
+    def remove(self) -> None:
+        """The proof is done."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
 def verify(

@@ -1,0 +1,205 @@
+"""Contexts through the model: margins, the worst of them, and how far rounding moves logits."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.layout import Layout
+from lengthwise.model import Transformer, greedy_decode, plan_attention
+from lengthwise.model.attention import LayerPlan, Path, as_type
+from lengthwise.proof.certificate import Counterexample
+from lengthwise.proof.contexts import Batch
+from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
+from lengthwise.run import Run
+from lengthwise.tasks.sampling import in_split
+
+# Contexts of one forward pass: what it makes stays in the cache.
+CHUNK = 2048
+
+# Rounding is measured on this many contexts of each batch.
+_MEASURED = 64
+
+# Failing problems kept for a further training.
+_DRILL = 64
+
+
+class Checker:
+    """Runs contexts through the model and keeps the worst.
+
+    Args:
+        run: the run.
+        share: whether states of neighbourhoods are computed once (`Neighbourhoods`).
+
+    Attributes:
+        contexts, failing: contexts checked, and how many of them are answered wrong.
+        rounding: how far the logits measured lie from those in double precision.
+        margin: the least lead of a right token.
+        tightest: the problem `[operand, column]` and the row with that lead.
+        shortest: the same of the shortest problem with a wrong answer, if any.
+        failed: failing problems that a training may use, with their widths.
+    """
+
+    def __init__(self, run: Run, *, share: bool = True) -> None:
+        assert isinstance(run.bias, CalibratedBias)
+        self.run, self.model = run, run.model
+        self.exact = copy.deepcopy(run.model).double()
+        self.neighbourhoods = Neighbourhoods(run.config, run.model, run.bias, share=share)
+        self.contexts, self.failing = 0, 0
+        self.rounding = 0.0
+        self.margin = float("inf")
+        self.tightest: tuple[np.ndarray, int] = (np.zeros((0, 0), np.uint8), 0)
+        self.shortest: tuple[np.ndarray, int] | None = None
+        self.failed: dict[str, int] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Everything found so far, as JSON values."""
+        one = self.shortest
+        return {
+            "contexts": self.contexts,
+            "failing": self.failing,
+            "rounding": self.rounding,
+            "margin": self.margin,
+            "tightest": [self.tightest[0].tolist(), self.tightest[1]],
+            "shortest": None if one is None else [one[0].tolist(), one[1]],
+            "failed": self.failed,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+
+        def problem(value: Any) -> tuple[np.ndarray, int]:
+            return np.array(value[0], np.uint8), int(value[1])
+
+        self.contexts, self.failing = int(state["contexts"]), int(state["failing"])
+        self.rounding, self.margin = float(state["rounding"]), float(state["margin"])
+        self.tightest = problem(state["tightest"])
+        self.shortest = None if state["shortest"] is None else problem(state["shortest"])
+        self.failed = {str(text): int(width) for text, width in state["failed"].items()}
+
+    @torch.inference_mode()
+    def check(self, batch: Batch) -> None:
+        """Check every context of a batch."""
+        layout = self.run.config.layout(batch.width, self.run.task)
+        kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        for first in range(0, len(batch.operands), CHUNK):
+            operands = batch.operands[first : first + CHUNK]
+            source, target = (t.to(self.run.device) for t in layout.batch(operands))
+            logits = self.neighbourhoods.logits(Problems(layout, source, target), batch.row)
+            wanted = target[:, batch.row + 1]
+            right = logits.gather(1, wanted[:, None])[:, 0]
+            others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
+            # A logit that is no number must count as wrong.
+            margins = (right - others).nan_to_num(nan=float("-inf"))
+            self._keep(operands, batch.row, margins)
+            least = margins.topk(min(_MEASURED, len(margins)), largest=False)
+            kept.append((least.values, least.indices + first, logits[least.indices]))
+        margins, index, logits = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        least = margins.topk(min(_MEASURED, len(margins)), largest=False).indices
+        source, target = layout.batch(batch.operands[index[least].cpu().numpy()])
+        source, target = source.to(self.run.device), target.to(self.run.device)
+        self._measure(layout, source, target, batch.row, logits[least])
+
+    def _keep(self, operands: np.ndarray, row: int, margins: Tensor) -> None:
+        """Count contexts, and keep the worst."""
+        self.contexts += len(operands)
+        worst = int(margins.argmin())
+        least = margins[worst].item()
+        if least < self.margin:
+            self.margin, self.tightest = least, (operands[worst], row)
+        if least > 0:
+            return
+        wrong = (margins <= 0).cpu().numpy()
+        self.failing += int(wrong.sum())
+        width = operands.shape[2]
+        if self.shortest is None or width < self.shortest[0].shape[1]:
+            self.shortest = operands[worst], row
+        if width > self.run.config.width:
+            return
+        failed = operands[wrong]
+        for problem in failed[in_split(self.run.task, failed, "train")][:_DRILL]:
+            self.failed.setdefault(self.expression(problem), width)
+
+    def logits(
+        self,
+        model: Transformer,
+        layout: Layout,
+        source: Tensor,
+        target: Tensor,
+        row: int,
+        path: Path = "auto",
+    ) -> Tensor:
+        """Logits `[context, token]` of one row by the model's forward pass, nothing shared.
+
+        Later rows, which it can't see, are left out.
+        """
+        plan: list[LayerPlan] = plan_attention(
+            self.run.bias,
+            layout,
+            len(model.layers),
+            rows=range(row + 1),
+            path=path,
+            device=source.device,
+        )
+        plan = [{**layer, "self": layer["self"].narrow(row + 1)} for layer in plan]
+        if model is self.exact:
+            plan = [as_type(layer, torch.float64) for layer in plan]
+        return model(source, target[:, : row + 1], plan).logits[:, row]
+
+    def _measure(
+        self, layout: Layout, source: Tensor, target: Tensor, row: int, logits: Tensor
+    ) -> None:
+        """How far rounding moves logits: those found, every path, a batch of one, against doubles."""
+        exact = self.logits(self.exact, layout, source, target, row)
+        found = [logits]
+        paths: tuple[Path, ...] = ("dense", "lines", "auto")
+        for path in paths:
+            found.append(self.logits(self.model, layout, source, target, row, path))
+        found.append(
+            torch.cat(
+                [
+                    self.logits(self.model, layout, source[i : i + 1], target[i : i + 1], row)
+                    for i in range(min(4, len(source)))
+                ]
+            )
+        )
+        for one in found:
+            moved = (one.double() - exact[: len(one)]).abs().max().item()
+            self.rounding = max(self.rounding, moved if moved == moved else float("inf"))
+
+    def expression(self, operands: np.ndarray) -> str:
+        """The problem `[operand, column]` as text, padding of the answer left out."""
+        growth = self.run.task.growth
+        width = operands.shape[1]
+        # As a person writes it, however the operands lie in the source.
+        layout = Layout(self.run.task, width - growth)
+        return layout.text(layout.source(operands[None, :, : width - growth])[0])
+
+    def counterexample(self, float_bound: float, seconds: float) -> Counterexample:
+        """The shortest failing problem, decoded."""
+        operands, row = self.shortest or self.tightest
+        layout = self.run.config.layout(operands.shape[1], self.run.task)
+        source, target = layout.batch(operands[None])
+        written = greedy_decode(
+            self.model, self.run.bias, layout, source.to(self.run.device), self.run.config.attention
+        ).cpu()
+        wrong = (written != target[:, 1:])[0].nonzero()
+        return Counterexample(
+            task=self.run.config.task,
+            base=self.run.config.base,
+            problem=self.expression(operands),
+            row=int(wrong[0]) if len(wrong) else row,
+            expected=layout.text(target[0, 1:]),
+            given=layout.text(written[0]),
+            margin=self.margin,
+            contexts=self.contexts,
+            failing=self.failing,
+            float_bound=float_bound,
+            drill=tuple(sorted(self.failed, key=lambda text: self.failed[text])[:_DRILL]),
+            seconds=seconds,
+        )
