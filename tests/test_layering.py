@@ -36,6 +36,7 @@ FLOW = (
     "evaluation",
     "pipeline",
     "report",
+    "reproduce",
     "api",
     "display",
     "bench",
@@ -179,13 +180,14 @@ def test_the_exception_is_still_needed():
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "seaborn", "plotly"])
-def test_pictures_are_drawn_in_one_module(library):
+def test_pictures_are_drawn_in_one_place(library):
     users = {
         name
         for name, source in SOURCES.items()
         if any(dotted.split(".")[0] == library for dotted, _ in imported(source))
     }
-    assert users <= ({"report.plots"} if library == "matplotlib" else set())
+    drawing = {"report.canvas", "report.plots", "report.paper_figures"}
+    assert users <= (drawing if library == "matplotlib" else set())
 
 
 def test_nothing_runs_code_from_files():

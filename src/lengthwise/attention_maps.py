@@ -31,6 +31,7 @@ from lengthwise.config import InputError
 from lengthwise.files import write_with
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
+from lengthwise.model.transformer import Output
 from lengthwise.run import MAPS, Run
 from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import generator, suite_problems
@@ -169,6 +170,42 @@ class Knockout:
 
 
 @torch.inference_mode()
+def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, Tensor]:
+    """A run's attention, averaged over uniform problems of any length, longer than it was trained on too.
+
+    Returns:
+        Per site, float32 `[layer, head, query, key]`, the true answers being given.
+    """
+    layout = run.layout(length)
+    operands = suite_problems(
+        run.task,
+        generator(run.config.seed, "capture", length),
+        problems,
+        suite="uniform",
+        length=length,
+        width=layout.width,
+        split="any",
+    )
+    source, target = (tokens.to(run.device) for tokens in layout.batch(operands))
+    plan = plan_attention(
+        *(run.bias, layout, run.config.model.layers),
+        path="dense",
+        device=run.device,
+        encoder=run.model.encodes,
+    )
+    output = run.model(source, target[:, :-1], plan, return_attention=True)
+    return _mean_weights(output)
+
+
+def _mean_weights(output: Output) -> dict[Site, Tensor]:
+    """The mean over problems of what a model returned, per site `[layer, head, query, key]`."""
+    return {
+        site: torch.stack([layer[site].mean(dim=0) for layer in output.attention]).cpu()
+        for site in SITES
+    }
+
+
+@torch.inference_mode()
 def capture(run: Run) -> AttentionMaps:
     """Average a run's attention over problems of its training length, and knock its lines out.
 
@@ -206,10 +243,7 @@ def capture(run: Run) -> AttentionMaps:
         return losses.sum(dim=1).mean().item(), right.float().mean().item()
 
     output = model(source, target[:, :-1], plan(run.bias), return_attention=True)
-    weights: dict[Site, Tensor] = {
-        site: torch.stack([layer[site].mean(dim=0) for layer in output.attention]).cpu()
-        for site in SITES
-    }
+    weights = _mean_weights(output)
     loss, exact_match = answers(run.bias)
     knockout = {
         track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)

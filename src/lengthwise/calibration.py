@@ -256,7 +256,7 @@ def _paper(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
         last = maps.weights[site][-1]
         kept = [
             line
-            for direction in _DIRECTIONS
+            for direction in DIRECTIONS
             for line in _drop_off(last, site, direction, kappas[site])
         ]
         transparent = set(range(heads)) - {line.head for line in kept}
@@ -264,7 +264,7 @@ def _paper(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
     return CalibratedBias(maps.task, heads, lines)
 
 
-_DIRECTIONS: tuple[Literal["diagonal", "anti-diagonal", "vertical"], ...] = (
+DIRECTIONS: tuple[Literal["diagonal", "anti-diagonal", "vertical"], ...] = (
     "diagonal",
     "anti-diagonal",
     "vertical",

@@ -108,7 +108,7 @@ def run_abc(
         NotInterpolatedError: when a training does not meet its criterion.
         NoLinesError: when calibration finds no line.
     """
-    clock = _Clock(observer or Silent())
+    clock = Clock(observer or Silent())
     lengths = config.evaluation.lengths if lengths is None else list(lengths)
     with locked(path):
         prepare(path, resume=resume, force=force, pipeline=True)
@@ -119,7 +119,9 @@ def run_abc(
                 resume=resume,
                 on_progress=lambda metrics: clock.observer.trained("train", metrics),
             )
-        maps, bias, calibrated = _calibrate_and_retrain(config, path, vanilla, resume, clock)
+        maps, bias, calibrated = calibrate_and_retrain(
+            config, path / CALIBRATED, vanilla, resume=resume, clock=clock
+        )
         proof = None
         if prove:
             calibrated, proof = _until_proven(config, calibrated, bias, clock)
@@ -135,10 +137,23 @@ def run_abc(
     return Outcome(path, vanilla, calibrated, maps, bias, curve, proof, clock.seconds)
 
 
-def _calibrate_and_retrain(
-    config: Config, path: Path, vanilla: Run, resume: bool, clock: _Clock
+def calibrate_and_retrain(
+    config: Config, folder: Path, vanilla: Run, *, resume: bool = False, clock: Clock | None = None
 ) -> tuple[AttentionMaps, CalibratedBias, Run]:
-    folder, retraining = path / CALIBRATED, config.for_retraining()
+    """Turn what a vanilla model attends to into a bias, and train a fresh model with it.
+
+    Args:
+        config: the settings of the vanilla model; its `retraining` part makes those of the other.
+        folder: of the other model.
+        vanilla: the vanilla model.
+        resume: go on with what the folder holds.
+        clock: times the stages and tells of them.
+
+    Raises:
+        NotInterpolatedError: when no attempt meets its criterion.
+        NoLinesError: when calibration finds no line.
+    """
+    clock, retraining = clock or Clock(Silent()), config.for_retraining()
     if resume and (folder / CONFIG).exists():
         retraining = _with_drill(retraining, Run.open(folder).config.data.drill)
     with clock.stage("calibrate", config):
@@ -180,7 +195,7 @@ def _calibrate_and_retrain(
 
 
 def _until_proven(
-    config: Config, run: Run, bias: CalibratedBias, clock: _Clock
+    config: Config, run: Run, bias: CalibratedBias, clock: Clock
 ) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
@@ -215,7 +230,7 @@ def _with_drill(config: Config, drill: tuple[str, ...]) -> Config:
     return config.model_copy(update={"data": data})
 
 
-class _Clock:
+class Clock:
     """Times the stages and tells the observer when they begin and end."""
 
     def __init__(self, observer: Observer) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of results: the only module that imports matplotlib.
+"""Pictures of results: accuracy, attention, biases, training.
 
 Every function draws a `Figure` of its own, never through pyplot, so nothing global changes. With a
 path the picture is written there (the suffix names the format, PNG without one) and the path is
@@ -7,37 +7,43 @@ returned; without one the figure itself is returned.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, Site
-from lengthwise.config import InputError
 from lengthwise.evaluation import LengthCurve, Score
-from lengthwise.files import write_with
-from lengthwise.layout import END, START, Layout
-from lengthwise.run import CALIBRATED, VANILLA
+from lengthwise.layout import Layout
+from lengthwise.report.canvas import (
+    CLOSED_COLOUR,
+    DPI,
+    FAINT,
+    INK,
+    SHADES,
+    colours_of,
+    finish,
+    key_labels,
+    label_ends,
+    length_axis,
+    name_cells,
+    new_figure,
+    percent_axis,
+    row_labels,
+    set_title,
+)
+from lengthwise.report.summary import digits
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart; past it, of Paul Tol ("muted").
-_COLOURS = {CALIBRATED: "#0072B2", VANILLA: "#D55E00"}
-_MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MORE_COLOURS += ("#882255", "#44AA99", "#999933", "#332288", "#DDCC77", "#AA4499")
 _STYLES: dict[str, tuple[Any, str]] = {"uniform": ("-", "o"), "carry": ("--", "D")}
-_INK, _FAINT, _CLOSED = "#333333", "#BBBBBB", "#F1F1F1"
-_SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#00243A"])
 _SITE_TITLES: dict[Site, str] = {"self": "self-attention", "cross": "cross-attention"}
-_DPI = 150
 
 
 def length_curve(
@@ -64,8 +70,8 @@ def length_curve(
         series.setdefault((task, score.method, score.suite), []).append(score)
     if not series:
         raise ValueError("a curve without scores can't be drawn")
-    figure, axes = _figure(6.8, 4.0)
-    colours = _colours([task + method for task, method, _ in series])
+    figure, axes = new_figure(6.8, 4.0)
+    colours = colours_of([task + method for task, method, _ in series])
     ends = []
     for (task, method, suite), scores in series.items():
         colour = colours[task + method]
@@ -92,15 +98,15 @@ def length_curve(
         points.set_label("")
         sample = Line2D([], [], color=colour, linestyle=line, marker=marker, markerfacecolor=fill)
         ends.append((list(means.values())[-1], label, sample))
-    _length_axis(axes, sorted({score.length for score in curve}), trained)
-    _percent_axis(axes)
+    length_axis(axes, sorted({score.length for score in curve}), trained)
+    percent_axis(axes)
     axes.set_ylabel("problems answered right")
     seeds = len({score.seed for score in curve})
     what = ", ".join(dict.fromkeys(score.task for score in curve))
     note = "one seed" if seeds == 1 else f"line: mean of {seeds} seeds, points: each seed"
-    _title(axes, f"{what}: exact match against length", f"{note}; bars: 95 % Wilson intervals")
-    _label_ends(axes, ends)
-    return _finish(figure, path)
+    set_title(axes, f"{what}: exact match against length", f"{note}; bars: 95 % Wilson intervals")
+    label_ends(axes, ends)
+    return finish(figure, path)
 
 
 def mean_by_length(scores: Iterable[Score]) -> dict[int, float]:
@@ -128,13 +134,13 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Figur
     ]
     title = (
         f"Attention of the {maps.task} model, averaged over {maps.problems} problems "
-        f"of {_digits(maps.length)}"
+        f"of {digits(maps.length)}"
     )
-    figure, image, grid = _panels(rows, maps.layout, title, _SHADES, (0.0, 1.0))
+    figure, image, grid = _panels(rows, maps.layout, title, SHADES, (0.0, 1.0))
     bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01, aspect=30)
     bar.set_label("share of attention")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
 def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = None) -> Figure | Path:
@@ -169,7 +175,7 @@ def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = Non
     if most > least:
         bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01, aspect=30)
         bar.set_label("added to the logits of open keys")
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
 def training_curves(
@@ -188,8 +194,8 @@ def training_curves(
     drawn = {label: rows for label, rows in metrics_by_label.items() if rows}
     if not drawn:
         raise ValueError("training curves need at least one row of metrics")
-    figure, (loss, right) = _figure(10.0, 3.6, columns=2)
-    colours = _colours(list(drawn))
+    figure, (loss, right) = new_figure(10.0, 3.6, columns=2)
+    colours = colours_of(list(drawn))
     losses, shares = [], []
     for label, rows in drawn.items():
         seconds = [row["seconds"] for row in rows]
@@ -204,37 +210,14 @@ def training_curves(
         shares.append((rows[-1]["exact_match"], label, Line2D([], [], **style)))
     loss.set_yscale("log")
     loss.set_ylabel("nats per symbol")
-    _percent_axis(right)
+    percent_axis(right)
     right.set_ylabel("problems answered right")
     for axes, name, ends in ((loss, "Validation loss", losses), (right, "Exact match", shares)):
-        _title(axes, name, "on validation problems, which are never trained on")
+        set_title(axes, name, "on validation problems, which are never trained on")
         axes.set_xlabel("training time, seconds")
         axes.set_xlim(left=0)
-        _label_ends(axes, ends)
-    return _finish(figure, path)
-
-
-def key_labels(layout: Layout, site: Site) -> list[str]:
-    """What each key at a site holds: `a2 a1 a0 + b2 b1 b0`, at `self` `^ s0 s1 s2`.
-
-    The number is the significance of a digit: 0 is the last digit of an operand and the first that
-    is written.
-    """
-    if site == "self":
-        return [START, *(f"s{row}" for row in range(layout.width))]
-    labels, anchors = [""] * layout.source_length, layout.anchors(site)
-    for segment in layout.task.segments:
-        span = anchors[segment.name]
-        keys = range(span.start, span.stop, span.stride)
-        for place, key in enumerate(keys):
-            column = place if layout.input_order == "reversed" else len(keys) - 1 - place
-            labels[key] = f"{segment.name}{column}" if span.grows else segment.name
-    return labels
-
-
-def row_labels(layout: Layout) -> list[str]:
-    """What each row writes: `s0 s1 s2 $`."""
-    return [*(f"s{row}" for row in range(layout.width)), END]
+        label_ends(axes, ends)
+    return finish(figure, path)
 
 
 def _panels(
@@ -249,144 +232,29 @@ def _panels(
     cell = min(0.15, 3.5 / max(layout.source_length, layout.target_length))
     wide = max(1.5, cell * max(layout.source_length, layout.target_length)) + 0.25
     tall = max(1.2, cell * layout.target_length) + 0.55
-    figure = Figure((wide * heads + 1.4, tall * len(rows) + 0.6), dpi=_DPI, layout="constrained")
+    figure = Figure((wide * heads + 1.4, tall * len(rows) + 0.6), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, color=_INK)
+    figure.suptitle(title, fontsize=12, color=INK)
     grid = figure.subplots(len(rows), heads, squeeze=False)
     image = None
     for index, (site, where, matrices) in enumerate(rows):
         for head, axes in enumerate(grid[index]):
-            axes.set_facecolor(_CLOSED)
+            axes.set_facecolor(CLOSED_COLOUR)
             image = axes.imshow(
                 matrices[head].numpy(), cmap=colours, vmin=limits[0], vmax=limits[1]
             )
-            _ticks(axes.xaxis, key_labels(layout, site), rotation=90)
-            _ticks(axes.yaxis, row_labels(layout) if head == 0 else [])
+            name_cells(axes.xaxis, key_labels(layout, site), rotation=90)
+            name_cells(axes.yaxis, row_labels(layout) if head == 0 else [])
             if head == 0:
                 axes.set_ylabel(f"{where}\n{_SITE_TITLES[site]}\nwrites", fontsize=9)
             if index == 0:
                 axes.set_title(f"head {head}", fontsize=10)
             for span in layout.spans(site).values():
                 if span.start:
-                    axes.axvline(span.start - 0.5, color=_FAINT, linewidth=0.6)
+                    axes.axvline(span.start - 0.5, color=FAINT, linewidth=0.6)
             for spine in axes.spines.values():
-                spine.set_color(_FAINT)
+                spine.set_color(FAINT)
     for axes in grid[-1]:
         axes.set_xlabel("reads", fontsize=9)
     assert image is not None
     return figure, image, grid
-
-
-def _ticks(axis: Any, labels: list[str], rotation: int = 0) -> None:
-    """Name the cells; every second or third where there are many."""
-    every = max(1, math.ceil(len(labels) / 28))
-    axis.set_ticks(range(0, len(labels), every), labels[::every], rotation=rotation, fontsize=6.5)
-    axis.set_tick_params(length=1.5, pad=1.5, color=_FAINT)
-
-
-def _figure(wide: float, tall: float, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure with one row of plain axes."""
-    figure = Figure((wide, tall), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in grid:
-        axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, grid[0] if columns == 1 else grid
-
-
-def _title(axes: Axes, title: str, note: str) -> None:
-    axes.set_title(f"{title}\n", loc="left", fontsize=12, color=_INK)
-    axes.text(0, 1.035, note, transform=axes.transAxes, fontsize=8.5, color="#555555")
-
-
-def _colours(labels: Iterable[str]) -> dict[str, str]:
-    """A colour for each label; the two methods keep theirs in every picture."""
-    rest = [label for label in dict.fromkeys(labels) if label not in _COLOURS]
-    more = {label: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, label in enumerate(rest)}
-    return {**_COLOURS, **more}
-
-
-def _percent_axis(axes: Axes) -> None:
-    axes.set_ylim(-0.05, 1.05)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-
-
-def _length_axis(axes: Axes, lengths: list[int], trained: int | None) -> None:
-    """A logarithmic axis with a tick at every measured length that leaves room for its number."""
-    axes.set_xscale("log")
-    first = lengths[0] if trained is None else 1
-    last = max(lengths[-1], trained or 1)
-    room = 0.05 * math.log(max(2.0, last / first))
-    left, right = first / math.exp(room), last * math.exp(room)
-    axes.set_xlim(left, right)
-    ticks: list[int] = []
-    for length in sorted({first, *lengths}, reverse=True):
-        if not ticks or math.log(ticks[-1] / length) >= 0.06 * math.log(right / left):
-            ticks.append(length)
-    axes.set_xticks(ticks[::-1], [str(tick) for tick in ticks[::-1]])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("digits of each operand")
-    if trained is not None:
-        axes.axvspan(left, trained, color="#EDEDED", zorder=0)
-        lengths_trained = "1 digit" if trained == 1 else f"1 to {trained} digits"
-        axes.text(
-            math.sqrt(left * trained),
-            0.5,
-            f"trained on\n{lengths_trained}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="#555555",
-        )
-
-
-def _label_ends(axes: Axes, ends: list[tuple[float, str, Line2D]]) -> None:
-    """Write the name of each line at the right, at the height of its last value or near it."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    heights = [to_axes.transform((1.0, value))[1] for value, _, _ in ends]
-    order = sorted(range(len(ends)), key=lambda i: (heights[i], -i))
-    for i, height in zip(order, spread([heights[i] for i in order]), strict=True):
-        _, text, sample = ends[i]
-        sample.set_data([1.015, 1.035, 1.055], [height] * 3)
-        sample.set(transform=axes.transAxes, clip_on=False, markevery=[1], markersize=5)
-        axes.add_artist(sample)
-        axes.text(
-            1.065,
-            height,
-            text,
-            transform=axes.transAxes,
-            color=sample.get_color(),
-            fontsize=9.5,
-            va="center",
-        )
-
-
-def spread(heights: list[float], gap: float = 0.075) -> list[float]:
-    """Move ascending heights apart to at least `gap`; the highest stays where there is room."""
-    out: list[float] = []
-    for height in heights:
-        out.append(max(height, out[-1] + gap) if out else height)
-    ceiling = max(*heights, gap * (len(out) - 1)) if out else 0.0
-    for i in range(len(out) - 1, -1, -1):
-        out[i] = min(out[i], ceiling)
-        ceiling = out[i] - gap
-    return out
-
-
-def _digits(count: int) -> str:
-    return "1 digit" if count == 1 else f"{count} digits"
-
-
-def _finish(figure: Figure, path: Path | str | None) -> Figure | Path:
-    """The figure, or the path of the picture, which appears whole or not at all."""
-    if path is None:
-        return figure
-    path = Path(path)
-    kind, known = path.suffix.lstrip(".").lower() or "png", figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise InputError(f"can't write {path}: pictures end in {', '.join(sorted(known))}")
-    write_with(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=_DPI))
-    return path

@@ -1,0 +1,100 @@
+"""The command that measures the paper's tables and figures again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lengthwise.cli.commands import app, print_json
+from lengthwise.cli.options import Json
+
+
+@app.command("reproduce")
+def reproduce_command(
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="TARGET...", help="table1, table3, transfer, figures, or all."),
+    ],
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="smoke: tiny models, minutes. standard: the default model, three seeds, hours. "
+            "full: the paper's model size, for a GPU."
+        ),
+    ] = "standard",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write.", show_default="runs/reproduce-BUDGET")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cells at once.", show_default="one for each core")
+    ] = None,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Only say how many cells remain, and how long they take."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the paper's tables and figures again, beside its numbers.
+
+    Cells that are done are kept and skipped: stop it with Ctrl-C, and run it again to go on.
+
+    Example: lengthwise reproduce table1 --budget smoke
+    """
+    import os
+
+    from lengthwise.config import InputError, unknown
+    from lengthwise.reproduce import (
+        BUDGETS,
+        TARGETS,
+        Cell,
+        cells_of,
+        draw_figures,
+        measure,
+        remaining,
+        write_tables,
+    )
+    from lengthwise.reproduce.runner import Record, Remaining
+
+    if budget not in BUDGETS:
+        raise InputError(unknown("budget", budget, BUDGETS))
+    for target in targets:
+        if target not in (*TARGETS, "all"):
+            raise InputError(unknown("target", target, (*TARGETS, "all")))
+    chosen = list(TARGETS) if "all" in targets else list(dict.fromkeys(targets))
+    folder = out or Path(f"runs/reproduce-{budget}")
+    cells: dict[Cell, None] = {}
+    for target in chosen:
+        cells |= dict.fromkeys(cells_of(target, BUDGETS[budget]))
+    # Short cells first, whatever table they are of: most results with the least time.
+    todo = sorted(cells, key=lambda cell: (cell.protocol == "padded", cell.seed))
+    count = workers or os.cpu_count() or 1
+    left = remaining(todo, BUDGETS[budget], folder, count)
+    print(left, file=sys.stderr)
+    if estimate:
+        if as_json:
+            print_json({"cells": left.cells, "done": left.done, "seconds": round(left.seconds)})
+        else:
+            print(left)
+        return
+
+    def done(record: Record, after: Remaining) -> None:
+        scores = ", ".join(f"{s.length}: {s.accuracy:.1%}" for s in record.scores)
+        what = record.note if not record.scores else f"{scores} {record.note}".rstrip()
+        print(f"{record.cell.name} ({record.seconds:.0f} s): {what}. {after}", file=sys.stderr)
+
+    records = measure(todo, budget, folder, workers=count, on_progress=done)
+    written: list[Path] = []
+    for target in chosen:
+        if target == "figures":
+            written += draw_figures(records, BUDGETS[budget], folder)
+        else:
+            written += write_tables(target, records, folder)
+    if as_json:
+        print_json(
+            {"folder": str(folder), "cells": len(records), "files": [str(p) for p in written]}
+        )
+    else:
+        print("\n".join(str(path) for path in written))

@@ -1,0 +1,166 @@
+"""What all pictures share: figures of their own, colours, axes, and files that appear whole.
+
+Only this package imports matplotlib, and never through pyplot, so that nothing global changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from lengthwise.bias import Site
+from lengthwise.config import InputError
+from lengthwise.files import write_with
+from lengthwise.layout import END, START, Layout
+from lengthwise.run import CALIBRATED, VANILLA
+
+# The palette of Okabe and Ito, which colour-blind readers can tell apart; past it, of Paul Tol ("muted").
+_COLOURS = {CALIBRATED: "#0072B2", VANILLA: "#D55E00"}
+_MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MORE_COLOURS += ("#882255", "#44AA99", "#999933", "#332288", "#DDCC77", "#AA4499")
+INK, FAINT, CLOSED_COLOUR = "#333333", "#BBBBBB", "#F1F1F1"
+SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#00243A"])
+DPI = 150
+
+
+def key_labels(layout: Layout, site: Site) -> list[str]:
+    """What each key at a site holds: `a2 a1 a0 + b2 b1 b0`, at `self` `^ s0 s1 s2`.
+
+    The number is the significance of a digit: 0 is the last digit of an operand and the first that
+    is written.
+    """
+    if site == "self":
+        return [START, *(f"s{row}" for row in range(layout.width))]
+    labels, anchors = [""] * layout.source_length, layout.anchors(site)
+    for segment in layout.task.segments:
+        span = anchors[segment.name]
+        keys = range(span.start, span.stop, span.stride)
+        for place, key in enumerate(keys):
+            column = place if layout.input_order == "reversed" else len(keys) - 1 - place
+            labels[key] = f"{segment.name}{column}" if span.grows else segment.name
+    return labels
+
+
+def row_labels(layout: Layout) -> list[str]:
+    """What each row writes: `s0 s1 s2 $`."""
+    return [*(f"s{row}" for row in range(layout.width)), END]
+
+
+def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:
+    """Name the cells; every second or third where there are many."""
+    every = max(1, math.ceil(len(labels) / 28))
+    axis.set_ticks(range(0, len(labels), every), labels[::every], rotation=rotation, fontsize=6.5)
+    axis.set_tick_params(length=1.5, pad=1.5, color=FAINT)
+
+
+def new_figure(wide: float, tall: float, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure with one row of plain axes."""
+    figure = Figure((wide, tall), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in grid:
+        axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, grid[0] if columns == 1 else grid
+
+
+def set_title(axes: Axes, title: str, note: str) -> None:
+    axes.set_title(f"{title}\n", loc="left", fontsize=12, color=INK)
+    axes.text(0, 1.035, note, transform=axes.transAxes, fontsize=8.5, color="#555555")
+
+
+def colours_of(labels: Iterable[str]) -> dict[str, str]:
+    """A colour for each label; the two methods keep theirs in every picture."""
+    rest = [label for label in dict.fromkeys(labels) if label not in _COLOURS]
+    more = {label: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, label in enumerate(rest)}
+    return {**_COLOURS, **more}
+
+
+def percent_axis(axes: Axes) -> None:
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def length_axis(axes: Axes, lengths: list[int], trained: int | None) -> None:
+    """A logarithmic axis with a tick at every measured length that leaves room for its number."""
+    axes.set_xscale("log")
+    first = lengths[0] if trained is None else 1
+    last = max(lengths[-1], trained or 1)
+    room = 0.05 * math.log(max(2.0, last / first))
+    left, right = first / math.exp(room), last * math.exp(room)
+    axes.set_xlim(left, right)
+    ticks: list[int] = []
+    for length in sorted({first, *lengths}, reverse=True):
+        if not ticks or math.log(ticks[-1] / length) >= 0.06 * math.log(right / left):
+            ticks.append(length)
+    axes.set_xticks(ticks[::-1], [str(tick) for tick in ticks[::-1]])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("digits of each operand")
+    if trained is not None:
+        axes.axvspan(left, trained, color="#EDEDED", zorder=0)
+        lengths_trained = "1 digit" if trained == 1 else f"1 to {trained} digits"
+        axes.text(
+            math.sqrt(left * trained),
+            0.5,
+            f"trained on\n{lengths_trained}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="#555555",
+        )
+
+
+def label_ends(axes: Axes, ends: list[tuple[float, str, Line2D]]) -> None:
+    """Write the name of each line at the right, at the height of its last value or near it."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [to_axes.transform((1.0, value))[1] for value, _, _ in ends]
+    order = sorted(range(len(ends)), key=lambda i: (heights[i], -i))
+    for i, height in zip(order, spread([heights[i] for i in order]), strict=True):
+        _, text, sample = ends[i]
+        sample.set_data([1.015, 1.035, 1.055], [height] * 3)
+        sample.set(transform=axes.transAxes, clip_on=False, markevery=[1], markersize=5)
+        axes.add_artist(sample)
+        axes.text(
+            1.065,
+            height,
+            text,
+            transform=axes.transAxes,
+            color=sample.get_color(),
+            fontsize=9.5,
+            va="center",
+        )
+
+
+def spread(heights: list[float], gap: float = 0.075) -> list[float]:
+    """Move ascending heights apart to at least `gap`; the highest stays where there is room."""
+    out: list[float] = []
+    for height in heights:
+        out.append(max(height, out[-1] + gap) if out else height)
+    ceiling = max(*heights, gap * (len(out) - 1)) if out else 0.0
+    for i in range(len(out) - 1, -1, -1):
+        out[i] = min(out[i], ceiling)
+        ceiling = out[i] - gap
+    return out
+
+
+def finish(figure: Figure, path: Path | str | None) -> Figure | Path:
+    """The figure, or the path of the picture, which appears whole or not at all."""
+    if path is None:
+        return figure
+    path = Path(path)
+    kind, known = path.suffix.lstrip(".").lower() or "png", figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise InputError(f"can't write {path}: pictures end in {', '.join(sorted(known))}")
+    write_with(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI))
+    return path

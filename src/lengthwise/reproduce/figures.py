@@ -1,0 +1,104 @@
+"""The paper's figures, drawn from the cells of its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lengthwise.attention_maps import AttentionMaps, average_attention, capture
+from lengthwise.bias import SITES, AttentionBias, CalibratedBias
+from lengthwise.calibration import DIRECTIONS, line_means
+from lengthwise.layout import Layout
+from lengthwise.report.paper_figures import (
+    accuracy_panels,
+    attention_panels,
+    direction_panels,
+    mask_panels,
+)
+from lengthwise.report.plots import bias_map
+from lengthwise.reproduce.cells import TABLE_TASKS, Budget, Cell, config_of
+from lengthwise.reproduce.runner import MODEL, Record, folder_of
+from lengthwise.run import MAPS, Run, make_bias
+
+# Digits at which heat maps of models trained on six are drawn, and width of drawn biases.
+_LONGER, _DRAWN_WIDTH = 12, 12
+
+
+def draw_figures(records: list[Record], budget: Budget, out: Path) -> list[Path]:
+    """Draw what the measured cells allow: accuracy, attention, directions, biases, window masks.
+
+    Returns:
+        The pictures, PNG, in `out/figures`.
+    """
+    folder, drawn = out / "figures", []
+    folder.mkdir(parents=True, exist_ok=True)
+    first = {task: Cell(task, "vanilla", "short", budget.seeds[0]) for task in TABLE_TASKS}
+    trained = {task: config_of(cell, budget).data.length for task, cell in first.items()}
+    for protocol in ("short", "padded"):
+        chosen = [r for r in records if r.cell.protocol == protocol and r.cell.task in TABLE_TASKS]
+        if chosen:
+            path = folder / f"accuracy-{protocol}.png"
+            drawn.append(accuracy_panels(_shares(chosen), trained, protocol, path))
+    for task in TABLE_TASKS:
+        drawn += _of_task(task, records, out, folder)
+    drawn.append(_window_masks(budget, folder / "windows.png"))
+    return drawn
+
+
+def _shares(records: list[Record]) -> dict[str, dict[str, dict[int, list[float]]]]:
+    """Task, row and length to the shares of all seeds."""
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for record in records:
+        row = found.setdefault(record.cell.task, {}).setdefault(record.cell.row, {})
+        for score in record.scores:
+            row.setdefault(score.length, []).append(score.accuracy)
+    return found
+
+
+def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[Path]:
+    """Attention on longer problems, directions, and calibrated biases of one task, first seed."""
+    drawn = []
+    done = {record.cell for record in records}
+    vanilla = Cell(task, "vanilla", "short", 0)
+    if vanilla in done:
+        run = Run.open(folder_of(vanilla, out) / MODEL)
+        length = run.config.data.length
+        maps = {n: average_attention(run, n) for n in (length, max(_LONGER, 2 * length))}
+        layouts = {n: run.layout(n) for n in maps}
+        title = f"Attention of the vanilla {task} model, last layer: trained on at most {length}"
+        path = folder / f"attention-{task}.png"
+        drawn.append(attention_panels(maps, layouts, title, path))
+        saved = run.path / MAPS
+        captured = AttentionMaps.load(saved) if saved.exists() else capture(run)
+        drawn.append(_directions(captured, folder / f"directions-{task}.png"))
+    for row in ("abc", "abc_paper"):
+        cell = Cell(task, row, "short", 0)
+        if cell in done:
+            run = Run.open(folder_of(cell, out) / MODEL)
+            if isinstance(run.bias, CalibratedBias):
+                layout = Layout(run.task, max(_DRAWN_WIDTH, run.config.width))
+                drawn.append(
+                    Path(str(bias_map(run.bias, layout, folder / f"bias-{task}-{row}.png")))
+                )
+    return drawn
+
+
+def _directions(maps: AttentionMaps, path: Path) -> Path:
+    """The last layer's cross-attention, and the mean of every line in each direction."""
+    last = maps.weights["cross"][-1]
+    means = {direction: line_means(last, direction) for direction in DIRECTIONS}
+    return direction_panels(last, means, maps.layout, maps.task, path)
+
+
+def _window_masks(budget: Budget, path: Path) -> Path:
+    """The hand-drawn windows of width 1: one operand, and two that are interleaved."""
+    masks: list[tuple[str, AttentionBias, Layout]] = []
+    for task in ("successor", "addition"):
+        config = config_of(Cell(task, "window1", "short", 0), budget)
+        layout = config.layout(8)
+        masks.append((task, make_bias(config), layout))
+    panels = []
+    for task, bias, layout in masks:
+        for site in SITES:
+            dense = bias.dense(site, 0, layout, range(layout.target_length))
+            panels.append((f"{task}, {site}-attention", dense[0], layout, site))
+    return mask_panels(panels, path)

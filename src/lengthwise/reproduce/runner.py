@@ -1,0 +1,232 @@
+"""Measuring cells: several at once, each kept when it is done, the rest continued another time."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.calibration import NoLinesError
+from lengthwise.config import InputError
+from lengthwise.evaluation import Score, evaluate_run
+from lengthwise.files import write_text
+from lengthwise.pipeline import calibrate_and_retrain
+from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of, evaluation_width
+from lengthwise.run import CONFIG, Run, locked
+from lengthwise.training import NotInterpolatedError, read_metrics, train_run
+
+CELLS, RECORD, BUDGET_FILE = "cells", "cell.json", "budget.json"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a cell.
+
+    Attributes:
+        cell: the cell.
+        interpolates: whether the model met its criterion in training.
+        steps: of that training.
+        note: why there are no scores, or what else is to be said.
+        seconds: of the cell, without those that it needs.
+        scores: one for each length; empty where there was no model to measure.
+    """
+
+    cell: Cell
+    interpolates: bool
+    steps: int
+    note: str
+    seconds: float
+    scores: tuple[Score, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        values = {**vars(self), "cell": vars(self.cell)}
+        return {**values, "scores": [vars(score) for score in self.scores]}
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """Read a record.
+
+        Raises:
+            InputError: when it is broken.
+        """
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            cell = Cell(**values.pop("cell"))
+            scores = tuple(Score(**score) for score in values.pop("scores"))
+            return cls(cell=cell, scores=scores, **values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} does not hold a cell: {error}; remove it") from error
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """How much of a target is still to be done.
+
+    Attributes:
+        cells: all of its cells.
+        done: those that are measured.
+        seconds: about how long the others take, with all workers.
+    """
+
+    cells: int
+    done: int
+    seconds: float
+
+    def __str__(self) -> str:
+        left = self.cells - self.done
+        if not left:
+            return f"All {self.cells} cells are done."
+        minutes = max(1, round(self.seconds / 60))
+        about = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+        return f"{left} of {self.cells} cells remain, about {about}."
+
+
+def folder_of(cell: Cell, out: Path) -> Path:
+    """Where a cell is kept."""
+    return out / CELLS / cell.name
+
+
+def finished(cells: Iterable[Cell], out: Path) -> list[Record]:
+    """The records of those cells that are done."""
+    paths = [folder_of(cell, out) / RECORD for cell in cells]
+    return [Record.load(path) for path in paths if path.exists()]
+
+
+def remaining(cells: list[Cell], budget: Budget, out: Path, workers: int) -> Remaining:
+    """Estimate from the cells that are done how long the others take."""
+    done = {record.cell: record.seconds for record in finished(cells, out)}
+    seconds = 0.0
+    for cell in cells:
+        if cell in done:
+            continue
+        alike = [s for c, s in done.items() if c.protocol == cell.protocol and c.row == cell.row]
+        guess = budget.seconds * (budget.padded_times if cell.protocol == "padded" else 1)
+        seconds += sum(alike) / len(alike) if alike else guess
+    return Remaining(len(cells), len(done), seconds / workers)
+
+
+def measure(
+    cells: list[Cell],
+    budget_name: str,
+    out: Path,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[Record, Remaining], None] | None = None,
+) -> list[Record]:
+    """Measure all cells that are not done yet, on one core each.
+
+    Args:
+        cells: from `cells_of`.
+        budget_name: a key of `BUDGETS`.
+        out: the folder that keeps them.
+        workers: cells at once; by default one for each core.
+        on_progress: called with each record, and what is left.
+
+    Raises:
+        InputError: when the folder was begun with another budget, or another process writes it.
+    """
+    budget = BUDGETS[budget_name]
+    workers = workers or os.cpu_count() or 1
+    with locked(out):
+        _claim(out, budget_name)
+        done = {record.cell for record in finished(cells, out)}
+        waiting = [cell for cell in cells if cell not in done]
+        # Threads of one process would wait for those of the others (docs/log.md, "threads that wait").
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+            jobs = {}
+
+            def start() -> None:
+                """Start every cell whose needs are met."""
+                for cell in list(waiting):
+                    if cell.needs is None or cell.needs in done:
+                        waiting.remove(cell)
+                        jobs[pool.submit(_measure_cell, cell, budget_name, out)] = cell
+
+            try:
+                start()
+                while jobs:
+                    job = next(as_completed(jobs))
+                    done.add(jobs.pop(job))
+                    start()
+                    if on_progress is not None:
+                        on_progress(job.result(), remaining(cells, budget, out, workers))
+                    else:
+                        job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return finished(cells, out)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _claim(out: Path, budget_name: str) -> None:
+    """Cells of two budgets must never meet in one table."""
+    path = out / BUDGET_FILE
+    if path.exists():
+        begun = json.loads(path.read_text("utf-8"))["budget"]
+        if begun != budget_name:
+            raise InputError(f"{out} was begun with budget {begun!r}; choose another --out")
+    write_text(path, json.dumps({"budget": budget_name}) + "\n")
+
+
+def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
+    """Train and measure one cell; its record is written last."""
+    budget, folder = BUDGETS[budget_name], folder_of(cell, out)
+    began = time.perf_counter()
+    run, interpolates, note = _train(cell, budget, out)
+    scores: tuple[Score, ...] = ()
+    if run is not None:
+        base, width = run.config.base, evaluation_width(cell, budget)
+        scores = tuple(
+            score
+            for length in budget.lengths
+            for score in evaluate_run(
+                run,
+                [length],
+                suites=("uniform",),
+                samples=min(base**length - base ** (length - 1), budget.samples),
+                width=width,
+            )
+        )
+    steps = 0 if run is None else read_metrics(run)[-1].step
+    seconds = round(time.perf_counter() - began, 1)
+    record = Record(cell, interpolates, steps, note, seconds, scores)
+    write_text(folder / RECORD, json.dumps(record.to_dict(), indent=1) + "\n")
+    return record
+
+
+def _train(cell: Cell, budget: Budget, out: Path) -> tuple[Run | None, bool, str]:
+    """The model of a cell; whether it interpolates; why there is none."""
+    config, path = config_of(cell, budget), folder_of(cell, out) / MODEL
+    before = None if cell.needs is None else folder_of(cell.needs, out) / MODEL
+    try:
+        if before is None:
+            return train_run(config, path, resume=True), True, ""
+        if not (before / CONFIG).exists():
+            return None, False, f"{cell.source} has no bias"
+        origin = Run.open(before)
+        if cell.source is None:
+            _, _, run = calibrate_and_retrain(config, path, origin, resume=True)
+            return run, True, ""
+        assert isinstance(origin.bias, CalibratedBias)
+        bias = origin.bias.transferred(origin.task, config.make_task())
+        return train_run(config.for_retraining(), path, bias=bias, resume=True), True, ""
+    except NotInterpolatedError as error:
+        return error.run, False, "does not interpolate"
+    except NoLinesError as error:
+        return None, False, str(error)
