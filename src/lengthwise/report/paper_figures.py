@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -141,10 +142,15 @@ def direction_panels(
     grid = figure.subplots(2, len(means), squeeze=False)
     for column, (direction, (offsets, values)) in enumerate(means.items()):
         top, bottom = grid[0][column], grid[1][column]
-        head = int(values.amax(dim=1).argmax())
+        # The best of the lines that cross at least half of the rows; short ones are corners.
+        crossed = torch.tensor(
+            [len(_line(direction, int(one), *attention.shape[1:])) for one in offsets]
+        )
+        long = values.where(crossed * 2 >= attention.shape[1], -1.0)
+        head = int(long.amax(dim=1).argmax())
         top.imshow(attention[head].numpy(), cmap=SHADES, vmin=0, vmax=1, aspect="auto")
         _name_cells(top, layout, "cross", rows=column == 0)
-        best = int(values[head].argmax())
+        best = int(long[head].argmax())
         keys = _line(direction, int(offsets[best]), *attention[head].shape)
         top.plot([k for _, k in keys], [q for q, _ in keys], color="#D55E00", linewidth=1.6)
         top.set_title(f"{direction}: head {head}", loc="left", fontsize=11, color=INK)
