@@ -98,7 +98,7 @@ class Neighbourhoods:
         return layer.add_cross(x, cross.attend(query, key, value))[:, 0]
 
     def _read_own(self, level: int, plan: Plan, problems: Problems, row: int) -> tuple[Tensor, ...]:
-        """The row `[problem, 1, width]` before layer `level`, its query, keys and values of what it reads."""
+        """The row `[problem, 1, width]` before a layer, its query, keys and values of what it reads."""
         layer = self.model.decoder[level]
         # The row itself comes last.
         rows = [row + back for back in self.reaches[level].rows if row + back >= 0]
