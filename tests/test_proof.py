@@ -374,9 +374,9 @@ def test_the_budget_names_the_line_that_reaches_farthest(binary):
     lines = [*binary.bias.lines, Line("self", "answer", "diagonal", -3, head=2)]
     run = altered(binary, bias=CalibratedBias("addition", 4, lines))
     text = (
-        r"more than the budget of 100\. The line that makes them so many: head 2 reads the symbol written 4 "
-        r"rows ago \(self-attention\)\. Without it there would be \d+, and the other lines would still tell "
-        r"every symbol; with --budget \d+ it takes "
+        r"more than the budget of 100\. The line that makes them so many: head 2 reads the symbol "
+        r"written 4 rows ago \(self-attention\)\. Without it there would be \d+, and the other lines "
+        r"would still tell every symbol; with --budget \d+ it takes "
     )
     with pytest.raises(NotApplicableError, match=text):
         prove(run, budget=100)
@@ -534,9 +534,7 @@ def test_verify_never_uses_progress(tiny_abc, tmp_path, monkeypatch):
 def test_an_interrupted_command_goes_on(tiny_abc, tmp_path, capsys, monkeypatch):
     folder = shutil.copytree(tiny_abc.calibrated.path, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "lengthwise.display.Display.checked", lambda self, *_, stop=Stop(3): stop(0, 0)
-        )
+        patch.setattr("lengthwise.display.Display.checked", Stop(3))
         assert entry.run(["prove", str(folder)]) == 2
     err = capsys.readouterr().err
     assert "There are at most 232 local contexts" in err
