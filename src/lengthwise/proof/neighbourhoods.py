@@ -202,7 +202,7 @@ class _States:
 
     def read_own(self, layer: Layer, plan: Plan, index: Tensor) -> tuple[Tensor, ...]:
         """As `Neighbourhoods._read_own`, of states `[problem, row]`; projected once for each state."""
-        kept = self._read.get(plan.scores)
+        kept = self._read.get(plan.scores, [])
         done = len(kept[0]) if kept else 0
         if done < len(self._states):
             parts = layer.read_own(Embedded(self._states[None, done:]), plan)
