@@ -247,3 +247,20 @@ def test_every_plan_cuts_out_one_query():
         for row in range(layout.target_length):
             alone = plan.row(row).attend(query[:, :, row : row + 1], key, value)
             torch.testing.assert_close(alone, whole[:, :, row : row + 1], **TOLERANCE)
+
+
+@pytest.mark.parametrize("path", ["dense", "lines", "auto"])
+@pytest.mark.parametrize("offsets", [(0,), (0, -1)], ids=["copy", "scores"])
+def test_every_plan_keeps_the_keys_that_are_picked(path, offsets):
+    """Keys that are closed can be left out, and the others stand in any order."""
+    lines = [Line("cross", "a", "anti-diagonal", offset, head=0) for offset in offsets]
+    layout = Layout(TASKS["addition"](), 5)
+    bias = CalibratedBias("addition", HEADS, lines)
+    plan = plan_attention(bias, layout, 1, rows=range(2, 3), path=path)[0]["cross"]
+    query, key, value, _ = random_inputs(layout, "cross", HEADS, rows=1)
+    keys = [4, 2, 3]  # of row 2 of a five-digit operand: two columns are read, one is closed
+    picked = plan.pick(keys).attend(query, key[:, :, keys], value[:, :, keys])
+    torch.testing.assert_close(picked, plan.attend(query, key, value))
+    torch.testing.assert_close(
+        plan.pick(keys).weights(query, key[:, :, keys]), plan.weights(query, key)[..., keys]
+    )

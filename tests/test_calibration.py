@@ -425,7 +425,7 @@ def needs(*tracks: Track, nats: float = 2.0) -> dict[Track, float]:
 def test_auto_finds_the_planted_lines():
     # Spread over layers and heads, as a model with absolute positions does it.
     weights = planted({(0, 1): [(A, 0.6)], (1, 3): [(B, 0.5), (BACK, 0.9)]})
-    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B, BACK)))
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B, BACK)), lines="all")
     assert tracks_of(bias) == {A, B, BACK, OWN_TOKEN}
     assert 1 in heads_of(bias, A)
     assert 3 in heads_of(bias, B)
@@ -439,7 +439,7 @@ def test_auto_finds_the_planted_lines():
 
 def test_auto_gives_each_head_one_line():
     weights = planted({(1, 0): [(A, 0.5), (B, 0.4)], (1, 2): [(B, 0.3), (BACK, 0.9)]})
-    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B, BACK)))
+    bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A, B, BACK)), lines="all")
     for site in SITES:
         assert sorted(line.head for line in bias.lines if line.site == site) == [0, 1, 2, 3]
     # Head 0 prefers A and has it; B goes to the next that reads it.
@@ -572,6 +572,51 @@ def test_extra_adds_exactly_one_line_each(extra):
     bias = calibrate(maps_of("addition", 7, weights, knockout=knockout), extra=extra)
     wanted = {A, B} | set([BEFORE_A, BACK, AFTER_A][:extra])
     assert tracks_of(bias) - {OWN_TOKEN} == wanted
+
+
+def spread(*tracks: Track, layers: int = 2, task: str = "addition") -> AttentionMaps:
+    """Maps in which each of these lines passes, the first the strongest."""
+    lines = {}
+    for index, track in enumerate(tracks):
+        strength = 0.9 if track.site == "self" else 0.6
+        lines.setdefault((0, index % 4), []).append((track, strength))
+    weights = planted(lines, layers=layers, task=task)
+    knockout = {track: 2.0 - 0.1 * index for index, track in enumerate(tracks)}
+    return maps_of(task, 7, weights, knockout=knockout)
+
+
+def test_a_line_to_spare_is_dropped():
+    """The symbols written before tell nothing that the four digits don't, and make the cone deep."""
+    maps = spread(A, B, BEFORE_A, BEFORE_B, BACK)
+    assert tracks_of(calibrate(maps, lines="all")) == {A, B, BEFORE_A, BEFORE_B, BACK, OWN_TOKEN}
+    assert calibrate(maps) == calibrate(spread(A, B, BEFORE_A, BEFORE_B))
+    # It comes back first when the lines were too few.
+    assert calibrate(maps, extra=1) == calibrate(maps, lines="all")
+
+
+def test_however_strong_the_line_is():
+    maps = spread(BACK, A, B, BEFORE_A, BEFORE_B)
+    assert tracks_of(calibrate(maps)) == {A, B, BEFORE_A, BEFORE_B, OWN_TOKEN}
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_lines_that_are_needed_stay_as_they_are(layers):
+    maps = spread(A, B, BEFORE_A, BEFORE_B, layers=layers)
+    assert calibrate(maps) == calibrate(maps, lines="all")
+
+
+def test_the_row_before_is_kept_where_it_tells_the_carry():
+    """It read its own column in the first layer."""
+    maps = spread(A, B, BACK)
+    assert calibrate(maps) == calibrate(maps, lines="all")
+    # Then one more digit of the column before is to spare.
+    assert tracks_of(calibrate(spread(A, B, BEFORE_A, BACK))) == {A, B, BACK, OWN_TOKEN}
+
+
+def test_nothing_is_dropped_where_the_lines_do_not_tell_every_symbol():
+    """One layer can't know the carry from the symbols written before."""
+    maps = spread(A, B, BEFORE_A, BACK, layers=1)
+    assert calibrate(maps) == calibrate(maps, lines="all")
 
 
 def test_no_lines():

@@ -15,22 +15,26 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lengthwise.api import train
 from lengthwise.bias import CalibratedBias, Causal, Line
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import greedy_decode, plan_attention
-from lengthwise.pipeline import run_abc
+from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
 from lengthwise.proof import (
+    PROGRESS,
     Certificate,
     Cone,
     Counterexample,
     NotApplicableError,
+    estimate,
     prove,
     receptive_cone,
     verify,
 )
-from lengthwise.proof.contexts import Contexts
+from lengthwise.proof.checker import Checker
+from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Transducer
 from lengthwise.tasks.sampling import in_split
@@ -369,7 +373,12 @@ def test_vanilla_models_and_positions_are_not_applicable(tiny_abc):
 def test_the_budget_names_the_line_that_reaches_farthest(binary):
     lines = [*binary.bias.lines, Line("self", "answer", "diagonal", -3, head=2)]
     run = altered(binary, bias=CalibratedBias("addition", 4, lines))
-    with pytest.raises(NotApplicableError, match=r"head 2 reads the symbol written 4 rows ago"):
+    text = (
+        r"more than the budget of 100\. The line that makes them so many: head 2 reads the symbol "
+        r"written 4 rows ago \(self-attention\)\. Without it there would be \d+, and the other lines "
+        r"would still tell every symbol; with --budget \d+ it takes "
+    )
+    with pytest.raises(NotApplicableError, match=text):
         prove(run, budget=100)
 
 
@@ -431,6 +440,128 @@ def test_counterexamples_offer_problems_to_train_on(binary):
         assert max(map(len, parts)) <= binary.config.data.length
         digits = digits_of(binary.task, parts, binary.config.width)
         assert in_split(binary.task, digits, "train").all()
+
+
+class Stop:
+    """Interrupts a proof after some batches, as Ctrl-C does."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, contexts: int, total: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def counted(monkeypatch) -> list[Batch]:
+    """The batches that are checked from now on."""
+    seen, real = [], Checker.check
+    monkeypatch.setattr(
+        Checker, "check", lambda self, batch: (seen.append(batch), real(self, batch))
+    )
+    return seen
+
+
+def same(one, other) -> bool:
+    return dataclasses.replace(one, seconds=0.0) == dataclasses.replace(other, seconds=0.0)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_an_interrupted_proof_goes_on_where_it_was(tiny_abc, tmp_path, monkeypatch, noise):
+    run, file = altered(tiny_abc.calibrated, noise=noise), tmp_path / "progress.json"
+    seen = counted(monkeypatch)
+    whole = prove(run)
+    assert whole.proven == (noise == 0.0)
+    batches = len(seen)
+    for after in (1, batches // 2, batches - 1):
+        seen.clear()
+        with pytest.raises(KeyboardInterrupt):
+            prove(run, progress=file, on_progress=Stop(after))
+        assert len(seen) == after
+        assert same(prove(run, progress=file), whole)
+        assert len(seen) == batches
+        assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"weights": "', '"weights": "0'),
+        lambda text: text.replace('"tightest": [[', '"tightest": [3, ['),
+        lambda text: text.replace("lengthwise-proof/1", "lengthwise-proof/0"),
+    ],
+)
+def test_progress_of_something_else_is_not_used(tiny_abc, tmp_path, monkeypatch, spoil):
+    run, file = tiny_abc.calibrated, tmp_path / "progress.json"
+    whole = prove(run)
+    with pytest.raises(KeyboardInterrupt):
+        prove(run, progress=file, on_progress=Stop(2))
+    spoiled = spoil(file.read_text())
+    assert spoiled != file.read_text()
+    file.write_text(spoiled)
+    seen = counted(monkeypatch)
+    assert same(prove(run, progress=file), whole)
+    assert len(seen) > 2
+    assert sum(len(batch.operands) for batch in seen) == 232
+
+
+def test_long_proofs_save_on_the_way(tiny_abc, tmp_path, monkeypatch):
+    """A process that is killed can't say good-bye."""
+    monkeypatch.setattr("lengthwise.proof.prover._SAVE_EVERY", 0.0)
+    file, found = tmp_path / "progress.json", []
+
+    def look(contexts: int, total: int) -> None:
+        found.append(json.loads(file.read_text())["found"]["contexts"] == contexts)
+
+    prove(tiny_abc.calibrated, progress=file, on_progress=look)
+    assert len(found) > 2
+    assert all(found)
+
+
+def test_verify_never_uses_progress(tiny_abc, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_abc.calibrated.path, tmp_path / "run")
+    certificate = prove(Run.open(folder))
+    with pytest.raises(KeyboardInterrupt):
+        prove(Run.open(folder), progress=folder / PROGRESS, on_progress=Stop(2))
+    seen = counted(monkeypatch)
+    assert verify(certificate, Run.open(folder)).proven
+    assert sum(len(batch.operands) for batch in seen) == 232
+
+
+def test_an_interrupted_command_goes_on(tiny_abc, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(tiny_abc.calibrated.path, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("lengthwise.display.Display.checked", Stop(3))
+        assert entry.run(["prove", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "There are at most 232 local contexts" in err
+    assert "interrupted; the same command goes on from there" in err
+    assert (folder / PROGRESS).exists()
+    assert entry.run(["prove", str(folder)]) == 0
+    assert "Going on with an interrupted proof" in capsys.readouterr().err
+    assert not (folder / PROGRESS).exists()
+
+
+def test_large_batches_come_in_parts(monkeypatch):
+    """The same contexts, whatever the size of a batch; a resumed proof counts on their order."""
+    contexts = Contexts(TASKS["addition"](4), Cone((-1, 0), (("a", -1), ("a", 0), ("b", 0))))
+    whole = [batch.operands for batch in contexts]
+    monkeypatch.setattr("lengthwise.proof.contexts._BATCH", 64)
+    parts = [batch.operands for batch in contexts]
+    assert max(map(len, parts)) <= 64 < max(map(len, whole))
+    assert sorted(bytes(p) + bytes([p.shape[1]]) for ps in whole for p in ps) == sorted(
+        bytes(p) + bytes([p.shape[1]]) for ps in parts for p in ps
+    )
+
+
+def test_the_estimate_counts_and_takes_time(binary):
+    expected = estimate(binary)
+    assert expected.contexts == Contexts(binary.task, prove(binary).cone).bound()
+    assert expected.seconds > 0
+    assert f"at most {expected.contexts:,} local contexts" in str(expected)
 
 
 def test_abc_trains_until_proven(tiny_abc, tiny_config, tmp_path, monkeypatch):
@@ -521,3 +652,71 @@ def test_drill_that_is_no_problem_is_refused(tiny_values, problem, message):
     config = make_config(tiny_values)
     with pytest.raises(InputError, match=message):
         drill_problems(config, Layout(config.make_task(), config.width))
+
+
+def calibrated_file(tiny_abc) -> str:
+    return str(tiny_abc.calibrated.path / "bias.jsonl")
+
+
+def test_training_until_proven(tiny_abc, tiny_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["train", str(tiny_file), "--bias", calibrated_file(tiny_abc), "--out", str(out)]
+    assert entry.run([*arguments, "--until", "proven", "--json"]) == 0
+    proof = json.loads(capsys.readouterr().out)["proof"]
+    assert proof["proven"] is True
+    assert Certificate.load(out / "certificate.json").hashes == proof["hashes"]
+    # Nothing is left to do but to prove it again.
+    assert entry.run([*arguments, "--until", "proven", "--resume"]) == 0
+    assert "Proven: " in capsys.readouterr().out
+
+
+def test_training_until_proven_drills_what_fails(tiny_abc, tiny_config, tmp_path, monkeypatch):
+    """Refuted once by decree: the problems that failed are drilled, and an interruption keeps them."""
+    refuted = Counterexample(
+        *("successor", 10, "1999", 0, "0002$", "0001$", -1.0, 232, 1, 1e-4, ("1999", "0999"), 0.1)
+    )
+    verdicts = [refuted]
+
+    def prove_later(run, **arguments):
+        return verdicts.pop() if verdicts else prove(run, **arguments)
+
+    monkeypatch.setattr("lengthwise.pipeline.prove_run", prove_later)
+    config, bias = tiny_config.for_retraining(), tiny_abc.bias
+    run, proof = train_until_proven(config, tmp_path / "run", bias=bias)
+    assert isinstance(proof, Certificate)
+    assert run.config.data.drill == ("1999", "0999")
+    again, proof = train_until_proven(config, tmp_path / "run", bias=bias, resume=True)
+    assert again.config == run.config
+    assert proof.proven
+
+
+def test_training_until_proven_gives_up(tiny_abc, tiny_values, tmp_path, capsys):
+    """Trainings that stop far too early: an honest no, with the model and the problem kept."""
+    tiny_values["retraining"] |= {"exact_match": 0.0, "loss": 100.0, "worst_loss": 100.0}
+    tiny_values["retraining"] |= {"cooldown_steps": 0}
+    tiny_values["training"] |= {"evaluate_every": 10}
+    tiny_values["calibration"] |= {"attempts": 2}
+    weak = make_config(tiny_values)
+    with pytest.raises(NotProvenError, match="Refuted: ") as caught:
+        train(weak, bias=tiny_abc.bias, until="proven", out=tmp_path / "api")
+    assert caught.value.proof.wrong
+    assert caught.value.run.config.data.drill
+    file = tmp_path / "weak.json"
+    file.write_text(weak.model_dump_json())
+    arguments = ["train", str(file), "--bias", calibrated_file(tiny_abc)]
+    out = tmp_path / "cli"
+    assert entry.run([*arguments, "--out", str(out), "--until", "proven"]) == 1
+    assert "Refuted: " in capsys.readouterr().out
+    assert not (out / "certificate.json").exists()
+
+
+def test_training_until_proven_refuses_what_no_proof_speaks_about(
+    tiny_abc, tiny_file, tmp_path, capsys
+):
+    out = str(tmp_path / "run")
+    assert entry.run(["train", str(tiny_file), "--out", out, "--until", "proven"]) == 2
+    assert "position scheme 'sinusoidal'" in capsys.readouterr().err
+    arguments = ["train", str(tiny_file), "--out", out, "--bias", calibrated_file(tiny_abc)]
+    assert entry.run([*arguments, "--until", "prooven"]) == 2
+    assert "did you mean 'proven'?" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "config.json").exists()

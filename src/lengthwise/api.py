@@ -18,15 +18,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lengthwise.bias import CalibratedBias
-from lengthwise.config import Config, InputError, load_config, make_config
+from lengthwise.config import Config, InputError, load_config, make_config, unknown
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.methods import find_method, method_of
-from lengthwise.pipeline import Observer, Outcome, run_abc
+from lengthwise.pipeline import (
+    NotProvenError,
+    Observer,
+    Outcome,
+    Proof,
+    Silent,
+    run_abc,
+    train_until_proven,
+)
+from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
 from lengthwise.run import CALIBRATED, Run, load_bias
-from lengthwise.training import Progress, train_run
+from lengthwise.training import Metrics, Progress, train_run
+
+Until = Literal["interpolated", "proven"]
 
 
 def settings(
@@ -65,6 +76,7 @@ def train(
     seed: int | None = None,
     bias: CalibratedBias | Path | str | None = None,
     method: str | None = None,
+    until: Until = "interpolated",
     out: Path | str | None = None,
     set: Iterable[str] = (),
     device: str | None = None,
@@ -72,7 +84,7 @@ def train(
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Train a model until it interpolates.
+    """Train a model until it interpolates, or until it is proven right at every length.
 
     Args:
         task: a task's name, a settings file (.toml), or settings.
@@ -82,6 +94,9 @@ def train(
             `retraining` part says, without positions by default.
         method: a name in `lengthwise.methods.METHODS`, such as `rope` or `window`; by default what the
             settings say, which is `vanilla` unless they say otherwise.
+        until: `interpolated`, or `proven`: where the proof finds problems that the model gets wrong,
+            another is trained on them besides, up to `calibration.attempts` times; the certificate is
+            written beside the weights.
         out: the run folder; by default a new one under `runs/`.
         set: assignments such as `"training.learning_rate=1e-3"`.
         device: `auto`, `cpu` or `cuda`.
@@ -95,17 +110,67 @@ def train(
     Raises:
         InputError: for settings, a folder or a bias that can't be used.
         NotInterpolatedError: when the model does not interpolate within `training.max_steps`.
+        NotProvenError: when it interpolates but is not proven; it holds the counterexample.
+        NotApplicableError: when no proof can speak about the model.
     """
     if bias is not None and method is not None:
         raise InputError(f"a calibrated bias is a method of its own; leave {method!r} out")
     config = settings(task, set, length=length, seed=seed, device=device, method=method)
+    if until == "proven":
+        run, proof = prove_training(
+            config, bias=bias, out=out, resume=resume, force=force, observer=_Trained(on_progress)
+        )
+        if isinstance(proof, Counterexample):
+            raise NotProvenError(run, proof)
+        if isinstance(proof, NotApplicable):
+            raise NotApplicableError(proof.reason)
+        return run
+    if until != "interpolated":
+        raise InputError(unknown("end of training", until, ("interpolated", "proven")))
+    config, bias, path = _training(config, bias, out)
+    return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
+
+
+def prove_training(
+    config: Config,
+    *,
+    bias: CalibratedBias | Path | str | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> tuple[Run, Proof]:
+    """What `train` does until a model is proven, with the certificate or the counterexample."""
+    if _processes() > 1:
+        raise InputError("one process proves; under torchrun use `train` without `--until proven`")
+    config, bias, path = _training(config, bias, out)
+    return train_until_proven(
+        config, path, bias=bias, resume=resume, force=force, observer=observer
+    )
+
+
+def _training(
+    config: Config, bias: CalibratedBias | Path | str | None, out: Path | str | None
+) -> tuple[Config, CalibratedBias | None, Path]:
+    """Settings, bias and folder of a training."""
     if isinstance(bias, str | Path):
         bias = load_bias(bias)
     if bias is not None:
         config = config.for_retraining()
     name = method_of(config) if bias is None else CALIBRATED
     path = _new_folder(f"{config.task}-{name}-seed{config.seed}") if out is None else Path(out)
-    return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
+    return config, bias, path
+
+
+class _Trained(Silent):
+    """An observer that passes metrics on."""
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self.on_progress = on_progress
+
+    def trained(self, stage: str, metrics: Metrics) -> None:
+        if self.on_progress is not None:
+            self.on_progress(metrics)
 
 
 def abc(

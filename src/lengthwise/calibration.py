@@ -8,8 +8,7 @@ symbol.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -117,14 +116,11 @@ def _auto(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
     # Every row holds its own token anyway: heads without another line read that.
     evidence = [item for item in gather_evidence(maps) if item.track != OWN_TOKEN]
     chosen = [item for item in evidence if item.strength >= 1]
-    fewest = _Selection(maps, tuple(chosen))
     if lines == "fewest":
-        fewest = fewest.without_spares()
-    if fewest.closed and extra:
-        fewest, extra = _Selection(maps, fewest.chosen), extra - 1
-    more = [item for item in evidence if item not in fewest.chosen][:extra]
+        chosen = _fewest(maps, chosen)
+    more = [item for item in evidence if item not in chosen][:extra]
     # In the order of strength, for the strongest line chooses its head first.
-    chosen = tuple(item for item in evidence if item in fewest.chosen or item in more)
+    chosen = [item for item in evidence if item in chosen or item in more]
     if not any(item.track.site == "cross" for item in chosen):
         best = max(evidence, key=lambda item: item.strength)
         raise NoLinesError(
@@ -132,78 +128,44 @@ def _auto(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
             f"{best.track.words()} (support {best.support:.2f}, need {best.need:.2f} nats). Does the model "
             f"interpolate? It answers {maps.exact_match:.1%} of its training problems"
         )
-    return replace(fewest, chosen=chosen).bias
+    return _bias(maps, chosen)
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """Lines that were chosen, and what a row sees through them.
+def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
+    """The lines of these tracks, one to a head."""
+    layers, heads = maps.weights["cross"].shape[:2]
+    cross = [item for item in chosen if item.track.site == "cross"]
+    own = [item for item in chosen if item.track.site == "self"]
+    lines = _assign(cross, heads, layers)
+    lines += _assign(own, heads, layers, spare=OWN_TOKEN)
+    return CalibratedBias(maps.task, heads, lines)
 
-    Attributes:
-        maps: what they were chosen from.
-        chosen: the strongest first.
-        closed: layers in which a line of self-attention is closed: heads read their own token there.
+
+def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
+    """The tracks without those to spare: one at a time goes, the one that leaves the fewest contexts.
+
+    A track is to spare when what the others read, with the row's own token, still tells every symbol, the
+    end token too (`Contexts.suffice`: exactly, from the task's definition), and a row sees less without
+    it. Where all tracks together don't tell every symbol, all stay. Of equals the weakest goes.
     """
+    layout, layers = maps.layout, range(len(maps.weights["cross"]))
 
-    maps: AttentionMaps
-    chosen: tuple[Evidence, ...]
-    closed: frozenset[tuple[Track, int]] = frozenset()
+    def seen(chosen: list[Evidence]) -> Contexts:
+        bias = _bias(maps, chosen)
+        return Contexts(layout.task, join(reach_of(bias, layer, layout) for layer in layers))
 
-    @cached_property
-    def bias(self) -> CalibratedBias:
-        """The lines, one to a head."""
-        layers, heads = self.maps.weights["cross"].shape[:2]
-        cross = [item for item in self.chosen if item.track.site == "cross"]
-        own = [item for item in self.chosen if item.track.site == "self"]
-        lines = _assign(cross, heads, layers)
-        lines += _assign(own, heads, layers, spare=OWN_TOKEN)
-        for track, layer in sorted(self.closed, key=lambda one: (one[1], one[0].offset)):
-            lines = [part for line in lines for part in _close(line, track, layer, layers)]
-        return CalibratedBias(self.maps.task, heads, lines)
-
-    @cached_property
-    def contexts(self) -> Contexts:
-        """What a row can see."""
-        layout, layers = self.maps.layout, len(self.maps.weights["cross"])
-        cone = join(reach_of(self.bias, layer, layout) for layer in range(layers))
-        return Contexts(layout.task, cone)
-
-    def without_spares(self) -> _Selection:
-        """The fewest lines: one at a time goes that leaves the fewest contexts, the weakest of equals.
-
-        A line is to spare when what the others read, with the row's own token, still tells every symbol,
-        the end token too (`Contexts.suffice`: exactly, from the task's definition). Where all lines
-        together don't, or where a row sees no less without it, it stays. A line of self-attention may also
-        be to spare in some layers only.
-        """
-        layers = range(len(self.maps.weights["cross"]))
-        found, bound = self, self.contexts.bound()
-        while True:
-            fewer = []
-            for item in found.chosen:
-                rest = tuple(other for other in found.chosen if other is not item)
-                fewer.append((item, replace(found, chosen=rest)))
-                if item.track.site == "self":
-                    fewer += [
-                        (item, replace(found, closed=found.closed | {(item.track, layer)}))
-                        for layer in layers
-                    ]
-            sizes = [(one.contexts.bound(), item.strength, one) for item, one in fewer]
-            sizes = [size for size in sizes if size[0] < bound]
-            sizes.sort(key=lambda size: size[:2])
-            best = next((size for size in sizes if size[2].contexts.suffice()), None)
-            if best is None:
-                return found
-            bound, _, found = best
-
-
-def _close(line: Line, track: Track, layer: int, layers: int) -> list[Line]:
-    """A line, if it is on the track, without one layer, in which its head reads its own token."""
-    if line.track != track or line.layer not in (None, layer):
-        return [line]
-    others = [] if line.layer is not None else [n for n in range(layers) if n != layer]
-    open_in = [Line.of(track, line.head, other, line.value) for other in others]
-    return [Line.of(OWN_TOKEN, line.head, layer), *open_in]
+    bound = seen(chosen).bound()
+    while True:
+        found = []
+        for place, item in enumerate(chosen):
+            rest = chosen[:place] + chosen[place + 1 :]
+            contexts = seen(rest)
+            found.append((contexts.bound(), item.strength, contexts, rest))
+        found.sort(key=lambda one: one[:2])
+        best = next((one for one in found if one[0] < bound and one[2].suffice()), None)
+        if best is None:
+            return chosen
+        bound, _, _, chosen = best
 
 
 def _assign(

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lengthwise.attention_maps import AttentionMaps, capture
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import CalibratedBias, Causal
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.proof import (
     CERTIFICATE,
+    PROGRESS,
     Certificate,
     Counterexample,
     NotApplicable,
     NotApplicableError,
+    receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
 from lengthwise.run import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, Run, load_bias, locked, prepare
@@ -124,7 +126,7 @@ def run_abc(
         )
         proof = None
         if prove:
-            calibrated, proof = _until_proven(config, calibrated, bias, clock)
+            calibrated, proof = _until_proven(calibrated, bias, clock)
         with clock.stage("evaluate", config):
             curve = LengthCurve(
                 score
@@ -194,24 +196,74 @@ def calibrate_and_retrain(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _until_proven(
-    config: Config, run: Run, bias: CalibratedBias, clock: Clock
+class NotProvenError(RuntimeError):
+    """A training ended, but its model could not be proven; the run is kept."""
+
+    def __init__(self, run: Run, proof: Counterexample) -> None:
+        super().__init__(str(proof))
+        self.run, self.proof = run, proof
+
+
+def train_until_proven(
+    config: Config,
+    path: Path,
+    *,
+    bias: CalibratedBias | None = None,
+    resume: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
 ) -> tuple[Run, Proof]:
+    """Train a model in a run folder until it is proven right at every length.
+
+    As `train_run`; then as the pipeline does with `prove`: where the proof finds failing contexts, another
+    model is trained from nothing with those drilled, up to `calibration.attempts` trainings in all.
+
+    Returns:
+        The run, and a certificate (also beside the weights), a counterexample, or why neither.
+
+    Raises:
+        InputError, NotInterpolatedError: as `train_run`.
+        NotApplicableError: before any training, for a model that no proof could speak about.
+    """
+    begun = resume and (path / CONFIG).exists()
+    if begun:
+        opened = Run.open(path)
+        config = _with_drill(config, (*config.data.drill, *opened.config.data.drill))
+        bias = bias or (opened.bias if isinstance(opened.bias, CalibratedBias) else None)
+    receptive_cone(config, bias or Causal(config.model.heads))
+    assert bias is not None
+    clock = Clock(observer or Silent())
+    with clock.stage("retrain", config):
+        run = train_run(
+            config,
+            path,
+            bias=bias,
+            resume=resume,
+            force=force,
+            on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
+        )
+    return _until_proven(run, bias, clock)
+
+
+def _until_proven(run: Run, bias: CalibratedBias, clock: Clock) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
     A new model is trained from nothing on the problems of before, with those that failed drilled besides,
     up to `calibration.attempts` times in all.
     """
-    for attempt in range(config.calibration.attempts):
+    attempts = run.config.calibration.attempts
+    for attempt in range(attempts):
         try:
             with clock.stage("prove", run.config):
-                proof = prove_run(run, on_progress=clock.observer.checked)
+                proof = prove_run(
+                    run, progress=run.path / PROGRESS, on_progress=clock.observer.checked
+                )
         except NotApplicableError as error:
             return run, NotApplicable(str(error))
         if isinstance(proof, Certificate):
             proof.save(run.path / CERTIFICATE)
             return run, proof
-        if not proof.drill or attempt == config.calibration.attempts - 1:
+        if not proof.drill or attempt == attempts - 1:
             break
         retraining = _with_drill(run.config, (*run.config.data.drill, *proof.drill))
         with clock.stage("retrain", retraining):

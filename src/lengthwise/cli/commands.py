@@ -128,6 +128,9 @@ def train_command(
             show_default="what the settings say",
         ),
     ] = None,
+    until: Annotated[
+        str, typer.Option(help="interpolated; or proven, drilling what a proof finds wrong.")
+    ] = "interpolated",
     seed: Seed = None,
     length: Length = None,
     set_: Set = None,
@@ -136,42 +139,52 @@ def train_command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Train one model until it interpolates; under torchrun, on several processes.
+    """Train one model until it interpolates, or is proven; under torchrun, on several processes.
 
     Example: lengthwise train addition --method rope --out runs/rope
     """
     from dataclasses import asdict
 
-    from lengthwise.api import settings, train
+    from lengthwise.api import prove_training, settings, train
     from lengthwise.config import InputError
+    from lengthwise.proof import NotApplicable
     from lengthwise.training import Metrics, read_metrics
 
     if bias is not None and method is not None:
         raise InputError(f"--bias is a method of its own; leave --method {method} out")
     config = settings(task, set_ or [], length=length, seed=seed, device=device, method=method)
     last: list[Metrics] = []
+    proof = None
+    where = {"bias": bias, "out": out, "resume": resume, "force": force}
     with progress() as display:
-        stage = "train" if bias is None else "retrain"
-        display.begin(stage, config if bias is None else config.for_retraining())
+        if until == "proven":
+            run, proof = prove_training(config, observer=display, **where)
+        else:
+            stage = "train" if bias is None else "retrain"
+            display.begin(stage, config if bias is None else config.for_retraining())
 
-        def trained(metrics: Metrics) -> None:
-            last[:] = [metrics]
-            display.trained(stage, metrics)
+            def trained(metrics: Metrics) -> None:
+                last[:] = [metrics]
+                display.trained(stage, metrics)
 
-        run = train(config, bias=bias, out=out, resume=resume, force=force, on_progress=trained)
-        if last:
-            display.end(stage, last[0].seconds)
+            run = train(config, until=until, on_progress=trained, **where)  # type: ignore[arg-type]
+            if last:
+                display.end(stage, last[0].seconds)
     if not last:
         last = read_metrics(run)[-1:]
     if not main_process():
         return
     if as_json:
-        print_json({"folder": str(run.path), **asdict(last[0])})
+        proven = {} if proof is None else {"proof": proof.to_dict()}
+        print_json({"folder": str(run.path), **asdict(last[0]), **proven})
     else:
         print(
             f"Interpolates after {last[0].step} steps, {last[0].seconds:.1f} s: exact match "
-            f"{last[0].exact_match:.2%} of held-out problems\nRun: {run.path}"
+            f"{last[0].exact_match:.2%} of held-out problems"
         )
+        print(f"{proof}\nRun: {run.path}" if proof else f"Run: {run.path}")
+    if proof is not None and not proof.proven:
+        raise typer.Exit(2 if isinstance(proof, NotApplicable) else 1)
 
 
 @app.command("calibrate")

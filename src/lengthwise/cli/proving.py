@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,24 +17,33 @@ def prove_command(
     run: RunFolder,
     budget: Annotated[
         int, typer.Option(min=1, help="Local contexts to check at most.")
-    ] = 10_000_000,
+    ] = 50_000_000,
     as_json: Json = False,
 ) -> None:
     """Prove a calibrated model right at every length, or find a problem that it gets wrong.
 
     Exit code 0: proven; the certificate is written beside the weights. 1: refuted, with a problem that the
-    model gets wrong. 2: the proof does not apply, and why.
+    model gets wrong. 2: the proof does not apply, and why. An interrupted proof goes on where it was.
 
     Example: lengthwise prove runs/addition
     """
-    from lengthwise.proof import CERTIFICATE, Certificate, prove
-    from lengthwise.run import Run
+    from lengthwise.config import InputError
+    from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
+    from lengthwise.run import Run, locked
 
     opened = Run.open(run)
-    with progress() as display:
-        result = prove(opened, budget=budget, on_progress=display.checked)
-    if isinstance(result, Certificate):
-        result.save(opened.path / CERTIFICATE)
+    file = opened.path / PROGRESS
+    expected = estimate(opened)
+    if expected.contexts <= budget:
+        again = "Going on with an interrupted proof; in all " if file.exists() else "There are "
+        print(f"{again}{expected}", file=sys.stderr)
+    with locked(opened.path), progress() as display:
+        try:
+            result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
+        except KeyboardInterrupt:
+            raise InputError("interrupted; the same command goes on from there") from None
+        if isinstance(result, Certificate):
+            result.save(opened.path / CERTIFICATE)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -71,16 +71,22 @@ class Checker:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Go on from a `state`; one that is none changes nothing."""
 
         def problem(value: Any) -> tuple[np.ndarray, int]:
             return np.array(value[0], np.uint8), int(value[1])
 
-        self.contexts, self.failing = int(state["contexts"]), int(state["failing"])
-        self.rounding, self.margin = float(state["rounding"]), float(state["margin"])
-        self.tightest = problem(state["tightest"])
-        self.shortest = None if state["shortest"] is None else problem(state["shortest"])
-        self.failed = {str(text): int(width) for text, width in state["failed"].items()}
+        one = state["shortest"]
+        found = {
+            "contexts": int(state["contexts"]),
+            "failing": int(state["failing"]),
+            "rounding": float(state["rounding"]),
+            "margin": float(state["margin"]),
+            "tightest": problem(state["tightest"]),
+            "shortest": None if one is None else problem(one),
+            "failed": {str(text): int(width) for text, width in state["failed"].items()},
+        }
+        vars(self).update(found)
 
     @torch.inference_mode()
     def check(self, batch: Batch) -> None:

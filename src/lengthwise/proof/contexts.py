@@ -115,8 +115,8 @@ class Contexts:
     def suffice(self) -> bool:
         """Whether what a row sees always tells what it must write.
 
-        Rows that have looked alike so far are followed together, as sets, through the columns of the window;
-        two of a set that write different symbols at last are two contexts that no model can tell apart.
+        Rows that have looked alike so far are followed together, as sets, through the columns of the
+        window; two of a set that write different symbols are two contexts that no model can tell apart.
         """
         begun: dict[Column, set[_Place]] = defaultdict(set)
         for digits, end in self._ends():
@@ -141,7 +141,7 @@ class Contexts:
         )
 
     def _sights(self, place: _Place, offset: int) -> Iterator[tuple[tuple, _Place]]:
-        """What a row may see of one column and of the token that the column's digit is; and what follows."""
+        """What a row may see of a column, and of the token that its digit is; and what follows."""
         digits, row, end, state, written = place
         read, visible = self._read[offset], offset in self._tokens
         if not -row <= offset < end:
@@ -168,7 +168,9 @@ class Contexts:
         if end == self._general:
             return self._suffixes(digits).get(state)
         padding = max(0, end - 1 - self.cone.last)
-        return [self._column(digits, ())] * padding if self._accepts(digits, state, padding) else None
+        return (
+            [self._column(digits, ())] * padding if self._accepts(digits, state, padding) else None
+        )
 
     # The window is cut off by the start of the problem (`_rows`), or whole, after any state that some
     # number of columns, `_least` or more, leads to (`_prefixes`).

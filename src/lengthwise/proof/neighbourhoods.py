@@ -98,7 +98,7 @@ class Neighbourhoods:
         return layer.add_cross(x, cross.attend(query, key, value))[:, 0]
 
     def _read_own(self, level: int, plan: Plan, problems: Problems, row: int) -> tuple[Tensor, ...]:
-        """The row `[problem, 1, width]` before layer `level`, its query, keys and values of what it reads."""
+        """The row `[problem, 1, width]` before a layer, its query, keys and values of what it reads."""
         layer = self.model.decoder[level]
         # The row itself comes last.
         rows = [row + back for back in self.reaches[level].rows if row + back >= 0]
@@ -202,7 +202,7 @@ class _States:
 
     def read_own(self, layer: Layer, plan: Plan, index: Tensor) -> tuple[Tensor, ...]:
         """As `Neighbourhoods._read_own`, of states `[problem, row]`; projected once for each state."""
-        kept = self._read.get(plan.scores)
+        kept = self._read.get(plan.scores, [])
         done = len(kept[0]) if kept else 0
         if done < len(self._states):
             parts = layer.read_own(Embedded(self._states[None, done:]), plan)

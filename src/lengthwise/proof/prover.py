@@ -43,8 +43,7 @@ class Estimate:
     seconds: float
 
     def __str__(self) -> str:
-        about = "a moment" if self.seconds < 2 else f"about {self.seconds:.0f} s"
-        return f"at most {self.contexts:,} local contexts, {about}"
+        return f"at most {self.contexts:,} local contexts, {_about(self.seconds)}"
 
 
 def estimate(run: Run) -> Estimate:
@@ -136,6 +135,12 @@ def prove(
     return checker.counterexample(float_bound, seconds)
 
 
+def _about(seconds: float) -> str:
+    if seconds < 2:
+        return "a moment"
+    return f"about {seconds:.0f} s" if seconds < 600 else f"about {seconds / 60:.0f} minutes"
+
+
 def _claim(run: Run) -> str:
     return (
         f"greedy decoding answers every {run.config.task} problem in base {run.config.base} right, at "
@@ -159,7 +164,8 @@ def _too_many(run: Run, bound: int, budget: int) -> str:
     return (
         f"there are {bound:,} local contexts, more than the budget of {budget:,}. The line that makes them "
         f"so many: head {line.head} reads {line.words()} ({line.site}-attention). Without it there would "
-        f"be {without:,}, and the other lines {enough} every symbol; --budget {bound} checks them all"
+        f"be {without:,}, and the other lines {enough} every symbol; with --budget {bound} it takes "
+        f"{_about(estimate(run).seconds)}"
     )
 
 

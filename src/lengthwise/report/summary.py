@@ -112,6 +112,7 @@ def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
         return None
     problem, row = certificate.tightest
     reads = [f"{name} {column:+d}" if column else name for name, column in certificate.cone.reads]
+    reads += certificate.cone.constants
     tokens = [str(row) if row else "own" for row in certificate.cone.rows]
     return {
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",

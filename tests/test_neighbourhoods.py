@@ -1,0 +1,155 @@
+"""Sharing what contexts have in common: the same logits as the model's own forward pass, for less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lengthwise.bias import CalibratedBias, Line
+from lengthwise.config import Config, make_config
+from lengthwise.layout import Layout
+from lengthwise.model import Transformer, plan_attention
+from lengthwise.proof import prove, receptive_cone
+from lengthwise.proof.checker import Checker
+from lengthwise.proof.contexts import Batch, Contexts
+from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
+from lengthwise.run import Run, make_model
+
+HEADS = 2
+
+
+def small(task: str, base: int, layers: int = 2) -> Config:
+    """Settings of a model that is quick to run."""
+    model = {"width": 8, "heads": HEADS, "layers": layers, "feed_forward": 12, "positions": "none"}
+    return make_config({"task": task, "base": base, "model": model})
+
+
+def random_model(config: Config, seed: int) -> Transformer:
+    """A model whose every parameter is random."""
+    torch.manual_seed(seed)
+    model = make_model(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def by_forward(
+    config: Config, model: Transformer, bias: CalibratedBias, layout: Layout, batch: Batch
+) -> tuple[Problems, Tensor]:
+    """The problems of a batch and the logits of its row, from one pass over whole problems."""
+    source, target = layout.batch(batch.operands)
+    plan = plan_attention(bias, layout, config.model.layers)
+    with torch.inference_mode():
+        logits = model(source, target[:, :-1], plan).logits
+    return Problems(layout, source, target), logits[:, batch.row]
+
+
+@st.composite
+def proper_lines(draw, operands: list[str], constants: list[str], layers: int) -> Line:
+    """A line that the proof understands, at either site, in one layer or in all."""
+    head = draw(st.integers(0, HEADS - 1))
+    layer = draw(st.sampled_from([None, *range(layers)]))
+    value = draw(st.sampled_from([0.0, 0.0, 1.5]))
+    if draw(st.booleans()):
+        offset = draw(st.integers(-2, 1))
+        return Line("self", "answer", "diagonal", offset, layer=layer, head=head, value=value)
+    if constants and draw(st.booleans()):
+        segment = draw(st.sampled_from(constants))
+        return Line("cross", segment, "vertical", layer=layer, head=head, value=value)
+    segment, offset = draw(st.sampled_from(operands)), draw(st.integers(-1, 1))
+    return Line("cross", segment, "anti-diagonal", offset, layer=layer, head=head, value=value)
+
+
+TASKS_WITH_BASES = [("successor", 3), ("addition", 2), ("nx1", 3), ("subtraction", 2)]
+
+
+@pytest.mark.parametrize(("task", "base"), TASKS_WITH_BASES)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_logits_are_those_of_the_forward_pass(task, base, data):
+    """Every context of random biases, with several lines to a head, one to three layers deep."""
+    layers = data.draw(st.integers(1, 3), label="layers")
+    config = small(task, base, layers)
+    segments = config.make_task().segments
+    operands = [s.name for s in segments if s.grows]
+    constants = [s.name for s in segments if not s.grows]
+    lines = data.draw(st.lists(proper_lines(operands, constants, layers), max_size=5))
+    bias = CalibratedBias(task, HEADS, lines)
+    model = random_model(config, data.draw(st.integers(0, 9), label="seed"))
+    ways = [Neighbourhoods(config, model, bias, share=share) for share in (True, False)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lengthwise.proof.neighbourhoods._WORTH", 1e-9)  # share whatever it costs
+        ways.append(Neighbourhoods(config, model, bias))
+    for count, batch in enumerate(Contexts(config.make_task(), receptive_cone(config, bias))):
+        if count > 60:
+            break
+        batch = Batch(batch.operands[:200], batch.row)
+        layout = Layout(config.make_task(), batch.width)
+        problems, wanted = by_forward(config, model, bias, layout, batch)
+        for one in ways:
+            torch.testing.assert_close(one.logits(problems, batch.row), wanted, atol=2e-5, rtol=0)
+
+
+def looking_back(task: str = "addition") -> CalibratedBias:
+    """Both digits of the column, and the row before: each context is three rows deep."""
+    lines = [
+        Line("cross", "a", "anti-diagonal", head=0),
+        Line("cross", "b", "anti-diagonal", head=1),
+        Line("self", "answer", "diagonal", -1, head=0),
+    ]
+    return CalibratedBias(task, HEADS, lines)
+
+
+def looking_run(base: int, seed: int = 0) -> Run:
+    config = small("addition", base)
+    run = Run(Path("nowhere"), config, looking_back())
+    run.__dict__["model"] = random_model(config, seed)
+    return run
+
+
+def test_the_first_layer_is_evaluated_once_for_each_neighbourhood():
+    run = looking_run(3)
+    checkers = [Checker(run, share=share) for share in (True, False)]
+    for checker in checkers:
+        for batch in Contexts(run.task, receptive_cone(run.config, run.bias)):
+            checker.check(batch)
+    shared, alone = checkers
+    assert shared.contexts == alone.contexts == shared.neighbourhoods.evaluated[1]
+    assert alone.neighbourhoods.evaluated[0] > alone.contexts
+    assert shared.neighbourhoods.evaluated[0] < alone.contexts / 10
+    assert shared.failing == alone.failing > 0
+    assert shared.margin == pytest.approx(alone.margin, abs=1e-4)
+    assert shared.shortest is not None
+    assert alone.shortest is not None
+    assert shared.shortest[0].tolist() == alone.shortest[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_broken_models_are_refuted_alike(seed, monkeypatch):
+    monkeypatch.setattr("lengthwise.proof.prover.hashes", lambda run: {})
+    run = looking_run(2, seed)
+    shared, alone = prove(run), prove(run, share=False)
+    for name in ("problem", "row", "expected", "given", "contexts", "failing", "drill"):
+        assert getattr(shared, name) == getattr(alone, name)
+    assert shared.margin == pytest.approx(alone.margin, abs=1e-4)
+
+
+def test_a_wrong_state_of_one_neighbourhood_is_seen_as_rounding():
+    """What is shared is measured against the forward pass like everything else."""
+    run = looking_run(2)
+    checker = Checker(run)
+    batches = list(Contexts(run.task, receptive_cone(run.config, run.bias)))
+    for batch in batches:
+        checker.check(batch)
+    assert checker.rounding < 1e-4
+    states = checker.neighbourhoods._states[0]
+    assert states is not None
+    states._read[False] = [part + 1.0 for part in states._read[False]]
+    checker.check(batches[-1])
+    assert checker.rounding > 1e-2
