@@ -108,6 +108,11 @@ def _auto(maps: AttentionMaps, extra: int) -> CalibratedBias:
     """
     # Every row holds its own token anyway: heads without another line read that.
     evidence = [item for item in gather_evidence(maps) if item.track != OWN_TOKEN]
+    if not evidence:
+        raise NoLinesError(
+            f"no line can be found in {maps.task}: a row of it writes no column of its own, but depends "
+            f"on all of the problem"
+        )
     passing = sum(item.strength >= 1 for item in evidence)
     chosen = evidence[: passing + extra]
     cross = [item for item in chosen if item.track.site == "cross"]

@@ -41,8 +41,8 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
     """Work the cone out from the lines of all layers, last to first.
 
     Raises:
-        NotApplicableError: for positions that know where a row is, for a bias without lines, and for lines
-            that do not move with the column being written.
+        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a bias
+            without lines, and for lines that do not move with the column being written.
     """
     if config.model.positions != "none":
         raise NotApplicableError(
@@ -55,6 +55,11 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
             f"bias (lengthwise abc, or train --bias)"
         )
     layout = config.layout()
+    if layout.task.writes is not None:
+        raise NotApplicableError(
+            f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
+            f"needs outputs that depend on a bounded part of it"
+        )
     rows, reads = {0}, set()
     for layer in reversed(range(config.model.layers)):
         for line, span in bias.at("cross", layer, layout):
