@@ -6,7 +6,7 @@ The model returns its own attention weights; nothing is patched and no hook is l
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.run import MAPS, Run
-from lengthwise.tasks import TASKS
+from lengthwise.tasks import make_task
 from lengthwise.tasks.sampling import generator, suite_problems
 
 # A line is a candidate when it has a key on nearly all rows of real digits.
@@ -55,6 +55,7 @@ class AttentionMaps:
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
         alignment, input_order: how the operands lay in the source.
+        parameters: what defines the task besides its base.
     """
 
     task: str
@@ -67,11 +68,13 @@ class AttentionMaps:
     knockout: dict[Track, float]
     alignment: Alignment = "natural"
     input_order: InputOrder = "normal"
+    parameters: dict[str, int] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
         """The layout of the problems."""
-        return Layout(TASKS[self.task](self.base), self.width, self.alignment, self.input_order)
+        task = make_task(self.task, self.base, **self.parameters)
+        return Layout(task, self.width, self.alignment, self.input_order)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
@@ -84,6 +87,7 @@ class AttentionMaps:
             "exact_match": self.exact_match,
             "alignment": self.alignment,
             "input_order": self.input_order,
+            "parameters": self.parameters,
             "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
@@ -115,7 +119,7 @@ def real_rows(track: Track, layout: Layout, length: int) -> Tensor:
     At `self` the first row is left out: it has one key, which gets all attention whatever the model
     learned. The row of the end token writes no digit.
     """
-    rows = torch.arange(layout.width)
+    rows = torch.arange(layout.target_length - 1)
     if track.site == "self":
         return rows[(rows >= 1) & (rows + track.offset >= 0) & (rows <= length)]
     if track.direction == "vertical":
@@ -130,8 +134,10 @@ def candidates(layout: Layout, length: int) -> list[Track]:
     Cross-attention: anti-diagonals of operands (diagonals where the input is reversed), verticals of
     one-symbol segments. Self-attention: diagonals. A vertical on a segment that grows is none of them:
     the column that holds the start of an operand at one width holds another digit at the next. A track
-    must meet a real digit in nearly all rows of a problem.
+    must meet a real digit in nearly all rows of a problem. A task whose rows have no columns has none.
     """
+    if layout.task.writes is not None:
+        return []
     found, anchors = [], layout.anchors("cross")
     for segment in layout.task.segments:
         if anchors[segment.name].grows:
@@ -259,6 +265,7 @@ def capture(run: Run) -> AttentionMaps:
         knockout=knockout,
         alignment=config.data.alignment,
         input_order=config.data.input_order,
+        parameters=config.parameters,
     )
     maps.save(run.path / MAPS)
     return maps

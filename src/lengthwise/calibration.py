@@ -115,6 +115,11 @@ def _auto(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
     """
     # Every row holds its own token anyway: heads without another line read that.
     evidence = [item for item in gather_evidence(maps) if item.track != OWN_TOKEN]
+    if not evidence:
+        raise NoLinesError(
+            f"no line can be found in {maps.task}: a row of it writes no column of its own, but depends "
+            f"on all of the problem"
+        )
     chosen = [item for item in evidence if item.strength >= 1]
     if lines == "fewest":
         chosen = _fewest(maps, chosen)

@@ -23,9 +23,12 @@ from pydantic import (
 from lengthwise.bias import BIASES
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model.positions import POSITIONS
-from lengthwise.tasks import TASKS, Transducer
+from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, make_task
 
 Count = Annotated[int, Field(ge=1)]
+
+# Settings that define some tasks besides their base.
+PARAMETERS = ("operands", "factor")
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -111,7 +114,9 @@ class ModelSettings(Settings):
     @field_validator("positions", "bias")
     @classmethod
     def _known(cls, value: str, info: ValidationInfo) -> str:
-        kind, known = ("bias", BIASES) if info.field_name == "bias" else ("position scheme", POSITIONS)
+        kind, known = (
+            ("bias", BIASES) if info.field_name == "bias" else ("position scheme", POSITIONS)
+        )
         if value not in known:
             raise ValueError(unknown(kind, value, known))
         return value
@@ -196,10 +201,22 @@ class EvaluationSettings(Settings):
 
 
 class Config(Settings):
-    """Everything that fixes a run."""
+    """Everything that fixes a run.
+
+    Attributes:
+        task: a name in `lengthwise.tasks.TASKS`.
+        base: of its numbers.
+        operands: numbers that `multi_addition` adds, 3 by default; no other task takes it.
+        factor: what `multiply_by` multiplies by, 7 by default; no other task takes it.
+        seed: of weights and problems.
+        device: where the model runs.
+        attention: how attention is computed, never what.
+    """
 
     task: str = "successor"
     base: Annotated[int, Field(ge=2, le=36)] = 10
+    operands: Count | None = None
+    factor: Count | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attention: Literal["auto", "dense", "lines"] = "auto"
@@ -213,6 +230,8 @@ class Config(Settings):
     @field_validator("task")
     @classmethod
     def _known(cls, value: str) -> str:
+        if value in OUT_OF_REACH:
+            raise ValueError(OUT_OF_REACH[value])
         if value not in TASKS:
             raise ValueError(unknown("task", value, TASKS))
         return value
@@ -222,7 +241,11 @@ class Config(Settings):
         bases = TASKS[self.task].bases
         if self.base not in bases:
             raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
-        least = self.data.length + TASKS[self.task].growth
+        for name in PARAMETERS:
+            if getattr(self, name) is not None and name not in TASKS[self.task].parameters:
+                takers = [task for task, kind in TASKS.items() if name in kind.parameters]
+                raise ValueError(f"{self.task} takes no {name}; {', '.join(takers)} does")
+        least = self.data.length + self.make_task().growth
         if self.data.width is not None and self.data.width < least:
             raise ValueError(
                 f"data.width must be at least {least} for answers of {self.task} at length "
@@ -232,12 +255,19 @@ class Config(Settings):
 
     def make_task(self) -> Transducer:
         """The task itself."""
-        return TASKS[self.task](self.base)
+        return make_task(self.task, self.base, **self.parameters)
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """What defines the task besides its base."""
+        defaults = TASKS[self.task].parameters
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if value is None else value for name, value in given.items()}
 
     @property
     def width(self) -> int:
         """Digits that operands are padded to in training."""
-        return self.data.width or self.data.length + TASKS[self.task].growth
+        return self.data.width or self.data.length + self.make_task().growth
 
     def layout(self, width: int | None = None, task: Transducer | None = None) -> Layout:
         """The layout of a model with these settings: everyone who runs it takes it from here.
@@ -276,7 +306,7 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
     """Settings from nested values, changed by assignments such as `training.learning_rate=1e-3`.
 
-    Base and training length, where they are not given, are the task's own.
+    Base, parameters and training length, where they are not given, are the task's own.
 
     Raises:
         InputError: with one clear line for the first thing that is wrong.
@@ -298,7 +328,9 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
     name = merged.get("task", Config().task)
     task = TASKS.get(name) if isinstance(name, str) else None
     if task is not None:
-        merged.setdefault("base", task.bases[0])
+        for key, value in {"base": task.bases[0], **task.parameters}.items():
+            if merged.get(key) is None:
+                merged[key] = value
         data = merged.setdefault("data", {})
         if isinstance(data, dict):
             data.setdefault("length", task.length)
@@ -328,7 +360,9 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return (
-            message if not path or message.startswith("unknown") else f"{'.'.join(path)}: {message}"
+            message
+            if not path or path == ["task"] or message.startswith("unknown")
+            else f"{'.'.join(path)}: {message}"
         )
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 

@@ -62,7 +62,8 @@ class Layout:
     `width` digits, most significant first: `0123+0748`. The target is read one row at a time: row i
     takes the token before (`^` for row 0) and writes the digit of significance i; row `width` writes
     the end token. So row i writes *column* i, and the digit of significance j of an operand that
-    lies at `[start, stop)` is at position stop - 1 - j.
+    lies at `[start, stop)` is at position stop - 1 - j. (A task that writes a fixed number of symbols
+    has that many rows instead, and its rows have no columns.)
 
     Interleaved (paper, input alignment), the symbols come first and then the columns, in each the
     digits of all operands: `+ a_n b_n ... a_1 b_1`, for N x 1 `* a_n d ... a_1 d`. With one operand it is
@@ -96,7 +97,8 @@ class Layout:
         self.stride = len(task.operands) if self.interleaves else 1
         self.vocabulary = Vocabulary(task.base, task.symbols)
         self.source_spans, self.source_length = self._pieces()
-        self.target_length = width + 1
+        # One row for each symbol of the answer, and one for the end token.
+        self.target_length = (task.writes or width) + 1
         self.target_spans: dict[str, Span] = {"answer": Span(0, self.target_length, True)}
 
     def _pieces(self) -> tuple[dict[str, Span], int]:
@@ -150,7 +152,7 @@ class Layout:
         parts, index = [], 0
         for segment in self.task.segments:
             if segment.kind == "symbol":
-                token = self.vocabulary.index(segment.name)
+                token = self.vocabulary.index(segment.text)
                 parts.append(np.full((len(operands), 1), token, np.uint8))
                 continue
             if not self.interleaves:
@@ -161,11 +163,11 @@ class Layout:
         return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.int64))
 
     def target(self, answers: np.ndarray) -> Tensor:
-        """Target tokens `[problem, width + 2]`: start, the answer, end.
+        """Target tokens `[problem, target_length + 1]`: start, the answer, end.
 
         All but the last are what the model reads, all but the first what it should write.
         """
-        tokens = np.empty((len(answers), self.width + 2), np.int64)
+        tokens = np.empty((len(answers), self.target_length + 1), np.int64)
         tokens[:, 0] = self.vocabulary.start
         tokens[:, 1:-1] = answers
         tokens[:, -1] = self.vocabulary.end

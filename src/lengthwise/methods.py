@@ -33,7 +33,9 @@ class Method:
 
 
 def _model(positions: str, bias: str = "causal", **others: Any) -> dict[str, Any]:
-    return {f"model.{key}": v for key, v in {"positions": positions, "bias": bias, **others}.items()}
+    return {
+        f"model.{key}": v for key, v in {"positions": positions, "bias": bias, **others}.items()
+    }
 
 
 _ABS = "Duan, Shi, Xu 2023, Attention Bias Scaffolding"

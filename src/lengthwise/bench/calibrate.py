@@ -15,14 +15,15 @@ from lengthwise.bench.results import Result, alternate, seconds
 from lengthwise.bias import CLOSED, SITES, Site
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, OWN_TOKEN, Policy, calibrate
 from lengthwise.layout import Layout
-from lengthwise.tasks import TASKS
+from lengthwise.tasks import make_task
 
 _HEADS, _LAYERS, _LENGTH = 8, 2, 6
 
 
 def hand_maps(task: str = "addition", heads: int = _HEADS) -> AttentionMaps:
     """Maps of a model that reads what `hand_bias` opens and, faintly, everything else."""
-    layout = Layout(TASKS[task](), _LENGTH + TASKS[task].growth)
+    definition = make_task(task)
+    layout = Layout(definition, _LENGTH + definition.growth)
     bias, rows = hand_bias(task, heads), range(layout.target_length)
     weights: dict[Site, Tensor] = {}
     for site in SITES:

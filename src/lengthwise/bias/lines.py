@@ -222,7 +222,9 @@ class CalibratedBias:
             )
         pairs = zip(source.segments, target.segments, strict=True)
         names = {own.name: other.name for own, other in pairs}
-        lines = [replace(line, segment=names.get(line.segment, line.segment)) for line in self.lines]
+        lines = [
+            replace(line, segment=names.get(line.segment, line.segment)) for line in self.lines
+        ]
         return CalibratedBias(target.name, self.heads, lines)
 
     def explain(self) -> str:

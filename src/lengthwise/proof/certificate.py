@@ -177,6 +177,8 @@ def hashes(run: Run) -> dict[str, str]:
         "base": run.config.base,
         "model": run.config.model.model_dump(),
     }
+    if run.config.parameters:
+        model["parameters"] = run.config.parameters
     data = run.config.data.model_dump(include={"alignment", "input_order"}, exclude_defaults=True)
     if data:
         model["data"] = data

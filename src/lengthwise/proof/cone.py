@@ -58,8 +58,8 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
     """Work the cone out from the lines of all layers.
 
     Raises:
-        NotApplicableError: for positions that know where a row is, for a bias without lines, and for lines
-            that do not move with the column being written.
+        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a bias
+            without lines, and for lines that do not move with the column being written.
     """
     return join(receptive_reaches(config, bias))
 
@@ -93,6 +93,11 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"bias (lengthwise abc, or train --bias)"
         )
     layout = config.layout()
+    if layout.task.writes is not None:
+        raise NotApplicableError(
+            f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
+            f"needs outputs that depend on a bounded part of it"
+        )
     return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
 
 
@@ -103,11 +108,12 @@ def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
         NotApplicableError: for a line that does not move with the column being written.
     """
     reads, constants = set(), set()
+    kinds = {segment.name: segment.kind for segment in layout.task.segments}
     for line, span in bias.at("cross", layer, layout):
         _check(line, span.grows, layout)
         if span.grows:
             reads.add((line.segment, line.offset))
-        elif line.segment not in layout.task.symbols:
+        elif kinds[line.segment] == "digit":
             constants.add(line.segment)
     own = [
         line.offset

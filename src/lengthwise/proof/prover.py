@@ -142,9 +142,10 @@ def _about(seconds: float) -> str:
 
 
 def _claim(run: Run) -> str:
+    parameters = "".join(f" ({name} {value})" for name, value in run.config.parameters.items())
     return (
-        f"greedy decoding answers every {run.config.task} problem in base {run.config.base} right, at "
-        f"every length"
+        f"greedy decoding answers every {run.config.task}{parameters} problem in base {run.config.base} "
+        f"right, at every length"
     )
 
 

@@ -39,7 +39,7 @@ def key_labels(layout: Layout, site: Site) -> list[str]:
     is written.
     """
     if site == "self":
-        return [START, *(f"s{row}" for row in range(layout.width))]
+        return [START, *(f"s{row}" for row in range(layout.target_length - 1))]
     labels, anchors = [""] * layout.source_length, layout.anchors(site)
     for segment in layout.task.segments:
         span = anchors[segment.name]
@@ -52,7 +52,7 @@ def key_labels(layout: Layout, site: Site) -> list[str]:
 
 def row_labels(layout: Layout) -> list[str]:
     """What each row writes: `s0 s1 s2 $`."""
-    return [*(f"s{row}" for row in range(layout.width)), END]
+    return [*(f"s{row}" for row in range(layout.target_length - 1)), END]
 
 
 def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:

@@ -158,7 +158,7 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
     train, test = config.layout(task=task), config.layout(last.width, task)
-    grows = [last.length > config.data.length, test.target_length > train.target_length]
+    grows = [last.length > config.data.length, test.source_length > train.source_length]
     verdict = {
         (True, True): "So both the value length and the token length extrapolate.",
         (

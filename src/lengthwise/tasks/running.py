@@ -40,3 +40,13 @@ class Parity(ModularSum):
     example = ("0111", "1")
     bases = (2,)
     length = 16
+
+
+class ParityClassification(Parity):
+    """`0110` is written `0`: parity without the scratchpad (paper, parity as classification).
+
+    The one symbol depends on all of the problem, so no bounded pattern of attention finds it.
+    """
+
+    name = "parity_classification"
+    writes = 1

@@ -23,13 +23,20 @@ class Segment:
     """One piece of the source text.
 
     Attributes:
-        name: for an operand a letter, for a symbol the character itself.
+        name: for an operand a letter, for a symbol the character itself; no two segments share one.
         kind: `operand` grows with the width of the problem, `digit` is an operand of one digit that
             every column reads, `symbol` is a fixed character.
+        character: of a symbol, where it is not the name.
     """
 
     name: str
     kind: Literal["operand", "digit", "symbol"]
+    character: str = ""
+
+    @property
+    def text(self) -> str:
+        """The character of a symbol."""
+        return self.character or self.name
 
     @property
     def grows(self) -> bool:
@@ -46,8 +53,11 @@ class Transducer(ABC):
     Attributes:
         name: the registry name.
         segments: the source text from left to right.
+        parameters: what defines the task besides its base (a setting of that name), with its default.
         start_state: the state before the first column.
         growth: digits by which an answer can be longer than the longest operand.
+        writes: symbols of an answer, the last of those that `step` writes; None keeps one in every
+            column. With it an answer has the same length whatever the width, and is not local.
         final_states: the states in which a problem may end; None allows all. A problem that ends in
             another (a smaller number less a larger one) is none of this task.
         example: an expression in base 10 (or the only base) with its answer, for help texts.
@@ -56,11 +66,13 @@ class Transducer(ABC):
     """
 
     name: ClassVar[str]
-    segments: ClassVar[tuple[Segment, ...]]
+    segments: tuple[Segment, ...]
+    parameters: ClassVar[dict[str, int]] = {}
     start_state: ClassVar[int] = 0
-    growth: ClassVar[int]
+    growth: int
+    writes: ClassVar[int | None] = None
     final_states: ClassVar[frozenset[int] | None] = None
-    example: ClassVar[tuple[str, str]]
+    example: tuple[str, str]
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 6
 
@@ -88,7 +100,7 @@ class Transducer(ABC):
     @cached_property
     def symbols(self) -> tuple[str, ...]:
         """The fixed characters of the source text, each once."""
-        return tuple(dict.fromkeys(s.name for s in self.segments if s.kind == "symbol"))
+        return tuple(dict.fromkeys(s.text for s in self.segments if s.kind == "symbol"))
 
     @cached_property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +119,7 @@ class Transducer(ABC):
                 operand is repeated in every column.
 
         Returns:
-            The digits of the answers, uint8 `[problem, column]`.
+            The digits of the answers, uint8 `[problem, column]`, or only the last that the task `writes`.
         """
         next_state, written = (table.reshape(self.states, -1) for table in self.tables)
         column = np.zeros((operands.shape[0], operands.shape[2]), np.int64)
@@ -118,7 +130,7 @@ class Transducer(ABC):
         for position in range(column.shape[1]):
             answers[:, position] = written[state, column[:, position]]
             state = next_state[state, column[:, position]]
-        return answers
+        return answers if self.writes is None else answers[:, -self.writes :]
 
     @cached_property
     def propagating(self) -> np.ndarray:
@@ -160,8 +172,8 @@ class Transducer(ABC):
         parts, position = [], 0
         for segment in self.segments:
             if segment.kind == "symbol":
-                if text[position : position + 1] != segment.name:
-                    raise ValueError(f"{shown} lacks {segment.name!r}; {hint}")
+                if text[position : position + 1] != segment.text:
+                    raise ValueError(f"{shown} lacks {segment.text!r}; {hint}")
                 position += 1
                 continue
             end = position
@@ -183,3 +195,11 @@ class Transducer(ABC):
     def objection(self, parts: list[str]) -> str | None:
         """Why operands that are well written are still no problem of the task; None where they are."""
         return None
+
+
+def digits_needed(number: int, base: int) -> int:
+    """The digits of a number in a base; none for zero."""
+    digits = 0
+    while number:
+        number, digits = number // base, digits + 1
+    return digits

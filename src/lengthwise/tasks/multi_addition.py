@@ -1,0 +1,48 @@
+"""Addition of several numbers: k operands to their sum."""
+
+from typing import ClassVar
+
+from lengthwise.tasks.transducer import Segment, Transducer, digits_needed
+
+# Entries of the tables of a task, one for every state and column.
+_LARGEST_TABLE = 1_000_000
+
+
+class MultiAddition(Transducer):
+    """`0123+0748+0999` is 1870, written `0781` (least significant digit first).
+
+    The state is the carry, up to one less than the operands.
+
+    Args:
+        base: the base.
+        operands: how many numbers are added, at least 2.
+    """
+
+    name = "multi_addition"
+    parameters: ClassVar = {"operands": 3}
+
+    def __init__(self, base: int | None = None, operands: int = 3) -> None:
+        super().__init__(base)
+        most = max(k for k in range(2, 10) if k == 2 or k * self.base**k <= _LARGEST_TABLE)
+        if not 2 <= operands <= most:
+            raise ValueError(
+                f"operands of {self.name} must be from 2 to {most} in base {self.base}, got {operands}"
+            )
+        numbers = (123, 748, 999, 100, 200, 300, 400, 500, 600)[:operands]
+        self.example = ("+".join(map(str, numbers)), str(sum(numbers)))
+        letters = "abcdefghi"[:operands]
+        pieces = [Segment(letters[0], "operand")]
+        for place, letter in enumerate(letters[1:], start=1):
+            # The character repeats, and the names of segments must not.
+            name = "+" if place == 1 else f"+{place}"
+            pieces += [Segment(name, "symbol", "+"), Segment(letter, "operand")]
+        self.segments = tuple(pieces)
+        self.growth = digits_needed(operands - 1, self.base)
+
+    @property
+    def states(self) -> int:
+        """Carries from 0 to one less than the operands."""
+        return len(self.operands)
+
+    def step(self, state: int, *column: int) -> tuple[int, int]:
+        return divmod(sum(column) + state, self.base)
