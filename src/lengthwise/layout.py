@@ -88,6 +88,10 @@ class Layout:
 
     def source(self, operands: np.ndarray) -> Tensor:
         """Source tokens `[problem, source_length]` of digits `[problem, operand, width]`."""
+        return torch.from_numpy(self.source_bytes(operands).astype(np.int64))
+
+    def source_bytes(self, operands: np.ndarray) -> np.ndarray:
+        """As `source`, in an eighth of the memory: uint8."""
         parts, index = [], 0
         for segment in self.task.segments:
             if segment.kind == "symbol":
@@ -97,7 +101,7 @@ class Layout:
             digits = operands[:, index]
             parts.append(digits[:, ::-1] if segment.grows else digits[:, :1])
             index += 1
-        return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.int64))
+        return np.concatenate(parts, axis=1)
 
     def target(self, answers: np.ndarray) -> Tensor:
         """Target tokens `[problem, width + 2]`: start, the answer, end.

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.bias import SITES, AttentionBias, Site
+from lengthwise.bias import SITES, AttentionBias, OpenKeys, Site
 from lengthwise.layout import Layout
 
 Path = Literal["auto", "dense", "lines"]
@@ -150,6 +150,11 @@ class LinesPlan:
     def _gather(self, x: Tensor) -> Tensor:
         """`[batch, head, key, channel]` to `[batch, head, query, slot, channel]`."""
         heads, queries, slots = self.index.shape
+        if len(x) == 1 and not torch.is_grad_enabled():
+            # Whole rows of a table, several times as fast as element by element; backward is slower.
+            table = x[0].transpose(0, 1).reshape(-1, x.shape[-1])
+            places = self.index * heads + torch.arange(heads, device=x.device)[:, None, None]
+            return F.embedding(places, table)[None]
         index = self.index.view(1, heads, queries * slots, 1)
         index = index.expand(x.shape[0], -1, -1, x.shape[-1])
         return x.gather(2, index).view(x.shape[0], heads, queries, slots, x.shape[-1])
@@ -161,7 +166,30 @@ class LinesPlan:
         return (logits / math.sqrt(query.shape[-1]) + self.bias).softmax(dim=-1)
 
 
-Plan = DensePlan | CopyPlan | LinesPlan
+@dataclass(frozen=True)
+class OwnPlan:
+    """One layer's bias at self-attention where every query reads its own row and nothing else."""
+
+    scores = False
+
+    def row(self, row: int) -> OwnPlan:
+        """The plan of one query, whose key stands alone."""
+        return self
+
+    def narrow(self, keys: int) -> OwnPlan:
+        """As `DensePlan.narrow`."""
+        return self
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `DensePlan.attend`, from the values alone."""
+        return value
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """As `DensePlan.weights`."""
+        return torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1)
+
+
+Plan = DensePlan | CopyPlan | LinesPlan | OwnPlan
 LayerPlan = dict[Site, Plan]
 
 
@@ -215,12 +243,17 @@ def _plan(
         copies = torch.zeros(*open_keys.index.shape[:-1], layout.keys(site))
         return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device))
     if open_keys is not None and (path == "lines" or not few):
-        values, open_rows = _close_safely(open_keys.value, device)
-        return LinesPlan(open_keys.index.to(device), values, open_rows, layout.keys(site))
+        return plan_lines(open_keys, layout.keys(site), device)
     dense = bias.dense(site, layer, layout, rows)
     if not dense.any():
         return DensePlan(None, None)
     return DensePlan(*_close_safely(dense, device))
+
+
+def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:
+    """The plan of open keys, of `keys` in all."""
+    values, open_rows = _close_safely(open_keys.value, device)
+    return LinesPlan(open_keys.index.to(device), values, open_rows, keys)
 
 
 def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:

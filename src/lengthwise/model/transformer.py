@@ -219,6 +219,24 @@ class Transformer(nn.Module):
         """
         rows = self._embed(self.target_embedding, target)
         memory = self._embed(self.source_embedding, source)
+        return self.decode(rows, memory, plan, return_attention)
+
+    def embed_at(self, embedding: nn.Embedding, tokens: Tensor, positions: Tensor) -> Embedded:
+        """Embed tokens `[position]` that stand at any positions `[position]`, as a batch of one."""
+        if self.positions == "none":
+            return Embedded(embedding.weight, tokens[None])
+        # Straight from the positions: a table up to the last of a million would be large.
+        at = POSITIONS[self.positions](positions, self.width).to(tokens.device)
+        return Embedded((embedding(tokens) + at)[None])
+
+    def decode(
+        self,
+        rows: Embedded,
+        memory: Embedded,
+        plan: list[LayerPlan],
+        return_attention: bool = False,
+    ) -> Output:
+        """As `forward`, from what rows read and from the source, both embedded."""
         x = rows.apply(lambda x: x)
         attention: list[dict[str, Tensor]] = []
         for layer, layer_plan in zip(self.decoder, plan, strict=True):
