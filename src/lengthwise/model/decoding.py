@@ -17,7 +17,7 @@ from lengthwise.bias import SITES, AttentionBias, CalibratedBias
 from lengthwise.layout import Layout
 from lengthwise.model.attention import LayerPlan, Path, plan_attention
 from lengthwise.model.parallel import decode_in_parallel
-from lengthwise.model.sequential import decode_sequentially
+from lengthwise.model.sequential import MANY, decode_sequentially
 from lengthwise.model.transformer import Transformer
 from lengthwise.model.window import Streams, Windows, has_windows
 
@@ -88,10 +88,12 @@ def decode_streams(
         on_progress: called with the number of rows that are done.
     """
     windows = Windows(model, bias, streams, device)
-    if decode == "sequential":
-        decode_sequentially(windows, on_progress)
-    else:
-        decode_in_parallel(windows, on_progress, walks=decode == "auto")
+    if decode == "parallel":
+        decode_in_parallel(windows, on_progress, walks=False)
+        return
+    left = decode_sequentially(windows, on_progress, MANY if decode == "auto" else 1)
+    if len(left):
+        decode_in_parallel(windows, on_progress, begun=left)
 
 
 @torch.inference_mode()

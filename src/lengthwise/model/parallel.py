@@ -32,7 +32,10 @@ _WALK, _ONWARD = 32, 1024
 
 
 def decode_in_parallel(
-    windows: Windows, on_progress: Callable[[int], object], walks: bool = True
+    windows: Windows,
+    on_progress: Callable[[int], object],
+    walks: bool = True,
+    begun: np.ndarray | None = None,
 ) -> None:
     """Write all problems into `streams.written`.
 
@@ -40,8 +43,9 @@ def decode_in_parallel(
         windows: the problems, through the model's bias.
         on_progress: called with the number of rows that are done.
         walks: whether walks may take over.
+        begun: where only the rest of some problems is left to write, the first row of that of each.
     """
-    work, history, onward = _Work(windows), [], _ONWARD
+    work, history, onward = _Work(windows, begun), [], _ONWARD
     while work.advance():
         on_progress(work.settled)
         rows, fresh = work.pick()
@@ -75,9 +79,11 @@ class _Work:
         fresh: the row after the last that has been computed.
     """
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: Windows, begun: np.ndarray | None) -> None:
         self.windows, self.streams = windows, windows.streams
-        self.stale = np.ones(len(self.streams.written), bool)
+        self.stale = np.full(len(self.streams.written), begun is None)
+        for row in () if begun is None else begun.tolist():
+            self.stale[row : self.streams.stops(np.array([row]))[0]] = True
         self.settled = self.fresh = 0
 
     def advance(self) -> bool:

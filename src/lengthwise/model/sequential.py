@@ -25,6 +25,10 @@ STEPS, _ROWS = 256, 16384
 # Problems that walk side by side.
 ABREAST = 512
 
+# So many problems walk faster than they are decoded in parallel, for a walk computes each row once
+# (docs/log.md, 2026-11-24, "A hundred thousand digits").
+MANY = 32
+
 
 def walk_steps(problems: int) -> int:
     """How many steps a walk of so many problems should take."""
@@ -173,33 +177,41 @@ def _cut(plan: LinesPlan, times: int) -> list[LinesPlan]:
     return [LinesPlan(index, bias, open_rows, plan.keys) for index, bias, open_rows in parts]
 
 
-def decode_sequentially(windows: Windows, on_progress: Callable[[int], object]) -> None:
-    """Write all problems into `streams.written`, row by row; finished ones make room for others.
+def decode_sequentially(
+    windows: Windows, on_progress: Callable[[int], object], least: int = 1
+) -> np.ndarray:
+    """Write problems into `streams.written` row by row; finished ones make room for others.
 
     Args:
         windows: the problems, through the model's bias.
         on_progress: called with the number of rows that are done.
+        least: stop when fewer problems than this are left.
+
+    Returns:
+        The next row of each problem that is left, flat.
     """
     streams = windows.streams
-    end, starts, stops = streams.vocabulary.end, streams.first[:-1], streams.first[1:]
+    end, starts = streams.vocabulary.end, streams.first[:-1]
     rows, waiting, done = starts[:0], 0, 0
-    while len(rows) or waiting < len(streams):
+    while True:
         room = min(ABREAST - len(rows), len(streams) - waiting)
         rows = np.concatenate([rows, starts[waiting : waiting + room]])
         waiting += room
+        if len(rows) < least:
+            return rows
         ends = streams.stops(rows)
         steps = min(walk_steps(len(rows)), int((ends - rows).max()))
         tokens = walk(windows, rows, steps)
         going = []
         for column, (row, stop) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
             wrote = tokens[: stop - row, column]
-            streams.written[row : row + len(wrote)] = wrote
-            over = np.flatnonzero(wrote == end)
             after = row + len(wrote)
-            if len(over) or after == stop:
-                streams.written[row + over[0] if len(over) else stop : stop] = end
+            streams.written[row:after] = wrote
+            over = np.flatnonzero(wrote == end)
+            if len(over):
+                streams.written[row + over[0] : stop] = end
                 after = stop
-            else:
+            if after < stop:
                 going.append(after)
             done += after - row
         rows = np.array(going, np.int64)
