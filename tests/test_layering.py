@@ -26,6 +26,7 @@ FLOW = (
     "bias",
     "model",
     "config",
+    "solving",
     "run",
     "schedule",
     "training",

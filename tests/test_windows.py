@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,11 +63,11 @@ def make_streams(task: str, widths: list[int], seed: int = 0) -> Streams:
 
 def answers(streams: Streams) -> list[list[int]]:
     first = streams.first.tolist()
-    return [streams.written[a:b].tolist() for a, b in zip(first, first[1:], strict=False)]
+    return [streams.written[a:b].tolist() for a, b in pairwise(first)]
 
 
 def with_cache(model, bias, streams: Streams) -> list[list[int]]:
-    """Each problem alone, over all keys, with a cache (which test_decoding.py holds to a decoder without)."""
+    """Each problem alone, over all keys, with a cache (test_decoding.py holds it to one without)."""
     out, starts = [], streams.source_first
     for problem, kind in enumerate(streams.kinds):
         source = streams.source[starts[problem] : starts[problem + 1]].astype(np.int64)
@@ -183,9 +184,7 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
     """Not the width of the problem, but the rows asked for, decide what is laid out."""
     for width in (100, 100_000):
         model = make_lively("addition", positions="sinusoidal")
-        view = Windows(model, CALIBRATED, make_streams("addition", [width])).view(
-            np.arange(40, 60)
-        )
+        view = Windows(model, CALIBRATED, make_streams("addition", [width])).view(np.arange(40, 60))
         assert len(view.rows) == 22  # two layers, each a row back
         assert view.memory.table.shape[1] <= 3 * len(view.rows)
     model = make_lively("addition", positions="none")

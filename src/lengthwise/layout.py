@@ -123,11 +123,16 @@ class Layout:
         return "".join(self.vocabulary.characters[token] for token in tokens.tolist())
 
 
+# The value of each digit by its ASCII code.
+_VALUES = np.zeros(128, np.uint8)
+_VALUES[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(len(DIGITS))
+
+
 def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
     """Digits `[1, operand, width]`, least significant first, of operands written as text."""
     digits = np.zeros((1, len(parts), width), np.uint8)
     for index, (segment, text) in enumerate(zip(task.operands, parts, strict=True)):
-        values = [DIGITS.index(character) for character in reversed(text)]
+        values = _VALUES[np.frombuffer(text.encode("ascii"), np.uint8)[::-1]]
         digits[0, index, : len(values)] = values
         if segment.kind == "digit":
             digits[0, index] = values[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lengthwise.cli.options import (
+    Attention,
     Device,
     Force,
     Json,
@@ -25,6 +26,7 @@ from lengthwise.cli.options import (
     Seed,
     Set,
     TaskOrFile,
+    assign,
     parse_lengths,
 )
 from lengthwise.version import __version__
@@ -124,6 +126,7 @@ def train_command(
     seed: Seed = None,
     length: Length = None,
     set_: Set = None,
+    attention: Attention = None,
     device: Device = None,
     resume: Resume = False,
     force: Force = False,
@@ -138,7 +141,8 @@ def train_command(
     from lengthwise.api import settings, train
     from lengthwise.training import Metrics, read_metrics
 
-    config = settings(task, set_ or [], length=length, seed=seed, device=device)
+    assignments = [*(set_ or []), *assign(attention=attention)]
+    config = settings(task, assignments, length=length, seed=seed, device=device)
     last: list[Metrics] = []
     with progress() as display:
         stage = "train" if bias is None else "retrain"
@@ -222,6 +226,7 @@ def evaluate_command(
         int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
     ] = None,
     set_: Set = None,
+    attention: Attention = None,
     device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
@@ -233,7 +238,7 @@ def evaluate_command(
     from lengthwise.display import print_curve
     from lengthwise.run import Run, locked
 
-    opened = Run.open(run, device=device, set=set_ or [])
+    opened = Run.open(run, device=device, set=[*(set_ or []), *assign(attention=attention)])
     chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     with progress(len(chosen) * len(suites)) as display:
@@ -254,32 +259,6 @@ def evaluate_command(
         print_curve(curve)
     with locked(run):
         curve.add_to(run)
-
-
-@app.command("solve")
-def solve_command(
-    run: RunFolder,
-    expressions: Annotated[
-        list[str], typer.Argument(metavar="EXPRESSION...", help="Or - to read lines from stdin.")
-    ],
-    device: RunDevice = None,
-    as_json: Json = False,
-) -> None:
-    """Answer expressions, each on its own line.
-
-    Example: lengthwise solve runs/addition 987654321987654321987654321+1
-    """
-    from lengthwise.run import Run
-
-    opened = Run.open(run, device=device)
-    if expressions == ["-"]:
-        expressions = sys.stdin.read().splitlines()
-    answers = opened.solve_many(expressions)
-    if as_json:
-        pairs = zip(expressions, answers, strict=True)
-        print_json([{"expression": given, "answer": answer} for given, answer in pairs])
-    else:
-        print("\n".join(answers))
 
 
 @app.command("explain")

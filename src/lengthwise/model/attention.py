@@ -1,16 +1,18 @@
 """Attention with a bias: several paths, one meaning.
 
-`dense` scores every key and adds the bias; `lines` gathers the open keys of each query and scores only
-those, so that its cost follows the open keys. Where no query has more than one open key its weight is 1
-whatever its score, and neither path computes scores: attention copies. Tests hold all of them equal.
-A query with no open key yields zeros, and zero gradients.
+`dense` scores every key and adds the bias; `flex` is the same by torch's FlexAttention; `lines` gathers the
+open keys of each query and scores only those, so that its cost follows the open keys. Where no query has
+more than one open key its weight is 1 whatever its score, and no path but `flex` computes scores: attention
+copies. Tests hold all of them equal. A query with no open key yields zeros, and zero gradients.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ from torch import Tensor
 from lengthwise.bias import SITES, AttentionBias, OpenKeys, Site
 from lengthwise.layout import Layout
 
-Path = Literal["auto", "dense", "lines"]
+Path = Literal["auto", "dense", "lines", "flex"]
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
 # (docs/log.md, 2026-11-24, "Where a training step goes").
@@ -167,6 +169,39 @@ class LinesPlan:
 
 
 @dataclass(frozen=True)
+class FlexPlan(DensePlan):
+    """As `DensePlan`, computed by torch's FlexAttention, which needs a GPU."""
+
+    def row(self, row: int) -> FlexPlan:
+        """The plan of one query."""
+        return FlexPlan(_cut(self.bias, row), _cut(self.open_rows, row))
+
+    def narrow(self, keys: int) -> FlexPlan:
+        """As `DensePlan.narrow`."""
+        return FlexPlan(None if self.bias is None else self.bias[..., :keys], self.open_rows)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `DensePlan.attend`."""
+        bias = self.bias
+
+        def add_bias(
+            score: Tensor, batch: Tensor, head: Tensor, row: Tensor, key: Tensor
+        ) -> Tensor:
+            return score if bias is None else score + bias[head, row, key]
+
+        read = flex_kernel()(query, key, value, score_mod=add_bias)
+        return read if self.open_rows is None else read * self.open_rows
+
+
+@cache
+def flex_kernel() -> Callable[..., Any]:
+    """FlexAttention, compiled when it is first called."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+@dataclass(frozen=True)
 class OwnPlan:
     """One layer's bias at self-attention where every query reads its own row and nothing else."""
 
@@ -189,7 +224,7 @@ class OwnPlan:
         return torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1)
 
 
-Plan = DensePlan | CopyPlan | LinesPlan | OwnPlan
+Plan = DensePlan | FlexPlan | CopyPlan | LinesPlan | OwnPlan
 LayerPlan = dict[Site, Plan]
 
 
@@ -209,7 +244,7 @@ def plan_attention(
         layout: the task at one width.
         layers: decoder layers.
         rows: the queries, all of them by default.
-        path: `dense`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
+        path: `dense`, `flex`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
         device: where the plan is used.
 
     Raises:
@@ -232,7 +267,7 @@ def _plan(
     device: torch.device | str,
 ) -> Plan:
     few = layout.keys(site) <= _FEW_KEYS
-    open_keys = None if path == "dense" else bias.open_keys(site, layer, layout, rows)
+    open_keys = None if path in ("dense", "flex") else bias.open_keys(site, layer, layout, rows)
     if open_keys is None and path == "lines":
         raise ValueError(
             f"the lines path needs a bias that opens a bounded number of keys; "
@@ -244,10 +279,11 @@ def _plan(
         return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device))
     if open_keys is not None and (path == "lines" or not few):
         return plan_lines(open_keys, layout.keys(site), device)
+    kind = FlexPlan if path == "flex" else DensePlan
     dense = bias.dense(site, layer, layout, rows)
     if not dense.any():
-        return DensePlan(None, None)
-    return DensePlan(*_close_safely(dense, device))
+        return kind(None, None)
+    return kind(*_close_safely(dense, device))
 
 
 def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:

@@ -45,7 +45,7 @@ def greedy_decode(
         bias: the bias it was trained with.
         layout: the task at one width.
         source: tokens `[problem, source position]`.
-        path: the attention path; `dense` takes the cache, for any bias.
+        path: the attention path; `dense` and `flex` take the cache, for any bias.
         decode: `parallel` or `sequential` where the bias consists of lines; `auto` chooses.
 
     Returns:
@@ -54,14 +54,14 @@ def greedy_decode(
     Raises:
         ValueError: when `parallel` is asked for and the bias or the path does not allow it.
     """
-    if path != "dense" and has_windows(bias, layout, len(model.layers)):
+    if path in ("auto", "lines") and has_windows(bias, layout, len(model.layers)):
         streams = Streams([layout] * len(source), list(source.cpu().numpy().astype(np.uint8)))
         decode_streams(model, bias, streams, decode, device=source.device)
         written = streams.written.reshape(len(source), -1).astype(np.int64)
         return torch.from_numpy(written).to(source.device)
     if decode == "parallel":
         raise ValueError(
-            f"parallel decoding needs a bias that consists of lines, and no dense attention; "
+            f"parallel decoding needs a bias that consists of lines, and attention 'auto' or 'lines'; "
             f"{type(bias).__name__} with attention {path!r} allows sequential decoding alone"
         )
     return _decode_with_cache(model, bias, layout, source, path)

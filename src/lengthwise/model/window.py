@@ -172,8 +172,9 @@ class Links:
         parts = [rows]
         for direction, offset in lines:
             if direction == "vertical" and forward:
-                for row, end in zip(rows[rows == start + offset], stop[rows == start + offset]):
-                    parts.append(np.arange(row, end))
+                read = rows == start + offset
+                ends = zip(rows[read].tolist(), stop[read].tolist(), strict=True)
+                parts += [np.arange(row, end) for row, end in ends]
                 continue
             if direction == "diagonal":
                 other = rows - offset if forward else rows + offset
@@ -299,9 +300,12 @@ class Windows:
             flat = torch.cat([keys.index.flatten() for keys in crosses])
             read, inverse = flat.unique(return_inverse=True)
             number = read.numpy()
-            own = number - self.streams.source_first[
-                np.searchsorted(self.streams.source_first, number, side="right") - 1
-            ]
+            own = (
+                number
+                - self.streams.source_first[
+                    np.searchsorted(self.streams.source_first, number, side="right") - 1
+                ]
+            )
             tokens = torch.from_numpy(source[number].astype(np.int64)).to(self.device)
             memory = self.model.embed_at(embedding, tokens, torch.from_numpy(own))
             count = len(read)
