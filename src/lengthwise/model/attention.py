@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.bias import SITES, AttentionBias, OpenKeys, Site
+from lengthwise.bias import CLOSED, SITES, AttentionBias, OpenKeys, Site
 from lengthwise.layout import Layout
 
 Path = Literal["auto", "dense", "lines", "flex"]
@@ -203,16 +203,22 @@ def flex_kernel() -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class OwnPlan:
-    """One layer's bias at self-attention where every query reads its own row and nothing else."""
+    """One layer's bias at self-attention where every query reads its own row and nothing else.
 
+    Attributes:
+        heads: attention heads.
+    """
+
+    heads: int
     scores = False
 
-    def row(self, row: int) -> OwnPlan:
-        """The plan of one query, whose key stands alone."""
-        return self
+    def row(self, row: int) -> LinesPlan:
+        """The plan of one query, among the keys of all rows."""
+        index = torch.full((self.heads, 1, 1), row)
+        return LinesPlan(index, torch.zeros(index.shape), None, row + 1)
 
     def narrow(self, keys: int) -> OwnPlan:
-        """As `DensePlan.narrow`."""
+        """As `DensePlan.narrow`; the rows are as many."""
         return self
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -221,7 +227,8 @@ class OwnPlan:
 
     def weights(self, query: Tensor, key: Tensor) -> Tensor:
         """As `DensePlan.weights`."""
-        return torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1)
+        own = torch.eye(key.shape[2], dtype=key.dtype, device=key.device)
+        return own.expand(len(key), self.heads, -1, -1)
 
 
 Plan = DensePlan | FlexPlan | CopyPlan | LinesPlan | OwnPlan
@@ -274,16 +281,25 @@ def _plan(
             f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
         )
     if open_keys is not None and few and path == "auto" and open_keys.index.shape[-1] == 1:
-        is_open = (open_keys.value > float("-inf")).float()
+        is_open = (open_keys.value > CLOSED).float()
         copies = torch.zeros(*open_keys.index.shape[:-1], layout.keys(site))
         return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device))
     if open_keys is not None and (path == "lines" or not few):
+        if site == "self" and rows.start == 0 and _reads_itself(open_keys):
+            return OwnPlan(bias.heads)
         return plan_lines(open_keys, layout.keys(site), device)
     kind = FlexPlan if path == "flex" else DensePlan
     dense = bias.dense(site, layer, layout, rows)
     if not dense.any():
         return kind(None, None)
     return kind(*_close_safely(dense, device))
+
+
+def _reads_itself(open_keys: OpenKeys) -> bool:
+    """Whether each query reads the key of its own row alone; the first query is that of row 0."""
+    index, value = open_keys.index, open_keys.value
+    rows = torch.arange(index.shape[1])[:, None]
+    return index.shape[2] == 1 and bool((value > CLOSED).all() and (index == rows).all())
 
 
 def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:
@@ -306,7 +322,7 @@ def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
 
 def _close_safely(bias: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Give rows without an open key zeros, and say which they are."""
-    open_rows = (bias > float("-inf")).any(dim=-1, keepdim=True)
+    open_rows = (bias > CLOSED).any(dim=-1, keepdim=True)
     if open_rows.all():
         return bias.contiguous().to(device), None
     return bias.masked_fill(~open_rows, 0.0).to(device), open_rows.float().to(device)

@@ -108,7 +108,7 @@ def _self(
 ) -> LinesPlan | OwnPlan:
     """The plan of self-attention, its keys numbered `time * count + problem`."""
     if windows.reads_itself(layer):
-        return OwnPlan()
+        return OwnPlan(windows.bias.heads)
     found = windows.streams.open_keys(windows.bias, "self", layer, flat, owners)
     column = torch.arange(len(flat)) % count
     time = found.index - torch.from_numpy(origin)[column][:, None]

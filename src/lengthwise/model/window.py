@@ -272,7 +272,7 @@ class Windows:
 
     def _self(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> LinesPlan | OwnPlan:
         if self.reads_itself(layer):
-            return OwnPlan()
+            return OwnPlan(self.bias.heads)
         found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
         flat = found.index.numpy()
         index = np.searchsorted(rows, flat).clip(max=len(rows) - 1)
