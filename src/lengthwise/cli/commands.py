@@ -308,7 +308,7 @@ def bench_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure speed: train, calibrate, decode; all of them by default.
+    """Measure speed: train, calibrate, decode, lines, long, solve; all of them by default.
 
     Example: lengthwise bench train decode --json
     """
