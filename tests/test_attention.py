@@ -12,7 +12,7 @@ from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
-from lengthwise.model.attention import CopyPlan, DensePlan, LinesPlan
+from lengthwise.model.attention import CopyPlan, DensePlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5
@@ -73,7 +73,7 @@ def test_all_paths_are_the_loop_in_values_and_gradients(bias, width, site, data)
     inputs = random_inputs(layout, site, HEADS)
     dense = bias.dense(site, layer, layout, range(width + 1))
     wanted = slow_attend(dense, inputs)
-    kinds = {"dense": DensePlan, "lines": LinesPlan, "auto": CopyPlan | DensePlan}
+    kinds = {"dense": DensePlan, "lines": LinesPlan | OwnPlan, "auto": CopyPlan | DensePlan}
     for path, kind in kinds.items():
         plan = plan_attention(bias, layout, LAYERS, path=path)[layer][site]
         assert isinstance(plan, kind)

@@ -24,13 +24,18 @@ SMALL = {
     "train": {"tasks": ("addition",), "steps": 1, "sizes": (16,)},
     "calibrate": {"width": 12},
     "decode": {"lengths": (2, 5), "baseline_up_to": 2, "batch": 2},
+    "lines": {"sizes": ((8, 2),), "widths": (4,)},
+    "long": {"lengths": (3, 9), "long": (30,), "chain": 20},
+    "solve": {"problems": 20, "length": 5, "strata": 2},
 }
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Every benchmark at a size that takes no time."""
+def small(monkeypatch, tiny_abc):
+    """Every benchmark at a size that takes no time, with a model that is trained already."""
     for name, sizes in SMALL.items():
+        if name in ("long", "solve"):
+            sizes = {**sizes, "model": tiny_abc.calibrated}
         monkeypatch.setitem(BENCHMARKS, name, partial(BENCHMARKS[name], **sizes))
 
 
@@ -123,6 +128,11 @@ class TestReport:
             assert {f"addition, {mode}", f"addition, {mode}: ratio"} <= set(cases)
         assert {"2 digits, torch.nn", "2 digits, lines", "5 digits, dense"} <= set(cases)
         assert "5 digits, torch.nn" not in cases
+        assert {
+            "20 nines: time",
+            "30 random digits: memory",
+            "ratio to torch.nn without a cache",
+        } <= set(cases)
 
     def test_json(self, small):
         report = json.loads(json.dumps(run_benchmarks(["matmul"], repeats=1).to_dict()))

@@ -27,6 +27,7 @@ FLOW = (
     "model",
     "config",
     "methods",
+    "solving",
     "run",
     "schedule",
     "training",

@@ -185,19 +185,32 @@ class CalibrationSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Which lengths are evaluated, and on how many problems of each."""
+    """Which lengths are evaluated, and on how many problems of each.
+
+    Attributes:
+        lengths: digits.
+        samples: problems of each length up to 100 digits, and at most this many of any.
+        long_samples: of longer ones.
+        longer_samples, longest_samples: from 10,000 digits on, and from 100,000 on.
+        suites: see `lengthwise.tasks.sampling.suite_problems`.
+    """
 
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)
     samples: Count = 1000
     long_samples: Count = 200
+    longer_samples: Count = 20
+    longest_samples: Count = 4
     suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
         "uniform",
         "carry",
     )
 
     def samples_at(self, length: int) -> int:
-        """Problems of one length: `samples` up to 100 digits, `long_samples` beyond."""
-        return self.samples if length <= 100 else min(self.samples, self.long_samples)
+        """How many problems of one length."""
+        if length <= 100:
+            return self.samples
+        chosen = self.long_samples if length < 10_000 else self.longer_samples
+        return min(self.samples, chosen if length < 100_000 else self.longest_samples)
 
 
 class Config(Settings):
@@ -210,7 +223,8 @@ class Config(Settings):
         factor: what `multiply_by` multiplies by, 7 by default; no other task takes it.
         seed: of weights and problems.
         device: where the model runs.
-        attention: how attention is computed, never what.
+        attention, decode: how attention and greedy decoding are computed, never what. `flex` needs a GPU;
+            `lines` and `parallel` need a bias that consists of lines.
     """
 
     task: str = "successor"
@@ -219,7 +233,8 @@ class Config(Settings):
     factor: Count | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    attention: Literal["auto", "dense", "lines"] = "auto"
+    attention: Literal["auto", "dense", "lines", "flex"] = "auto"
+    decode: Literal["auto", "parallel", "sequential"] = "auto"
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

@@ -154,11 +154,15 @@ def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
     columns = list(dict.fromkeys((score.method, score.suite) for score in curve))
     for method, suite in columns:
         table.add_column(f"{method}\n{suite}", justify="right")
+    table.add_column("digits/s", justify="right")
     cells = {(s.method, s.suite, s.length): s for s in curve}
     for length in sorted({score.length for score in curve}):
         row = [cells.get((*column, length)) for column in columns]
         counts = " / ".join(dict.fromkeys(str(score.n) for score in row if score))
-        table.add_row(str(length), counts, *(_cell(score) if score else "" for score in row))
+        known = [score for score in row if score]
+        rate = sum(s.n * s.length for s in known) / max(sum(s.seconds for s in known), 1e-3)
+        shares = [_cell(score) if score else "" for score in row]
+        table.add_row(str(length), counts, *shares, f"{rate:,.0f}")
     Console(file=file or sys.stdout, highlight=False).print(table)
     if any(score.split != "test" for score in curve):
         print("* too few problems of this length to hold any out: some were trained on", file=file)

@@ -148,6 +148,10 @@ class Layout:
 
     def source(self, operands: np.ndarray) -> Tensor:
         """Source tokens `[problem, source_length]` of digits `[problem, operand, width]`."""
+        return torch.from_numpy(self.source_bytes(operands).astype(np.int64))
+
+    def source_bytes(self, operands: np.ndarray) -> np.ndarray:
+        """As `source`, in an eighth of the memory: uint8."""
         ordered = operands if self.input_order == "reversed" else operands[:, :, ::-1]
         parts, index = [], 0
         for segment in self.task.segments:
@@ -160,7 +164,7 @@ class Layout:
             index += 1
         if self.interleaves:
             parts.append(ordered.transpose(0, 2, 1).reshape(len(operands), -1))
-        return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.int64))
+        return np.concatenate(parts, axis=1)
 
     def target(self, answers: np.ndarray) -> Tensor:
         """Target tokens `[problem, target_length + 1]`: start, the answer, end.
@@ -182,11 +186,16 @@ class Layout:
         return "".join(self.vocabulary.characters[token] for token in tokens.tolist())
 
 
+# The value of each digit by its ASCII code.
+_VALUES = np.zeros(128, np.uint8)
+_VALUES[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(len(DIGITS))
+
+
 def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
     """Digits `[1, operand, width]`, least significant first, of operands written as text."""
     digits = np.zeros((1, len(parts), width), np.uint8)
     for index, (segment, text) in enumerate(zip(task.operands, parts, strict=True)):
-        values = [DIGITS.index(character) for character in reversed(text)]
+        values = _VALUES[np.frombuffer(text.encode("ascii"), np.uint8)[::-1]]
         digits[0, index, : len(values)] = values
         if segment.kind == "digit":
             digits[0, index] = values[0]

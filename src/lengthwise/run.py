@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,8 @@ from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout, Vocabulary, digits_of
 from lengthwise.methods import method_of
-from lengthwise.model import Transformer, greedy_decode
+from lengthwise.model import Transformer
+from lengthwise.solving import check_ways, decode_problems, follows_lines
 from lengthwise.tasks import Transducer
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
@@ -37,8 +38,9 @@ WEIGHTS, BIAS, CHECKPOINT, MAPS = (
 LOCK = ".lock"
 CALIBRATED, VANILLA = "calibrated", "vanilla"
 
-# The longest operand that is taken: at this width one answer needs about a gigabyte.
-LONGEST = 200_000
+# The longest operand that is taken: a few bytes a digit through windows; with a cache of all keys and
+# values one answer of 200,000 digits needs about a gigabyte.
+LONGEST, LONGEST_CACHED = 10_000_000, 200_000
 
 # Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
 DENSE_LIMIT = 4 << 30
@@ -74,15 +76,17 @@ def check_reach(model: Transformer, layout: Layout) -> None:
         )
 
 
-def make_device(name: str) -> torch.device:
+def make_device(name: str, attention: str = "auto") -> torch.device:
     """`auto` is a GPU where there is one.
 
     Raises:
-        InputError: when `cuda` is asked for and there is none.
+        InputError: when `cuda` is asked for and there is none, or `flex` attention without it.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
     use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    if attention == "flex" and not use_gpu:
+        raise InputError("attention 'flex' needs a GPU; use 'auto', 'dense' or 'lines'")
     return torch.device("cuda" if use_gpu else "cpu")
 
 
@@ -124,6 +128,7 @@ class Run:
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)
             check_bias(bias, config)
+        check_ways(bias, config)
         return cls(path, config, bias)
 
     @classmethod
@@ -131,6 +136,8 @@ class Run:
         """Make the folder and write what is known before training."""
         if bias is not None:
             check_bias(bias, config)
+        check_ways(bias or make_bias(config), config)
+        if bias is not None:
             bias.save(path / BIAS)
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         write_text(path / CONFIG, config.model_dump_json(indent=2) + "\n")
@@ -145,7 +152,12 @@ class Run:
 
     @cached_property
     def device(self) -> torch.device:
-        return make_device(self.config.device)
+        return make_device(self.config.device, self.config.attention)
+
+    @cached_property
+    def longest(self) -> int:
+        """The most digits that an operand may have."""
+        return LONGEST if follows_lines(self.config, self.bias) else LONGEST_CACHED
 
     @cached_property
     def model(self) -> Transformer:
@@ -206,27 +218,48 @@ class Run:
         Greedy decoding at the width that this expression needs, whatever it was in training.
 
         Raises:
-            InputError: when the expression is malformed or longer than `LONGEST` digits.
+            InputError: when the expression is malformed or has more than `longest` digits.
         """
         return self.solve_many([expression])[0]
 
-    def solve_many(self, expressions: list[str]) -> list[str]:
-        """As `solve`, for several expressions: those of equal length share a batch."""
-        problems = [self._parse(expression) for expression in expressions]
+    def solve_many(
+        self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
+    ) -> list[str]:
+        """As `solve`, for several expressions of any lengths, side by side.
+
+        Args:
+            expressions: the expressions.
+            on_progress: called while it works, with the symbols written so far and their number.
+        """
+        problems = [self.parse(expression) for expression in expressions]
+        layouts = [self.layout(max(len(part) for part in parts)) for parts in problems]
         answers = [""] * len(problems)
-        lengths = [max(len(part) for part in parts) for parts in problems]
-        for length in sorted(set(lengths)):
-            chosen = [i for i, own in enumerate(lengths) if own == length]
-            layout = self.layout(length)
+        for layout in layouts:
             check_reach(self.model, layout)
-            digits = [digits_of(self.task, problems[i], layout.width) for i in chosen]
-            source = layout.source(np.concatenate(digits)).to(self.device)
-            written = greedy_decode(self.model, self.bias, layout, source, self.config.attention)
-            for i, tokens in zip(chosen, written.cpu(), strict=True):
-                answers[i] = self._read(layout, tokens)
+
+        def source(i: int) -> np.ndarray:
+            width = layouts[i].width
+            return layouts[i].source_bytes(digits_of(self.task, problems[i], width))[0]
+
+        with torch.inference_mode():
+            for i, tokens in decode_problems(
+                self.model,
+                self.bias,
+                self.config,
+                layouts,
+                source,
+                device=self.device,
+                on_progress=on_progress or (lambda done, of: None),
+            ):
+                answers[i] = self._read(layouts[i], tokens)
         return answers
 
-    def _parse(self, expression: str) -> list[str]:
+    def parse(self, expression: str) -> list[str]:
+        """The operands of an expression, without zeros on the left.
+
+        Raises:
+            InputError: as `solve`.
+        """
         try:
             parts = self.task.parse(expression)
         except ValueError as error:
@@ -234,15 +267,15 @@ class Run:
         # Zeros on the left carry no value, and a width of their own would only cost time.
         parts = [part.lstrip("0") or "0" for part in parts]
         longest = max(len(part) for part in parts)
-        if longest > LONGEST:
-            raise InputError(f"an operand has {longest} digits; the limit is {LONGEST}")
+        if longest > self.longest:
+            raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")
         return parts
 
-    def _read(self, layout: Layout, tokens: Tensor) -> str:
+    def _read(self, layout: Layout, tokens: np.ndarray) -> str:
         """The number that the model wrote; a malformed answer is shown as it is."""
-        digits = tokens[:-1].numpy()
+        digits = tokens[:-1]
         if tokens[-1] != layout.vocabulary.end or (digits >= self.task.base).any():
-            return layout.text(tokens)
+            return layout.text(torch.from_numpy(tokens))
         return self.task.read(digits)
 
 

@@ -129,7 +129,7 @@ def train_run(
 
 
 def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
-    free = {"device", "attention", "evaluation"}  # they do not change what is trained
+    free = {"device", "attention", "decode", "evaluation"}  # they do not change what is trained
     if run.config.model_dump(exclude=free) != config.model_dump(exclude=free):
         raise InputError(f"{run.path} was begun with other settings; --force starts over")
     if bias is not None and run.bias != bias:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from lengthwise.bench import calibrate, decode, matmul, train
+from lengthwise.bench import calibrate, decode, lines, long, matmul, solve, train
 from lengthwise.bench.results import Report, Result, machine
 from lengthwise.config import InputError, unknown
 
@@ -17,6 +17,9 @@ BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
     "train": train.run,
     "calibrate": calibrate.run,
     "decode": decode.run,
+    "lines": lines.run,
+    "long": long.run,
+    "solve": solve.run,
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias
+from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias, no_cache
 from lengthwise.bench.results import Result, alternate
 from lengthwise.layout import Layout
 from lengthwise.model import greedy_decode
@@ -59,16 +59,7 @@ class Setup:
         """A decoder made of `torch.nn`: every token takes a pass over all tokens before it."""
         # In training mode, for torch's fast path of evaluation takes no float masks; no dropout.
         model = TorchTransformer(self.model, self.bias, self.layout, len(self.source))
-
-        @torch.inference_mode()
-        def decode() -> Tensor:
-            tokens = torch.full((len(self.source), 1), self.layout.vocabulary.start)
-            for _ in range(self.layout.target_length):
-                written = model(self.source, tokens)[:, -1].argmax(dim=-1, keepdim=True)
-                tokens = torch.cat([tokens, written], dim=1)
-            return tokens[:, 1:]
-
-        return decode
+        return no_cache(model, self.layout, self.source)
 
 
 def run(

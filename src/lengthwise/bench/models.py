@@ -1,14 +1,22 @@
-"""What the benchmarks run: calibrated biases made by hand, and our model made of `torch.nn`."""
+"""What the benchmarks run: a trained model, biases made by hand, and our model made of `torch.nn`."""
 
 from __future__ import annotations
+
+import atexit
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lengthwise.bias import AttentionBias, CalibratedBias, Causal, Line, Track
-from lengthwise.config import Config
+from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
 from lengthwise.model import POSITIONS, Transformer
+from lengthwise.pipeline import run_abc
+from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 
 
@@ -16,6 +24,20 @@ def bench_config(task: str, calibrated: bool) -> Config:
     """The default settings of the first training, or of the second."""
     config = Config(task=task, device="cpu")
     return config.for_retraining() if calibrated else config
+
+
+def trained_run(on_progress: Callable[[str], object] = lambda words: None) -> Run:
+    """An addition trained by the default pipeline: once for a process, in a folder of its own."""
+    on_progress("training an addition by the default pipeline")
+    return _trained_run()
+
+
+@cache
+def _trained_run() -> Run:
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    config = make_config({"task": "addition", "device": "cpu"}, ["evaluation.samples=10"])
+    return run_abc(config, Path(folder.name) / "addition", lengths=[6]).calibrated
 
 
 def hand_tracks(task: str) -> list[Track]:
@@ -89,6 +111,20 @@ class TorchTransformer(nn.Module):
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         x = embedding(tokens)
         return x if self.table is None else x + self.table[: tokens.shape[1]]
+
+
+def no_cache(model: TorchTransformer, layout: Layout, source: Tensor) -> Callable[[], Tensor]:
+    """Greedy decoding as torch offers it: every token takes a pass over all tokens before it."""
+
+    @torch.inference_mode()
+    def decode() -> Tensor:
+        tokens = torch.full((len(source), 1), layout.vocabulary.start)
+        for _ in range(layout.target_length):
+            written = model(source, tokens)[:, -1].argmax(dim=-1, keepdim=True)
+            tokens = torch.cat([tokens, written], dim=1)
+        return tokens[:, 1:]
+
+    return decode
 
 
 def _mask(bias: Tensor, batch: int, cheapest: bool) -> Tensor | None:

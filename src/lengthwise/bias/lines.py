@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Site, causal
+from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Places, Site, causal
 from lengthwise.files import write_text
 from lengthwise.layout import Layout, Span
 from lengthwise.tasks import Transducer
@@ -51,7 +51,10 @@ class Track:
     offset: int = 0
 
     def keys(self, span: Span, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The key of each row, int64 `[row]`, and whether it lies in the segment, bool `[row]`."""
+        """The key of each row, int64 `[row]`, and whether it lies in the segment, bool `[row]`.
+
+        The bounds of the span may be tensors `[row]`: rows of problems of several widths.
+        """
         if self.direction == "diagonal":
             position = span.start + span.stride * (rows + self.offset)
         elif self.direction == "anti-diagonal":
@@ -59,7 +62,7 @@ class Track:
         else:
             # `everywhere` has one key for each row only in a segment of one symbol: that symbol.
             offset = self.offset if self.direction == "vertical" else 0
-            position = torch.full_like(rows, span.start + span.stride * offset)
+            position = torch.zeros_like(rows) + span.start + span.stride * offset
         inside = (position >= span.start) & (position < span.stop)
         return position.where(inside, 0), inside
 
@@ -149,7 +152,7 @@ class CalibratedBias:
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
 
-    def at(self, site: Site, layer: int, layout: Layout) -> list[tuple[Line, Span]]:
+    def at(self, site: Site, layer: int, layout: Places) -> list[tuple[Line, Span]]:
         """The lines of one layer at one site, each with the place of its segment.
 
         Raises:
@@ -181,14 +184,17 @@ class CalibratedBias:
 
     def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
         """See `AttentionBias.open_keys`; None when a head may read a whole segment that grows."""
+        return self.open_at(site, layer, layout, torch.arange(rows.start, rows.stop))
+
+    def open_at(self, site: Site, layer: int, layout: Places, queries: Tensor) -> OpenKeys | None:
+        """As `open_keys`, for any rows `[query]`, also of problems of several widths."""
         lines = self.at(site, layer, layout)
         if any(line.direction == "everywhere" and span.grows for line, span in lines):
             return None
-        queries = torch.arange(rows.start, rows.stop)
         per_head = [[pair for pair in lines if pair[0].head == head] for head in range(self.heads)]
         slots = max(1, *(len(pairs) for pairs in per_head))
-        index = torch.zeros(self.heads, len(rows), slots, dtype=torch.int64)
-        value = torch.full((self.heads, len(rows), slots), CLOSED)
+        index = torch.zeros(self.heads, len(queries), slots, dtype=torch.int64)
+        value = torch.full((self.heads, len(queries), slots), CLOSED)
         for head, pairs in enumerate(per_head):
             # Largest value first: where lines cross, the later one is dropped.
             pairs = sorted(pairs, key=lambda pair: -pair[0].value)
@@ -196,10 +202,11 @@ class CalibratedBias:
                 position, inside = line.keys(span, queries)
                 if site == "self":
                     inside = inside & (position <= queries)
-                taken = (index[head, :, :slot] == position[:, None]) & (
-                    value[head, :, :slot] > CLOSED
-                )
-                inside = inside & ~taken.any(dim=1)
+                if slot:
+                    taken = (index[head, :, :slot] == position[:, None]) & (
+                        value[head, :, :slot] > CLOSED
+                    )
+                    inside = inside & ~taken.any(dim=1)
                 index[head, :, slot] = position.where(inside, 0)
                 value[head, :, slot] = torch.where(inside, line.value, CLOSED)
         return OpenKeys(index, value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lengthwise.cli.options import (
+    Attention,
     Device,
     Force,
     Json,
@@ -25,6 +26,7 @@ from lengthwise.cli.options import (
     Seed,
     Set,
     TaskOrFile,
+    assign,
     parse_lengths,
 )
 from lengthwise.version import __version__
@@ -134,6 +136,7 @@ def train_command(
     seed: Seed = None,
     length: Length = None,
     set_: Set = None,
+    attention: Attention = None,
     device: Device = None,
     resume: Resume = False,
     force: Force = False,
@@ -152,7 +155,8 @@ def train_command(
 
     if bias is not None and method is not None:
         raise InputError(f"--bias is a method of its own; leave --method {method} out")
-    config = settings(task, set_ or [], length=length, seed=seed, device=device, method=method)
+    assignments = [*(set_ or []), *assign(attention=attention)]
+    config = settings(task, assignments, length=length, seed=seed, device=device, method=method)
     last: list[Metrics] = []
     proof = None
     where = {"bias": bias, "out": out, "resume": resume, "force": force}
@@ -252,6 +256,7 @@ def evaluate_command(
         int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
     ] = None,
     set_: Set = None,
+    attention: Attention = None,
     device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
@@ -263,7 +268,7 @@ def evaluate_command(
     from lengthwise.display import print_curve
     from lengthwise.run import Run, locked
 
-    opened = Run.open(run, device=device, set=set_ or [])
+    opened = Run.open(run, device=device, set=[*(set_ or []), *assign(attention=attention)])
     chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     with progress(len(chosen) * len(suites)) as display:
@@ -284,32 +289,6 @@ def evaluate_command(
         print_curve(curve)
     with locked(run):
         curve.add_to(run)
-
-
-@app.command("solve")
-def solve_command(
-    run: RunFolder,
-    expressions: Annotated[
-        list[str], typer.Argument(metavar="EXPRESSION...", help="Or - to read lines from stdin.")
-    ],
-    device: RunDevice = None,
-    as_json: Json = False,
-) -> None:
-    """Answer expressions, each on its own line.
-
-    Example: lengthwise solve runs/addition 987654321987654321987654321+1
-    """
-    from lengthwise.run import Run
-
-    opened = Run.open(run, device=device)
-    if expressions == ["-"]:
-        expressions = sys.stdin.read().splitlines()
-    answers = opened.solve_many(expressions)
-    if as_json:
-        pairs = zip(expressions, answers, strict=True)
-        print_json([{"expression": given, "answer": answer} for given, answer in pairs])
-    else:
-        print("\n".join(answers))
 
 
 @app.command("explain")
@@ -362,7 +341,7 @@ def bench_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure speed: train, calibrate, decode; all of them by default.
+    """Measure speed: train, calibrate, decode, lines, long, solve; all of them by default.
 
     Example: lengthwise bench train decode --json
     """

@@ -12,7 +12,8 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from lengthwise.cli import demo, proving, reproducing  # noqa: F401  # they add their commands to the app
+# Each adds its commands to the app.
+from lengthwise.cli import demo, proving, reproducing, solving  # noqa: F401
 from lengthwise.cli.commands import app, main_process
 
 # What the parser returns after Ctrl-C.
@@ -32,6 +33,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code."""
     try:
         result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
         return _interrupted() if result == _INTERRUPTED else int(result or 0)
     except typer.Exit as stop:
         return stop.exit_code
@@ -40,6 +42,9 @@ def run(arguments: list[str]) -> int:
         return _fail(_usage(error)) if error.format_message() else 0
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except SystemExit:
+        # The parser's end when nobody reads our output any more (`| head`): there is nothing to say.
+        return 0
     except OSError as error:
         # Of two names the second is the one that was asked for; the first is our temporary file.
         place = error.filename2 or error.filename

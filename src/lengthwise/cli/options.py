@@ -12,6 +12,13 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_defa
 RunDevice = Annotated[
     str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default="the run's")
 ]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        help="How attention is computed: auto, dense, lines, or flex on a GPU.",
+        show_default="the settings'",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. model.width=128."),
@@ -28,7 +35,10 @@ Lengths = Annotated[
 ]
 Samples = Annotated[
     int | None,
-    typer.Option(help="Problems of each length.", show_default="1000, and 200 past 100 digits"),
+    typer.Option(
+        help="Problems of each length.",
+        show_default="1000; 200 past 100 digits, 20 from 10,000, 4 from 100,000",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
@@ -41,6 +51,11 @@ TaskOrFile = Annotated[
         help="A task (successor, addition, nx1, parity, ...) or a .toml file.",
     ),
 ]
+
+
+def assign(**given: str | None) -> list[str]:
+    """Assignments of the settings that were given."""
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
 
 
 def parse_lengths(text: str | None) -> list[int] | None:

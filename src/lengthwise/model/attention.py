@@ -1,24 +1,28 @@
 """Attention with a bias: several paths, one meaning.
 
-`dense` scores every key and adds the bias; `lines` gathers the open keys of each query and scores only
-those, so that its cost follows the open keys. Where no query has more than one open key its weight is 1
-whatever its score, and neither path computes scores: attention copies. Tests hold all of them equal.
-A query with no open key yields zeros, and zero gradients.
+`dense` scores every key and adds the bias; `flex` is the same by torch's FlexAttention; `lines` gathers the
+open keys of each query and scores only those, so that its cost follows the open keys. Where no query has
+more than one open key its weight is 1 whatever its score, and no path but `flex` computes scores: attention
+copies. Tests hold all of them equal. A query with no open key yields zeros, and zero gradients.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.bias import (
+    CLOSED,
     SITES,
     AttentionBias,
+    OpenKeys,
     Site,
     SomeSite,
     encoder_bias,
@@ -26,7 +30,7 @@ from lengthwise.bias import (
 )
 from lengthwise.layout import Layout
 
-Path = Literal["auto", "dense", "lines"]
+Path = Literal["auto", "dense", "lines", "flex"]
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
 # (docs/log.md, 2026-11-24, "Where a training step goes").
@@ -200,6 +204,11 @@ class LinesPlan:
     def _gather(self, x: Tensor) -> Tensor:
         """`[batch, head, key, channel]` to `[batch, head, query, slot, channel]`."""
         heads, queries, slots = self.index.shape
+        if len(x) == 1 and not torch.is_grad_enabled():
+            # Whole rows of a table, several times as fast as element by element; backward is slower.
+            table = x[0].transpose(0, 1).reshape(-1, x.shape[-1])
+            places = self.index * heads + torch.arange(heads, device=x.device)[:, None, None]
+            return F.embedding(places, table)[None]
         index = self.index.view(1, heads, queries * slots, 1)
         index = index.expand(x.shape[0], -1, -1, x.shape[-1])
         return x.gather(2, index).view(x.shape[0], heads, queries, slots, x.shape[-1])
@@ -211,7 +220,77 @@ class LinesPlan:
         return (logits / math.sqrt(query.shape[-1]) + self.bias).softmax(dim=-1)
 
 
-Plan = DensePlan | CopyPlan | LinesPlan
+@dataclass(frozen=True)
+class FlexPlan(DensePlan):
+    """As `DensePlan`, computed by torch's FlexAttention, which needs a GPU."""
+
+    def row(self, row: int) -> FlexPlan:
+        """The plan of one query."""
+        return FlexPlan(*_parts(super().row(row)))
+
+    def narrow(self, keys: int) -> FlexPlan:
+        """As `DensePlan.narrow`."""
+        return FlexPlan(*_parts(super().narrow(keys)))
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
+    ) -> Tensor:
+        """As `DensePlan.attend`."""
+        bias = self._with(term)
+        bias = bias[None] if bias is not None and bias.dim() == 3 else bias
+
+        def add_bias(
+            score: Tensor, batch: Tensor, head: Tensor, row: Tensor, key: Tensor
+        ) -> Tensor:
+            if bias is None:
+                return score
+            return score + bias[batch if len(bias) > 1 else 0, head, row, key]
+
+        read = flex_kernel()(query, key, value, score_mod=add_bias)
+        return read if self.open_rows is None else read * self.open_rows
+
+
+@cache
+def flex_kernel() -> Callable[..., Any]:
+    """FlexAttention, compiled when it is first called."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+@dataclass(frozen=True)
+class OwnPlan:
+    """One layer's bias at self-attention where every query reads its own row and nothing else.
+
+    Attributes:
+        heads: attention heads.
+    """
+
+    heads: int
+    scores = False
+
+    def row(self, row: int) -> LinesPlan:
+        """The plan of one query, among the keys of all rows."""
+        index = torch.full((self.heads, 1, 1), row)
+        return LinesPlan(index, torch.zeros(index.shape), None, row + 1)
+
+    def narrow(self, keys: int) -> OwnPlan:
+        """As `DensePlan.narrow`; the rows are as many."""
+        return self
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
+    ) -> Tensor:
+        """As `DensePlan.attend`, from the values alone."""
+        return value
+
+    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
+        """As `DensePlan.weights`."""
+        own = torch.eye(key.shape[2], dtype=key.dtype, device=key.device)
+        return own.expand(len(key), self.heads, -1, -1)
+
+
+Plan = DensePlan | FlexPlan | CopyPlan | LinesPlan | OwnPlan
 LayerPlan = dict[SomeSite, Plan]
 
 
@@ -232,7 +311,7 @@ def plan_attention(
         layout: the task at one width.
         layers: decoder layers.
         rows: the queries, all of them by default.
-        path: `dense`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
+        path: `dense`, `flex`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
         device: where the plan is used.
         encoder: also lay out what all layers of an encoder share, as `encoder` of the first layer.
 
@@ -261,30 +340,48 @@ def _plan(
     device: torch.device | str,
 ) -> Plan:
     few = layout.keys(site) <= _FEW_KEYS
-    open_keys = None if path == "dense" else bias.open_keys(site, layer, layout, rows)
+    open_keys = None if path in ("dense", "flex") else bias.open_keys(site, layer, layout, rows)
     if open_keys is None and path == "lines":
         raise ValueError(
             f"the lines path needs a bias that opens a bounded number of keys; "
             f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
         )
     if open_keys is not None and few and path == "auto" and open_keys.index.shape[-1] == 1:
-        is_open = (open_keys.value > float("-inf")).float()
+        is_open = (open_keys.value > CLOSED).float()
         copies = torch.zeros(*open_keys.index.shape[:-1], layout.keys(site))
         return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device))
     if open_keys is not None and (path == "lines" or not few):
-        values, open_rows = _close_safely(open_keys.value, device)
-        return LinesPlan(open_keys.index.to(device), values, open_rows, layout.keys(site))
+        if site == "self" and rows.start == 0 and _reads_itself(open_keys):
+            return OwnPlan(bias.heads)
+        return plan_lines(open_keys, layout.keys(site), device)
     relative = relative_index(bias, site, layout, rows)
-    return _dense_plan(bias.dense(site, layer, layout, rows), relative, device)
+    kind = FlexPlan if path == "flex" else DensePlan
+    return _dense_plan(bias.dense(site, layer, layout, rows), relative, device, kind)
 
 
 def _dense_plan(
-    bias: Tensor | None, relative: Tensor | None, device: torch.device | str
+    bias: Tensor | None,
+    relative: Tensor | None,
+    device: torch.device | str,
+    kind: type[DensePlan] = DensePlan,
 ) -> DensePlan:
     relative = None if relative is None else relative.to(device)
     if bias is None or not bias.any():
-        return DensePlan(None, None, relative)
-    return DensePlan(*_close_safely(bias, device), relative)
+        return kind(None, None, relative)
+    return kind(*_close_safely(bias, device), relative)
+
+
+def _reads_itself(open_keys: OpenKeys) -> bool:
+    """Whether each query reads the key of its own row alone; the first query is that of row 0."""
+    index, value = open_keys.index, open_keys.value
+    rows = torch.arange(index.shape[1])[:, None]
+    return index.shape[2] == 1 and bool((value > CLOSED).all() and (index == rows).all())
+
+
+def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:
+    """The plan of open keys, of `keys` in all."""
+    values, open_rows = _close_safely(open_keys.value, device)
+    return LinesPlan(open_keys.index.to(device), values, open_rows, keys)
 
 
 def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
@@ -301,10 +398,14 @@ def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
 
 def _close_safely(bias: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Give rows without an open key zeros, and say which they are."""
-    open_rows = (bias > float("-inf")).any(dim=-1, keepdim=True)
+    open_rows = (bias > CLOSED).any(dim=-1, keepdim=True)
     if open_rows.all():
         return bias.contiguous().to(device), None
     return bias.masked_fill(~open_rows, 0.0).to(device), open_rows.float().to(device)
+
+
+def _parts(plan: DensePlan) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    return plan.bias, plan.open_rows, plan.relative
 
 
 def _cut(tensor: Tensor | None, row: int) -> Tensor | None:

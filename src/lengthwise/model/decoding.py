@@ -1,22 +1,39 @@
-"""Greedy decoding, row by row, with a key/value cache."""
+"""Greedy decoding: exact, by whichever way is fastest; all of them write the same tokens.
+
+Models whose bias consists of lines are decoded through windows (`window.py`), in parallel or sequentially;
+others row by row, with a cache of all keys and values.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import SITES, AttentionBias
+from lengthwise.bias import SITES, AttentionBias, CalibratedBias
 from lengthwise.layout import Layout
 from lengthwise.model.attention import LayerPlan, Path, plan_attention
+from lengthwise.model.parallel import decode_in_parallel
+from lengthwise.model.sequential import MANY, decode_sequentially
 from lengthwise.model.transformer import Transformer
+from lengthwise.model.window import Streams, Windows, has_windows
+
+Decode = Literal["auto", "parallel", "sequential"]
 
 # Rows whose plan is laid out at once: few enough to be small, many enough to be cheap.
 _CHUNK = 64
 
 
-@torch.inference_mode()
 def greedy_decode(
-    model: Transformer, bias: AttentionBias, layout: Layout, source: Tensor, path: Path = "auto"
+    model: Transformer,
+    bias: AttentionBias,
+    layout: Layout,
+    source: Tensor,
+    path: Path = "auto",
+    decode: Decode = "auto",
 ) -> Tensor:
     """Write the answers: each row takes the likeliest token after those written before it.
 
@@ -28,11 +45,63 @@ def greedy_decode(
         bias: the bias it was trained with.
         layout: the task at one width.
         source: tokens `[problem, source position]`.
-        path: the attention path.
+        path: the attention path; `dense` and `flex` take the cache, for any bias.
+        decode: `parallel` or `sequential` where the bias consists of lines; `auto` chooses.
 
     Returns:
         Tokens `[problem, width + 1]`, the end token last when all went well.
+
+    Raises:
+        ValueError: when `parallel` is asked for and the bias or the path does not allow it.
     """
+    windows = model.pointwise and has_windows(bias, layout, len(model.layers))
+    if windows and path in ("auto", "lines"):
+        streams = Streams([layout] * len(source), list(source.cpu().numpy().astype(np.uint8)))
+        decode_streams(model, bias, streams, decode, device=source.device)
+        written = streams.written.reshape(len(source), -1).astype(np.int64)
+        return torch.from_numpy(written).to(source.device)
+    if decode == "parallel":
+        raise ValueError(
+            f"parallel decoding needs a bias that consists of lines, and attention 'auto' or 'lines'; "
+            f"{type(bias).__name__} with attention {path!r} allows sequential decoding alone"
+        )
+    return _decode_with_cache(model, bias, layout, source, path)
+
+
+@torch.inference_mode()
+def decode_streams(
+    model: Transformer,
+    bias: CalibratedBias,
+    streams: Streams,
+    decode: Decode = "auto",
+    *,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[int], object] = lambda rows: None,
+) -> None:
+    """Answer problems of any widths, into `streams.written`.
+
+    Args:
+        model: the model, in evaluation mode.
+        bias: the bias it was trained with; it must have windows.
+        streams: the problems.
+        decode: as in `greedy_decode`.
+        device: where the model is.
+        on_progress: called with the number of rows that are done.
+    """
+    windows = Windows(model, bias, streams, device)
+    if decode == "parallel":
+        decode_in_parallel(windows, on_progress, walks=False)
+        return
+    left = decode_sequentially(windows, on_progress, MANY if decode == "auto" else 1)
+    if len(left):
+        decode_in_parallel(windows, on_progress, begun=left)
+
+
+@torch.inference_mode()
+def _decode_with_cache(
+    model: Transformer, bias: AttentionBias, layout: Layout, source: Tensor, path: Path
+) -> Tensor:
+    """Row by row, with the keys and values of all rows before."""
     rows, layers = layout.target_length, len(model.layers)
     end = layout.vocabulary.end
     tokens = torch.full((len(source),), layout.vocabulary.start, device=source.device)

@@ -230,6 +230,38 @@ class Transformer(nn.Module):
         """
         rows = self._embed(self.target_embedding, target)
         memory = self._read_source(source, plan)
+        return self.decode(rows, memory, plan, return_attention)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether a key or a row, before any layer, depends on its own token and position alone."""
+        return not self.encodes and self.scheme.kind != "rotate"
+
+    def embed_at(self, embedding: nn.Embedding, tokens: Tensor, positions: Tensor) -> Embedded:
+        """Embed tokens `[position]` that stand at any positions `[position]`, as a batch of one.
+
+        The model must be `pointwise`.
+        """
+        table = embedding.weight if self.scale is None else embedding.weight * self.scale
+        if self.scheme.kind == "none":
+            return Embedded(table, tokens[None])
+        if self.scheme.kind == "learn":
+            own = embedding is self.target_embedding
+            learned = cast(nn.Embedding, self.target_positions if own else self.source_positions)
+            at = learned(positions.to(tokens.device))
+        else:
+            # Straight from the positions: a table up to the last of a million would be large.
+            at = self.scheme(positions, self.width).to(tokens.device)
+        return Embedded((F.embedding(tokens, table) + at)[None])
+
+    def decode(
+        self,
+        rows: Embedded,
+        memory: Embedded,
+        plan: list[LayerPlan],
+        return_attention: bool = False,
+    ) -> Output:
+        """As `forward`, from what rows read and from the source, both embedded."""
         x = rows.apply(lambda x: x)
         attention: list[dict[str, Tensor]] = []
         for index, (layer, layer_plan) in enumerate(zip(self.decoder, plan, strict=True)):

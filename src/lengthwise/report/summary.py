@@ -202,7 +202,7 @@ class Row:
 
 
 def score_rows(curve: LengthCurve, methods: Sequence[str]) -> list[Row]:
-    """Rows of length and suite; for each method the share, the count and the interval."""
+    """Rows of length and suite; for each method the share, the count, the interval and digits/s."""
     found = {(s.length, s.suite, s.method): s for s in curve}
     rows = []
     for length in sorted({score.length for score in curve}):
@@ -210,8 +210,11 @@ def score_rows(curve: LengthCurve, methods: Sequence[str]) -> list[Row]:
             cells: list[str | None] = []
             for method in methods:
                 s = found.get((length, suite, method))
-                values = (percent(s.accuracy), f"{s.correct} of {s.n}", interval(s)) if s else ()
-                cells += values or (None, None, None)
+                if s is None:
+                    cells += [None] * 4
+                    continue
+                rate = f"{s.digits_per_second:,.0f}"
+                cells += [percent(s.accuracy), f"{s.correct} of {s.n}", interval(s), rate]
             if any(cells):
                 rows.append(Row((str(length), suite), tuple(cells)))
     return rows

@@ -128,7 +128,7 @@ BUDGETS: dict[str, Budget] = {
             *("training.exact_match=0.9", "training.loss=0.5"),
             *("retraining.exact_match=0.9", "retraining.loss=0.5", "retraining.worst_loss=100"),
         ),
-        tasks={name: ("data.length=6",) for name in ("parity", "parity_classification")}
+        tasks=dict.fromkeys(("parity", "parity_classification"), ("data.length=6",))
         | {name: ("base=3",) for name in TASKS if len(TASKS[name].bases) > 1},
         seconds=2.0,
         padded_times=1.5,

@@ -19,6 +19,9 @@ Suite = Literal["uniform", "carry"]
 _STREAMS = {"train": 0, "validation": 1, "test": 2, "any": 3, "capture": 4}
 _REDRAWS = 1000
 
+# Digits of long problems that are drawn at once: arrays of some tens of megabytes each.
+_DRAWN, _LONG = 10_000_000, 2000
+
 
 class NoProblemsError(ValueError):
     """A split holds no problem of the length asked for."""
@@ -100,7 +103,7 @@ def training_problems(
         digits[chained] = add_chains(task, rng, digits[chained], longest[chained])
         return task.admit(digits)
 
-    return _fill(task, draw, count, split, f"of length 1 to {length}")
+    return _fill(task, draw, count, split, width, f"of length 1 to {length}")
 
 
 def suite_problems(
@@ -138,15 +141,17 @@ def suite_problems(
                 digits[short, grows[0], length - 1] = rng.integers(1, task.base, short.sum())
         return task.admit(digits)
 
-    return _fill(task, draw, count, split, f"of length {length}")
+    return _fill(task, draw, count, split, width, f"of length {length}")
 
 
-def _fill(task: Transducer, draw, count: int, split: Split, what: str) -> np.ndarray:
+def _fill(task: Transducer, draw, count: int, split: Split, width: int, what: str) -> np.ndarray:
     """Draw until `count` problems of the split are there."""
     share = {"train": 14 / 16, "any": 1.0}.get(split, 1 / 16)
     kept, missing = [], count
+    most = max(1, _DRAWN // (width * len(task.operands))) if width > _LONG else None
     for _ in range(_REDRAWS):
-        problems = draw(int(missing / share * 1.1) + 8)
+        wanted = int(missing / share * 1.1) + 8
+        problems = draw(wanted if most is None else min(wanted, most))
         kept.append(problems[in_split(task, problems, split)][:missing])
         missing -= len(kept[-1])
         if missing == 0:

@@ -163,12 +163,17 @@ class Transducer(ABC):
             raise ValueError(f"empty expression; {hint}")
         shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
         allowed = DIGITS[: self.base] + "".join(self.symbols)
+        # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
+        if not set(text) <= {*allowed, *allowed.upper()}:
+            position, character = next(
+                (place, own)
+                for place, own in enumerate(text)
+                if own not in allowed + allowed.upper()
+            )
+            raise ValueError(
+                f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
+            )
         text = text.lower()
-        for position, character in enumerate(text):
-            if character not in allowed:
-                raise ValueError(
-                    f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
-                )
         parts, position = [], 0
         for segment in self.segments:
             if segment.kind == "symbol":
@@ -176,9 +181,7 @@ class Transducer(ABC):
                     raise ValueError(f"{shown} lacks {segment.text!r}; {hint}")
                 position += 1
                 continue
-            end = position
-            while end < len(text) and text[end] in DIGITS[: self.base]:
-                end += 1
+            end = len(text) - len(text[position:].lstrip(DIGITS[: self.base]))
             if end == position:
                 raise ValueError(f"{shown} has no digits for operand {segment.name}; {hint}")
             if segment.kind == "digit" and end - position != 1:

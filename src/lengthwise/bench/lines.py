@@ -1,0 +1,99 @@
+"""A training step by width: attention along lines against dense attention, in time and in memory."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+
+from lengthwise.bench.models import bench_config, hand_bias
+from lengthwise.bench.results import Result, alternate
+from lengthwise.layout import Layout
+from lengthwise.model import plan_attention
+from lengthwise.model.attention import Path
+from lengthwise.run import make_model
+from lengthwise.tasks.sampling import generator, training_problems
+
+_PATHS: tuple[Path, ...] = ("lines", "dense")
+
+
+def make_step(width: int, batch: int, path: Path) -> Callable[[], None]:
+    """A step of the default addition model: forward, backward, Adam; on problems drawn once."""
+    config = bench_config("addition", calibrated=True)
+    task, bias = config.make_task(), hand_bias("addition", config.model.heads)
+    layout = Layout(task, width)
+    torch.manual_seed(config.seed)
+    model = make_model(config).train()
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    plan = plan_attention(bias, layout, config.model.layers, path=path)
+    problems = training_problems(
+        task, generator(0, "train"), batch, length=width - 1, width=width, carry_fraction=0.3
+    )
+    source, target = layout.batch(problems)
+
+    def step() -> None:
+        logits = model(source, target[:, :-1], plan).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def peak_memory(width: int, batch: int, path: Path) -> float:
+    """Peak memory of a process that takes two steps, in MiB."""
+    code = (
+        f"from lengthwise.bench.lines import make_step; s = make_step({width}, {batch}, {path!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", f"{code}; s(); s()"])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"a step of width {width} on the {path} path failed")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+
+
+def run(
+    *,
+    repeats: int = 5,
+    on_progress: Callable[[str], object] = lambda words: None,
+    sizes: Iterable[tuple[int, int]] = ((128, 32), (1024, 4)),
+    widths: Iterable[int] = (64, 1024, 4096),
+) -> list[Result]:
+    """Time of a step on both paths, and the memory of the lines path.
+
+    Args:
+        repeats: blocks of each side.
+        on_progress: called with a few words before each measurement.
+        sizes: widths in digits, and problems in a batch.
+        widths: digits, for the memory of one problem at each.
+    """
+    results = []
+    for width, batch in sizes:
+        on_progress(f"lines: a step at {width} digits")
+        steps = max(1, 16_384 // (width * batch))
+        works = [make_step(width, batch, path) for path in _PATHS]
+
+        def block(work: Callable[[], None], steps: int = steps) -> None:
+            for _ in range(steps):
+                work()
+
+        times = alternate([lambda w=work, b=block: b(w) for work in works], repeats)
+        note = f"batch {batch}, blocks of {steps} steps in turn"
+        for path, own in zip(_PATHS, times, strict=True):
+            value = 1e3 * statistics.median(own) / steps
+            results.append(Result("lines", f"{width} digits, {path}", value, "ms/step", note))
+        ratio = statistics.median(slow / fast for fast, slow in zip(*times, strict=True))
+        results.append(Result("lines", f"{width} digits: ratio", ratio, "x", note))
+    for width in widths:
+        on_progress(f"lines: memory at {width} digits")
+        peak = peak_memory(width, 4, "lines")
+        note = "a process, torch included; batch 4"
+        results.append(Result("lines", f"{width} digits, lines: memory", peak, "MiB", note))
+    return results

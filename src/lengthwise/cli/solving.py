@@ -1,0 +1,208 @@
+"""The command that answers expressions: given as arguments, or line by line from a file or a pipe."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from lengthwise.cli.commands import app, print_json
+from lengthwise.cli.options import Attention, Json, RunDevice, RunFolder, assign
+
+if TYPE_CHECKING:
+    from lengthwise.run import Run
+
+# Lines that are looked ahead, and their bytes: what is answered together, and so what may wait.
+AHEAD_LINES, AHEAD_BYTES = 4096, 2_000_000
+
+# Bytes of a line: more than any expression that is taken.
+LONGEST_LINE = 1 << 25
+
+# Seconds between messages of progress.
+_EVERY = 5.0
+
+
+@app.command("solve")
+def solve_command(
+    run: RunFolder,
+    expressions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EXPRESSION...]", help="Or - to read lines from stdin."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Read one expression a line from a file; - is stdin.")
+    ] = None,
+    decode: Annotated[
+        str | None, typer.Option(help="auto, parallel or sequential.", show_default="the run's")
+    ] = None,
+    attention: Attention = None,
+    device: RunDevice = None,
+    as_json: Json = False,
+) -> None:
+    """Answer expressions, each on its own line.
+
+    From a file or stdin, answers come in order while it works. A line that is no expression is reported on
+    stderr with its number and answered by an empty line, a blank line by a blank one; the exit code is 2
+    if there was any such line.
+
+    Example: lengthwise solve runs/addition 987654321987654321987654321+1
+    """
+    from lengthwise.config import InputError
+    from lengthwise.run import Run
+
+    expressions = expressions or []
+    if (file is None) == (not expressions):
+        raise InputError("solve takes expressions, or --file with one expression a line")
+    opened = Run.open(run, device=device, set=assign(decode=decode, attention=attention))
+    if expressions == ["-"]:
+        file = Path("-")
+    if file is None:
+        answers = opened.solve_many(expressions)
+        if as_json:
+            pairs = zip(expressions, answers, strict=True)
+            print_json([{"expression": given, "answer": answer} for given, answer in pairs])
+        else:
+            print("\n".join(answers))
+        return
+    with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source:
+        bad = _answer_lines(opened, source, as_json)
+    if bad:
+        raise typer.Exit(2)
+
+
+def _answer_lines(run: Run, source: BinaryIO, as_json: bool) -> int:
+    """Answer every line; return how many could not be answered."""
+    bad, progress = 0, _Progress()
+    with (_json_rows if as_json else _plain_rows)() as put:
+        for batch in read_batches(source):
+            rows = [_read(run, number, line) for number, line in batch]
+            asked = [row for row in rows if row.text and row.error is None]
+            answers = run.solve_many([row.text for row in asked], progress.decoding)
+            for row, answer in zip(asked, answers, strict=True):
+                row.answer = answer
+            for row in rows:
+                if row.error is not None:
+                    bad += 1
+                    _say(f"line {row.number}: {row.error}")
+                put(row)
+            sys.stdout.flush()
+            progress.lines = rows[-1].number
+    return bad
+
+
+@dataclass
+class _Row:
+    """A line: its number, its text, and what became of it."""
+
+    number: int
+    text: str = ""
+    answer: str = ""
+    error: str | None = None
+
+
+def _read(run: Run, number: int, line: bytes | None) -> _Row:
+    """A line as text, and what is wrong where it is no expression."""
+    from lengthwise.config import InputError
+
+    if line is None:
+        return _Row(number, error=f"longer than {LONGEST_LINE:,} bytes")
+    try:
+        row = _Row(number, line.decode("utf-8").strip())
+    except UnicodeDecodeError as error:
+        return _Row(number, error=f"byte {error.start + 1} is not UTF-8")
+    try:
+        if row.text:
+            run.parse(row.text)
+    except InputError as error:
+        row.error = str(error)
+    return row
+
+
+def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
+    """Lines with their numbers, from 1, in batches: what is there, up to the look-ahead.
+
+    A slow pipe is answered as it comes; of a file only so much is read as is answered next. A line
+    longer than `LONGEST_LINE` is None.
+    """
+    read = getattr(source, "read1", source.read)
+    batch: list[tuple[int, bytes | None]] = []
+    rest, length, number, held = [], 0, 0, 0  # of the line that has begun; of the batch
+    while part := read(1 << 16):
+        if not number and not length:
+            part = part.removeprefix(b"\xef\xbb\xbf")
+        *ends, last = part.split(b"\n")
+        for end in ends:
+            number, length = number + 1, length + len(end)
+            line = b"".join([*rest, end]).removesuffix(b"\r") if length <= LONGEST_LINE else None
+            batch.append((number, line))
+            rest, length, held = [], 0, held + length
+            if len(batch) >= AHEAD_LINES or held >= AHEAD_BYTES:
+                yield batch
+                batch, held = [], 0
+        length += len(last)
+        rest = [*rest, last] if length <= LONGEST_LINE else []
+        if batch and not _has_more(source):
+            yield batch
+            batch, held = [], 0
+    if length:
+        line = b"".join(rest).removesuffix(b"\r") if length <= LONGEST_LINE else None
+        batch.append((number + 1, line))
+    if batch:
+        yield batch
+
+
+def _has_more(source: BinaryIO) -> bool:
+    """Whether a read would return at once."""
+    try:
+        return bool(select.select([source], [], [], 0)[0])
+    except (OSError, ValueError):  # no file of the operating system
+        return True
+
+
+@contextmanager
+def _plain_rows() -> Iterator[Callable[[_Row], None]]:
+    """An answer a line; what has none leaves its line empty."""
+    yield lambda row: print(row.answer)
+
+
+@contextmanager
+def _json_rows() -> Iterator[Callable[[_Row], None]]:
+    """One array, written row by row; blank lines are left out."""
+    begun = False
+
+    def put(row: _Row) -> None:
+        nonlocal begun
+        if not row.text and row.error is None:
+            return
+        own = {"answer": row.answer} if row.error is None else {"error": row.error}
+        record = {"line": row.number, "expression": row.text, **own}
+        print(",\n " if begun else "[\n ", json.dumps(record), sep="", end="")
+        begun = True
+
+    yield put
+    print("\n]" if begun else "[]")
+
+
+class _Progress:
+    """A message every few seconds."""
+
+    def __init__(self) -> None:
+        self.lines, self.last = 0, time.monotonic()
+
+    def decoding(self, done: int, of: int) -> None:
+        """Called while a batch is decoded."""
+        if time.monotonic() - self.last >= _EVERY:
+            self.last = time.monotonic()
+            _say(f"{self.lines:,} lines answered, and {done / max(of, 1):.0%} of the next batch")
+
+
+def _say(text: str) -> None:
+    print(f"lengthwise: {text}", file=sys.stderr, flush=True)
