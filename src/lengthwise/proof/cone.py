@@ -70,8 +70,8 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
     Raises:
         NotApplicableError: as `receptive_cone`.
     """
-    # A scheme with a period would add a phase, the row modulo the period, to what a row sees: one more
-    # value to enumerate in `Contexts` and one more field of a neighbourhood. Until then it is refused.
+    # A scheme with a period T would add phases to what a row sees, row and width modulo T: more values to
+    # enumerate in `Contexts`, more fields of a neighbourhood (docs/proof.md). Until then it is refused.
     if config.model.positions != "none":
         raise NotApplicableError(
             f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
