@@ -105,7 +105,9 @@ class ModelSettings(Settings):
     @field_validator("positions", "bias")
     @classmethod
     def _known(cls, value: str, info: ValidationInfo) -> str:
-        kind, known = ("bias", BIASES) if info.field_name == "bias" else ("position scheme", POSITIONS)
+        kind, known = (
+            ("bias", BIASES) if info.field_name == "bias" else ("position scheme", POSITIONS)
+        )
         if value not in known:
             raise ValueError(unknown(kind, value, known))
         return value

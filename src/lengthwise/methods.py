@@ -33,7 +33,9 @@ class Method:
 
 
 def _model(positions: str, bias: str = "causal", **others: Any) -> dict[str, Any]:
-    return {f"model.{key}": v for key, v in {"positions": positions, "bias": bias, **others}.items()}
+    return {
+        f"model.{key}": v for key, v in {"positions": positions, "bias": bias, **others}.items()
+    }
 
 
 _ABS = "Duan, Shi, Xu 2023, Attention Bias Scaffolding"
@@ -72,6 +74,11 @@ def find_method(name: str) -> Method:
 def method_of(config: Config) -> str:
     """The name of the method that some settings select, or `custom`."""
     return next((name for name, method in METHODS.items() if method.matches(config)), CUSTOM)
+
+
+def with_article(name: str) -> str:
+    """`a rope`, `an alibi`."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _get(config: Config, key: str) -> Any:

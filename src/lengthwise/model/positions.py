@@ -70,8 +70,9 @@ class Scheme:
     """A position scheme.
 
     Attributes:
-        kind: `add`: `encode` gives what is added to token embeddings; `rotate`: `encode` gives the rotation of
-            queries and keys, at self- and at cross-attention, each by its own position in its own sequence;
+        kind: `add`: `encode` gives what is added to token embeddings; `rotate`: `encode` gives the
+            rotation of queries and keys, at self- and at cross-attention, each by its own position in
+            its own sequence;
             `learn`: the model learns what is added, a table for the source and one for the target;
             `none`: nothing.
         encode: positions `[position]` and channels to a table.
