@@ -321,6 +321,24 @@ def test_looking_pairs_up_is_embedding_every_token(name, scale):
         assert len(many.table) == model.scheme.period * 13
 
 
+@torch.inference_mode()
+def test_cyclic_positions_of_the_source_are_counted_from_its_end():
+    """So that the digit of a column has the same index at every width; the seed's are not."""
+    tokens = torch.zeros(1, 11, dtype=torch.int64)
+    same = {}
+    for name in ("cyclic", "sin_periodical"):
+        model = make_model(config_of(name))
+        wide, narrow = (
+            model._embed(model.source_embedding, tokens[:, :n]).table[0, -3:] for n in (11, 7)
+        )
+        same[name] = torch.equal(wide, narrow)
+        target = model._embed(model.target_embedding, tokens).table[0]
+        assert torch.equal(target[:3], target[3:6])
+        wanted = model.target_embedding.weight[0] + POSITIONS["sinusoidal"](torch.arange(3), 12)
+        torch.testing.assert_close(target[:3], wanted)
+    assert same == {"cyclic": True, "sin_periodical": False}
+
+
 def test_problems_past_learned_positions_count_as_wrong(tmp_path):
     config = make_config({}, [*SMALL, *METHODS["learned"].assignments, "model.max_positions=20"])
     run = Run.create(tmp_path, config, None)
@@ -340,7 +358,7 @@ def test_problems_past_learned_positions_count_as_wrong(tmp_path):
         assert (worst == 1e6) != reaches
         if not reaches:
             assert not right.any()
-            with pytest.raises(InputError, match=r"learned positions end at 20 \(model.max_pos"):
+            with pytest.raises(InputError, match=r"learned positions of .* \(model.max_pos"):
                 run.solve("1" * length + "+1")
     assert run.solve("12345678+1")
     with pytest.raises(ValueError, match="learned positions end at 20 tokens"):
@@ -348,7 +366,7 @@ def test_problems_past_learned_positions_count_as_wrong(tmp_path):
 
 
 def test_training_past_learned_positions_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"have 15 tokens; .* end at 14 \(model.max_positions\)"):
+    with pytest.raises(InputError, match=r"have 15 tokens; .* \(model.max_positions\)"):
         api.train(
             "addition", method="learned", out=tmp_path, set=["model.max_positions=14", *SMALL]
         )
