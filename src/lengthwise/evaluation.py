@@ -28,7 +28,7 @@ from lengthwise.config import InputError
 from lengthwise.files import write_text
 from lengthwise.layout import Layout
 from lengthwise.model import Streams, Windows, plan_attention
-from lengthwise.run import Run, check_reach
+from lengthwise.run import Run
 from lengthwise.solving import follows_lines
 from lengthwise.tasks.sampling import NoProblemsError, Suite, generator, suite_problems
 
@@ -292,10 +292,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     Returns:
         bool `[problem]`, and the largest loss of a symbol among the rows that were read.
     """
-    try:
-        check_reach(run.model, layout)
-    except InputError:
-        # It can't even read them.
+    if not run.model.reaches(layout.source_length, layout.target_length):
         return torch.zeros(len(operands), dtype=torch.bool), _NO_LOSS
     if layout.target_length > _LONG and follows_lines(run.config, run.bias):
         return _match_long(run, layout, operands)

@@ -302,12 +302,10 @@ class Windows:
             flat = torch.cat([keys.index.flatten() for keys in crosses])
             read, inverse = flat.unique(return_inverse=True)
             number = read.numpy()
-            own = (
-                number
-                - self.streams.source_first[
-                    np.searchsorted(self.streams.source_first, number, side="right") - 1
-                ]
-            )
+            first = self.streams.source_first
+            problems = np.searchsorted(first, number, side="right") - 1
+            # Counted as the model counts them: from the start of the source, or back from its end.
+            own = number - first[problems + self.model.scheme.from_end]
             tokens = torch.from_numpy(source[number].astype(np.int64)).to(self.device)
             memory = self.model.embed_at(embedding, tokens, torch.from_numpy(own))
             count = len(read)
