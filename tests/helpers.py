@@ -16,7 +16,7 @@ from lengthwise.tasks import TASKS, Segment, Transducer
 HEADS, LAYERS = 3, 2
 
 DIRECTIONS = ("diagonal", "anti-diagonal", "vertical", "everywhere")
-SEGMENTS = {"successor": ("a",), "addition": ("a", "+", "b")}
+SEGMENTS = {"successor": ("a",), "addition": ("a", "+", "b"), "nx1": ("a", "*", "d")}
 
 
 class Multiple(Transducer):

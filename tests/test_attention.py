@@ -7,12 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
 from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
-from lengthwise.model import plan_attention
-from lengthwise.model.attention import CopyPlan, DensePlan, LinesPlan, OwnPlan
+from lengthwise.model import attention, plan_attention
+from lengthwise.model.attention import CopyPlan, DensePlan, FlexPlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5
@@ -36,12 +37,14 @@ def slow_attention(
     return read, weights
 
 
-def random_inputs(layout: Layout, site: str, heads: int, rows: int | None = None) -> list[Tensor]:
+def random_inputs(
+    layout: Layout, site: str, heads: int, rows: int | None = None, batch: int = 2
+) -> list[Tensor]:
     """Query, key, value and the gradient of what is read; deterministic."""
     random = torch.Generator().manual_seed(layout.width)
     rows = layout.target_length if rows is None else rows
     shapes = (rows, layout.keys(site), layout.keys(site), rows)
-    return [torch.randn(2, heads, n, CHANNELS, generator=random) for n in shapes]
+    return [torch.randn(batch, heads, n, CHANNELS, generator=random) for n in shapes]
 
 
 def attend(plan, inputs: list[Tensor]) -> list[Tensor]:
@@ -68,9 +71,10 @@ def slow_attend(bias: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 @given(biases(everywhere=False), st.integers(1, 8), st.sampled_from(SITES), st.data())
 def test_all_paths_are_the_loop_in_values_and_gradients(bias, width, site, data):
+    """Any lines of any segment: verticals, ends that stick out, rows without a key; any batch."""
     layout = Layout(TASKS[bias.task](), width)
     layer = data.draw(st.integers(0, LAYERS - 1))
-    inputs = random_inputs(layout, site, HEADS)
+    inputs = random_inputs(layout, site, HEADS, batch=data.draw(st.integers(1, 3)))
     dense = bias.dense(site, layer, layout, range(width + 1))
     wanted = slow_attend(dense, inputs)
     kinds = {"dense": DensePlan, "lines": LinesPlan | OwnPlan, "auto": CopyPlan | DensePlan}
@@ -264,3 +268,69 @@ def test_every_plan_keeps_the_keys_that_are_picked(path, offsets):
     torch.testing.assert_close(
         plan.pick(keys).weights(query, key[:, :, keys]), plan.weights(query, key)[..., keys]
     )
+
+
+@given(biases(everywhere=False), st.integers(1, 8), st.sampled_from(SITES), st.integers(1, 3))
+def test_reading_alone_is_reading_with_gradients(bias, width, site, batch):
+    """Where no gradient is wanted a single problem is looked up in another way."""
+    layout = Layout(TASKS[bias.task](), width)
+    query, key, value, _ = random_inputs(layout, site, HEADS, batch=batch)
+    plan = plan_attention(bias, layout, LAYERS, path="lines")[0][site]
+    wanted = plan.attend(query.requires_grad_(), key, value).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(plan.attend(query, key, value), wanted, **TOLERANCE)
+
+
+def test_where_each_row_reads_itself_nothing_is_looked_up():
+    lines = [Line("self", "answer", "diagonal", head=head) for head in range(HEADS)]
+    layout = Layout(TASKS["addition"](), 6)
+    plan = plan_attention(CalibratedBias("addition", HEADS, lines), layout, 1, path="lines")
+    own = plan[0]["self"]
+    assert own == OwnPlan(HEADS)
+    inputs = random_inputs(layout, "self", HEADS)
+    bias = CalibratedBias("addition", HEADS, lines).dense("self", 0, layout, range(7))
+    for got, want in zip(attend(own, inputs), slow_attend(bias, inputs), strict=True):
+        torch.testing.assert_close(got, want, **TOLERANCE)
+    query, key, value, _ = inputs
+    assert own.weights(query, key).equal(torch.eye(7).expand(2, HEADS, -1, -1))
+    alone = own.row(4).attend(query[:, :, 4:5], key, value)
+    assert alone.equal(value[:, :, 4:5])
+    one_head_less = CalibratedBias("addition", HEADS, lines[1:])
+    assert isinstance(plan_attention(one_head_less, layout, 1, path="lines")[0]["self"], LinesPlan)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("site", SITES)
+def test_flex_adds_the_same_bias(site, monkeypatch):
+    """Its kernel without compilation runs on the CPU too; compiled it needs a GPU (the next test)."""
+    monkeypatch.setattr(attention, "flex_kernel", lambda: flex_attention)
+    lines = [
+        Line("cross", "a", "anti-diagonal", -1),
+        Line("self", "answer", "diagonal", -2, value=1),
+    ]
+    for bias in (Causal(HEADS), CalibratedBias("addition", HEADS, lines)):
+        check_flex(bias, site, "cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flex attention needs a GPU")
+@pytest.mark.parametrize("site", SITES)
+def test_flex_on_a_gpu(site):
+    check_flex(Causal(HEADS), site, "cuda")
+
+
+def check_flex(bias, site: str, device: str) -> None:
+    layout = Layout(TASKS["addition"](), 20)
+    random = torch.Generator().manual_seed(0)
+    rows, keys = layout.target_length, layout.keys(site)
+    shapes = (rows, keys, keys)
+    inputs = [torch.randn(2, HEADS, n, 16, generator=random).to(device) for n in shapes]
+    plans = {
+        path: plan_attention(bias, layout, 1, path=path, device=device)[0][site]
+        for path in ("flex", "dense")
+    }
+    assert isinstance(plans["flex"], FlexPlan)
+    found, wanted = (plans[path].attend(*inputs) for path in ("flex", "dense"))
+    torch.testing.assert_close(found, wanted, **TOLERANCE)
+    query, key, value = inputs
+    row = plans["flex"].row(7).attend(query[:, :, 7:8], key, value)
+    torch.testing.assert_close(row, wanted[:, :, 7:8], **TOLERANCE)

@@ -30,8 +30,9 @@ def cell(bias: CalibratedBias, site, layer, layout, head, row, key) -> float:
         elif site == "self":
             start, stop = 0, layout.width + 1
         else:
-            start = {"a": 0, "+": layout.width, "b": layout.width + 1}[line.segment]
-            stop = start + (1 if line.segment == "+" else layout.width)
+            w = layout.width
+            start = {"a": 0, "+": w, "b": w + 1, "*": w, "d": w + 1}[line.segment]
+            stop = start + (w if line.segment in "ab" else 1)
         on = {
             "diagonal": key == start + row + line.offset,
             "anti-diagonal": key == stop - 1 - (row + line.offset),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 
 from lengthwise.bench.models import bench_config, hand_bias
-from lengthwise.bench.results import Result, alternate
+from lengthwise.bench.results import Result, alternate, measured_process
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.attention import Path
@@ -51,12 +48,8 @@ def peak_memory(width: int, batch: int, path: Path) -> float:
     code = (
         f"from lengthwise.bench.lines import make_step; s = make_step({width}, {batch}, {path!r})"
     )
-    process = subprocess.Popen([sys.executable, "-c", f"{code}; s(); s()"])
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"a step of width {width} on the {path} path failed")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+    _, memory = measured_process(["-c", f"{code}; s(); s()"])
+    return memory
 
 
 def run(

@@ -7,19 +7,15 @@ own, count everything from Python's start to the last digit, and so does its pea
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from lengthwise.bench.models import trained_run
-from lengthwise.bench.results import Result, alternate
+from lengthwise.bench.results import Result, alternate, measured_process
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import Decode, Streams, decode_streams
 from lengthwise.run import Run
@@ -57,18 +53,10 @@ def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
     with tempfile.TemporaryDirectory() as folder:
         given, answer = Path(folder) / "expression", Path(folder) / "answer"
         given.write_text(expression + "\n")
-        command = [sys.executable, "-m", "lengthwise", "solve", str(run.path), "--file", str(given)]
-        began = time.perf_counter()
+        command = ["-m", "lengthwise", "solve", str(run.path), "--file", str(given)]
         with answer.open("wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
-            # Of this child alone; `resource` has the largest of all children.
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-        unit = 1 if sys.platform == "darwin" else 1024
-        return seconds, usage.ru_maxrss * unit / 2**20, answer.read_text().strip()
+            spent, memory = measured_process(command, out.fileno())
+        return spent, memory, answer.read_text().strip()
 
 
 def run(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -113,3 +116,31 @@ def alternate(works: Iterable[Callable[[], object]], repeats: int) -> list[list[
         work()
     rounds = [[seconds(work) for work in works] for _ in range(repeats)]
     return [list(times) for times in zip(*rounds, strict=True)]
+
+
+# A child's peak memory counts that of the process that started it, up to the moment it becomes its own
+# (getrusage(2)); so a small process stands between.
+_LAUNCHER = """
+import os, sys, time
+began = time.perf_counter()
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+spent = time.perf_counter() - began
+with open(sys.argv[1], "w") as file:
+    print(os.waitstatus_to_exitcode(status), spent, usage.ru_maxrss, file=file)
+"""
+
+
+def measured_process(arguments: list[str], stdout: int | None = None) -> tuple[float, float]:
+    """Wall-clock seconds and peak memory in MiB of Python with these arguments.
+
+    Raises:
+        RuntimeError: when it does not end with 0.
+    """
+    with tempfile.NamedTemporaryFile("r") as file:
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, file.name, sys.executable]
+        subprocess.run([*command, *arguments], stdout=stdout, stderr=subprocess.DEVNULL, check=True)
+        code, spent, memory = file.read().split()
+    if code != "0":
+        raise RuntimeError(f"python {' '.join(arguments)} ended with {code}")
+    return float(spent), int(memory) * (1 if sys.platform == "darwin" else 1024) / 2**20
