@@ -23,7 +23,10 @@ from lengthwise.tasks.sampling import (
 from lengthwise.tasks.successor import Successor
 
 # Tasks of base 10 whose operands all grow.
-TASK_NAMES = ["addition", "copy", "decrement", "modular_sum", "subtraction", "successor"]
+TASK_NAMES = [
+    *("addition", "copy", "decrement", "modular_sum", "multi_addition", "multiply_by"),
+    *("subtraction", "successor"),
+]
 
 
 def draw_training(task, *, seed=0, step=0, count=512, length=6, stream="train", **changes):
