@@ -26,6 +26,7 @@ FLOW = (
     "bias",
     "model",
     "config",
+    "drill",
     "run",
     "schedule",
     "training",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lengthwise.bias import CalibratedBias, Causal, Line
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
+from lengthwise.drill import drill_problems
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import greedy_decode, plan_attention
 from lengthwise.pipeline import run_abc
@@ -34,7 +35,7 @@ from lengthwise.proof.contexts import Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Transducer
 from lengthwise.tasks.sampling import in_split
-from lengthwise.training import Trainer, drill_problems, train_run
+from lengthwise.training import Trainer, train_run
 
 LOCAL = sorted(name for name, task in TASKS.items() if task.writes is None)
 SMALL = {
