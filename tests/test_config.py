@@ -73,6 +73,17 @@ def test_assignments_change_nested_settings_and_keep_types():
         ("task=[1]", "task: input should be a valid string"),
         ("seed=2024-01-01", "seed: input should be a valid integer"),
         ("evaluation.lengths=[]", "evaluation.lengths: tuple should have at least 1 item"),
+        (
+            "task=nxm",
+            "multiplying two long numbers is out of reach: column i of N x M multiplication",
+        ),
+        ("task=multiplication", "'nx1' multiplies by one digit, 'multiply_by' by a constant"),
+        ("factor=3", "successor takes no factor; multiply_by does"),
+        ("operands=3", "successor takes no operands; multi_addition does"),
+        ("data.alignment=aligned", "data.alignment: input should be 'natural' or 'interleaved'"),
+        ("data.input_order=back", "data.input_order: input should be 'normal' or 'reversed'"),
+        ("data.widths=2", "data.widths: input should be 'fixed' or 'varied', got 2"),
+        ("data.distribution=uniform", "data.distribution: input should be 'lengths' or 'paper'"),
         ("evaluation.suites=[]", "evaluation.suites: tuple should have at least 1 item"),
     ],
 )
@@ -81,6 +92,50 @@ def test_bad_settings_are_refused_in_one_line(assignment, message):
         make_config({}, [assignment])
     assert "\n" not in str(caught.value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["task=multi_addition", "operands=6"], "from 2 to 5 in base 10, got 6"),
+        (["task=multi_addition", "operands=true"], "operands can't be true"),
+        (["task=multiply_by", "factor=1"], "factor of multiply_by must be from 2 to 1000, got 1"),
+        (["task=multiply_by", "factor=0"], "factor: input should be greater than or equal to 1"),
+        (
+            ["data.distribution=paper", "data.length=6"],
+            "data.length must be 7 with the paper's distribution: operands below 2^20 have up to 7",
+        ),
+        (["data.distribution=paper", "base=2", "data.length=7"], "data.length must be 20"),
+        (
+            ["data.distribution=paper", "data.carry_fraction=0.3"],
+            "data.carry_fraction must be 0 with the paper's distribution, whose operands are uniform",
+        ),
+        (["data.distribution=paper", "data.width=7"], "data.width must be at least 8"),
+        (["data.distribution=paper", "base=0"], "base: input should be greater than or equal to 2"),
+        (["data.distribution=paper", "base=ten"], "base: input should be a valid integer"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(assignments, message):
+    with pytest.raises(InputError) as caught:
+        make_config({}, assignments)
+    assert "\n" not in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("base", "length", "covered"), [(2, 20, 20), (10, 7, 6), (36, 4, 3)])
+def test_the_papers_numbers_fix_the_length(base, length, covered):
+    config = make_config({"task": "addition", "base": base, "data": {"distribution": "paper"}})
+    assert (config.data.length, config.covered_length) == (length, covered)
+    assert (config.width, config.data.carry_fraction) == (length + 1, 0)
+    assert make_config(config.model_dump(mode="json")) == config
+
+
+def test_parameters_are_stated_and_reach_the_task():
+    config = make_config({"task": "multi_addition"})
+    assert (config.operands, config.factor, config.parameters) == (3, None, {"operands": 3})
+    assert make_config({"task": "multiply_by", "factor": 9}).make_task().states == 9
+    assert Config(task="multiply_by").parameters == {"factor": 7}
+    assert Config().parameters == {}
 
 
 def test_an_assignment_below_a_value_is_refused():

@@ -28,6 +28,7 @@ FLOW = (
     "config",
     "methods",
     "solving",
+    "drill",
     "run",
     "schedule",
     "training",

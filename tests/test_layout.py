@@ -64,7 +64,7 @@ def test_a_batch_is_its_problems_one_by_one():
 
 
 @given(data=st.data())
-@pytest.mark.parametrize("name", ["addition", "copy", "modular_sum", "successor"])
+@pytest.mark.parametrize("name", ["addition", "copy", "modular_sum", "multi_addition", "successor"])
 def test_tokens_and_digits_are_inverse(name, data):
     task = TASKS[name](data.draw(st.sampled_from((2, 10, 36))))
     width = data.draw(st.integers(1, 20))

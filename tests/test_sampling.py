@@ -23,7 +23,10 @@ from lengthwise.tasks.sampling import (
 from lengthwise.tasks.successor import Successor
 
 # Tasks of base 10 whose operands all grow.
-TASK_NAMES = ["addition", "copy", "decrement", "modular_sum", "subtraction", "successor"]
+TASK_NAMES = [
+    *("addition", "copy", "decrement", "modular_sum", "multi_addition", "multiply_by"),
+    *("subtraction", "successor"),
+]
 
 
 def draw_training(task, *, seed=0, step=0, count=512, length=6, stream="train", **changes):
@@ -240,6 +243,50 @@ def test_digits_are_uniform_and_the_first_is_not_zero():
     single = draw_suite(Successor(), count=n, length=1, split="any")[:, 0, 0]
     counts = np.bincount(single, minlength=10)
     assert (abs(counts - n / 10) < 6 * np.sqrt(n * 0.09)).all()
+
+
+@pytest.mark.parametrize("base", [2, 10, 36])
+@pytest.mark.parametrize("name", [*TASK_NAMES, "nx1"])
+def test_the_papers_numbers_are_uniform_below_two_to_the_twenty(name, base):
+    n, task = 20_000, TASKS[name](base)
+    grows = [index for index, segment in enumerate(task.operands) if segment.grows]
+    problems = draw_training(task, count=n, width=21, distribution="paper", split="any")
+    values = problems.astype(np.int64) @ base ** np.arange(21, dtype=np.int64) * (base < 36)
+    if base == 36:  # 36^21 does not fit; the numbers have four digits
+        assert not problems[:, grows, 4:].any()
+        values = problems[..., :4].astype(np.int64) @ 36 ** np.arange(4)
+    values = values[:, grows]
+    assert values.max() < 2**20
+    if name != "subtraction":  # its operands are sorted
+        # Eighths of the range, each of n / 8; six standard deviations.
+        for column in values.T:
+            counts = np.bincount(column >> 17, minlength=8)
+            assert (abs(counts - n / 8) < 6 * np.sqrt(n * 7 / 64)).all()
+    if name == "nx1":
+        digit = problems[:, 1]
+        assert (digit == digit[:, :1]).all()
+        assert set(digit[:, 0].tolist()) == set(range(base))
+
+
+def test_seven_in_eight_of_the_papers_problems_are_trained_on():
+    n = 40_000
+    problems = draw_training(Addition(), count=n, width=8, distribution="paper", split="any")
+    trained = (split_of(problems) > 1).sum()
+    assert abs(trained - n * 7 / 8) < 6 * np.sqrt(n * 7 / 64)
+    drawn = draw_training(Addition(), count=n, width=8, distribution="paper")
+    assert (split_of(drawn) > 1).all()
+
+
+def test_sums_of_many_operands_occur_from_the_least_to_the_largest():
+    task, n = TASKS["multi_addition"](), 40_000
+    problems = draw_training(task, count=n, length=1, carry_fraction=0.0, split="any")
+    share = np.bincount(problems[:, :, 0].sum(axis=1, dtype=int), minlength=28) / n
+    # A quarter has a uniform sum; the rest is random digits, of which one in 1000 are three nines.
+    expected = 0.25 / 28 + 0.75 / 1000
+    assert abs(share[27] - expected) < 6 * np.sqrt(expected / n)
+    # The quarter does not make problems longer.
+    problems = draw_training(task, count=n, length=4, width=9)
+    assert not problems[:, :, 4:].any()
 
 
 # --- suites ---

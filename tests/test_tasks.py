@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from helpers import Multiple
 from lengthwise.layout import digits_of
-from lengthwise.tasks import DIGITS, TASKS, Segment, Transducer
+from lengthwise.tasks import DIGITS, OUT_OF_REACH, TASKS, Segment, Transducer, make_task
 from lengthwise.tasks.addition import Addition
+from lengthwise.tasks.multi_addition import MultiAddition
+from lengthwise.tasks.multiply_by import MultiplyBy
 from lengthwise.tasks.successor import Successor
 
 BASES = (2, 3, 10, 16, 36)
@@ -25,9 +27,11 @@ TRUTH = {
     "subtraction": lambda a, b: a - b,
     "decrement": lambda a: a - 1,
     "copy": lambda a: a,
+    "multi_addition": lambda a, b, c: a + b + c,
+    "multiply_by": lambda a: a * 7,
 }
 # Those whose answer is no number: the digits from the right, summed modulo the base.
-RUNNING = {"modular_sum", "parity"}
+RUNNING = {"modular_sum", "parity", "parity_classification"}
 ANY_BASE = sorted(name for name in TASKS if len(TASKS[name].bases) > 1)
 
 
@@ -85,9 +89,11 @@ def test_millions_of_random_problems_match_int64(name, digits):
     operands = problems(task, operands)
     answers = task.answer(operands)
     assert answers.dtype == np.uint8
-    assert answers.shape == (shape[0], shape[2])
+    written = task.writes or shape[2]
+    assert answers.shape == (shape[0], written)
     if name in RUNNING:
-        np.testing.assert_array_equal(answers, operands[:, 0].cumsum(axis=1) % task.base)
+        sums = operands[:, 0].cumsum(axis=1) % task.base
+        np.testing.assert_array_equal(answers, sums[:, -written:])
         return
     numbers = integers(operands)
     for index, segment in enumerate(task.operands):
@@ -156,10 +162,77 @@ def test_any_expression_in_any_base(name, data):
 @pytest.mark.parametrize(
     ("expression", "bit"), [("0", "0"), ("1", "1"), ("0110", "0"), ("0111", "1")]
 )
-def test_parity_is_whether_the_ones_are_odd(expression, bit):
-    task = TASKS["parity"]()
+@pytest.mark.parametrize("name", ["parity", "parity_classification"])
+def test_parity_is_whether_the_ones_are_odd(name, expression, bit):
+    task = TASKS[name]()
     digits = digits_of(task, task.parse(expression), len(expression))
     assert task.read(task.answer(digits)[0]) == bit == str(expression.count("1") % 2)
+
+
+def test_classification_writes_one_bit_however_long_the_problem_is():
+    task = TASKS["parity_classification"]()
+    for bits in ("1", "0111", "0" * 50 + "111", "01" * 40 + "1"):
+        assert task.answer(digits_of(task, [bits], len(bits))).tolist() == [[bits.count("1") % 2]]
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("operands", [2, 3, 4, 5, 9])
+def test_sums_of_any_number_of_operands(base, operands):
+    if operands * base**operands > 1_000_000:
+        most = {10: 5, 16: 4, 36: 3}[base]
+        with pytest.raises(ValueError, match=f"from 2 to {most} in base {base}, got {operands}"):
+            MultiAddition(base, operands=operands)
+        return
+    task, rng = MultiAddition(base, operands=operands), np.random.default_rng(operands)
+    assert len({segment.name for segment in task.segments}) == 2 * operands - 1
+    assert task.symbols == ("+",)
+    digits = rng.integers(0, base, (20, operands, 30), np.uint8)
+    digits[0] = base - 1
+    digits[:, :, 30 - task.growth :] = 0
+    for problem, answer in zip(digits, task.answer(digits), strict=True):
+        numbers = values(task, problem)
+        assert python_integer(answer, base) == sum(numbers)
+        expression = "+".join(in_base(number, base) for number in numbers)
+        assert task.parse(expression) == [in_base(number, base) for number in numbers]
+    with pytest.raises(ValueError, match="multi_addition takes expressions like '123"):
+        task.parse("1+" * operands + "1")
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("factor", [2, 9, 10, 16, 99, 1000])
+def test_multiples_of_any_factor(base, factor):
+    task, rng = MultiplyBy(base, factor=factor), np.random.default_rng(factor)
+    assert task.states == factor
+    digits = rng.integers(0, base, (20, 1, 30), np.uint8)
+    digits[0] = base - 1
+    digits[:, :, 30 - task.growth :] = 0
+    for problem, answer in zip(digits, task.answer(digits), strict=True):
+        assert python_integer(answer, base) == factor * values(task, problem)[0]
+    # The last column is needed: the largest number fills it.
+    assert task.answer(digits[:1])[0, -1] > 0
+    expression, product = task.example
+    assert int(product) == factor * int(expression)
+
+
+@pytest.mark.parametrize("factor", [0, 1, 1001])
+def test_factors_out_of_range_are_refused(factor):
+    with pytest.raises(
+        ValueError, match=f"factor of multiply_by must be from 2 to 1000, got {factor}"
+    ):
+        MultiplyBy(factor=factor)
+
+
+def test_equal_arguments_share_a_task():
+    assert make_task("multiply_by", 10, factor=7) is make_task("multiply_by", 10, factor=7)
+    assert make_task("multiply_by", 10, factor=8).growth == 1
+    assert make_task("multi_addition", 2, operands=5).growth == 3
+
+
+def test_no_task_that_is_out_of_reach_is_registered():
+    assert not set(OUT_OF_REACH) & set(TASKS)
+    for reason in OUT_OF_REACH.values():
+        assert "'nx1'" in reason
+        assert "'multiply_by'" in reason
 
 
 def test_parity_writes_the_running_xor_from_the_right():
@@ -238,7 +311,7 @@ def test_tables_are_step(name, base):
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", ["successor", "addition", "nx1"])
+@pytest.mark.parametrize("name", ["successor", "addition", "nx1", "multi_addition", "multiply_by"])
 def test_growth_is_enough_and_needed(name, base):
     task = TASKS[name](base)
     largest = [base**9 - 1 if s.kind == "operand" else base - 1 for s in task.operands]
@@ -351,6 +424,10 @@ def test_bad_expressions(task, expression, message):
         ("subtraction", "9-10", "'9-10' is negative"),
         ("decrement", "000", "'000' has no predecessor; decrement takes numbers from 1 up"),
         ("parity", "012", "unexpected '2' at position 3 of '012'; parity takes"),
+        ("multi_addition", "1+2", "'1+2' lacks '+'; multi_addition takes expressions like"),
+        ("multi_addition", "1+2+", "'1+2+' has no digits for operand c; multi_addition takes"),
+        ("multi_addition", "1+2+3+4", "'1+2+3+4' goes on after the last operand; multi_addition"),
+        ("multiply_by", "12*7", "unexpected '*' at position 3 of '12*7'; multiply_by takes"),
         ("nx1", "12*34", "operand d of '12*34' must be one digit; nx1 takes"),
     ],
 )

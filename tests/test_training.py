@@ -9,13 +9,15 @@ import sys
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from lengthwise.attention_maps import capture
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.run import CHECKPOINT, METRICS, WEIGHTS, Run
 from lengthwise.schedule import Schedule
-from lengthwise.training import Metrics, NotInterpolatedError, rank_rows, train_run
+from lengthwise.training import Metrics, NotInterpolatedError, Trainer, rank_rows, train_run
 
 STEPS = 60
 
@@ -107,6 +109,55 @@ def test_resume_after_a_crash_reaches_the_same_weights(tmp_path, crash_at):
     state = torch.load(resumed.path / CHECKPOINT, weights_only=True)
     assert state["step"] == STEPS
     assert set(state["optimizer"]) == {"state", "param_groups"}
+
+
+def varied(**data):
+    """Settings of a training whose batches have widths of their own."""
+    values = small().model_dump(mode="json")
+    return make_config({**values, "data": {"length": 3, "width": 9, "widths": "varied", **data}})
+
+
+def test_batches_of_varied_width_are_the_same_problems(tmp_path):
+    def trainer(config, name):
+        run = Run.create(tmp_path / name, config, None)
+        return Trainer(config, run, Accelerator(cpu=True))
+
+    wide, narrow = trainer(varied(widths="fixed"), "fixed"), trainer(varied(), "varied")
+    widths = set()
+    for step in range(60):
+        (source, target), (cut, short) = (t.problems("train", step, 16) for t in (wide, narrow))
+        width = cut.shape[1]
+        widths.add(width)
+        # Only padding is cut off: zeros on the left of the operand, and of the answer's end.
+        assert source.shape[1] == 9
+        assert cut.equal(source[:, 9 - width :])
+        assert not source[:, : 9 - width].any()
+        assert short[:, : width + 1].equal(target[:, : width + 1])
+        assert not target[:, width + 1 : 10].any()
+    # Batches of 16 hold a number of three digits, whose answer needs a fourth.
+    assert widths == {4, 5, 6, 7, 8, 9}
+    assert narrow.problems("validation", 0, 16)[0].shape[1] == 9
+
+
+def test_varied_widths_resume_to_the_same_weights(tmp_path):
+    def crash(metrics):
+        if metrics.step == 40:
+            raise KilledError
+
+    whole = train(tmp_path / "whole", varied())
+    with pytest.raises(KilledError):
+        train_run(varied(), tmp_path / "cut", on_progress=crash)
+    assert same_weights(whole, train(tmp_path / "cut", varied(), resume=True))
+    assert not same_weights(whole, train(tmp_path / "fixed", varied(widths="fixed")))
+
+
+def test_the_papers_data_trains(tmp_path):
+    values = small("addition").model_dump(mode="json")
+    config = make_config({**values, "data": {"distribution": "paper"}})
+    assert (config.data.length, config.width, config.covered_length) == (7, 8, 6)
+    run = train(tmp_path / "run", config)
+    assert len(run.metrics()) == 3
+    assert capture(run).length == 6
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

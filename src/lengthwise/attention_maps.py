@@ -224,7 +224,7 @@ def capture(run: Run) -> AttentionMaps:
         The maps, also written to the run folder.
     """
     config, model = run.config, run.model
-    length, layout = config.data.length, config.layout(task=run.task)
+    length, layout = config.covered_length, config.layout(task=run.task)
     rng = generator(config.seed, "capture")
     half = (config.calibration.problems + 1) // 2
     operands = [

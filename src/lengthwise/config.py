@@ -24,6 +24,8 @@ from lengthwise.bias import BIASES
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model.positions import POSITIONS
 from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, make_task
+from lengthwise.tasks.sampling import PAPER_LIMIT, Distribution
+from lengthwise.tasks.transducer import digits_needed
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -60,7 +62,11 @@ class DataSettings(Settings):
         alignment: how the operands lie in the source: `natural` one after the other, `interleaved` column
             by column behind the symbol (paper, input alignment).
         input_order: `normal`, operands most significant digit first, or `reversed`.
-        carry_fraction: share of problems with a carry chain laid over them.
+        widths: `fixed` pads every batch to `width`; `varied` pads each to a width of its own, uniform from
+            what its longest problem needs up to `width`.
+        distribution: `lengths` draws lengths first, so that short problems are common; `paper` draws every
+            operand uniformly below 2^20. Then `length` is that of 2^20 - 1, and no carry chains are laid.
+        carry_fraction: share of problems with a carry chain laid over them; 0.3, with `paper` 0.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
             found it to get wrong.
     """
@@ -69,6 +75,8 @@ class DataSettings(Settings):
     width: Count | None = None
     alignment: Alignment = "natural"
     input_order: InputOrder = "normal"
+    widths: Literal["fixed", "varied"] = "fixed"
+    distribution: Distribution = "lengths"
     carry_fraction: Share = 0.3
     drill: tuple[str, ...] = ()
 
@@ -260,6 +268,18 @@ class Config(Settings):
             if getattr(self, name) is not None and name not in TASKS[self.task].parameters:
                 takers = [task for task, kind in TASKS.items() if name in kind.parameters]
                 raise ValueError(f"{self.task} takes no {name}; {', '.join(takers)} does")
+        if self.data.distribution == "paper":
+            longest = digits_needed(PAPER_LIMIT - 1, self.base)
+            if self.data.length != longest:
+                raise ValueError(
+                    f"data.length must be {longest} with the paper's distribution: operands below 2^20 "
+                    f"have up to {longest} digits in base {self.base}, got {self.data.length}"
+                )
+            if self.data.carry_fraction:
+                raise ValueError(
+                    f"data.carry_fraction must be 0 with the paper's distribution, whose operands are "
+                    f"uniform, got {self.data.carry_fraction}"
+                )
         least = self.data.length + self.make_task().growth
         if self.data.width is not None and self.data.width < least:
             raise ValueError(
@@ -283,6 +303,16 @@ class Config(Settings):
     def width(self) -> int:
         """Digits that operands are padded to in training."""
         return self.data.width or self.data.length + self.make_task().growth
+
+    @property
+    def covered_length(self) -> int:
+        """The most digits such that training sees all numbers of that many.
+
+        The paper's numbers end amid those of 7 decimal digits: there it is 6, else `data.length`.
+        """
+        if self.data.distribution == "paper":
+            return digits_needed(PAPER_LIMIT, self.base) - 1
+        return self.data.length
 
     def layout(self, width: int | None = None, task: Transducer | None = None) -> Layout:
         """The layout of a model with these settings: everyone who runs it takes it from here.
@@ -348,7 +378,11 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
                 merged[key] = value
         data = merged.setdefault("data", {})
         if isinstance(data, dict):
-            data.setdefault("length", task.length)
+            paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)
+            longest = digits_needed(PAPER_LIMIT - 1, max(2, merged["base"])) if paper else 0
+            data.setdefault("length", longest or task.length)
+            if paper:
+                data.setdefault("carry_fraction", 0.0)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

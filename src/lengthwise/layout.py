@@ -200,3 +200,10 @@ def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
         if segment.kind == "digit":
             digits[0, index] = values[0]
     return digits
+
+
+def least_width(task: Transducer, operands: np.ndarray) -> int:
+    """The width that all of these problems `[problem, operand, column]` need, with their answers."""
+    grows = [index for index, segment in enumerate(task.operands) if segment.grows]
+    used = operands[:, grows].any(axis=(0, 1)).nonzero()[0]
+    return (int(used[-1]) + 1 if len(used) else 1) + task.growth

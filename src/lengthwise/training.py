@@ -19,10 +19,12 @@ from torch import Tensor
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config, InputError
+from lengthwise.drill import drill_problems
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.interrupts import stop_requests
-from lengthwise.layout import Layout, digits_of
+from lengthwise.layout import Layout, least_width
 from lengthwise.model import Transformer, plan_attention
+from lengthwise.model.attention import LayerPlan
 from lengthwise.run import (
     BIAS,
     CHECKPOINT,
@@ -170,25 +172,6 @@ def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
     return slice(rank, None, processes)
 
 
-def drill_problems(config: Config, layout: Layout) -> np.ndarray:
-    """The drill of some settings as digits `[problem, operand, column]`.
-
-    Raises:
-        InputError: for an expression that is no problem of the task, or too long for the training width.
-    """
-    task, room = layout.task, layout.width - layout.task.growth
-    problems = [np.zeros((0, len(task.operands), layout.width), np.uint8)]
-    for expression in config.data.drill:
-        try:
-            parts = task.parse(expression)
-        except ValueError as error:
-            raise InputError(f"data.drill: {error}") from error
-        if max(map(len, parts)) > room:
-            raise InputError(f"data.drill: {expression} has more than {room} digits")
-        problems.append(digits_of(task, parts, layout.width))
-    return np.concatenate(problems)
-
-
 class Trainer:
     """One training: the model, the optimizer, and how far they are."""
 
@@ -214,26 +197,38 @@ class Trainer:
         self.schedule = Schedule(self.settings)
         self.layout = config.layout()
         check_reach(self.bare, self.layout)
-        try:
-            self.plan = plan_attention(
-                *(run.bias, self.layout, config.model.layers),
-                path=config.attention,
-                device=self.device,
-                encoder=self.bare.encodes,
-            )
-        except ValueError as error:
-            raise InputError(f"attention can't be {config.attention!r}: {error}") from error
+        # One plan for each width that batches are padded to, by the length of the source.
+        self.plans: dict[int, list[LayerPlan]] = {}
+        self.plan = self.plan_for(self.layout)
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
         )
         self.drill = drill_problems(config, self.layout)
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
+        self.tokens = 0  # since the last row of metrics
+
+    def plan_for(self, layout: Layout) -> list[LayerPlan]:
+        """The bias laid out at one width, once."""
+        if layout.source_length not in self.plans:
+            try:
+                self.plans[layout.source_length] = plan_attention(
+                    *(self.run.bias, layout, self.config.model.layers),
+                    path=self.config.attention,
+                    device=self.device,
+                    encoder=self.bare.encodes,
+                )
+            except ValueError as error:
+                raise InputError(
+                    f"attention can't be {self.config.attention!r}: {error}"
+                ) from error
+        return self.plans[layout.source_length]
 
     def problems(self, stream: str, step: int, count: int) -> tuple[Tensor, Tensor]:
         """Source and target tokens of problems that depend on the seed, the stream and the step alone.
 
         Drill problems, if any, take an eighth of a training batch; in validation all of them count.
+        Validation is padded to the training width even where the widths of training batches vary.
         """
         data, rng = self.config.data, generator(self.config.seed, stream, step)
         operands = training_problems(
@@ -244,13 +239,24 @@ class Trainer:
             width=self.layout.width,
             carry_fraction=data.carry_fraction,
             split="train" if stream == "train" else "validation",
+            distribution=data.distribution,
         )
         if len(self.drill) and stream == "train":
             chosen = rng.integers(0, len(self.drill), count // 8)
             operands[: len(chosen)] = self.drill[chosen]
         elif len(self.drill):
             operands = np.concatenate([operands, self.drill])
+        if data.widths == "varied" and stream == "train":
+            return self._narrow(operands, rng)
         return self.layout.batch(operands)
+
+    def _narrow(self, operands: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """A batch at a width of its own: uniform from what its answers need up to the training width."""
+        task, most = self.layout.task, self.layout.width
+        width = int(rng.integers(least_width(task, operands), most + 1))
+        layout = self.config.layout(width, task)
+        self.plan_for(layout)
+        return layout.batch(operands[:, :, :width])
 
     def train(self) -> Run:
         path = self.run.path / CHECKPOINT
@@ -262,7 +268,7 @@ class Trainer:
         validation = tuple(tokens.to(self.device) for tokens in validation)
         self.model.train()
         with stop_requests() as stopping:
-            self._mark = (time.perf_counter(), self.step)
+            self._mark = time.perf_counter()
             while self.step < self.settings.max_steps:
                 self.one_step()
                 metrics = None
@@ -290,7 +296,7 @@ class Trainer:
         rate = self.schedule.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        logits = self.model(source, target[:, :-1], self.plan).logits
+        logits = self.model(source, target[:, :-1], self.plans[source.shape[1]]).logits
         loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
         self.bare.zero_grad()
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
@@ -299,14 +305,15 @@ class Trainer:
         self.stepper.step()
         self.loss_sum += loss.detach()
         self.loss_count += 1
+        self.tokens += self.settings.batch_size * (target.shape[1] - 1)
         self.step += 1
 
     @torch.inference_mode()
     def _measure(self, source: Tensor, target: Tensor) -> Metrics:
         """Validation, a row of metrics, and the schedule's decision."""
         now = time.perf_counter()
-        began, first = self._mark
-        self.seconds += now - began
+        spent = now - self._mark
+        self.seconds += spent
         self.bare.eval()
         logits = self.bare(source, target[:, :-1], self.plan).logits
         losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
@@ -322,7 +329,6 @@ class Trainer:
             )
         rate = self.optimizer.param_groups[0]["lr"]
         done = self.schedule.measured(self.step, exact, loss, worst)
-        tokens = (self.step - first) * self.settings.batch_size * self.layout.target_length
         metrics = Metrics(
             step=self.step,
             loss=mean_loss,
@@ -331,7 +337,7 @@ class Trainer:
             exact_match=exact,
             learning_rate=rate,
             seconds=round(self.seconds, 3),
-            tokens_per_second=round(tokens / max(now - began, 1e-9), 1),
+            tokens_per_second=round(self.tokens / max(spent, 1e-9), 1),
             phase="done" if done else self.schedule.phase,
         )
         if self.accelerator.is_main_process:
@@ -339,22 +345,21 @@ class Trainer:
                 file.write(json.dumps(asdict(metrics)) + "\n")
             self.on_progress(metrics)
         self.loss_sum.zero_()
-        self.loss_count = 0
-        self._mark = (time.perf_counter(), self.step)
+        self.loss_count = self.tokens = 0
+        self._mark = time.perf_counter()
         return metrics
 
     def _save(self, path: Path) -> None:
         """Write a checkpoint: everything that the next step depends on."""
         if not self.accelerator.is_main_process:
             return
-        began, _ = self._mark
         state = {
             "model": self.bare.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
             "step": self.step,
-            "seconds": self.seconds + time.perf_counter() - began,
+            "seconds": self.seconds + time.perf_counter() - self._mark,
             "cooling_since": self.schedule.cooling_since,
             "warming_since": self.schedule.warming_since,
             "loss_sum": self.loss_sum,

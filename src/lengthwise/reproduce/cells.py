@@ -129,7 +129,7 @@ BUDGETS: dict[str, Budget] = {
             *("retraining.exact_match=0.9", "retraining.loss=0.5", "retraining.worst_loss=100"),
         ),
         tasks=dict.fromkeys(("parity", "parity_classification"), ("data.length=6",))
-        | {name: ("base=3",) for name in TASKS if len(TASKS[name].bases) > 1},
+        | dict.fromkeys((name for name in TASKS if len(TASKS[name].bases) > 1), ("base=3",)),
         seconds=2.0,
         padded_times=1.5,
     ),

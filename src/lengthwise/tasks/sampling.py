@@ -2,7 +2,7 @@
 
 Every problem belongs to exactly one split, decided by a hash of its operands' values (not of their
 padding), so no problem used for validation or test can ever occur in training, whatever the
-seeds. One problem in 16 is kept for validation, one in 16 for test.
+seeds. One problem in 16 is kept for validation, one in 16 for test: seven parts to one, as in the paper.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from lengthwise.tasks.transducer import Transducer
 
 Split = Literal["train", "validation", "test", "any"]
 Suite = Literal["uniform", "carry"]
+Distribution = Literal["lengths", "paper"]
+
+# The paper's training data: operands below this.
+PAPER_LIMIT = 2**20
 
 _STREAMS = {"train": 0, "validation": 1, "test": 2, "any": 3, "capture": 4}
 _REDRAWS = 1000
@@ -77,19 +81,25 @@ def training_problems(
     width: int,
     carry_fraction: float,
     split: Split = "train",
+    distribution: Distribution = "lengths",
 ) -> np.ndarray:
     """Problems of length 1 to `length`, as training and validation see them.
 
-    The length of a problem is the larger of two uniform draws from 1 to `length`. Half of the
+    With the distribution `paper`, every operand is uniform below 2^20, a one-digit operand uniform over
+    the digits; neither `length` nor `carry_fraction` has a say.
+
+    Otherwise the length of a problem is the larger of two uniform draws from 1 to `length`. Half of the
     problems have operands of that same length; in the others one operand, chosen at random, keeps
     it and the rest draw theirs uniformly from 1 up to it. A share `carry_fraction` gets a carry
-    chain (see `add_chains`).
+    chain (see `add_chains`), and some tasks enrich what rarely occurs (`Transducer.enrich`).
 
     Returns:
         Digits, uint8 `[problem, operand, column]`, least significant first.
     """
 
     def draw(n: int) -> np.ndarray:
+        if distribution == "paper":
+            return task.admit(_below(task, rng, n, width))
         longest = rng.integers(1, length + 1, (2, n)).max(axis=0)
         operands = len(task.operands)
         lengths = np.repeat(longest[:, None], operands, axis=1)
@@ -101,7 +111,7 @@ def training_problems(
         digits = _numbers(task, rng, lengths, width)
         chained = rng.random(n) < carry_fraction
         digits[chained] = add_chains(task, rng, digits[chained], longest[chained])
-        return task.admit(digits)
+        return task.admit(task.enrich(rng, digits, longest))
 
     return _fill(task, draw, count, split, width, f"of length 1 to {length}")
 
@@ -157,6 +167,18 @@ def _fill(task: Transducer, draw, count: int, split: Split, width: int, what: st
         if missing == 0:
             return np.concatenate(kept)
     raise NoProblemsError(f"the {split} split holds no problem of {task.name} {what}")
+
+
+def _below(task: Transducer, rng: np.random.Generator, count: int, width: int) -> np.ndarray:
+    """Numbers uniform below `PAPER_LIMIT`, digits `[problem, operand, column]`."""
+    numbers = rng.integers(0, PAPER_LIMIT, (count, len(task.operands)))
+    digits = np.empty((*numbers.shape, width), np.uint8)
+    for column in range(width):
+        numbers, digits[..., column] = np.divmod(numbers, task.base)
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            digits[:, index] = rng.integers(0, task.base, (count, 1), np.uint8)
+    return digits
 
 
 def _numbers(

@@ -146,6 +146,18 @@ class Transducer(ABC):
         """Turn random digits `[problem, operand, column]` into problems of the task; most are."""
         return operands
 
+    def enrich(
+        self, rng: np.random.Generator, operands: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Make columns common in training that random digits hardly ever show, where a task has such.
+
+        Args:
+            rng: the generator of the problems.
+            operands: training problems `[problem, operand, column]`.
+            lengths: digits of the longest operand, `[problem]`.
+        """
+        return operands
+
     def read(self, answer: np.ndarray) -> str:
         """An answer `[column]` as a person writes it: most significant digit first, no leading zeros."""
         text = "".join(DIGITS[digit] for digit in answer[::-1].tolist())
