@@ -20,11 +20,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.pipeline import Observer, Outcome, run_abc
-from lengthwise.run import CALIBRATED, VANILLA, Run, load_bias
+from lengthwise.run import CALIBRATED, VANILLA, Run
+from lengthwise.seed_files import load_ini, read_bias
 from lengthwise.training import Progress, train_run
 
 
@@ -35,14 +36,24 @@ def settings(
     length: int | None = None,
     seed: int | None = None,
     device: str | None = None,
+    epochs: int | None = None,
 ) -> Config:
     """Settings from a task's name or a settings file, changed by what is given besides.
+
+    Args:
+        epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model answers,
+            measure after each and keep the model of each.
 
     Raises:
         InputError: for an unknown task or key, a value that is not allowed, a file that is none.
     """
     values: dict[str, Any]
-    if isinstance(task, Config):
+    ini = load_ini(Path(task)) if _is_ini(task) else None
+    if epochs is not None and ini is None:
+        raise InputError("epochs are those of an .ini file; else set training.max_steps")
+    if ini is not None:
+        values = ini.settings(epochs)
+    elif isinstance(task, Config):
         values = task.model_dump(mode="json")
     elif Path(task).suffix in (".toml", ".json"):
         values = load_config(Path(task))
@@ -50,7 +61,34 @@ def settings(
         values = {"task": str(task)}
     extra = {"data.length": length, "seed": seed, "device": device}
     given = [f"{key}={value}" for key, value in extra.items() if value is not None]
-    return make_config(values, [*given, *assignments])
+    config = make_config(values, [*given, *assignments])
+    if ini is not None and ini.load_pretrained and config.training.initial is None:
+        raise InputError(
+            f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
+            f"(`lengthwise convert` makes one of a checkpoint)"
+        )
+    return config
+
+
+def _is_ini(task: str | Path | Config) -> bool:
+    return not isinstance(task, Config) and Path(task).suffix == ".ini"
+
+
+def find_bias(
+    task: str | Path | Config,
+    config: Config,
+    bias: Path | str | None = None,
+    self_bias: Path | str | None = None,
+) -> CalibratedBias | MatrixBias | None:
+    """The bias of a file or a pair of files, else the one that an .ini file names, else None.
+
+    Raises:
+        InputError: when a file is missing or broken.
+    """
+    paths = [Path(path) for path in (bias, self_bias) if path is not None]
+    if not paths and not isinstance(task, Config) and _is_ini(task):
+        paths = load_ini(Path(task)).window_paths()
+    return read_bias(paths, config.task) if paths else None
 
 
 def train(
@@ -58,10 +96,12 @@ def train(
     *,
     length: int | None = None,
     seed: int | None = None,
-    bias: CalibratedBias | Path | str | None = None,
+    bias: CalibratedBias | MatrixBias | Path | str | None = None,
+    self_bias: Path | str | None = None,
     out: Path | str | None = None,
     set: Iterable[str] = (),
     device: str | None = None,
+    epochs: int | None = None,
     resume: bool = False,
     force: bool = False,
     on_progress: Progress | None = None,
@@ -69,14 +109,17 @@ def train(
     """Train a model until it interpolates.
 
     Args:
-        task: a task's name, a settings file (.toml), or settings.
+        task: a task's name, a settings file (.toml, or .ini of the paper's code), or settings.
         length: digits of the longest training operand.
         seed: of weights and problems.
-        bias: a calibrated bias, or its file; the model is then trained as the settings'
-            `retraining` part says, without positions by default. Without it the model is vanilla.
+        bias: a calibrated bias, one of matrices, or its file; the model is then trained as the settings'
+            `retraining` part says, without positions by default. Without it the model is vanilla, unless
+            an .ini file names biases.
+        self_bias: the other file, where self- and cross-attention have one each (.t).
         out: the run folder; by default a new one under `runs/`.
         set: assignments such as `"training.learning_rate=1e-3"`.
         device: `auto`, `cpu` or `cuda`.
+        epochs: see `settings`.
         resume: continue an interrupted run, to the same weights as without the interruption.
         force: start over where a run exists.
         on_progress: called with each row of metrics.
@@ -88,9 +131,9 @@ def train(
         InputError: for settings, a folder or a bias that can't be used.
         NotInterpolatedError: when the model does not interpolate within `training.max_steps`.
     """
-    config = settings(task, set, length=length, seed=seed, device=device)
-    if isinstance(bias, str | Path):
-        bias = load_bias(bias)
+    config = settings(task, set, length=length, seed=seed, device=device, epochs=epochs)
+    if bias is None or isinstance(bias, str | Path):
+        bias = find_bias(task, config, bias, self_bias)
     if bias is not None:
         config = config.for_retraining()
     method = VANILLA if bias is None else CALIBRATED
@@ -121,6 +164,8 @@ def abc(
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     config = settings(task, set, length=length, seed=seed, device=device)
+    if not isinstance(task, Config) and _is_ini(task) and load_ini(Path(task)).load_window:
+        raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
     path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
     return run_abc(
         config, path, lengths=lengths, prove=prove, resume=resume, force=force, observer=observer

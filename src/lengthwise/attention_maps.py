@@ -22,7 +22,7 @@ from lengthwise.files import write_with
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.run import MAPS, Run
-from lengthwise.tasks import TASKS
+from lengthwise.tasks import TASKS, add_frame
 from lengthwise.tasks.sampling import generator, suite_problems
 
 # A line is a candidate when it has a key on nearly all rows of real digits.
@@ -43,6 +43,7 @@ class AttentionMaps:
         exact_match: share of these problems that the model answers right.
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
+        frame: as in the settings' `data` part.
     """
 
     task: str
@@ -53,11 +54,13 @@ class AttentionMaps:
     weights: dict[Site, Tensor]
     exact_match: float
     knockout: dict[Track, float]
+    frame: str = "none"
 
     @property
     def layout(self) -> Layout:
         """The layout of the problems."""
-        return Layout(TASKS[self.task](self.base), self.width)
+        task = TASKS[self.task](self.base)
+        return Layout(add_frame(task) if self.frame == "tokens" else task, self.width)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
@@ -68,6 +71,7 @@ class AttentionMaps:
             "width": self.width,
             "problems": self.problems,
             "exact_match": self.exact_match,
+            "frame": self.frame,
             "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
@@ -200,6 +204,7 @@ def capture(run: Run) -> AttentionMaps:
         weights=weights,
         exact_match=exact_match,
         knockout=knockout,
+        frame=config.data.frame,
     )
     maps.save(run.path / MAPS)
     return maps

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lengthwise.model.positions import POSITIONS
-from lengthwise.tasks import TASKS, Transducer
+from lengthwise.tasks import TASKS, Transducer, add_frame
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -44,6 +44,7 @@ class DataSettings(Settings):
     Attributes:
         length: digits of the longest operand, at most.
         width: digits that operands are padded to; by default just enough for every answer.
+        frame: `tokens` puts a start and an end token around the source, as the paper's code does; `none` does not.
         carry_fraction: share of problems with a carry chain laid over them.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
             found it to get wrong.
@@ -51,6 +52,7 @@ class DataSettings(Settings):
 
     length: Count = 6
     width: Count | None = None
+    frame: Literal["none", "tokens"] = "none"
     carry_fraction: Share = 0.3
     drill: tuple[str, ...] = ()
 
@@ -89,6 +91,11 @@ class TrainingSettings(Settings):
     right with a mean loss of at most `loss`, the learning rate falls linearly to 0 over
     `cooldown_steps`, and the model is done if it then still meets both, with no single symbol's loss
     above `worst_loss`. Otherwise training goes on, up to `max_steps`.
+
+    With `until = "max_steps"` it ends there, whatever the model answers, and the learning rate does not fall.
+    Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
+    `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
+    what is `frozen` as it is.
     """
 
     batch_size: Count = 128
@@ -102,6 +109,10 @@ class TrainingSettings(Settings):
     loss: Annotated[float, Field(gt=0.0)] = 2e-3
     worst_loss: Annotated[float, Field(gt=0.0)] = 10.0
     checkpoint_every: Count = 500
+    until: Literal["interpolates", "max_steps"] = "interpolates"
+    keep_checkpoints_every: Annotated[int, Field(ge=0)] = 0
+    initial: str | None = None
+    frozen: Literal["nothing", "embeddings"] = "nothing"
 
 
 class RetrainingSettings(Settings):
@@ -126,11 +137,16 @@ class CalibrationSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Which lengths are evaluated, and on how many problems of each."""
+    """Which lengths are evaluated, on how many problems of each, and how far operands are padded.
+
+    `padding` is `answer`: by no more than the answer needs; or `training`: at least to the training width, as
+    the paper's code does. It is that of `solve`, too.
+    """
 
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)
     samples: Count = 1000
     long_samples: Count = 200
+    padding: Literal["answer", "training"] = "answer"
     suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
         "uniform",
         "carry",
@@ -178,7 +194,8 @@ class Config(Settings):
 
     def make_task(self) -> Transducer:
         """The task itself."""
-        return TASKS[self.task](self.base)
+        task = TASKS[self.task](self.base)
+        return add_frame(task) if self.data.frame == "tokens" else task
 
     @property
     def width(self) -> int:

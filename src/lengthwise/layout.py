@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.tasks import DIGITS, Transducer
+from lengthwise.tasks import DIGITS, FRAME, Transducer
 
-START, END = "^", "$"
+START, END = FRAME
 
 
 @dataclass(frozen=True)

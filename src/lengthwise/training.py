@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
 from torch import Tensor
 
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.interrupts import stop_requests
@@ -27,6 +27,7 @@ from lengthwise.run import (
     BIAS,
     CHECKPOINT,
     CONFIG,
+    MATRICES_FILE,
     METRICS,
     WEIGHTS,
     Run,
@@ -37,6 +38,9 @@ from lengthwise.run import (
 )
 from lengthwise.schedule import Schedule
 from lengthwise.tasks.sampling import generator, training_problems
+
+
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def train_run(
     config: Config,
     path: Path,
     *,
-    bias: CalibratedBias | None = None,
+    bias: CalibratedBias | MatrixBias | None = None,
     resume: bool = False,
     force: bool = False,
     on_progress: Progress | None = None,
@@ -96,7 +100,7 @@ def train_run(
     Args:
         config: the settings.
         path: the run folder.
-        bias: a calibrated bias; without one the model is vanilla.
+        bias: a calibrated bias, or one of matrices; without one the model is vanilla.
         resume: continue from the last checkpoint (or do nothing if the run is done).
         force: start over where a run exists.
         on_progress: called with each row of metrics.
@@ -106,7 +110,8 @@ def train_run(
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
-    copies = bias is not None or (resume and (path / BIAS).exists())
+    begun = resume and any((path / name).exists() for name in (BIAS, MATRICES_FILE))
+    copies = bias is not None or begun or config.training.frozen != "nothing"
     distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
     accelerator = Accelerator(
         cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
@@ -126,7 +131,7 @@ def train_run(
         return Trainer(run.config, run, accelerator, on_progress).train()
 
 
-def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
+def _check_same(run: Run, config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
     free = {"device", "attention", "evaluation"}  # they do not change what is trained
     if run.config.model_dump(exclude=free) != config.model_dump(exclude=free):
         raise InputError(f"{run.path} was begun with other settings; --force starts over")
@@ -202,6 +207,9 @@ class Trainer:
         self.settings, self.device = config.training, accelerator.device
         torch.manual_seed(config.seed)
         model = make_model(config)
+        if self.settings.frozen == "embeddings":
+            model.source_embedding.requires_grad_(False)
+            model.target_embedding.requires_grad_(False)
         # One fused call over all weights: a foreach loop costs a tenth of a step on the CPU.
         optimizer = torch.optim.Adam(
             model.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.98), fused=True
@@ -252,6 +260,8 @@ class Trainer:
         path = self.run.path / CHECKPOINT
         if path.exists():
             self._load(path)
+        elif self.settings.initial is not None:
+            self.run.load_weights(self.bare, Run.open(self.settings.initial).path / WEIGHTS)
         if self.accelerator.is_main_process:
             self._trim_metrics()
         validation = self.problems("validation", 0, self.settings.validation_problems)
@@ -266,6 +276,8 @@ class Trainer:
                     metrics = self._measure(*validation)
                     if metrics.phase == "done":
                         break
+                if (kept := self.settings.keep_checkpoints_every) and self.step % kept == 0:
+                    self._keep()
                 if stopping:
                     self._save(path)
                     raise KeyboardInterrupt
@@ -317,7 +329,10 @@ class Trainer:
                 f"the loss is {mean_loss} at step {self.step}; lower training.learning_rate"
             )
         rate = self.optimizer.param_groups[0]["lr"]
-        done = self.schedule.measured(self.step, exact, loss, worst)
+        if self.settings.until == "max_steps":
+            done = self.step == self.settings.max_steps
+        else:
+            done = self.schedule.measured(self.step, exact, loss, worst)
         tokens = (self.step - first) * self.settings.batch_size * self.layout.target_length
         metrics = Metrics(
             step=self.step,
@@ -338,6 +353,14 @@ class Trainer:
         self.loss_count = 0
         self._mark = (time.perf_counter(), self.step)
         return metrics
+
+    def _keep(self) -> None:
+        """Keep the model so far, as a run folder."""
+        if self.accelerator.is_main_process:
+            bias = self.run.bias
+            drawn = bias if isinstance(bias, CalibratedBias | MatrixBias) else None
+            folder = self.run.path / CHECKPOINTS / f"step-{self.step}"
+            Run.create(folder, self.config, drawn).save_model(self.bare)
 
     def _save(self, path: Path) -> None:
         """Write a checkpoint: everything that the next step depends on."""

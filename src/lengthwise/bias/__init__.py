@@ -2,6 +2,8 @@
 
 from lengthwise.bias.base import CLOSED, SITES, AttentionBias, Causal, OpenKeys, Site
 from lengthwise.bias.lines import WHOLE, CalibratedBias, Line, Track
+from lengthwise.bias.matrix import MatrixBias
+from lengthwise.bias.tracing import Rest, Traced, trace_lines
 
 __all__ = [
     "CLOSED",
@@ -11,7 +13,11 @@ __all__ = [
     "CalibratedBias",
     "Causal",
     "Line",
+    "MatrixBias",
     "OpenKeys",
+    "Rest",
     "Site",
+    "Traced",
     "Track",
+    "trace_lines",
 ]

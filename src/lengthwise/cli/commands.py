@@ -120,7 +120,16 @@ def abc_command(
 def train_command(
     task: TaskOrFile,
     out: Out = None,
-    bias: Annotated[Path | None, typer.Option(help="A calibrated bias to train with.")] = None,
+    bias: Annotated[
+        Path | None,
+        typer.Option(help="A bias to train with: .jsonl, or matrices (.safetensors, .t)."),
+    ] = None,
+    self_bias: Annotated[
+        Path | None, typer.Option(help="The self-attention's, where .t files are a pair.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Train and keep so many epochs of an .ini file.")
+    ] = None,
     seed: Seed = None,
     length: Length = None,
     set_: Set = None,
@@ -135,20 +144,21 @@ def train_command(
     """
     from dataclasses import asdict
 
-    from lengthwise.api import settings, train
+    from lengthwise.api import find_bias, settings, train
     from lengthwise.training import Metrics, read_metrics
 
-    config = settings(task, set_ or [], length=length, seed=seed, device=device)
+    config = settings(task, set_ or [], length=length, seed=seed, device=device, epochs=epochs)
+    loaded = find_bias(task, config, bias, self_bias)
     last: list[Metrics] = []
     with progress() as display:
-        stage = "train" if bias is None else "retrain"
-        display.begin(stage, config if bias is None else config.for_retraining())
+        stage = "train" if loaded is None else "retrain"
+        display.begin(stage, config if loaded is None else config.for_retraining())
 
         def trained(metrics: Metrics) -> None:
             last[:] = [metrics]
             display.trained(stage, metrics)
 
-        run = train(config, bias=bias, out=out, resume=resume, force=force, on_progress=trained)
+        run = train(config, bias=loaded, out=out, resume=resume, force=force, on_progress=trained)
         if last:
             display.end(stage, last[0].seconds)
     if not last:

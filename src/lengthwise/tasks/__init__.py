@@ -3,6 +3,7 @@
 from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.copy import Copy
 from lengthwise.tasks.decrement import Decrement
+from lengthwise.tasks.framing import FRAME, add_frame
 from lengthwise.tasks.nx1 import TimesDigit
 from lengthwise.tasks.running import ModularSum, Parity
 from lengthwise.tasks.subtraction import Subtraction
@@ -23,4 +24,4 @@ TASKS: dict[str, type[Transducer]] = {
     )
 }
 
-__all__ = ["DIGITS", "TASKS", "Segment", "Transducer"]
+__all__ = ["DIGITS", "FRAME", "TASKS", "Segment", "Transducer", "add_frame"]

@@ -1,0 +1,130 @@
+"""From matrices to lines: which heads of a `MatrixBias` are lines, and what is left beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lengthwise.bias.base import CLOSED, SITES, Site
+from lengthwise.bias.lines import WHOLE, CalibratedBias, Line, Track
+from lengthwise.bias.matrix import MatrixBias
+from lengthwise.layout import Layout
+from lengthwise.tasks import FRAME, TASKS, add_frame
+
+# A line passes through at least this share of the rows; shorter runs of open cells are chance.
+_LEAST_ROWS = 0.5
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Open cells of one head that lie on no line.
+
+    Attributes:
+        site, layer, head: whose they are; layer None for every layer.
+        cells: rows and keys, in the keys of the matrices.
+        edge: whether all lie in the first or the last row, where a line through the whole matrix
+            leaves its segment: they carry no digit.
+    """
+
+    site: Site
+    layer: int | None
+    head: int
+    cells: tuple[tuple[int, int], ...]
+    edge: bool
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What `trace_lines` found.
+
+    Attributes:
+        lines: the lines, anchored to segments, so defined at every width.
+        rest: what they leave out.
+    """
+
+    lines: CalibratedBias
+    rest: tuple[Rest, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the heads are lines, save perhaps a few cells in the first and last row."""
+        return all(rest.edge for rest in self.rest)
+
+
+def trace_lines(bias: MatrixBias) -> Traced:
+    """Read matrices as lines: anti-diagonals of operands, diagonals of the answer, verticals, everything.
+
+    A track of one head is a line where every cell of it is open, at no less than its usual value. Where
+    all keys are open with one value, the head is transparent: one line `everywhere`.
+    """
+    layout = Layout(add_frame(TASKS[bias.task]()), bias.width)
+    lines: list[Line] = []
+    rest: list[Rest] = []
+    for site, matrices in bias.matrices.items():
+        for index in range(len(matrices)):
+            layer = None if len(matrices) == 1 else index
+            dense = bias.dense(site, index, layout, range(layout.target_length))
+            keys = bias.keys(site, layout)
+            for head in range(bias.heads):
+                found = _trace(dense[head], site, head, layer, layout)
+                lines += found
+                rest += _rest(dense[head], found, site, head, layer, layout, keys)
+    for site in SITES:
+        if site not in bias.matrices:
+            lines += [Line(site, WHOLE, "everywhere", head=head) for head in range(bias.heads)]
+    return Traced(CalibratedBias(bias.task, bias.heads, lines), tuple(rest))
+
+
+def tracks(site: Site, layout: Layout) -> list[Track]:
+    """Every track that a line of a matrix may be."""
+    if site == "self":
+        return [Track("self", "answer", "diagonal", -back) for back in range(layout.width)]
+    found = []
+    for name, span in layout.source_spans.items():
+        if span.grows:
+            offsets = range(-layout.width + 1, layout.width)
+            found += [Track("cross", name, "anti-diagonal", offset) for offset in offsets]
+        elif name not in FRAME:
+            found.append(Track("cross", name, "vertical"))
+    return found
+
+
+def _trace(matrix: Tensor, site: Site, head: int, layer: int | None, layout: Layout) -> list[Line]:
+    """The lines of one head `[query, key]`."""
+    rows = torch.arange(len(matrix))
+    visible = matrix
+    if site == "self":
+        visible = matrix[rows[:, None] >= rows]
+    if len(values := visible.unique()) == 1 and values.item() > CLOSED:
+        return [Line(site, WHOLE, "everywhere", 0, layer, head, values.item())]
+    found = []
+    for track in tracks(site, layout):
+        keys, inside = track.keys(layout.spans(site)[track.segment], rows)
+        cells = matrix[rows[inside], keys[inside]]
+        if len(cells) < _LEAST_ROWS * layout.width or bool((cells == CLOSED).any()):
+            continue
+        value = cells.median().item()
+        if bool((cells >= value).all()):
+            found.append(Line.of(track, head, layer, value))
+    return found
+
+
+def _rest(
+    matrix: Tensor,
+    lines: list[Line],
+    site: Site,
+    head: int,
+    layer: int | None,
+    layout: Layout,
+    keys: Tensor,
+) -> list[Rest]:
+    """The cells in which lines differ from a matrix."""
+    own = CalibratedBias(layout.task.name, head + 1, lines)
+    drawn = own.dense(site, layer or 0, layout, range(layout.target_length))[head]
+    cells = (drawn != matrix).nonzero().tolist()
+    if not cells:
+        return []
+    edge = all(row in (0, layout.width) for row, _ in cells)
+    return [Rest(site, layer, head, tuple((row, int(keys[key])) for row, key in cells), edge)]
