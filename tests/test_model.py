@@ -124,7 +124,7 @@ def torch_logits(model, bias, layout: Layout, source: Tensor, target: Tensor) ->
     return x @ model.to_logits.weight.T + model.to_logits.bias
 
 
-@pytest.mark.parametrize("positions", sorted(POSITIONS))
+@pytest.mark.parametrize("positions", ["none", "sinusoidal"])
 @pytest.mark.parametrize("width", [1, 5])
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_the_vanilla_model_is_torchs(task, width, positions):
@@ -139,7 +139,7 @@ def test_the_vanilla_model_is_torchs(task, width, positions):
 
 
 @settings(max_examples=30)
-@given(biases(everywhere=False), st.integers(1, 8), st.sampled_from(sorted(POSITIONS)))
+@given(biases(everywhere=False), st.integers(1, 8), st.sampled_from(("none", "sinusoidal")))
 def test_a_calibrated_model_is_torchs_on_both_paths(bias, width, positions):
     model, layout = make_untrained(bias.task, 1, positions), Layout(TASKS[bias.task](), width)
     source, target = random_batch(layout, 2)

@@ -23,8 +23,9 @@ from typing import Any
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.methods import find_method, method_of
 from lengthwise.pipeline import Observer, Outcome, run_abc
-from lengthwise.run import CALIBRATED, VANILLA, Run
+from lengthwise.run import CALIBRATED, Run
 from lengthwise.seed_files import load_ini, read_bias
 from lengthwise.training import Progress, train_run
 
@@ -36,16 +37,19 @@ def settings(
     length: int | None = None,
     seed: int | None = None,
     device: str | None = None,
+    method: str | None = None,
     epochs: int | None = None,
 ) -> Config:
     """Settings from a task's name or a settings file, changed by what is given besides.
+
+    A method changes what the file says, assignments change what the method says.
 
     Args:
         epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model answers,
             measure after each and keep the model of each.
 
     Raises:
-        InputError: for an unknown task or key, a value that is not allowed, a file that is none.
+        InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
     values: dict[str, Any]
     ini = load_ini(Path(task)) if _is_ini(task) else None
@@ -61,7 +65,8 @@ def settings(
         values = {"task": str(task)}
     extra = {"data.length": length, "seed": seed, "device": device}
     given = [f"{key}={value}" for key, value in extra.items() if value is not None]
-    config = make_config(values, [*given, *assignments])
+    chosen = [] if method is None else find_method(method).assignments
+    config = make_config(values, [*chosen, *given, *assignments])
     if ini is not None and ini.load_pretrained and config.training.initial is None:
         raise InputError(
             f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
@@ -98,6 +103,7 @@ def train(
     seed: int | None = None,
     bias: CalibratedBias | MatrixBias | Path | str | None = None,
     self_bias: Path | str | None = None,
+    method: str | None = None,
     out: Path | str | None = None,
     set: Iterable[str] = (),
     device: str | None = None,
@@ -116,6 +122,8 @@ def train(
             `retraining` part says, without positions by default. Without it the model is vanilla, unless
             an .ini file names biases.
         self_bias: the other file, where self- and cross-attention have one each (.t).
+        method: a name in `lengthwise.methods.METHODS`, such as `rope` or `window`; by default what the
+            settings say, which is `vanilla` unless they say otherwise.
         out: the run folder; by default a new one under `runs/`.
         set: assignments such as `"training.learning_rate=1e-3"`.
         device: `auto`, `cpu` or `cuda`.
@@ -131,13 +139,17 @@ def train(
         InputError: for settings, a folder or a bias that can't be used.
         NotInterpolatedError: when the model does not interpolate within `training.max_steps`.
     """
-    config = settings(task, set, length=length, seed=seed, device=device, epochs=epochs)
+    if bias is not None and method is not None:
+        raise InputError(f"a calibrated bias is a method of its own; leave {method!r} out")
+    config = settings(
+        task, set, length=length, seed=seed, device=device, method=method, epochs=epochs
+    )
     if bias is None or isinstance(bias, str | Path):
         bias = find_bias(task, config, bias, self_bias)
     if bias is not None:
         config = config.for_retraining()
-    method = VANILLA if bias is None else CALIBRATED
-    path = _new_folder(f"{config.task}-{method}-seed{config.seed}") if out is None else Path(out)
+    name = method_of(config) if bias is None else CALIBRATED
+    path = _new_folder(f"{config.task}-{name}-seed{config.seed}") if out is None else Path(out)
     return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
 
 

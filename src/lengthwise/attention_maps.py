@@ -16,7 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, SITES, AttentionBias, OpenKeys, Site, Track
+from lengthwise.bias import (
+    CLOSED,
+    SITES,
+    AttentionBias,
+    OpenKeys,
+    Site,
+    SomeSite,
+    Track,
+    encoder_bias,
+    relative_index,
+)
 from lengthwise.config import InputError
 from lengthwise.files import write_with
 from lengthwise.layout import Layout
@@ -150,6 +160,12 @@ class Knockout:
     def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
         return None
 
+    def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor | None:
+        return relative_index(self.bias, site, layout, rows)
+
+    def encoder(self, layout: Layout) -> Tensor | None:
+        return encoder_bias(self.bias, layout)
+
 
 @torch.inference_mode()
 def capture(run: Run) -> AttentionMaps:
@@ -177,7 +193,9 @@ def capture(run: Run) -> AttentionMaps:
 
     def plan(bias: AttentionBias) -> list:
         layers = config.model.layers
-        return plan_attention(bias, layout, layers, path="dense", device=run.device)
+        return plan_attention(
+            bias, layout, layers, path="dense", device=run.device, encoder=model.encodes
+        )
 
     def answers(bias: AttentionBias) -> tuple[float, float]:
         """Mean loss of a problem, and share of problems answered right."""

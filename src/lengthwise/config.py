@@ -10,8 +10,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from lengthwise.bias import BIASES
 from lengthwise.model.positions import POSITIONS
 from lengthwise.tasks import TASKS, Transducer, add_frame
 
@@ -58,7 +67,23 @@ class DataSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The transformer; `positions` is a name in `lengthwise.model.POSITIONS`."""
+    """The transformer.
+
+    Attributes:
+        width, heads, layers, feed_forward, dropout: its size; `layers` are those of the decoder.
+        positions: a name in `lengthwise.model.POSITIONS`.
+        period: T of `cyclic` positions.
+        max_positions: tokens of the longest sequence that `learned` positions reach; longer problems count
+            as wrong in an evaluation.
+        bias: a name in `lengthwise.bias.BIASES`; a calibrated bias takes its place.
+        window, window_sides: of the bias `window`.
+        alibi_cross: of `alibi`: nothing at cross-attention, or the distance.
+        t5_buckets, t5_distance: of `t5`: buckets, and the distance from which on all share one.
+        shaw_distance: of `shaw`: where distances are clipped.
+        encoder_layers: 0 is the identity encoder of the paper's code.
+        norm: before each part of a layer, or after.
+        embedding_scale: whether token embeddings are multiplied by the square root of the width.
+    """
 
     width: Count = 64
     heads: Count = 4
@@ -66,12 +91,27 @@ class ModelSettings(Settings):
     feed_forward: Count = 256
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     positions: str = "sinusoidal"
+    period: Count = 3
+    max_positions: Count = 512
+    bias: str = "causal"
+    window: Annotated[int, Field(ge=0)] = 1
+    window_sides: Literal["both", "left", "right"] = "both"
+    alibi_cross: Literal["none", "distance"] = "none"
+    t5_buckets: Annotated[int, Field(ge=4)] = 32
+    t5_distance: Count = 128
+    shaw_distance: Count = 16
+    encoder_layers: Annotated[int, Field(ge=0)] = 0
+    norm: Literal["pre", "post"] = "pre"
+    embedding_scale: Literal["none", "sqrt"] = "none"
 
-    @field_validator("positions")
+    @field_validator("positions", "bias")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in POSITIONS:
-            raise ValueError(unknown("position scheme", value, POSITIONS))
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        kind, known = (
+            ("bias", BIASES) if info.field_name == "bias" else ("position scheme", POSITIONS)
+        )
+        if value not in known:
+            raise ValueError(unknown(kind, value, known))
         return value
 
     @model_validator(mode="after")
@@ -79,6 +119,15 @@ class ModelSettings(Settings):
         if self.width % self.heads or self.width % 2:
             raise ValueError(
                 f"width must be even and a multiple of heads, got {self.width} and {self.heads}"
+            )
+        if self.positions == "rope" and self.width // self.heads % 2:
+            raise ValueError(
+                f"rope turns pairs of channels: width / heads must be even, got {self.width} / {self.heads}"
+            )
+        if self.t5_buckets % 2 or self.t5_distance <= self.t5_buckets // 2:
+            raise ValueError(
+                f"t5_buckets must be even and less than twice t5_distance, got {self.t5_buckets} and "
+                f"{self.t5_distance}"
             )
         return self
 
@@ -203,12 +252,12 @@ class Config(Settings):
         return self.data.width or self.data.length + TASKS[self.task].growth
 
     def for_retraining(self) -> Config:
-        """The settings of the second training."""
+        """The settings of the second training; the calibrated bias takes the place of the first's."""
         changes = self.retraining.model_dump()
-        positions = changes.pop("positions")
+        model = {"positions": changes.pop("positions"), "bias": Config().model.bias}
         return self.model_copy(
             update={
-                "model": self.model.model_copy(update={"positions": positions}),
+                "model": self.model.model_copy(update=model),
                 "training": self.training.model_copy(update=changes),
             }
         )

@@ -14,11 +14,12 @@ from rich.text import Text
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.methods import method_of
 from lengthwise.pipeline import Stage
 from lengthwise.training import Metrics
 
 _TITLES = {
-    "train": "Train a vanilla model",
+    "train": "Train a {method} model",
     "calibrate": "Calibrate its attention",
     "retrain": "Retrain with the bias",
     "evaluate": "Evaluate at each length",
@@ -28,7 +29,7 @@ _TITLES = {
 
 # On a bar; with its facts and the time left it fits 80 columns.
 _NAMES = {
-    "train": "Train vanilla",
+    "train": "Train {method}",
     "calibrate": "Calibrate",
     "retrain": "Retrain",
     "evaluate": "Evaluate",
@@ -91,7 +92,8 @@ class Display:
         total = {"calibrate": 1, "evaluate": self.scores or None, "prove": None}.get(
             stage, config.training.max_steps
         )
-        self.task = self.progress.add_task(_NAMES[stage], total=total, facts="", open_ended=True)
+        name = _NAMES[stage].format(method=method_of(config))
+        self.task = self.progress.add_task(name, total=total, facts="", open_ended=True)
 
     def trained(self, stage: Stage, metrics: Metrics) -> None:
         training = self.config.training
@@ -136,7 +138,8 @@ class Display:
             self._update(completed=task.total or task.completed, total=task.total or task.completed)
         if not self.console.is_terminal and not self.quiet:
             facts = f"  {self.facts}" if self.facts else ""
-            print(f"{_TITLES[stage]}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
+            title = _TITLES[stage].format(method=method_of(self.config))
+            print(f"{title}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
 
     def _update(self, **changes) -> None:
         if self.task is not None:

@@ -27,7 +27,7 @@ from lengthwise.config import InputError
 from lengthwise.files import write_text
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
-from lengthwise.run import LONGEST, Run
+from lengthwise.run import LONGEST, Run, check_reach
 from lengthwise.tasks.sampling import NoProblemsError, Suite, generator, suite_problems
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Score:
 
     Attributes:
         task, base: the task.
-        method: `calibrated` or `vanilla`.
+        method: `calibrated`, a name in `lengthwise.methods.METHODS`, or `custom`.
         seed: of the run.
         problem_seed: of the test problems.
         suite: `uniform` or `carry`.
@@ -122,10 +122,11 @@ class LengthCurve:
         return len(self.scores)
 
     def __str__(self) -> str:
-        rows = [f"{'method':>10} {'suite':>8} {'length':>7} {'exact match':>12}  95 % interval"]
+        wide = max([10, *(len(score.method) for score in self.scores)])
+        rows = [f"{'method':>{wide}} {'suite':>8} {'length':>7} {'exact match':>12}  95 % interval"]
         for s in self.scores:
             rows.append(
-                f"{s.method:>10} {s.suite:>8} {s.length:>7} {s.accuracy:>11.1%}  "
+                f"{s.method:>{wide}} {s.suite:>8} {s.length:>7} {s.accuracy:>11.1%}  "
                 f"{s.low:.1%} to {s.high:.1%} (n = {s.n})"
             )
         return "\n".join(rows)
@@ -264,6 +265,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     """Which problems greedy decoding answers right, and how near to an error the model came.
 
     A problem with a wrong row among the first `_PROBE` is decided; only the others are read to the end.
+    Problems longer than learned positions reach are wrong, all of them.
 
     Args:
         run: the run.
@@ -273,6 +275,11 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     Returns:
         bool `[problem]`, and the largest loss of a symbol among the rows that were read.
     """
+    try:
+        check_reach(run.model, layout)
+    except InputError:
+        # It can't even read them.
+        return torch.zeros(len(operands), dtype=torch.bool), _NO_LOSS
     right = torch.ones(len(operands), dtype=torch.bool)
     rows, worst = layout.target_length, 0.0
     for stop in (_PROBE, rows) if rows > 2 * _PROBE else (rows,):
@@ -286,6 +293,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
             rows=range(stop),
             path=run.config.attention,
             device=run.device,
+            encoder=run.model.encodes,
         )
         plan = [{**layer, "self": layer["self"].narrow(stop)} for layer in plan]
         batch = max(1, min(256, CELLS // (stop * layout.source_length)))

@@ -78,6 +78,11 @@ class Layout:
         self.target_length = width + 1
         self.target_spans: dict[str, Span] = {"answer": Span(0, self.target_length, True)}
 
+    @property
+    def stride(self) -> int:
+        """Keys of the source that one column of digits takes: one."""
+        return 1
+
     def spans(self, site: str) -> dict[str, Span]:
         """The segments of the keys that attention at this site (`self` or `cross`) reads."""
         return self.target_spans if site == "self" else self.source_spans

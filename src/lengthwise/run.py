@@ -19,10 +19,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Causal, MatrixBias
+from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout, Vocabulary, digits_of
+from lengthwise.methods import method_of
 from lengthwise.model import Transformer, greedy_decode
 from lengthwise.tasks import Transducer
 
@@ -48,7 +49,30 @@ def make_model(config: Config) -> Transformer:
     """The untrained model of some settings; torch's random generator decides its weights."""
     task = config.make_task()
     tokens = len(Vocabulary(task.base, task.symbols))
-    return Transformer(tokens, **config.model.model_dump())
+    # A calibrated bias takes the place of the settings' one (`Config.for_retraining` sees to that).
+    learned = getattr(make_bias(config), "learned", None)
+    of_the_bias = {"bias", "window", "window_sides", "alibi_cross"}
+    of_the_bias |= {"t5_buckets", "t5_distance", "shaw_distance"}
+    return Transformer(tokens, **config.model.model_dump(exclude=of_the_bias), learned=learned)
+
+
+def make_bias(config: Config) -> AttentionBias:
+    """The bias that some settings name."""
+    return BIASES[config.model.bias](config.model)
+
+
+def check_reach(model: Transformer, layout: Layout) -> None:
+    """Refuse problems that are longer than learned positions reach.
+
+    Raises:
+        InputError: for those.
+    """
+    tokens = max(layout.source_length, layout.target_length)
+    if model.longest is not None and tokens > model.longest:
+        raise InputError(
+            f"problems padded to {layout.width} digits have {tokens} tokens; the model's learned positions "
+            f"end at {model.longest} (model.max_positions)"
+        )
 
 
 def make_device(name: str) -> torch.device:
@@ -97,7 +121,7 @@ class Run:
             raise InputError(f"{path} is not a run: it {what}")
         changes = [] if device is None else [f"device={device}"]
         config = make_config(load_config(path / CONFIG), [*changes, *set])
-        bias: AttentionBias = Causal(config.model.heads)
+        bias = make_bias(config)
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)
             check_bias(bias, config)
@@ -117,7 +141,7 @@ class Run:
             bias.save(path / (BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE))
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         write_text(path / CONFIG, config.model_dump_json(indent=2) + "\n")
-        return cls(path, config, bias or Causal(config.model.heads))
+        return cls(path, config, bias or make_bias(config))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"
@@ -163,10 +187,11 @@ class Run:
 
     @property
     def method(self) -> str:
-        """`calibrated` with a calibrated bias, `matrices` with one of fixed matrices, else `vanilla`."""
+        """`calibrated` with a calibrated bias, `matrices` with one of fixed matrices, else the method that the
+        settings are, or `custom`."""
         if isinstance(self.bias, MatrixBias):
             return MATRICES
-        return CALIBRATED if isinstance(self.bias, CalibratedBias) else VANILLA
+        return CALIBRATED if isinstance(self.bias, CalibratedBias) else method_of(self.config)
 
     def save_model(self, model: Transformer) -> None:
         """Write the weights."""
@@ -225,6 +250,7 @@ class Run:
         for length in sorted(set(lengths)):
             chosen = [i for i, own in enumerate(lengths) if own == length]
             layout = self.layout(length)
+            check_reach(self.model, layout)
             digits = [digits_of(self.task, problems[i], layout.width) for i in chosen]
             source = layout.source(np.concatenate(digits)).to(self.device)
             written = greedy_decode(self.model, self.bias, layout, source, self.config.attention)

@@ -31,6 +31,7 @@ from lengthwise.run import (
     METRICS,
     WEIGHTS,
     Run,
+    check_reach,
     locked,
     make_device,
     make_model,
@@ -100,7 +101,7 @@ def train_run(
     Args:
         config: the settings.
         path: the run folder.
-        bias: a calibrated bias, or one of matrices; without one the model is vanilla.
+        bias: a calibrated bias, or one of matrices; without one, the settings name the bias.
         resume: continue from the last checkpoint (or do nothing if the run is done).
         force: start over where a run exists.
         on_progress: called with each row of metrics.
@@ -111,7 +112,8 @@ def train_run(
     """
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
     begun = resume and any((path / name).exists() for name in (BIAS, MATRICES_FILE))
-    copies = bias is not None or begun or config.training.frozen != "nothing"
+    window = config.model.bias == "window"
+    copies = window or bias is not None or begun or config.training.frozen != "nothing"
     distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
     accelerator = Accelerator(
         cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
@@ -219,11 +221,13 @@ class Trainer:
         self.stepper = optimizer
         self.schedule = Schedule(self.settings)
         self.layout = Layout(config.make_task(), config.width)
+        check_reach(self.bare, self.layout)
         try:
             self.plan = plan_attention(
                 *(run.bias, self.layout, config.model.layers),
                 path=config.attention,
                 device=self.device,
+                encoder=self.bare.encodes,
             )
         except ValueError as error:
             raise InputError(f"attention can't be {config.attention!r}: {error}") from error

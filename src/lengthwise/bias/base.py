@@ -12,6 +12,7 @@ from lengthwise.layout import Layout
 
 Site = Literal["self", "cross"]
 SITES: tuple[Site, ...] = ("self", "cross")
+SomeSite = Literal["self", "cross", "encoder"]
 CLOSED = float("-inf")
 
 
@@ -31,7 +32,9 @@ class OpenKeys:
 class AttentionBias(Protocol):
     """Everything that is added to attention logits, as one object.
 
-    Training, decoding, evaluation and proof take the same object, so they cannot disagree.
+    Training, decoding, evaluation and proof take the same object, so they cannot disagree. A bias may
+    have two methods more: `relative`, where part of it is learned (see `relative_index`), and
+    `encoder`, where it acts in an encoder (see `encoder_bias`).
 
     Attributes:
         heads: attention heads of the model that it fits.
@@ -59,6 +62,40 @@ class AttentionBias(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LearnedTables:
+    """What a bias leaves to training: tables that the model holds, one for each site.
+
+    Attributes:
+        kind: `numbers`: an entry holds a number for each head, which is added to scores, in all layers the
+            same; `keys`: an entry holds a key, whose product with the query is added, in each layer its own.
+        entries: of each table.
+    """
+
+    kind: Literal["numbers", "keys"]
+    entries: int
+
+
+def relative_index(
+    bias: AttentionBias, site: SomeSite, layout: Layout, rows: range
+) -> Tensor | None:
+    """The entry of the learned table that each query and key look up, int64 `[query, key]`.
+
+    None for a bias of which nothing is learned: one without a method `relative`.
+    """
+    method = getattr(bias, "relative", None)
+    return None if method is None else method(site, layout, rows)
+
+
+def encoder_bias(bias: AttentionBias, layout: Layout) -> Tensor | None:
+    """What is added in the encoder, float32 `[head, query, key]`, the same in all layers.
+
+    None where every key is open with value 0: for a bias without a method `encoder`.
+    """
+    method = getattr(bias, "encoder", None)
+    return None if method is None else method(layout)
+
+
 def causal(keys: int, rows: range) -> Tensor:
     """The causal mask, float32 `[query, key]`: 0 where key <= query, `-inf` elsewhere."""
     later = torch.arange(keys) > torch.arange(rows.start, rows.stop)[:, None]
@@ -70,6 +107,9 @@ class Causal:
 
     def __init__(self, heads: int) -> None:
         self.heads = heads
+
+    def __str__(self) -> str:
+        return "every head sees the whole problem and all of the answer so far"
 
     def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
         if site == "cross":

@@ -127,6 +127,13 @@ def train_command(
     self_bias: Annotated[
         Path | None, typer.Option(help="The self-attention's, where .t files are a pair.")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="vanilla, nope, learned, rope, alibi, t5, shaw, window, window_cpi, nope_window, ...",
+            show_default="what the settings say",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Train and keep so many epochs of an .ini file.")
     ] = None,
@@ -140,14 +147,19 @@ def train_command(
 ) -> None:
     """Train one model until it interpolates; under torchrun, on several processes.
 
-    Example: lengthwise train addition --out runs/base --set training.learning_rate=1e-3
+    Example: lengthwise train addition --method rope --out runs/rope
     """
     from dataclasses import asdict
 
     from lengthwise.api import find_bias, settings, train
+    from lengthwise.config import InputError
     from lengthwise.training import Metrics, read_metrics
 
-    config = settings(task, set_ or [], length=length, seed=seed, device=device, epochs=epochs)
+    if bias is not None and method is not None:
+        raise InputError(f"--bias is a method of its own; leave --method {method} out")
+    config = settings(
+        task, set_ or [], length=length, seed=seed, device=device, method=method, epochs=epochs
+    )
     loaded = find_bias(task, config, bias, self_bias)
     last: list[Metrics] = []
     with progress() as display:
@@ -302,15 +314,18 @@ def explain_command(
     Example: lengthwise explain runs/addition
     """
     from lengthwise.bias import CalibratedBias
-    from lengthwise.run import Run, load_bias
+    from lengthwise.run import VANILLA, Run, load_bias
 
-    bias = load_bias(run) if run.is_file() else Run.open(run).bias
-    if isinstance(bias, CalibratedBias):
-        _print_bias(bias, as_json)
+    if run.is_file():
+        return _print_bias(load_bias(run), as_json)
+    opened = Run.open(run)
+    if isinstance(opened.bias, CalibratedBias):
+        _print_bias(opened.bias, as_json)
     elif as_json:
-        print_json({"vanilla": True})
+        vanilla = {"vanilla": True} if opened.method == VANILLA else {}
+        print_json({**vanilla, "method": opened.method, "bias": str(opened.bias)})
     else:
-        print(f"{run} is vanilla: every head sees the whole problem and all of the answer so far")
+        print(f"{run} is {opened.method}: {opened.bias}")
 
 
 @app.command("report")

@@ -16,7 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.bias import SITES, AttentionBias, Site
+from lengthwise.bias import (
+    SITES,
+    AttentionBias,
+    Site,
+    SomeSite,
+    encoder_bias,
+    relative_index,
+)
 from lengthwise.layout import Layout
 
 Path = Literal["auto", "dense", "lines"]
@@ -37,39 +44,61 @@ class DensePlan:
         bias: float32 `[head, query, key]`, or None where every key is open with value 0. Rows
             without an open key hold 0, for softmax needs one.
         open_rows: float32 `[head, query, 1]`: 0 in those rows, 1 elsewhere; None when all are open.
+        relative: what the model's learned tables are asked for, int64 `[query, key]`; None without any.
     """
 
     bias: Tensor | None
     open_rows: Tensor | None
+    relative: Tensor | None = None
     scores = True
 
     def row(self, row: int) -> DensePlan:
         """The plan of one query."""
-        return DensePlan(_cut(self.bias, row), _cut(self.open_rows, row))
+        relative = None if self.relative is None else self.relative[row : row + 1]
+        return DensePlan(_cut(self.bias, row), _cut(self.open_rows, row), relative)
 
     def narrow(self, keys: int) -> DensePlan:
         """The plan of the first keys alone; the others must be closed."""
-        return DensePlan(None if self.bias is None else self.bias[..., :keys], self.open_rows)
+        bias, relative = (
+            None if tensor is None else tensor[..., :keys] for tensor in (self.bias, self.relative)
+        )
+        return DensePlan(bias, self.open_rows, relative)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`."""
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
+    ) -> Tensor:
+        """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`.
+
+        Args:
+            query, key, value: what attends, is attended to, and is read.
+            term: what was learned, added to the logits besides: `[(batch,) head, query, key]`.
+        """
         if key.shape[2] <= _FEW_KEYS:
             # Keys before queries: softmax over a last axis this short is slow on the CPU.
             logits = key @ (query / math.sqrt(query.shape[-1])).transpose(-1, -2)
             if self.bias is not None:
                 logits = logits + self.bias.transpose(-1, -2)
+            if term is not None:
+                logits = logits + term.transpose(-1, -2)
             read = logits.softmax(dim=-2).transpose(-1, -2) @ value
         else:
+            bias = self._with(term)
             # With a batch axis, or the kernel that is linear in memory is not taken.
-            bias = None if self.bias is None else self.bias[None]
+            bias = bias[None] if bias is not None and bias.dim() == 3 else bias
             read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return read if self.open_rows is None else read * self.open_rows
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
         """The attention weights `[batch, head, query, key]`."""
-        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        weights = (logits if self.bias is None else logits + self.bias).softmax(dim=-1)
+        logits, bias = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), self._with(term)
+        weights = (logits if bias is None else logits + bias).softmax(dim=-1)
         return weights if self.open_rows is None else weights * self.open_rows
+
+    def _with(self, term: Tensor | None) -> Tensor | None:
+        """The bias and a term together."""
+        if term is None or self.bias is None:
+            return self.bias if term is None else term
+        return self.bias + term
 
 
 @dataclass(frozen=True)
@@ -91,11 +120,13 @@ class CopyPlan:
         """As `DensePlan.narrow`."""
         return CopyPlan(self.open[..., :keys])
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
+    ) -> Tensor:
         """As `DensePlan.attend`, from the values alone."""
         return self.open @ value
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
         """As `DensePlan.weights`."""
         return self.open.expand(len(query), -1, -1, -1)
 
@@ -131,15 +162,17 @@ class LinesPlan:
         """As `DensePlan.narrow`."""
         return replace(self, keys=keys)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """As `DensePlan.attend`; with one slot, from the values alone."""
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
+    ) -> Tensor:
+        """As `DensePlan.attend`, without a term; with one slot, from the values alone."""
         read = self._gather(value)
         if self.scores:
             read = self._slots(query, key)[..., None] * read
         read = read.sum(dim=-2)
         return read if self.open_rows is None else read * self.open_rows
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
         """As `DensePlan.weights`."""
         slots = self._slots(query, key)
         if self.open_rows is not None:
@@ -162,7 +195,7 @@ class LinesPlan:
 
 
 Plan = DensePlan | CopyPlan | LinesPlan
-LayerPlan = dict[Site, Plan]
+LayerPlan = dict[SomeSite, Plan]
 
 
 def plan_attention(
@@ -173,6 +206,7 @@ def plan_attention(
     rows: range | None = None,
     path: Path = "auto",
     device: torch.device | str = "cpu",
+    encoder: bool = False,
 ) -> list[LayerPlan]:
     """Lay a bias out for one layout, once, so that every forward pass of that layout shares it.
 
@@ -183,15 +217,21 @@ def plan_attention(
         rows: the queries, all of them by default.
         path: `dense`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
         device: where the plan is used.
+        encoder: also lay out what all layers of an encoder share, as `encoder` of the first layer.
 
     Raises:
         ValueError: when `lines` is asked for and the bias does not consist of lines.
     """
     rows = range(layout.target_length) if rows is None else rows
-    return [
+    plans: list[LayerPlan] = [
         {site: _plan(bias, site, layer, layout, rows, path, device) for site in SITES}
         for layer in range(layers)
     ]
+    if encoder:
+        dense = encoder_bias(bias, layout)
+        relative = relative_index(bias, "encoder", layout, range(layout.source_length))
+        plans[0]["encoder"] = _dense_plan(dense, relative, device)
+    return plans
 
 
 def _plan(
@@ -217,10 +257,17 @@ def _plan(
     if open_keys is not None and (path == "lines" or not few):
         values, open_rows = _close_safely(open_keys.value, device)
         return LinesPlan(open_keys.index.to(device), values, open_rows, layout.keys(site))
-    dense = bias.dense(site, layer, layout, rows)
-    if not dense.any():
-        return DensePlan(None, None)
-    return DensePlan(*_close_safely(dense, device))
+    relative = relative_index(bias, site, layout, rows)
+    return _dense_plan(bias.dense(site, layer, layout, rows), relative, device)
+
+
+def _dense_plan(
+    bias: Tensor | None, relative: Tensor | None, device: torch.device | str
+) -> DensePlan:
+    relative = None if relative is None else relative.to(device)
+    if bias is None or not bias.any():
+        return DensePlan(None, None, relative)
+    return DensePlan(*_close_safely(bias, device), relative)
 
 
 def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:

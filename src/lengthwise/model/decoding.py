@@ -41,7 +41,13 @@ def greedy_decode(
     state = None
     for first in range(0, rows, _CHUNK):
         chunk = range(first, min(first + _CHUNK, rows))
-        plan = plan_attention(bias, layout, layers, rows=chunk, path=path, device=source.device)
+        plan = plan_attention(
+            *(bias, layout, layers),
+            rows=chunk,
+            path=path,
+            device=source.device,
+            encoder=state is None and model.encodes,
+        )
         state = model.begin(source, rows, plan) if state is None else state
         for row in chunk:
             logits = model.step(tokens, state, [cut(layer, row - first) for layer in plan])

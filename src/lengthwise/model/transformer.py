@@ -1,21 +1,24 @@
-"""The model: a pre-norm transformer decoder that reads the embedded source through cross-attention.
+"""The model: a transformer decoder that reads the source through cross-attention.
 
 The paper's code passes the encoder's input through unchanged (docs/method.md), so cross-attention reads
-token embeddings plus positions; ours does the same without the detour.
+token embeddings plus positions; ours does the same without the detour, and has encoder layers only where
+they are asked for. Layers are those of `torch.nn.Transformer`, pre-norm or post-norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lengthwise.bias import LearnedTables, SomeSite
 from lengthwise.model.attention import LayerPlan, Plan
-from lengthwise.model.positions import POSITIONS
+from lengthwise.model.layers import Embedded, EncoderLayer, Layer, Norm
+from lengthwise.model.positions import POSITIONS, rotate
+from lengthwise.model.relative import make_tables
 
 
 @dataclass(frozen=True)
@@ -29,27 +32,6 @@ class Output:
 
     logits: Tensor
     attention: list[dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Embedded tokens: all of them, or the few that differ and where each stands.
-
-    What is computed from a token and its position alone can be computed once for each that differs, and
-    then looked up: a batch has thousands of tokens, but few pairs of token and position.
-
-    Attributes:
-        table: `[batch, position, width]`, or `[entry, width]` with an index.
-        index: entries, int64 `[batch, position]`, or None.
-    """
-
-    table: Tensor
-    index: Tensor | None = None
-
-    def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """The function of every token, `[batch, position, ...]`; it must treat each by itself."""
-        x = function(self.table)
-        return x if self.index is None else F.embedding(self.index, x)
 
 
 @dataclass
@@ -67,84 +49,8 @@ class DecoderState:
     row: int = 0
 
 
-class Attention(nn.Module):
-    """Multi-head attention with fused projections; the plan says which keys are open."""
-
-    def __init__(self, width: int, heads: int, cross: bool) -> None:
-        super().__init__()
-        self.heads, self.cross = heads, cross
-        if cross:
-            self.query = nn.Linear(width, width)
-            self.key_value = nn.Linear(width, 2 * width)
-        else:
-            self.query_key_value = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def project(self, x: Tensor, plan: Plan) -> Tensor:
-        """Queries, keys and values (of the source: keys and values), fused `[..., part * width]`.
-
-        Only the values, the last part, where the plan needs no scores.
-        """
-        fused = self.key_value if self.cross else self.query_key_value
-        if plan.scores:
-            return fused(x)
-        width = self.out.in_features
-        return F.linear(x, fused.weight[-width:], fused.bias[-width:])
-
-    def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`[batch, position, part * width]` to one `[batch, head, position, channel]` per part."""
-        batch, length, _ = x.shape
-        x = x.view(batch, length, -1, self.heads, self.out.in_features // self.heads)
-        return x.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def join(self, read: Tensor) -> Tensor:
-        """`[batch, head, position, channel]` to `[batch, position, width]`, projected."""
-        return self.out(read.transpose(1, 2).flatten(2))
-
-
-class Layer(nn.Module):
-    """Self-attention, cross-attention, feed-forward; each normalizes its input and adds its output."""
-
-    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
-        super().__init__()
-        self.self_attention = Attention(width, heads, cross=False)
-        self.cross_attention = Attention(width, heads, cross=True)
-        self.expand = nn.Linear(width, feed_forward)
-        self.contract = nn.Linear(feed_forward, width)
-        self.norm_self = nn.LayerNorm(width)
-        self.norm_cross = nn.LayerNorm(width)
-        self.norm_feed_forward = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-
-    def read_own(self, rows: Embedded, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the decoder's rows; the values stand for all without scores."""
-        attention = self.self_attention
-        parts = attention.split(rows.apply(lambda x: attention.project(self.norm_self(x), plan)))
-        return parts[0], parts[-2 if plan.scores else -1], parts[-1]
-
-    def read_source(self, memory: Embedded, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source; the values stand for both without scores."""
-        attention = self.cross_attention
-        parts = attention.split(memory.apply(lambda x: attention.project(x, plan)))
-        return parts[0], parts[-1]
-
-    def add_self(self, x: Tensor, read: Tensor, cross: Plan) -> tuple[Tensor, Tensor]:
-        """Add what self-attention read; return the rows and their queries for cross-attention."""
-        x = x + self.dropout(self.self_attention.join(read))
-        if not cross.scores:
-            return x, x
-        (query,) = self.cross_attention.split(self.cross_attention.query(self.norm_cross(x)))
-        return x, query
-
-    def add_cross(self, x: Tensor, read: Tensor) -> Tensor:
-        """Add what cross-attention read, then the feed-forward part."""
-        x = x + self.dropout(self.cross_attention.join(read))
-        hidden = F.relu(self.expand(self.norm_feed_forward(x)))
-        return x + self.dropout(self.contract(self.dropout(hidden)))
-
-
 class Transformer(nn.Module):
-    """Decoder layers over an embedded source.
+    """Decoder layers over a source that is embedded, and encoded where there are encoder layers.
 
     Args:
         tokens: size of the vocabulary.
@@ -154,6 +60,13 @@ class Transformer(nn.Module):
         feed_forward: hidden channels of the feed-forward part.
         dropout: share of channels dropped in training.
         positions: a name in `POSITIONS`.
+        period: of `cyclic` positions.
+        max_positions: the longest sequence that `learned` positions reach.
+        encoder_layers: with any, they end in a norm, as in `torch.nn.Transformer`.
+        norm: `pre` or `post`; the decoder ends in a norm in both.
+        embedding_scale: `sqrt` multiplies token embeddings by the square root of the width (Vaswani et al.
+            2017, section 3.4; the paper's code).
+        learned: the learned part of the bias, if it has one.
     """
 
     def __init__(
@@ -166,17 +79,43 @@ class Transformer(nn.Module):
         feed_forward: int = 256,
         dropout: float = 0.0,
         positions: str = "sinusoidal",
+        period: int = 3,
+        max_positions: int = 512,
+        encoder_layers: int = 0,
+        norm: Norm = "pre",
+        embedding_scale: Literal["none", "sqrt"] = "none",
+        learned: LearnedTables | None = None,
     ) -> None:
         super().__init__()
         self.width, self.heads, self.positions = width, heads, positions
+        self.scheme = POSITIONS[positions].with_period(period)
+        self.scale = width**0.5 if embedding_scale == "sqrt" else None
         self.source_embedding = nn.Embedding(tokens, width)
         self.target_embedding = nn.Embedding(tokens, width)
+        if self.scale is not None:
+            # As large as the positions once they are scaled; else they would drown them.
+            for embedding in (self.source_embedding, self.target_embedding):
+                nn.init.normal_(embedding.weight, std=1 / self.scale)
         self.layers = nn.ModuleList(
-            Layer(width, heads, feed_forward, dropout) for _ in range(layers)
+            Layer(width, heads, feed_forward, dropout, norm) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
         self.to_logits = nn.Linear(width, tokens)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        # What not every model has comes last: a seed gives the other weights the same values with and
+        # without it.
+        self.encoder_layers = nn.ModuleList(
+            EncoderLayer(width, heads, feed_forward, dropout, norm) for _ in range(encoder_layers)
+        )
+        self.encoder_norm = nn.LayerNorm(width) if encoder_layers else None
+        self.source_positions = self.target_positions = None
+        if self.scheme.kind == "learn":
+            self.source_positions = nn.Embedding(max_positions, width)
+            self.target_positions = nn.Embedding(max_positions, width)
+        sites = {"self": layers, "cross": layers, "encoder": encoder_layers}
+        self.tables = nn.ModuleDict(
+            {s: make_tables(learned, n, heads, width) for s, n in sites.items() if n and learned}
+        )
         self._position_cache: Tensor | None = None
 
     @property
@@ -184,27 +123,99 @@ class Transformer(nn.Module):
         """The decoder layers, first to last."""
         return cast("list[Layer]", list(self.layers))
 
+    @property
+    def encodes(self) -> bool:
+        """Whether there are encoder layers."""
+        return self.encoder_norm is not None
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest sequence that can be embedded, or None: any."""
+        return None if self.target_positions is None else self.target_positions.num_embeddings
+
     def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int = 0) -> Embedded:
         """Embed tokens `[batch, position]` and add their positions, counted from `first`."""
         table, index, vocabulary = embedding.weight, tokens, embedding.num_embeddings
-        if self.positions != "none":
-            positions = self._positions(first + tokens.shape[1], tokens.device)[first:]
-            if (
-                len(tokens) <= vocabulary
-            ):  # there are no fewer pairs of token and position than tokens
-                return Embedded(self.dropout(embedding(tokens) + positions))
+        table = table if self.scale is None else table * self.scale
+        if self.scheme.kind in ("add", "learn"):
+            learned = self.source_positions
+            if embedding is self.target_embedding:
+                learned = self.target_positions
+            positions, place = self._positions(first, tokens, learned)
+            # There are no fewer pairs of token and position than tokens: look none up twice.
+            if tokens.numel() <= len(positions) * vocabulary:
+                added = positions if place is None else positions[place]
+                return Embedded(self.dropout(F.embedding(tokens, table) + added))
             table = (table + positions[:, None]).flatten(0, 1)
-            index = tokens + torch.arange(len(positions), device=tokens.device) * vocabulary
+            if place is None:
+                place = torch.arange(len(positions), device=tokens.device)
+            index = tokens + place * vocabulary
         if self.training and isinstance(self.dropout, nn.Dropout):
             return Embedded(self.dropout(F.embedding(index, table)))
         return Embedded(table, index)
 
-    def _positions(self, count: int, device: torch.device) -> Tensor:
+    def _positions(
+        self, first: int, tokens: Tensor, learned: nn.Embedding | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is added to tokens: the different rows `[entry, width]`, and the entry of each position.
+
+        The latter is None where every position has an entry of its own.
+        """
+        count, device = tokens.shape[1], tokens.device
+        if learned is not None:
+            if first + count > learned.num_embeddings:
+                raise ValueError(
+                    f"learned positions end at {learned.num_embeddings} tokens "
+                    f"(model.max_positions), got a sequence of {first + count}"
+                )
+            return learned.weight[first : first + count], None
+        period = self.scheme.period
+        if period is None:
+            return self._position_table(first + count, device)[first:], None
+        place = torch.arange(first, first + count, device=device) % period
+        return self._position_table(period, device), place
+
+    def _position_table(self, count: int, device: torch.device) -> Tensor:
+        """The scheme's table of the first positions: what is added, or rotations."""
+        rotates = self.scheme.kind == "rotate"
         table = self._position_cache
-        if table is None or len(table) < count or table.device != device:
-            table = POSITIONS[self.positions](torch.arange(count), self.width).to(device)
+        if table is None or table.shape[-2] < count or table.device != device:
+            channels = self.width // self.heads if rotates else self.width
+            table = self.scheme(torch.arange(count), channels).to(device)
             self._position_cache = table
-        return table[:count]
+        return table[..., :count, :]
+
+    def _rotate(self, x: Tensor, plan: Plan, first: int = 0) -> Tensor:
+        """Queries or keys, turned by their positions where the scheme turns them and scores are needed."""
+        if self.scheme.kind != "rotate" or not plan.scores:
+            return x
+        table = self._position_table(first + x.shape[2], x.device)[:, first:]
+        return rotate(x, table.to(x.dtype))
+
+    def _term(self, site: SomeSite, layer: int, plan: Plan, query: Tensor) -> Tensor | None:
+        """What the model learned of each pair of query and key, to be added to the logits."""
+        relative = getattr(plan, "relative", None)
+        if relative is None:
+            return None
+        tables = cast(nn.ModuleList, self.tables[site])
+        return tables[min(layer, len(tables) - 1)](relative, query)
+
+    def _read_source(self, source: Tensor, plan: list[LayerPlan]) -> Embedded:
+        """Embed the source, and encode it where there are encoder layers."""
+        memory = self._embed(self.source_embedding, source)
+        if self.encoder_norm is None:
+            return memory
+        own = plan[0].get("encoder")
+        if own is None:
+            raise ValueError("the plan lays out no encoder; call plan_attention(..., encoder=True)")
+        x = memory.apply(lambda x: x)
+        for index, layer in enumerate(cast("list[EncoderLayer]", list(self.encoder_layers))):
+            query, key, value = layer.read_own(memory, own)
+            query, key = self._rotate(query, own), self._rotate(key, own)
+            read = own.attend(query, key, value, self._term("encoder", index, own, query))
+            x = layer.add_feed_forward(layer.add_own(x, read))
+            memory = Embedded(x)
+        return Embedded(self.encoder_norm(x))
 
     def forward(
         self, source: Tensor, target: Tensor, plan: list[LayerPlan], return_attention: bool = False
@@ -218,29 +229,36 @@ class Transformer(nn.Module):
             return_attention: also return the attention weights.
         """
         rows = self._embed(self.target_embedding, target)
-        memory = self._embed(self.source_embedding, source)
+        memory = self._read_source(source, plan)
         x = rows.apply(lambda x: x)
         attention: list[dict[str, Tensor]] = []
-        for layer, layer_plan in zip(self.decoder, plan, strict=True):
+        for index, (layer, layer_plan) in enumerate(zip(self.decoder, plan, strict=True)):
             own, cross = layer_plan["self"], layer_plan["cross"]
             own_query, own_key, value = layer.read_own(rows, own)
-            x, query = layer.add_self(x, own.attend(own_query, own_key, value), cross)
+            own_query, own_key = self._rotate(own_query, own), self._rotate(own_key, own)
+            own_term = self._term("self", index, own, own_query)
+            x, query = layer.add_self(x, own.attend(own_query, own_key, value, own_term), cross)
             key, source_value = layer.read_source(memory, cross)
-            x = layer.add_cross(x, cross.attend(query, key, source_value))
+            query, key = self._rotate(query, cross), self._rotate(key, cross)
+            cross_term = self._term("cross", index, cross, query)
+            x = layer.add_cross(x, cross.attend(query, key, source_value, cross_term))
             rows = Embedded(x)
             if return_attention:
                 attention.append(
-                    {"self": own.weights(own_query, own_key), "cross": cross.weights(query, key)}
+                    {
+                        "self": own.weights(own_query, own_key, own_term),
+                        "cross": cross.weights(query, key, cross_term),
+                    }
                 )
         return Output(self.to_logits(self.norm(x)), attention)
 
     def begin(self, source: Tensor, rows: int, plan: list[LayerPlan]) -> DecoderState:
         """Project the source once and make room for the keys and values of `rows` rows."""
-        memory = self._embed(self.source_embedding, source)
-        cross = [
-            layer.read_source(memory, layer_plan["cross"])
-            for layer, layer_plan in zip(self.decoder, plan, strict=True)
-        ]
+        memory = self._read_source(source, plan)
+        cross = []
+        for layer, layer_plan in zip(self.decoder, plan, strict=True):
+            key, value = layer.read_source(memory, layer_plan["cross"])
+            cross.append((self._rotate(key, layer_plan["cross"]), value))
         shape = (len(source), self.heads, rows, self.width // self.heads)
         own = [(value.new_zeros(shape), value.new_zeros(shape)) for _, value in cross]
         return DecoderState(cross, own)
@@ -256,12 +274,16 @@ class Transformer(nn.Module):
         row = slice(state.row, state.row + 1)
         x = self._embed(self.target_embedding, tokens[:, None], state.row).apply(lambda x: x)
         layers = zip(self.decoder, plan, state.own, state.cross, strict=True)
-        for layer, layer_plan, (own_keys, own_values), (key, value) in layers:
+        for index, (layer, layer_plan, (own_keys, own_values), (key, value)) in enumerate(layers):
             own, cross = layer_plan["self"], layer_plan["cross"]
             query, new_key, new_value = layer.read_own(Embedded(x), own)
-            own_keys[:, :, row] = new_key
+            query = self._rotate(query, own, state.row)
+            own_keys[:, :, row] = self._rotate(new_key, own, state.row)
             own_values[:, :, row] = new_value
-            x, query = layer.add_self(x, own.attend(query, own_keys, own_values), cross)
-            x = layer.add_cross(x, cross.attend(query, key, value))
+            term = self._term("self", index, own, query)
+            x, query = layer.add_self(x, own.attend(query, own_keys, own_values, term), cross)
+            query = self._rotate(query, cross, state.row)
+            term = self._term("cross", index, cross, query)
+            x = layer.add_cross(x, cross.attend(query, key, value, term))
         state.row += 1
         return self.to_logits(self.norm(x[:, 0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Line
+from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
 from lengthwise.config import Config
 from lengthwise.layout import Layout
 
@@ -48,6 +48,16 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
         raise NotApplicableError(
             f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
             f"not alike; the proof needs 'none'"
+        )
+    if config.model.encoder_layers:
+        raise NotApplicableError(
+            "an encoder tells every key of the problem about all others; the proof needs "
+            "model.encoder_layers = 0"
+        )
+    if isinstance(bias, Window):
+        raise NotApplicableError(
+            "a window opens the keys of columns that lie outside the problem's operands too, and the proof "
+            "counts the lines of a calibrated bias alone (lengthwise abc, or train --bias)"
         )
     if not isinstance(bias, CalibratedBias):
         raise NotApplicableError(

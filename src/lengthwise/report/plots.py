@@ -29,9 +29,10 @@ from lengthwise.files import write_with
 from lengthwise.layout import END, START, Layout
 from lengthwise.run import CALIBRATED, VANILLA
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+# The palette of Okabe and Ito, which colour-blind readers can tell apart; past it, of Paul Tol ("muted").
 _COLOURS = {CALIBRATED: "#0072B2", VANILLA: "#D55E00"}
 _MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MORE_COLOURS += ("#882255", "#44AA99", "#999933", "#332288", "#DDCC77", "#AA4499")
 _STYLES: dict[str, tuple[Any, str]] = {"uniform": ("-", "o"), "carry": ("--", "D")}
 _INK, _FAINT, _CLOSED = "#333333", "#BBBBBB", "#F1F1F1"
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#00243A"])

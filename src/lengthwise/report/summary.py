@@ -127,7 +127,7 @@ def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
 
 
 def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
-    """What the headline leaves out: how sure it is, and how the vanilla model does."""
+    """What the headline leaves out: how sure it is, and how the other models do."""
     method = main_method(curve)
     longest = max(score.length for score in curve if score.method == method)
     last = [s for s in curve if s.method == method and s.length == longest]
@@ -138,12 +138,12 @@ def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
         f"{sure}. At {digits(longest)} the 95{PERCENT} intervals of the share of right answers reach "
         f"down to {low:.1f}{PERCENT}."
     ]
-    vanilla = [s for s in curve if s.method == VANILLA and s.length == longest]
-    if vanilla and method != VANILLA:
-        out.append(
-            f"The vanilla model, before calibration, is right on {tally(vanilla)} problems of "
-            f"{digits(longest)}."
-        )
+    for name in dict.fromkeys(score.method for score in curve):
+        others = [s for s in curve if s.method == name and s.length == longest]
+        if others and name != method:
+            before = ", before calibration," if method == CALIBRATED and name == VANILLA else ""
+            text = f"The {name} model{before} is right on {tally(others)} problems of "
+            out.append(f"{text}{digits(longest)}.")
     if any(score.split == "any" for score in curve):
         short = sorted({score.length for score in curve if score.split == "any"})
         out.append(
@@ -260,6 +260,7 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
         "Seed": str(config.seed),
         "Problems": f"1 to {config.data.length} digits, padded to {config.width}",
         "Positions": config.model.positions,
+        **({} if config.model.bias == "causal" else {"Bias": config.model.bias}),
         "Criterion": f"exact match of at least {percent(settings.exact_match)}, mean loss of at "
         f"most {settings.loss:g}, no symbol's loss above {settings.worst_loss:g}"
         + (cooldown if settings.cooldown_steps else ""),

@@ -1,0 +1,68 @@
+"""Windowed attention: Attention Bias Scaffolding, drawn by hand (paper, section on ABS)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lengthwise.bias.base import CLOSED, OpenKeys, Site
+from lengthwise.layout import Layout
+
+Sides = Literal["both", "left", "right"]
+
+
+class Window:
+    """Each row reads a few keys around its own place.
+
+    At self-attention a row reads itself and the `window` rows before it. At cross-attention, row i reads the
+    keys of column i, counted from the right end of the source, and those of `window` columns beside it; a
+    column is `layout.stride` keys wide (one, or as many as there are interleaved operands). What lies outside
+    the source is left out. In an encoder, where a model has one, a key reads `window` columns to each side:
+    the paper has an identity encoder there, and a bounded window keeps the receptive cone bounded.
+
+    Args:
+        heads: attention heads.
+        window: rows or columns beside the own one, w in the paper.
+        sides: of the anti-diagonal cell, at cross-attention: `both` (the paper), or one of them. `left` opens the
+            cells that the paper's code opens. Its source ends in an end token and ours does not, so that the
+            *digits* it opens there, those of column i and of the column before, are the `right` side of ours.
+    """
+
+    def __init__(self, heads: int, window: int = 1, sides: Sides = "both") -> None:
+        self.heads, self.window, self.sides = heads, window, sides
+
+    def __str__(self) -> str:
+        side = {"both": "to each side", "left": "to its left", "right": "to its right"}[self.sides]
+        return (
+            f"every head sees its own row and {self.window} back, and the column being written and "
+            f"{self.window} {side}"
+        )
+
+    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys:
+        """See `AttentionBias.open_keys`; every head and layer has the same."""
+        queries = torch.arange(rows.start, rows.stop)[:, None]
+        if site == "self":
+            keys = queries - torch.arange(self.window + 1)
+        else:
+            left = self.window if self.sides in ("both", "left") else 0
+            right = self.window if self.sides in ("both", "right") else 0
+            first = layout.source_length - layout.stride * (queries + 1 + left)
+            keys = first + torch.arange(layout.stride * (left + 1 + right))
+        inside = (keys >= 0) & (keys < layout.keys(site))
+        value = torch.zeros(keys.shape).masked_fill_(~inside, CLOSED)
+        index = keys.where(inside, 0)
+        return OpenKeys(index.repeat(self.heads, 1, 1), value.repeat(self.heads, 1, 1))
+
+    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+        """See `AttentionBias.dense`."""
+        keys = self.open_keys(site, layer, layout, rows)
+        bias = torch.full((self.heads, len(rows), layout.keys(site)), CLOSED)
+        return bias.scatter_reduce_(-1, keys.index, keys.value, "amax")
+
+    def encoder(self, layout: Layout) -> Tensor:
+        """See `encoder_bias`."""
+        places = torch.arange(layout.source_length)
+        far = (places - places[:, None]).abs() > self.window * layout.stride
+        return torch.zeros(far.shape).masked_fill_(far, CLOSED).expand(self.heads, -1, -1)
