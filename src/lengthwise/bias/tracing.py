@@ -42,15 +42,45 @@ class Traced:
     Attributes:
         lines: the lines, anchored to segments, so defined at every width.
         rest: what they leave out.
+        spans: where segments lie in the keys of `cross`, as in `MatrixBias`.
     """
 
     lines: CalibratedBias
     rest: tuple[Rest, ...]
+    spans: dict[str, tuple[int, int]]
 
     @property
     def exact(self) -> bool:
         """Whether the heads are lines, save perhaps a few cells in the first and last row."""
         return all(rest.edge for rest in self.rest)
+
+    def describe_rest(self) -> list[str]:
+        """What the lines leave out, in sentences: heads with the same cells together."""
+        groups: dict[tuple, list[int]] = {}
+        for rest in self.rest:
+            groups.setdefault((rest.site, rest.layer, rest.edge, rest.cells), []).append(rest.head)
+        sentences = []
+        for (site, layer, edge, cells), heads in groups.items():
+            who = f"head{'s' if len(heads) > 1 else ''} {', '.join(map(str, heads))} of {site}-attention"
+            where = "" if layer is None else f" in layer {layer}"
+            shown = ", ".join(
+                f"row {row} at key {key}{self._symbol(site, key)}" for row, key in cells[:4]
+            )
+            more = f" and {len(cells) - 4} more" if len(cells) > 4 else ""
+            what = (
+                "differs from its lines in the first or last row alone"
+                if edge
+                else "off every line"
+            )
+            sentences.append(f"{who}{where}: {what}: {shown}{more}")
+        return sentences
+
+    def _symbol(self, site: Site, key: int) -> str:
+        """The symbol that a key holds at any width, where it is one."""
+        for name, (start, stop) in self.spans.items():
+            if site == "cross" and stop == start + 1 and key == start:
+                return f" ({name!r})"
+        return ""
 
 
 def trace_lines(bias: MatrixBias) -> Traced:
@@ -74,7 +104,7 @@ def trace_lines(bias: MatrixBias) -> Traced:
     for site in SITES:
         if site not in bias.matrices:
             lines += [Line(site, WHOLE, "everywhere", head=head) for head in range(bias.heads)]
-    return Traced(CalibratedBias(bias.task, bias.heads, lines), tuple(rest))
+    return Traced(CalibratedBias(bias.task, bias.heads, lines), tuple(rest), bias.spans)
 
 
 def tracks(site: Site, layout: Layout) -> list[Track]:

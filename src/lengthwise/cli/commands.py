@@ -21,7 +21,6 @@ from lengthwise.cli.options import (
     Resume,
     RunDevice,
     RunFolder,
-    Samples,
     Seed,
     Set,
     TaskOrFile,
@@ -229,53 +228,7 @@ def calibrate_command(
         layout, layers = opened.layout(to_length), opened.config.model.layers
         save_dense(out.with_suffix(".safetensors"), bias, layout, layers)
     bias.save(out)
-    _print_bias(bias, as_json)
-
-
-@app.command("evaluate")
-def evaluate_command(
-    run: RunFolder,
-    lengths: Lengths = None,
-    samples: Samples = None,
-    suite: Annotated[
-        str | None, typer.Option(help="uniform or carry.", show_default="both")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
-    ] = None,
-    set_: Set = None,
-    device: RunDevice = None,
-    as_json: Json = False,
-) -> None:
-    """Measure exact match on unseen problems of each length.
-
-    Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
-    """
-    from lengthwise.api import evaluate
-    from lengthwise.display import print_curve
-    from lengthwise.run import Run, locked
-
-    opened = Run.open(run, device=device, set=set_ or [])
-    chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
-    suites = ("uniform", "carry") if suite is None else (suite,)
-    with progress(len(chosen) * len(suites)) as display:
-        display.begin("evaluate", opened.config)
-        curve = evaluate(
-            opened,
-            chosen,
-            samples=samples,
-            suites=suites,
-            seed=seed,
-            on_progress=display.scored,
-        )
-        display.end("evaluate", sum(score.seconds for score in curve))
-    # First to the reader: in a folder that can't be written the measurement is not lost.
-    if as_json:
-        print_json(curve.records())
-    else:
-        print_curve(curve)
-    with locked(run):
-        curve.add_to(run)
+    print_bias(bias, as_json)
 
 
 @app.command("solve")
@@ -302,30 +255,6 @@ def solve_command(
         print_json([{"expression": given, "answer": answer} for given, answer in pairs])
     else:
         print("\n".join(answers))
-
-
-@app.command("explain")
-def explain_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run folder or a bias file.")],
-    as_json: Json = False,
-) -> None:
-    """Say a bias in words: what each head reads.
-
-    Example: lengthwise explain runs/addition
-    """
-    from lengthwise.bias import CalibratedBias
-    from lengthwise.run import VANILLA, Run, load_bias
-
-    if run.is_file():
-        return _print_bias(load_bias(run), as_json)
-    opened = Run.open(run)
-    if isinstance(opened.bias, CalibratedBias):
-        _print_bias(opened.bias, as_json)
-    elif as_json:
-        vanilla = {"vanilla": True} if opened.method == VANILLA else {}
-        print_json({**vanilla, "method": opened.method, "bias": str(opened.bias)})
-    else:
-        print(f"{run} is {opened.method}: {opened.bias}")
 
 
 @app.command("report")
@@ -401,7 +330,7 @@ def progress(scores: int = 0):
         yield display
 
 
-def _print_bias(bias: CalibratedBias, as_json: bool) -> None:
+def print_bias(bias: CalibratedBias, as_json: bool) -> None:
     if as_json:
         print_json([json.loads(row) for row in bias.to_json_lines().splitlines()])
     else:

@@ -12,7 +12,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from lengthwise.cli import demo, proving  # noqa: F401  # they add their commands to the app
+from lengthwise.cli import converting, demo, evaluating, proving  # noqa: F401  # they add their commands to the app
 from lengthwise.cli.commands import app, main_process
 
 # What the parser returns after Ctrl-C.

@@ -22,7 +22,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps
-from lengthwise.bias import CLOSED, SITES, CalibratedBias, Site
+from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site
 from lengthwise.config import InputError
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.files import write_with
@@ -64,7 +64,7 @@ def length_curve(
         series.setdefault((task, score.method, score.suite), []).append(score)
     if not series:
         raise ValueError("a curve without scores can't be drawn")
-    figure, axes = _figure(6.8, 4.0)
+    figure, (axes,) = make_figure(6.8, 4.0)
     colours = _colours([task + method for task, method, _ in series])
     ends = []
     for (task, method, suite), scores in series.items():
@@ -98,9 +98,9 @@ def length_curve(
     seeds = len({score.seed for score in curve})
     what = ", ".join(dict.fromkeys(score.task for score in curve))
     note = "one seed" if seeds == 1 else f"line: mean of {seeds} seeds, points: each seed"
-    _title(axes, f"{what}: exact match against length", f"{note}; bars: 95 % Wilson intervals")
+    write_title(axes, f"{what}: exact match against length", f"{note}; bars: 95 % Wilson intervals")
     _label_ends(axes, ends)
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
 def mean_by_length(scores: Iterable[Score]) -> dict[int, float]:
@@ -134,10 +134,12 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Figur
     bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01, aspect=30)
     bar.set_label("share of attention")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
-def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = None) -> Figure | Path:
+def bias_map(
+    bias: CalibratedBias | MatrixBias, layout: Layout, path: Path | str | None = None
+) -> Figure | Path:
     """Draw which keys a calibrated bias leaves open, in panels like those of `attention_maps`.
 
     Closed keys are light grey. Layers that read the same share a row of panels.
@@ -151,7 +153,10 @@ def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = Non
         ValueError: when the layout lacks a segment that the bias names.
         InputError: when the suffix of `path` is no picture format.
     """
-    named = [line.layer for line in bias.lines if line.layer is not None]
+    if isinstance(bias, MatrixBias):
+        named = [] if bias.layers is None else list(range(bias.layers))
+    else:
+        named = [line.layer for line in bias.lines if line.layer is not None]
     rows: list[tuple[Site, str, Tensor]] = []
     for layer in range(max(named, default=0) + 1):
         for site in SITES:
@@ -161,15 +166,13 @@ def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = Non
     values = values[values > CLOSED]
     least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
     rows = [(site, where, dense.where(dense > CLOSED, torch.nan)) for site, where, dense in rows]
-    title = (
-        f"Calibrated bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
-    )
+    title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
     figure, image, grid = _panels(rows, layout, title, colours, (least - 1e-9, most))
     if most > least:
         bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01, aspect=30)
         bar.set_label("added to the logits of open keys")
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
 def training_curves(
@@ -188,7 +191,7 @@ def training_curves(
     drawn = {label: rows for label, rows in metrics_by_label.items() if rows}
     if not drawn:
         raise ValueError("training curves need at least one row of metrics")
-    figure, (loss, right) = _figure(10.0, 3.6, columns=2)
+    figure, (loss, right) = make_figure(10.0, 3.6, columns=2)
     colours = _colours(list(drawn))
     losses, shares = [], []
     for label, rows in drawn.items():
@@ -207,11 +210,11 @@ def training_curves(
     _percent_axis(right)
     right.set_ylabel("problems answered right")
     for axes, name, ends in ((loss, "Validation loss", losses), (right, "Exact match", shares)):
-        _title(axes, name, "on validation problems, which are never trained on")
+        write_title(axes, name, "on validation problems, which are never trained on")
         axes.set_xlabel("training time, seconds")
         axes.set_xlim(left=0)
         _label_ends(axes, ends)
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
 def key_labels(layout: Layout, site: Site) -> list[str]:
@@ -281,19 +284,21 @@ def _ticks(axis: Any, labels: list[str], rotation: int = 0) -> None:
     axis.set_tick_params(length=1.5, pad=1.5, color=_FAINT)
 
 
-def _figure(wide: float, tall: float, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure with one row of plain axes."""
+def make_figure(
+    wide: float, tall: float, *, rows: int = 1, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of plain axes, row by row."""
     figure = Figure((wide, tall), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in grid:
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    return figure, grid[0] if columns == 1 else grid
+    return figure, panels
 
 
-def _title(axes: Axes, title: str, note: str) -> None:
+def write_title(axes: Axes, title: str, note: str) -> None:
     axes.set_title(f"{title}\n", loc="left", fontsize=12, color=_INK)
     axes.text(0, 1.035, note, transform=axes.transAxes, fontsize=8.5, color="#555555")
 
@@ -377,7 +382,7 @@ def _digits(count: int) -> str:
     return "1 digit" if count == 1 else f"{count} digits"
 
 
-def _finish(figure: Figure, path: Path | str | None) -> Figure | Path:
+def finish(figure: Figure, path: Path | str | None) -> Figure | Path:
     """The figure, or the path of the picture, which appears whole or not at all."""
     if path is None:
         return figure

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lengthwise.bias import MatrixBias
 from lengthwise.config import Config, InputError, make_config
 from lengthwise.layout import END, START, Vocabulary
 from lengthwise.model.positions import POSITIONS
 from lengthwise.run import Run, locked, make_model, prepare
 from lengthwise.seed_files.ini import SeedOptions
-from lengthwise.seed_files.tensors import load_tensors, read_bias
+from lengthwise.seed_files.tensors import find_lines, load_tensors, read_bias
 
 # What DistributedDataParallel puts before every name.
 _WRAPPED = "module."
@@ -26,7 +27,6 @@ def convert_checkpoint(
     *,
     set: tuple[str, ...] = (),
     bias: tuple[Path, ...] = (),
-    resume: bool = False,
     force: bool = False,
 ) -> Run:
     """Make a run folder of a checkpoint: evaluate, calibrate, solve and explain take it like any other.
@@ -37,7 +37,7 @@ def convert_checkpoint(
         out: the run folder.
         set: assignments that change settings, such as `"device=cpu"`.
         bias: its bias files, in place of WINDOW_PATH and WINDOW_SELF_PATH.
-        resume, force: as for training, what happens where a run exists; a conversion has nothing to resume.
+        force: write over a run that exists.
 
     Raises:
         InputError: when the file is no such checkpoint, its shapes are not those of the options, or the
@@ -54,10 +54,32 @@ def convert_checkpoint(
     paths = list(bias) or options.window_paths()
     loaded = read_bias(paths, config.task) if paths else None
     with locked(out):
-        prepare(out, resume=resume, force=force)
+        prepare(out, resume=False, force=force)
         run = Run.create(out, config, loaded)
         run.save_model(model)
     return run
+
+
+def convert_run(path: Path, out: Path, *, force: bool = False) -> tuple[Run, list[str]]:
+    """The same weights with lines in place of fixed matrices, which every length can be asked of.
+
+    Returns:
+        The new run, and sentences on what the lines leave out.
+
+    Raises:
+        InputError: when the run has no matrices, or they are not lines.
+    """
+    opened = Run.open(path)
+    if not isinstance(opened.bias, MatrixBias):
+        raise InputError(f"{opened.path} has no bias of matrices that could become lines")
+    lines, notes = find_lines(opened.bias)
+    evaluation = opened.config.evaluation.model_copy(update={"padding": "answer"})
+    config = opened.config.model_copy(update={"evaluation": evaluation})
+    with locked(out):
+        prepare(out, resume=False, force=force)
+        run = Run.create(out, config, lines)
+        run.save_model(opened.model)
+    return run, notes
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

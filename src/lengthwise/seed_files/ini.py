@@ -210,6 +210,11 @@ class SeedOptions:
         length = _BITS if bits else _DIGITS
         if self.mode == "CNT":
             length = _digits(self.max_num - 1, self.base)
+        least = length + TASKS[self.task].growth
+        if self.width < least:
+            raise self._refused(
+                "fixed_len", f"answers have up to {least} digits, it leaves room for {self.width}"
+            )
         data = {
             "length": length,
             "width": self.width,
@@ -395,8 +400,9 @@ def _digits(number: int, base: int) -> int:
 
 
 def _nearest(given: str, known: Any) -> str:
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    return f"; did you mean {names[near[0]]!r}?" if near else f"; known: {', '.join(known)}"
 
 
 def _unknown_value(given: str, known: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site
+from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site, trace_lines
 from lengthwise.bias.matrix import CLOSED_THERE
 from lengthwise.config import InputError, unknown
 from lengthwise.files import write_with
@@ -95,6 +95,70 @@ def read_bias(paths: Sequence[Path], task: str | None = None) -> CalibratedBias 
         raise InputError(str(error)) from error
 
 
+def find_lines(bias: CalibratedBias | MatrixBias) -> tuple[CalibratedBias, list[str]]:
+    """A bias as lines, which are defined at every width.
+
+    Returns:
+        The lines, and sentences on what they leave out: cells in the first and last row.
+
+    Raises:
+        InputError: when matrices are not lines; the message names the head.
+    """
+    if isinstance(bias, CalibratedBias):
+        return bias, []
+    traced = trace_lines(bias)
+    if not traced.exact:
+        worst = next(rest for rest in traced.rest if not rest.edge)
+        cells = [cell for cell in worst.cells if 0 < cell[0] < bias.width]
+        raise InputError(
+            f"head {worst.head} of {worst.site}-attention is not lines: {len(cells)} cells lie off them, "
+            f"the first in row {cells[0][0]} at key {cells[0][1]}"
+        )
+    return traced.lines, traced.describe_rest()
+
+
+def save_dense_bias(
+    bias: CalibratedBias | MatrixBias, path: Path, width: int | None = None
+) -> Path:
+    """Write a bias as matrices (`.safetensors`) for one width; those of lines have no frame.
+
+    Raises:
+        InputError: for lines without a width, matrices with another, or too large ones.
+    """
+    if isinstance(bias, MatrixBias):
+        if width not in (None, bias.width):
+            raise InputError(
+                f"the matrices hold width {bias.width}, not {width}; make lines of them"
+            )
+    else:
+        if width is None:
+            raise InputError("lines fit every width; say for which with --width")
+        layout = Layout(TASKS[bias.task](), width)
+        layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
+        _check_size(bias.heads * layers, layout)
+        rows = range(layout.target_length)
+        bias = MatrixBias(
+            bias.task,
+            {
+                site: torch.stack(
+                    [bias.dense(site, layer, layout, rows) for layer in range(layers)]
+                )
+                for site in SITES
+            },
+        )
+    bias.save(path)
+    return path
+
+
+def _check_size(heads: int, layout: Layout) -> None:
+    cells = heads * layout.target_length * sum(layout.keys(site) for site in SITES)
+    if 4 * cells > DENSE_LIMIT:
+        raise InputError(
+            f"matrices for {layout.width} columns take {4 * cells / 2**30:.1f} GiB; the limit is "
+            f"{DENSE_LIMIT >> 30} GiB"
+        )
+
+
 def save_matrices(
     bias: CalibratedBias | MatrixBias, path: Path, width: int | None = None
 ) -> list[Path]:
@@ -130,8 +194,7 @@ def save_matrices(
         )
     layout = Layout(add_frame(TASKS[bias.task]()), width)
     rows = range(layout.target_length)
-    if 4 * bias.heads * len(rows) * max(layout.keys(site) for site in SITES) > DENSE_LIMIT:
-        raise InputError(f"matrices for {width} columns take more than {DENSE_LIMIT >> 30} GiB")
+    _check_size(bias.heads, layout)
     written = []
     for site in SITES:
         try:
