@@ -40,14 +40,14 @@ INI = """[Vocabulary]
 SOS = ^
 # Start of a sequence
 EOS = $
-PAD = @             
-FIXED_LEN = {fixed_len}    
+PAD = @
+FIXED_LEN = {fixed_len} # a comment
 # We pad to this length
 BASE = 10
 INCLUDE_OPS = True
 
 [Data]
-MAX_NUM = {max_num}  
+MAX_NUM = {max_num} # another
 split_ratio = 7/8
 BATCH_SIZE = {batch_size}
 REVERSE_INPUT = False
@@ -102,10 +102,10 @@ def make_ini(path: Path, mode: str = "CNT", extra: str = "", **changes) -> Path:
 
 
 def windows(width: int = 61) -> tuple[Tensor, Tensor]:
-    """Cross and self tensors with the lines of the `*_120_5` pair: a framed sum, drawn through the whole matrix.
+    """Cross and self tensors with the lines of the `*_120_5` pair, drawn through the whole matrix.
 
-    As there, row 0 may also read the end token, the lines run on through '+' and '^' in the last row, and the
-    row before which nothing lies is closed altogether.
+    As there, row 0 may also read the end token, the lines run on through '+' and '^' in the last row, and
+    the row before which nothing lies is closed altogether.
     """
     rows, keys = width + 1, 2 * width + 3
     cross = torch.full((8, rows, keys), CLOSED)
@@ -137,7 +137,7 @@ class Passed(nn.Module):
 
 
 class TorchModel(nn.Module):
-    """A model of `torch.nn.Transformer` with the identity for an encoder, its parts named as in their code."""
+    """A model of `torch.nn.Transformer` with the identity for an encoder, its parts named as there."""
 
     def __init__(self, tokens: int, *, width=32, heads=4, layers=2, feed_forward=64) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The table of docs/seed.md: for each command of the paper's repository, ours, run on a tiny settings file."""
+"""The table of docs/seed.md: for each command of the paper's repository, ours, on a tiny settings file."""
 
 import json
 

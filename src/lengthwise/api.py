@@ -45,8 +45,8 @@ def settings(
     A method changes what the file says, assignments change what the method says.
 
     Args:
-        epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model answers,
-            measure after each and keep the model of each.
+        epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model
+            answers; measure after each, and keep the model of each.
 
     Raises:
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
@@ -77,6 +77,16 @@ def settings(
 
 def _is_ini(task: str | Path | Config) -> bool:
     return not isinstance(task, Config) and Path(task).suffix == ".ini"
+
+
+def refuse_windows(task: str | Path | Config) -> None:
+    """Refuse an .ini file that names biases, for the pipeline, which makes its own.
+
+    Raises:
+        InputError: where it does.
+    """
+    if not isinstance(task, Config) and _is_ini(task) and load_ini(Path(task)).load_window:
+        raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
 
 
 def find_bias(
@@ -176,8 +186,7 @@ def abc(
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     config = settings(task, set, length=length, seed=seed, device=device)
-    if not isinstance(task, Config) and _is_ini(task) and load_ini(Path(task)).load_window:
-        raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
+    refuse_windows(task)
     path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
     return run_abc(
         config, path, lengths=lengths, prove=prove, resume=resume, force=force, observer=observer

@@ -53,7 +53,7 @@ class DataSettings(Settings):
     Attributes:
         length: digits of the longest operand, at most.
         width: digits that operands are padded to; by default just enough for every answer.
-        frame: `tokens` puts a start and an end token around the source, as the paper's code does; `none` does not.
+        frame: `tokens` puts a start and an end token around the source, as the paper's code does.
         carry_fraction: share of problems with a carry chain laid over them.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
             found it to get wrong.
@@ -141,7 +141,7 @@ class TrainingSettings(Settings):
     `cooldown_steps`, and the model is done if it then still meets both, with no single symbol's loss
     above `worst_loss`. Otherwise training goes on, up to `max_steps`.
 
-    With `until = "max_steps"` it ends there, whatever the model answers, and the learning rate does not fall.
+    With `until = "max_steps"` it ends there, whatever the model answers, and the rate does not fall.
     Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
     `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
     what is `frozen` as it is.
@@ -188,8 +188,8 @@ class CalibrationSettings(Settings):
 class EvaluationSettings(Settings):
     """Which lengths are evaluated, on how many problems of each, and how far operands are padded.
 
-    `padding` is `answer`: by no more than the answer needs; or `training`: at least to the training width, as
-    the paper's code does. It is that of `solve`, too.
+    `padding` is `answer`: by no more than the answer needs; or `training`: at least to the training width,
+    as the paper's code does. It is that of `solve`, too.
     """
 
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)

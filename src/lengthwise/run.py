@@ -187,7 +187,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        """`calibrated` with a calibrated bias, `matrices` with one of fixed matrices, else the method that the
+        """`calibrated` with a calibrated bias, `matrices` with one of matrices, else the method that the
         settings are, or `custom`."""
         if isinstance(self.bias, MatrixBias):
             return MATRICES
@@ -227,8 +227,8 @@ class Run:
         if isinstance(self.bias, MatrixBias) and width > self.bias.width:
             raise InputError(
                 f"the bias of {self.path} is of fixed matrices for operands of at most "
-                f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns them into "
-                f"lines, which are defined at every length"
+                f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns them "
+                f"into lines, which are defined at every length"
             )
         return Layout(self.task, width)
 

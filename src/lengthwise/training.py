@@ -40,7 +40,6 @@ from lengthwise.run import (
 from lengthwise.schedule import Schedule
 from lengthwise.tasks.sampling import generator, training_problems
 
-
 CHECKPOINTS = "checkpoints"
 
 
@@ -275,13 +274,13 @@ class Trainer:
             self._mark = (time.perf_counter(), self.step)
             while self.step < self.settings.max_steps:
                 self.one_step()
+                if (kept := self.settings.keep_checkpoints_every) and self.step % kept == 0:
+                    self._keep()
                 metrics = None
                 if self.schedule.due(self.step):
                     metrics = self._measure(*validation)
                     if metrics.phase == "done":
                         break
-                if (kept := self.settings.keep_checkpoints_every) and self.step % kept == 0:
-                    self._keep()
                 if stopping:
                     self._save(path)
                     raise KeyboardInterrupt

@@ -160,8 +160,8 @@ class MatrixBias:
         )
         offset = next(start for name, (start, _) in self.spans.items() if name not in FRAME)
         ours = (
-            f"\n  Keys of cross: {where}\n  The source is framed by a start and an end token: a key here is "
-            f"one less in a source without frame (data.frame = 'none')"
+            f"\n  Keys of cross: {where}\n  The source is framed by a start and an end token: a key here "
+            f"is one less in a source without frame (data.frame = 'none')"
             if offset
             else f"\n  Keys of cross: {where}"
         )
@@ -236,8 +236,8 @@ def _checked(site: Site, matrix: Tensor) -> Tensor:
 def find_spans(task: Transducer, width: int, keys: int) -> dict[str, tuple[int, int]]:
     """Where the segments of a source lie, given how many keys it has and the width of its answer.
 
-    A source may be framed by a start and an end token, and its first operand may be narrower than the answer
-    by what the paper's code leaves off it: 1 in a sum of even length, 2 in a product.
+    A source may be framed by a start and an end token, and its first operand may be narrower than the
+    answer by what the paper's code leaves off it: 1 in a sum of even length, 2 in a product.
 
     Raises:
         ValueError: when no such source has that many keys.

@@ -311,10 +311,11 @@ def pace(outcome) -> str:
 
 
 def run_abc(task: str, **arguments: Any):
-    from lengthwise.api import abc, settings
+    from lengthwise.api import abc, refuse_windows, settings
 
     keys = ("length", "seed", "device")
     chosen = {key: arguments.pop(key, None) for key in keys}
+    refuse_windows(task)
     config = settings(task, arguments.pop("set", []), **chosen)
     lengths = arguments.pop("lengths", None) or list(config.evaluation.lengths)
     scores = 2 * len(lengths) * len(config.evaluation.suites)

@@ -38,7 +38,7 @@ TaskOrFile = Annotated[
     str,
     typer.Argument(
         metavar="TASK|CONFIG",
-        help="A task (successor, addition, nx1, parity, ...), a .toml file, or an .ini of the paper's code.",
+        help="A task (successor, addition, nx1, parity, ...), a .toml file, or an .ini file.",
     ),
 ]
 

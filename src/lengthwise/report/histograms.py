@@ -17,7 +17,7 @@ _BAR, _END_BAR = "#0072B2", "#D55E00"
 def mistake_histogram(
     mistakes: Sequence[Mistakes], path: Path | str | None = None, *, task: str = ""
 ) -> Any:
-    """Draw how often each symbol of the answers is wrong, by its place: digit of significance 0, 1, ..., end.
+    """Draw how often each symbol of the answers is wrong, by its place: significance 0, 1, ..., the end.
 
     Few lengths get a panel of bars each; many a picture of shades, a row for each length.
 
@@ -75,7 +75,9 @@ def _shades(mistakes: Sequence[Mistakes], task: str) -> Any:
     axes.set_yticks(range(0, len(labels), every), labels[::every], fontsize=7)
     axes.set_ylabel("digits of each operand")
     axes.set_xlabel("significance of the digit (0 is written first; the last is the end token)")
-    write_title(axes, f"{task}: answers wrong at each place".strip(": "), "greedy decoding")
+    axes.set_facecolor("#E5E5E5")
+    title = f"{task}: answers wrong at each place, greedy decoding".removeprefix(": ")
+    axes.set_title(title, loc="left", fontsize=12)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
     bar.ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     bar.set_label("answers wrong there")

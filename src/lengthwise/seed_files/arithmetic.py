@@ -1,4 +1,4 @@
-"""Arithmetic that people write into settings, such as `1024*1024` and `7/8`: parsed, never evaluated as code."""
+"""Arithmetic that people write into settings, such as `1024*1024` and `7/8`: parsed, never run as code."""
 
 from __future__ import annotations
 

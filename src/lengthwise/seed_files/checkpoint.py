@@ -1,4 +1,4 @@
-"""Checkpoints of the paper's code: the weights of a `torch.nn.Transformer`, turned into those of our model."""
+"""Checkpoints of the paper's code: weights of a `torch.nn.Transformer`, turned into those of our model."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def convert_weights(
     (padding, other operators) left out.
 
     Raises:
-        InputError: for an encoder that is not the identity, or names or numbers that do not fit the options.
+        InputError: for an encoder that is not the identity, or names or numbers that do not fit.
     """
     encoder = [name for name in state if name.startswith("transformer.encoder.")]
     if encoder:
         raise InputError(
-            f"the checkpoint has encoder weights ({encoder[0]}); only models with the identity encoder, which "
-            f"train.py there builds, are converted"
+            f"the checkpoint has encoder weights ({encoder[0]}); only models with the identity encoder, "
+            f"which train.py there builds, are converted"
         )
     remaining = dict(state)
     _check_positions(remaining.pop(_POSITIONS, None), options, config)

@@ -348,8 +348,8 @@ class SeedOptions:
 def load_ini(path: Path) -> SeedOptions:
     """Read a settings file of the paper's code.
 
-    `#` begins a comment, also behind a value; arithmetic such as `1024*1024` is worked out. Names of options
-    are read in any case.
+    `#` begins a comment, also behind a value; arithmetic such as `1024*1024` is worked out. Names of
+    options are read in any case.
 
     Raises:
         InputError: for a file that is none, an option that is missing, unknown or malformed.

@@ -176,8 +176,8 @@ def save_matrices(
         The files written.
 
     Raises:
-        InputError: when layers read different lines, for there all layers share a tensor, or when the tensors
-            would be too large.
+        InputError: when layers read different lines, for there all layers share a tensor, or when the
+            tensors would be too large.
     """
     if isinstance(bias, MatrixBias):
         width = bias.width if width is None else width
