@@ -26,7 +26,7 @@ from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.methods import find_method, method_of
 from lengthwise.pipeline import Observer, Outcome, run_abc
 from lengthwise.run import CALIBRATED, Run
-from lengthwise.seed_files import load_ini, read_bias
+from lengthwise.seed_files import SeedOptions, load_ini, read_bias
 from lengthwise.training import Progress, train_run
 
 
@@ -52,7 +52,7 @@ def settings(
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
     values: dict[str, Any]
-    ini = load_ini(Path(task)) if _is_ini(task) else None
+    ini = _load_ini(task)
     if epochs is not None and ini is None:
         raise InputError("epochs are those of an .ini file; else set training.max_steps")
     if ini is not None:
@@ -75,8 +75,11 @@ def settings(
     return config
 
 
-def _is_ini(task: str | Path | Config) -> bool:
-    return not isinstance(task, Config) and Path(task).suffix == ".ini"
+def _load_ini(task: str | Path | Config) -> SeedOptions | None:
+    """The options of an .ini file; None where the task is something else."""
+    if isinstance(task, Config) or Path(task).suffix != ".ini":
+        return None
+    return load_ini(Path(task))
 
 
 def refuse_windows(task: str | Path | Config) -> None:
@@ -85,7 +88,8 @@ def refuse_windows(task: str | Path | Config) -> None:
     Raises:
         InputError: where it does.
     """
-    if not isinstance(task, Config) and _is_ini(task) and load_ini(Path(task)).load_window:
+    ini = _load_ini(task)
+    if ini is not None and ini.load_window:
         raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
 
 
@@ -101,8 +105,9 @@ def find_bias(
         InputError: when a file is missing or broken.
     """
     paths = [Path(path) for path in (bias, self_bias) if path is not None]
-    if not paths and not isinstance(task, Config) and _is_ini(task):
-        paths = load_ini(Path(task)).window_paths()
+    ini = _load_ini(task)
+    if not paths and ini is not None:
+        paths = ini.window_paths()
     return read_bias(paths, config.task) if paths else None
 
 

@@ -227,8 +227,8 @@ class Run:
         if isinstance(self.bias, MatrixBias) and width > self.bias.width:
             raise InputError(
                 f"the bias of {self.path} is of fixed matrices for operands of at most "
-                f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns them "
-                f"into lines, which are defined at every length"
+                f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns "
+                f"them into lines, which are defined at every length"
             )
         return Layout(self.task, width)
 

@@ -105,7 +105,8 @@ class MatrixBias:
             return torch.arange(layout.target_length)
         keys = torch.full((layout.source_length,), -1)
         backwards = getattr(layout, "input_order", "normal") != "reversed"
-        anchors = layout.anchors(site) if hasattr(layout, "anchors") else layout.spans(site)
+        # Layouts that interleave operands say so in `anchors`.
+        anchors = getattr(layout, "anchors", layout.spans)(site)
         for name, (start, stop) in self.spans.items():
             if name not in anchors:
                 continue

@@ -220,7 +220,9 @@ class SeedOptions:
             "width": self.width,
             "frame": "tokens",
             "input_order": "reversed" if self.reverse_input else "normal",
-            "distribution": "lengths" if bits else "paper",
+            # Numbers below 2^20, uniform; the other modes draw lengths there, too.
+            "distribution": "paper" if self.mode == "CNT" and self.max_num == 2**20 else "lengths",
+            "carry_fraction": 0.0,
         }
         model = {
             "width": self.emb_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import copy
 
 from lengthwise.tasks.transducer import Segment, Transducer
 
@@ -12,17 +12,12 @@ FRAME = (START, END)
 
 def add_frame(task: Transducer) -> Transducer:
     """The same task with the source `^0123+0748$`. People write its expressions without the frame."""
-    kind = type(task)
+    framed = copy.copy(task)
+    segments = (Segment(START, "symbol"), *task.segments, Segment(END, "symbol"))
 
-    class Framed(kind):
-        segments = (Segment(START, "symbol"), *kind.segments, Segment(END, "symbol"))
+    def parse(expression: str) -> list[str]:
+        return task.parse(expression.strip().removeprefix(START).removesuffix(END))
 
-        @cached_property
-        def symbols(self) -> tuple[str, ...]:
-            # The vocabulary has both tokens anyway.
-            return task.symbols
-
-        def parse(self, expression: str) -> list[str]:
-            return task.parse(expression.strip().removeprefix(START).removesuffix(END))
-
-    return Framed(task.base)
+    # Its own source; all else, tables included, is the task's. The vocabulary has both tokens anyway.
+    vars(framed).update(segments=segments, symbols=task.symbols, parse=parse)
+    return framed
