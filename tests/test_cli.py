@@ -46,6 +46,29 @@ def test_every_command_has_help_with_an_example(call, command):
     assert f"Example: lengthwise {command}" in " ".join(out.split())
 
 
+def test_train_takes_a_method(call, tmp_path, tiny_file):
+    trivial = ["--set", "training.exact_match=0", "--set", "training.loss=100"]
+    out = tmp_path / "run"
+    code, _, err = call("train", tiny_file, "--method", "alibi", "--out", out, *trivial)
+    assert code == 0
+    assert "Train an alibi model" in err
+    assert "is alibi: every head sees the whole problem" in call("explain", out)[1]
+    measured = json.loads(call("evaluate", out, "--lengths", "4", "--samples", "3", "--json")[1])
+    assert {row["method"] for row in measured} == {"alibi"}
+    assert call("report", out)[0] == 0
+    assert "alibi" in (out / "report.html").read_text()
+
+
+def test_train_refuses_what_is_no_method(call, tmp_path):
+    code, out, err = call("train", "addition", "--method", "rotary", "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert err.startswith("lengthwise: unknown method 'rotary'; ")
+    assert "vanilla" in err
+    code, _, err = call("train", "addition", "--method", "rope", "--bias", tmp_path / "b.jsonl")
+    assert code == 2
+    assert "leave --method rope out" in err
+
+
 def test_help_does_not_load_torch():
     code = "import sys, lengthwise.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -76,7 +99,8 @@ def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path, monke
     code, out, _ = call("explain", folder / "vanilla")
     assert "every head sees the whole problem" in out
     assert json.loads(call("explain", folder, "--json")[1])[0]["heads"] == 4
-    assert json.loads(call("explain", folder / "vanilla", "--json")[1]) == {"vanilla": True}
+    explained = json.loads(call("explain", folder / "vanilla", "--json")[1])
+    assert (explained["vanilla"], explained["method"]) == (True, "vanilla")
 
     bias = tmp_path / "bias.jsonl"
     code, out, _ = call("calibrate", folder, "--out", bias, "--to-length", "30")

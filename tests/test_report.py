@@ -22,6 +22,7 @@ from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config, InputError, make_config
 from lengthwise.evaluation import LengthCurve, Score, wilson
 from lengthwise.layout import Layout
+from lengthwise.methods import METHODS
 from lengthwise.report import plots, summary
 from lengthwise.report.html import write_report
 from lengthwise.run import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS, Run, make_model
@@ -222,6 +223,21 @@ def test_headline_says_when_nothing_longer_was_measured_and_what_vanilla_is():
         "A vanilla model, trained on addition of at most 3 digits, is right on 200 of 200 uniform "
         "problems of 3 digits. No longer problems were measured."
     )
+
+
+def test_any_method_has_a_headline_a_comparison_and_a_colour(tmp_path):
+    names = ["alibi", "rope", *sorted({*METHODS} - {"alibi", "rope"})]
+    scores = LengthCurve(score(name, n, c) for name in names for n, c in ((3, 200), (40, 7)))
+    text = summary.headline(scores, 3)
+    assert text.startswith("An alibi model, trained on addition of at most 3 digits, fails on 193")
+    told = " ".join(summary.standing(scores)).replace("\u00a0", " ")
+    assert "The rope model is right on 7 of 200 uniform problems of 40 digits." in told
+    assert told.count("The vanilla model") == 1
+    assert "before calibration" not in told
+    assert summary.score_rows(scores, names)[0].heads == ("3", "uniform")
+    assert plots.length_curve(scores, tmp_path / "methods.png").exists()
+    assert len({*plots._colours(names).values()}) > 10
+    assert str(scores).count("sin_periodical") == 2
 
 
 def test_headline_adds_up_seeds_and_one_bad_seed_spoils_it():

@@ -14,12 +14,12 @@ from rich.text import Text
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
-from lengthwise.methods import method_of
+from lengthwise.methods import method_of, with_article
 from lengthwise.pipeline import Stage
 from lengthwise.training import Metrics
 
 _TITLES = {
-    "train": "Train a {method} model",
+    "train": "Train {method} model",
     "calibrate": "Calibrate its attention",
     "retrain": "Retrain with the bias",
     "evaluate": "Evaluate at each length",
@@ -138,7 +138,7 @@ class Display:
             self._update(completed=task.total or task.completed, total=task.total or task.completed)
         if not self.console.is_terminal and not self.quiet:
             facts = f"  {self.facts}" if self.facts else ""
-            title = _TITLES[stage].format(method=method_of(self.config))
+            title = _TITLES[stage].format(method=with_article(method_of(self.config)))
             print(f"{title}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
 
     def _update(self, **changes) -> None:

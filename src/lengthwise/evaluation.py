@@ -27,7 +27,7 @@ from lengthwise.config import InputError
 from lengthwise.files import write_text
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
-from lengthwise.run import LONGEST, Run, check_reach
+from lengthwise.run import LONGEST, Run
 from lengthwise.tasks.sampling import NoProblemsError, Suite, generator, suite_problems
 
 if TYPE_CHECKING:
@@ -275,10 +275,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     Returns:
         bool `[problem]`, and the largest loss of a symbol among the rows that were read.
     """
-    try:
-        check_reach(run.model, layout)
-    except InputError:
-        # It can't even read them.
+    if not run.model.reaches(layout.source_length, layout.target_length):
         return torch.zeros(len(operands), dtype=torch.bool), _NO_LOSS
     right = torch.ones(len(operands), dtype=torch.bool)
     rows, worst = layout.target_length, 0.0

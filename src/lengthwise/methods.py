@@ -53,6 +53,8 @@ METHODS: dict[str, Method] = {
     "shaw": Method("Shaw et al. 2018", _model("none", "shaw")),
     "window": Method(_ABS, _model("sinusoidal", **_WINDOW)),
     "window_cpi": Method(_ABS, _model("cyclic", **_WINDOW, period=3)),
+    # Needs start and end tokens around the source, as the paper's code has them: without, row 0 can't tell
+    # its digit from the one beside it, nor any row that it is the last (docs/log.md).
     "nope_window": Method(_ABS, _model("none", **_WINDOW)),
     "cyclic": Method(f"{_ABS}: Cyclic Position Indexing alone", _model("cyclic", period=3)),
     "sin_periodical": Method("the code of Duan, Shi, Xu 2023", _model("sin_periodical")),
@@ -74,6 +76,11 @@ def find_method(name: str) -> Method:
 def method_of(config: Config) -> str:
     """The name of the method that some settings select, or `custom`."""
     return next((name for name, method in METHODS.items() if method.matches(config)), CUSTOM)
+
+
+def with_article(name: str) -> str:
+    """`a rope`, `an alibi`."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _get(config: Config, key: str) -> Any:

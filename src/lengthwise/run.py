@@ -67,11 +67,11 @@ def check_reach(model: Transformer, layout: Layout) -> None:
     Raises:
         InputError: for those.
     """
-    tokens = max(layout.source_length, layout.target_length)
-    if model.longest is not None and tokens > model.longest:
+    lengths = layout.source_length, layout.target_length
+    if not model.reaches(*lengths):
         raise InputError(
-            f"problems padded to {layout.width} digits have {tokens} tokens; the model's learned positions "
-            f"end at {model.longest} (model.max_positions)"
+            f"problems padded to {layout.width} digits have {max(lengths)} tokens; learned positions of "
+            "this model end earlier (model.max_positions)"
         )
 
 

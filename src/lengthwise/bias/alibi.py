@@ -29,9 +29,9 @@ def slopes(heads: int) -> Tensor:
 class Alibi:
     """Minus slope times distance, added to every open key.
 
-    Self-attention is causal. The encoder, where a model has one, gets the symmetric form. Cross-attention gets
-    nothing by default, for a row of the answer and a key of the problem lie in different sequences, between
-    which no distance is defined; so do models with an encoder after Press et al., and the paper's code.
+    Self-attention is causal. The encoder, where a model has one, gets the symmetric form.
+    Cross-attention gets nothing by default, for a row of the answer and a key of the problem lie in
+    different sequences, between which no distance is defined; the same goes for the paper's code.
 
     Args:
         heads: attention heads.

@@ -68,7 +68,8 @@ class LearnedTables:
 
     Attributes:
         kind: `numbers`: an entry holds a number for each head, which is added to scores, in all layers the
-            same; `keys`: an entry holds a key, whose product with the query is added, in each layer its own.
+            same; `keys`: an entry holds a key, whose product with the query is added, in each layer its
+            own.
         entries: of each table.
     """
 

@@ -20,9 +20,9 @@ def distances(site: SomeSite, layout: Layout, rows: range) -> Tensor:
 def buckets(distance: Tensor, count: int, farthest: int, both: bool) -> Tensor:
     """The bucket of each distance (Raffel et al. 2020, section 2.1, as their code has it).
 
-    Half of the buckets hold one distance each, the others logarithmically more, up to `farthest`, from which
-    on all share the last. With `both`, keys after the query have the upper half of all buckets; without, they
-    share the bucket of distance 0 (they are closed to a causal bias).
+    Half of the buckets hold one distance each, the others logarithmically more, up to `farthest`, from
+    which on all share the last. With `both`, keys after the query have the upper half of all buckets;
+    without, they share the bucket of distance 0 (they are closed to a causal bias).
     """
     first = torch.zeros_like(distance)
     if both:
@@ -40,9 +40,9 @@ def buckets(distance: Tensor, count: int, farthest: int, both: bool) -> Tensor:
 class T5(Causal):
     """A learned number for each head and bucket of distance (Raffel et al. 2020), shared by all layers.
 
-    Causal self-attention has buckets for the past only; the encoder, and cross-attention, for both sides. T5
-    itself has none at cross-attention: its encoder tells keys where they are. Our encoder is the identity by
-    default, so that without them no row could tell one key of the problem from another.
+    Causal self-attention has buckets for the past only; the encoder, and cross-attention, for both
+    sides. T5 itself has none at cross-attention: its encoder tells keys where they are. Our encoder is
+    the identity by default, so that without them no row could tell one key of the problem from another.
 
     Args:
         heads: attention heads.
@@ -68,7 +68,8 @@ class Shaw(Causal):
     """A learned key for each clipped distance, added to the keys (Shaw et al. 2018, section 3.2).
 
     Heads share the keys, layers do not. The values that they add besides (their table 3 finds that the keys
-    suffice) are left out. Their cross-attention has no relative keys; ours has, for the reason given at `T5`.
+    suffice) are left out. Their cross-attention has no relative keys; ours has, for the reason given at
+    `T5`.
 
     Args:
         heads: attention heads.

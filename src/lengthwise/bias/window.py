@@ -16,18 +16,20 @@ Sides = Literal["both", "left", "right"]
 class Window:
     """Each row reads a few keys around its own place.
 
-    At self-attention a row reads itself and the `window` rows before it. At cross-attention, row i reads the
-    keys of column i, counted from the right end of the source, and those of `window` columns beside it; a
-    column is `layout.stride` keys wide (one, or as many as there are interleaved operands). What lies outside
-    the source is left out. In an encoder, where a model has one, a key reads `window` columns to each side:
-    the paper has an identity encoder there, and a bounded window keeps the receptive cone bounded.
+    At self-attention a row reads itself and the `window` rows before it. At cross-attention, row i
+    reads the keys of column i, counted from the right end of the source, and those of `window` columns
+    beside it; a column is `layout.stride` keys wide (one, or as many as there are interleaved
+    operands). What lies outside the source is left out. In an encoder, where a model has one, a key
+    reads `window` columns to each side: the paper has an identity encoder there, and a bounded window
+    keeps the receptive cone bounded.
 
     Args:
         heads: attention heads.
         window: rows or columns beside the own one, w in the paper.
-        sides: of the anti-diagonal cell, at cross-attention: `both` (the paper), or one of them. `left` opens the
-            cells that the paper's code opens. Its source ends in an end token and ours does not, so that the
-            *digits* it opens there, those of column i and of the column before, are the `right` side of ours.
+        sides: of the anti-diagonal cell, at cross-attention: `both` (the paper), or one of them. `left`
+            opens the cells that the paper's code opens. Its source ends in an end token and ours does
+            not, so that the *digits* it opens there, those of column i and of the columns before, are
+            the `right` side of ours.
     """
 
     def __init__(self, heads: int, window: int = 1, sides: Sides = "both") -> None:

@@ -70,18 +70,21 @@ class Scheme:
     """A position scheme.
 
     Attributes:
-        kind: `add`: `encode` gives what is added to token embeddings; `rotate`: `encode` gives the rotation of
-            queries and keys, at self- and at cross-attention, each by its own position in its own sequence;
+        kind: `add`: `encode` gives what is added to token embeddings; `rotate`: `encode` gives the
+            rotation of queries and keys, at self- and at cross-attention, each by its own position in
+            its own sequence;
             `learn`: the model learns what is added, a table for the source and one for the target;
             `none`: nothing.
         encode: positions `[position]` and channels to a table.
         period: position i is taken for i modulo this; None where it is not.
+        from_end: whether positions of the source are counted from its end, -1 for the last.
         adjustable: whether the setting `model.period` replaces `period`.
     """
 
     kind: Literal["none", "add", "rotate", "learn"]
     encode: Callable[[Tensor, int], Tensor] = none
     period: int | None = None
+    from_end: bool = False
     adjustable: bool = False
 
     def __call__(self, positions: Tensor, channels: int) -> Tensor:
@@ -96,9 +99,12 @@ class Scheme:
 POSITIONS: dict[str, Scheme] = {
     "sinusoidal": Scheme("add", sinusoidal),
     "none": Scheme("none"),
-    # Cyclic Position Indexing (paper, section on Attention Bias Scaffolding), T = 3 there.
-    "cyclic": Scheme("add", sinusoidal, period=3, adjustable=True),
-    # ENCODING_TYPE of the paper's repository: cyclic with T = 3 for good, and log(1 + i mod 7).
+    # Cyclic Position Indexing (paper, section on Attention Bias Scaffolding), T = 3 there. Counted from
+    # the end of the source, which the paper need not do, for it pads all problems to one width: counted
+    # from the start, the index of a digit depends on the width, and only widths congruent to that of
+    # training modulo T come out right (docs/log.md).
+    "cyclic": Scheme("add", sinusoidal, period=3, from_end=True, adjustable=True),
+    # ENCODING_TYPE of the paper's repository: T = 3 for good, counted from the start; log(1 + i mod 7).
     "sin_periodical": Scheme("add", sinusoidal, period=3),
     "log_periodical": Scheme("add", logarithmic, period=7),
     "learned": Scheme("learn"),

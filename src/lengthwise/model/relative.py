@@ -31,7 +31,10 @@ class RelativeKeys(nn.Module):
         nn.init.normal_(self.table.weight, std=(width // heads) ** -0.5)
 
     def forward(self, index: Tensor, query: Tensor) -> Tensor:
-        """Entries `[query, key]`, queries `[batch, head, query, channel]` to `[batch, head, query, key]`."""
+        """Entries `[query, key]`, queries `[batch, head, query, channel]` to their products.
+
+        These are `[batch, head, query, key]`.
+        """
         products = query @ self.table.weight.T / math.sqrt(query.shape[-1])
         return products.gather(-1, index.expand(*products.shape[:2], -1, -1))
 

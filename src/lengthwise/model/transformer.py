@@ -128,20 +128,18 @@ class Transformer(nn.Module):
         """Whether there are encoder layers."""
         return self.encoder_norm is not None
 
-    @property
-    def longest(self) -> int | None:
-        """Tokens of the longest sequence that can be embedded, or None: any."""
-        return None if self.target_positions is None else self.target_positions.num_embeddings
+    def reaches(self, *lengths: int) -> bool:
+        """Whether sequences of these lengths can be embedded: up to where learned positions end."""
+        table = self.target_positions
+        return table is None or max(lengths) <= table.num_embeddings
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int = 0) -> Embedded:
         """Embed tokens `[batch, position]` and add their positions, counted from `first`."""
         table, index, vocabulary = embedding.weight, tokens, embedding.num_embeddings
         table = table if self.scale is None else table * self.scale
         if self.scheme.kind in ("add", "learn"):
-            learned = self.source_positions
-            if embedding is self.target_embedding:
-                learned = self.target_positions
-            positions, place = self._positions(first, tokens, learned)
+            is_source = embedding is self.source_embedding
+            positions, place = self._positions(first, tokens, is_source)
             # There are no fewer pairs of token and position than tokens: look none up twice.
             if tokens.numel() <= len(positions) * vocabulary:
                 added = positions if place is None else positions[place]
@@ -155,13 +153,14 @@ class Transformer(nn.Module):
         return Embedded(table, index)
 
     def _positions(
-        self, first: int, tokens: Tensor, learned: nn.Embedding | None
+        self, first: int, tokens: Tensor, is_source: bool
     ) -> tuple[Tensor, Tensor | None]:
         """What is added to tokens: the different rows `[entry, width]`, and the entry of each position.
 
         The latter is None where every position has an entry of its own.
         """
         count, device = tokens.shape[1], tokens.device
+        learned = self.source_positions if is_source else self.target_positions
         if learned is not None:
             if first + count > learned.num_embeddings:
                 raise ValueError(
@@ -172,7 +171,10 @@ class Transformer(nn.Module):
         period = self.scheme.period
         if period is None:
             return self._position_table(first + count, device)[first:], None
-        place = torch.arange(first, first + count, device=device) % period
+        place = torch.arange(first, first + count, device=device)
+        if is_source and self.scheme.from_end:
+            place = place - count
+        place = place % period
         return self._position_table(period, device), place
 
     def _position_table(self, count: int, device: torch.device) -> Tensor:

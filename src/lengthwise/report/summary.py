@@ -11,6 +11,7 @@ from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
+from lengthwise.methods import with_article
 from lengthwise.proof import Certificate
 from lengthwise.run import CALIBRATED, VANILLA
 from lengthwise.training import Metrics
@@ -76,7 +77,8 @@ def headline(curve: LengthCurve, trained: int) -> str:
     base = "" if first.base == 10 else f" in base {first.base}"
     seeds = len({score.seed for score in scores})
     over = f", over {seeds} seeds" if seeds > 1 else ""
-    text = "Trained on" if method == CALIBRATED else f"A {method} model, trained on"
+    who = f"{with_article(method).capitalize()} model, trained on"
+    text = "Trained on" if method == CALIBRATED else who
     text += f" {first.task}{base} of at most {digits(trained)}"
     if longest in failed:
         text += f", fails on {tally(at[longest], wrong=True)} problems of {digits(longest)}{over}."
