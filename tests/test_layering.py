@@ -36,6 +36,8 @@ FLOW = (
     "proof",
     "calibration",
     "evaluation",
+    "mistakes",
+    "seed_files",
     "pipeline",
     "report",
     "reproduce",
@@ -188,7 +190,7 @@ def test_pictures_are_drawn_in_one_place(library):
         for name, source in SOURCES.items()
         if any(dotted.split(".")[0] == library for dotted, _ in imported(source))
     }
-    drawing = {"report.canvas", "report.plots", "report.paper_figures"}
+    drawing = {f"report.{name}" for name in ("canvas", "histograms", "paper_figures", "plots")}
     assert users <= (drawing if library == "matplotlib" else set())
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config, unknown
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.methods import find_method, method_of
@@ -34,7 +34,8 @@ from lengthwise.pipeline import (
     train_until_proven,
 )
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
-from lengthwise.run import CALIBRATED, Run, load_bias
+from lengthwise.run import CALIBRATED, Run
+from lengthwise.seed_files import SeedOptions, load_ini, read_bias
 from lengthwise.training import Metrics, Progress, train_run
 
 Until = Literal["interpolated", "proven"]
@@ -48,16 +49,26 @@ def settings(
     seed: int | None = None,
     device: str | None = None,
     method: str | None = None,
+    epochs: int | None = None,
 ) -> Config:
     """Settings from a task's name or a settings file, changed by what is given besides.
 
     A method changes what the file says, assignments change what the method says.
 
+    Args:
+        epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model
+            answers; measure after each, and keep the model of each.
+
     Raises:
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
     values: dict[str, Any]
-    if isinstance(task, Config):
+    ini = _load_ini(task)
+    if epochs is not None and ini is None:
+        raise InputError("epochs are those of an .ini file; else set training.max_steps")
+    if ini is not None:
+        values = ini.settings(epochs)
+    elif isinstance(task, Config):
         values = task.model_dump(mode="json")
     elif Path(task).suffix in (".toml", ".json"):
         values = load_config(Path(task))
@@ -66,7 +77,49 @@ def settings(
     extra = {"data.length": length, "seed": seed, "device": device}
     given = [f"{key}={value}" for key, value in extra.items() if value is not None]
     chosen = [] if method is None else find_method(method).assignments
-    return make_config(values, [*chosen, *given, *assignments])
+    config = make_config(values, [*chosen, *given, *assignments])
+    if ini is not None and ini.load_pretrained and config.training.initial is None:
+        raise InputError(
+            f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
+            f"(`lengthwise convert` makes one of a checkpoint)"
+        )
+    return config
+
+
+def _load_ini(task: str | Path | Config) -> SeedOptions | None:
+    """The options of an .ini file; None where the task is something else."""
+    if isinstance(task, Config) or Path(task).suffix != ".ini":
+        return None
+    return load_ini(Path(task))
+
+
+def refuse_windows(task: str | Path | Config) -> None:
+    """Refuse an .ini file that names biases, for the pipeline, which makes its own.
+
+    Raises:
+        InputError: where it does.
+    """
+    ini = _load_ini(task)
+    if ini is not None and ini.load_window:
+        raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
+
+
+def find_bias(
+    task: str | Path | Config,
+    config: Config,
+    bias: Path | str | None = None,
+    self_bias: Path | str | None = None,
+) -> CalibratedBias | MatrixBias | None:
+    """The bias of a file or a pair of files, else the one that an .ini file names, else None.
+
+    Raises:
+        InputError: when a file is missing or broken.
+    """
+    paths = [Path(path) for path in (bias, self_bias) if path is not None]
+    ini = _load_ini(task)
+    if not paths and ini is not None:
+        paths = ini.window_paths()
+    return read_bias(paths, config.task) if paths else None
 
 
 def train(
@@ -74,12 +127,14 @@ def train(
     *,
     length: int | None = None,
     seed: int | None = None,
-    bias: CalibratedBias | Path | str | None = None,
+    bias: CalibratedBias | MatrixBias | Path | str | None = None,
+    self_bias: Path | str | None = None,
     method: str | None = None,
     until: Until = "interpolated",
     out: Path | str | None = None,
     set: Iterable[str] = (),
     device: str | None = None,
+    epochs: int | None = None,
     resume: bool = False,
     force: bool = False,
     on_progress: Progress | None = None,
@@ -87,11 +142,13 @@ def train(
     """Train a model until it interpolates, or until it is proven right at every length.
 
     Args:
-        task: a task's name, a settings file (.toml), or settings.
+        task: a task's name, a settings file (.toml, or .ini of the paper's code), or settings.
         length: digits of the longest training operand.
         seed: of weights and problems.
-        bias: a calibrated bias, or its file; the model is then trained as the settings'
-            `retraining` part says, without positions by default.
+        bias: a calibrated bias, one of matrices, or its file; the model is then trained as the settings'
+            `retraining` part says, without positions by default. Without it the model is vanilla, unless
+            an .ini file names biases.
+        self_bias: the other file, where self- and cross-attention have one each (.t).
         method: a name in `lengthwise.methods.METHODS`, such as `rope` or `window`; by default what the
             settings say, which is `vanilla` unless they say otherwise.
         until: `interpolated`, or `proven`: where the proof finds problems that the model gets wrong,
@@ -100,6 +157,7 @@ def train(
         out: the run folder; by default a new one under `runs/`.
         set: assignments such as `"training.learning_rate=1e-3"`.
         device: `auto`, `cpu` or `cuda`.
+        epochs: see `settings`.
         resume: continue an interrupted run, to the same weights as without the interruption.
         force: start over where a run exists.
         on_progress: called with each row of metrics.
@@ -115,7 +173,11 @@ def train(
     """
     if bias is not None and method is not None:
         raise InputError(f"a calibrated bias is a method of its own; leave {method!r} out")
-    config = settings(task, set, length=length, seed=seed, device=device, method=method)
+    config = settings(
+        task, set, length=length, seed=seed, device=device, method=method, epochs=epochs
+    )
+    if bias is None or isinstance(bias, str | Path):
+        bias = find_bias(task, config, bias, self_bias)
     if until == "proven":
         run, proof = prove_training(
             config, bias=bias, out=out, resume=resume, force=force, observer=_Trained(on_progress)
@@ -134,7 +196,7 @@ def train(
 def prove_training(
     config: Config,
     *,
-    bias: CalibratedBias | Path | str | None = None,
+    bias: CalibratedBias | MatrixBias | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
@@ -150,11 +212,9 @@ def prove_training(
 
 
 def _training(
-    config: Config, bias: CalibratedBias | Path | str | None, out: Path | str | None
-) -> tuple[Config, CalibratedBias | None, Path]:
+    config: Config, bias: CalibratedBias | MatrixBias | None, out: Path | str | None
+) -> tuple[Config, CalibratedBias | MatrixBias | None, Path]:
     """Settings, bias and folder of a training."""
-    if isinstance(bias, str | Path):
-        bias = load_bias(bias)
     if bias is not None:
         config = config.for_retraining()
     name = method_of(config) if bias is None else CALIBRATED
@@ -196,6 +256,7 @@ def abc(
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     config = settings(task, set, length=length, seed=seed, device=device)
+    refuse_windows(task)
     path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
     return run_abc(
         config, path, lengths=lengths, prove=prove, resume=resume, force=force, observer=observer

@@ -33,7 +33,7 @@ from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.run import MAPS, Run
-from lengthwise.tasks import make_task
+from lengthwise.tasks import add_frame, make_task
 from lengthwise.tasks.sampling import generator, suite_problems
 
 # A line is a candidate when it has a key on nearly all rows of real digits.
@@ -54,7 +54,7 @@ class AttentionMaps:
         exact_match: share of these problems that the model answers right.
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
-        alignment, input_order: how the operands lay in the source.
+        alignment, input_order, frame: how the operands lay in the source, as in the settings' `data` part.
         parameters: what defines the task besides its base.
     """
 
@@ -69,11 +69,13 @@ class AttentionMaps:
     alignment: Alignment = "natural"
     input_order: InputOrder = "normal"
     parameters: dict[str, int] = field(default_factory=dict)
+    frame: str = "none"
 
     @property
     def layout(self) -> Layout:
         """The layout of the problems."""
         task = make_task(self.task, self.base, **self.parameters)
+        task = add_frame(task) if self.frame == "tokens" else task
         return Layout(task, self.width, self.alignment, self.input_order)
 
     def save(self, path: Path) -> None:
@@ -88,6 +90,7 @@ class AttentionMaps:
             "alignment": self.alignment,
             "input_order": self.input_order,
             "parameters": self.parameters,
+            "frame": self.frame,
             "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
@@ -266,6 +269,7 @@ def capture(run: Run) -> AttentionMaps:
         alignment=config.data.alignment,
         input_order=config.data.input_order,
         parameters=config.parameters,
+        frame=config.data.frame,
     )
     maps.save(run.path / MAPS)
     return maps

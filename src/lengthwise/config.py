@@ -23,7 +23,7 @@ from pydantic import (
 from lengthwise.bias import BIASES
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model.positions import POSITIONS
-from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, make_task
+from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, add_frame, make_task
 from lengthwise.tasks.sampling import PAPER_LIMIT, Distribution
 from lengthwise.tasks.transducer import digits_needed
 
@@ -62,6 +62,7 @@ class DataSettings(Settings):
         alignment: how the operands lie in the source: `natural` one after the other, `interleaved` column
             by column behind the symbol (paper, input alignment).
         input_order: `normal`, operands most significant digit first, or `reversed`.
+        frame: `tokens` puts a start and an end token around the source, as the paper's code does.
         widths: `fixed` pads every batch to `width`; `varied` pads each to a width of its own, uniform from
             what its longest problem needs up to `width`.
         distribution: `lengths` draws lengths first, so that short problems are common; `paper` draws every
@@ -77,6 +78,7 @@ class DataSettings(Settings):
     input_order: InputOrder = "normal"
     widths: Literal["fixed", "varied"] = "fixed"
     distribution: Distribution = "lengths"
+    frame: Literal["none", "tokens"] = "none"
     carry_fraction: Share = 0.3
     drill: tuple[str, ...] = ()
 
@@ -155,6 +157,11 @@ class TrainingSettings(Settings):
     right with a mean loss of at most `loss`, the learning rate falls linearly to 0 over
     `cooldown_steps`, and the model is done if it then still meets both, with no single symbol's loss
     above `worst_loss`. Otherwise training goes on, up to `max_steps`.
+
+    With `until = "max_steps"` it ends there, whatever the model answers, and the rate does not fall.
+    Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
+    `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
+    what is `frozen` as it is.
     """
 
     batch_size: Count = 128
@@ -168,6 +175,10 @@ class TrainingSettings(Settings):
     loss: Annotated[float, Field(gt=0.0)] = 2e-3
     worst_loss: Annotated[float, Field(gt=0.0)] = 10.0
     checkpoint_every: Count = 500
+    until: Literal["interpolates", "max_steps"] = "interpolates"
+    keep_checkpoints_every: Annotated[int, Field(ge=0)] = 0
+    initial: str | None = None
+    frozen: Literal["nothing", "embeddings"] = "nothing"
 
 
 class RetrainingSettings(Settings):
@@ -193,13 +204,15 @@ class CalibrationSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Which lengths are evaluated, and on how many problems of each.
+    """Which lengths are evaluated, on how many problems of each, and how far operands are padded.
 
     Attributes:
         lengths: digits.
         samples: problems of each length up to 100 digits, and at most this many of any.
         long_samples: of longer ones.
         longer_samples, longest_samples: from 10,000 digits on, and from 100,000 on.
+        padding: `answer`: by no more than the answer needs; or `training`: at least to the training width,
+            as the paper's code does. It is that of `solve`, too.
         suites: see `lengthwise.tasks.sampling.suite_problems`.
     """
 
@@ -208,6 +221,7 @@ class EvaluationSettings(Settings):
     long_samples: Count = 200
     longer_samples: Count = 20
     longest_samples: Count = 4
+    padding: Literal["answer", "training"] = "answer"
     suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
         "uniform",
         "carry",
@@ -290,7 +304,8 @@ class Config(Settings):
 
     def make_task(self) -> Transducer:
         """The task itself."""
-        return make_task(self.task, self.base, **self.parameters)
+        task = make_task(self.task, self.base, **self.parameters)
+        return add_frame(task) if self.data.frame == "tokens" else task
 
     @property
     def parameters(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 RESULTS_CSV, RESULTS_JSON = "results.csv", "results.json"
 
 # Rows x keys x problems that one pass may hold.
-_CELLS = 40_000_000
+CELLS = 40_000_000
 
 # Rows that decide most problems of a model that fails.
 _PROBE = 64
@@ -241,7 +241,7 @@ def evaluate_run(
 def _score(run: Run, suite: Suite, length: int, count: int, seed: int, width: int | None) -> Score:
     began = time.perf_counter()
     layout = run.layout(length) if width is None else run.config.layout(width, run.task)
-    operands, split = _test_problems(run, layout, suite, length, count, seed)
+    operands, split = draw_problems(run, layout, suite, length, count, seed)
     right, worst = exact_matches(run, layout, operands)
     correct = int(right.sum())
     low, high = wilson(correct, count)
@@ -264,7 +264,10 @@ def _score(run: Run, suite: Suite, length: int, count: int, seed: int, width: in
     )
 
 
-def _test_problems(run: Run, layout: Layout, suite: Suite, length: int, count: int, seed: int):
+def draw_problems(
+    run: Run, layout: Layout, suite: Suite, length: int, count: int, seed: int
+) -> tuple[np.ndarray, str]:
+    """Test problems of a length, and the split that they come from: see `Score.split`."""
     for split in ("test", "any"):
         rng = generator(seed, "test", 2 * length + (suite == "carry"))
         try:
@@ -312,7 +315,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
             encoder=run.model.encodes,
         )
         plan = [{**layer, "self": layer["self"].narrow(stop)} for layer in plan]
-        batch = max(1, min(256, _CELLS // (stop * layout.source_length)))
+        batch = max(1, min(256, CELLS // (stop * layout.source_length)))
         for chosen in undecided.split(batch):
             source, target = (t.to(run.device) for t in layout.batch(operands[chosen.numpy()]))
             logits = run.model(source, target[:, :stop], plan).logits

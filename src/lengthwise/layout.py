@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.tasks import DIGITS, Transducer
+from lengthwise.tasks import DIGITS, FRAME, Transducer
 
-START, END = "^", "$"
+START, END = FRAME
 
 Alignment = Literal["natural", "interleaved"]
 InputOrder = Literal["normal", "reversed"]
@@ -105,15 +105,14 @@ class Layout:
         """The spans of the source's pieces from left to right, and its length."""
         spans, position = {}, 0
         for segment in self.task.segments:
+            name, size, grows = segment.name, self.width if segment.grows else 1, segment.grows
             if self.interleaves and segment.kind != "symbol":
-                continue
-            stop = position + (self.width if segment.grows else 1)
-            spans[segment.name] = Span(position, stop, segment.grows)
-            position = stop
-        if self.interleaves:
-            stop = position + self.stride * self.width
-            spans[COLUMNS] = Span(position, stop, True)
-            position = stop
+                if segment != self.task.operands[-1]:
+                    continue
+                # In the place of the last operand, so that what stands behind it stays behind.
+                name, size, grows = COLUMNS, self.stride * self.width, True
+            spans[name] = Span(position, position + size, grows)
+            position += size
         return spans, position
 
     @property
@@ -161,9 +160,9 @@ class Layout:
                 continue
             if not self.interleaves:
                 parts.append(ordered[:, index] if segment.grows else operands[:, index, :1])
+            elif segment == self.task.operands[-1]:
+                parts.append(ordered.transpose(0, 2, 1).reshape(len(operands), -1))
             index += 1
-        if self.interleaves:
-            parts.append(ordered.transpose(0, 2, 1).reshape(len(operands), -1))
         return np.concatenate(parts, axis=1)
 
     def target(self, answers: np.ndarray) -> Tensor:

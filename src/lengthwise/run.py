@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias
+from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.layout import Layout, Vocabulary, digits_of
@@ -35,8 +35,9 @@ WEIGHTS, BIAS, CHECKPOINT, MAPS = (
     "checkpoint.pt",
     "maps.safetensors",
 )
+MATRICES_FILE = "bias.safetensors"
 LOCK = ".lock"
-CALIBRATED, VANILLA = "calibrated", "vanilla"
+CALIBRATED, VANILLA, MATRICES = "calibrated", "vanilla", "matrices"
 
 # The longest operand that is taken: a few bytes a digit through windows; with a cache of all keys and
 # values one answer of 200,000 digits needs about a gigabyte.
@@ -128,17 +129,23 @@ class Run:
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)
             check_bias(bias, config)
+        elif (path / MATRICES_FILE).exists():
+            try:
+                bias = MatrixBias.load(path / MATRICES_FILE)
+            except ValueError as error:
+                raise InputError(str(error)) from error
+            check_bias(bias, config)
         check_ways(bias, config)
         return cls(path, config, bias)
 
     @classmethod
-    def create(cls, path: Path, config: Config, bias: CalibratedBias | None) -> Run:
+    def create(cls, path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
         """Make the folder and write what is known before training."""
         if bias is not None:
             check_bias(bias, config)
         check_ways(bias or make_bias(config), config)
         if bias is not None:
-            bias.save(path / BIAS)
+            bias.save(path / (BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE))
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         write_text(path / CONFIG, config.model_dump_json(indent=2) + "\n")
         return cls(path, config, bias or make_bias(config))
@@ -175,17 +182,27 @@ class Run:
         # Whoever asks first may be inside inference mode; the weights must not be bound to it.
         with torch.inference_mode(False):
             model = make_model(self.config)
-            try:
-                model.load_state_dict(load_file(path))
-            except Exception as error:  # safetensors and torch raise many kinds
-                raise InputError(
-                    f"{path} does not hold this run's weights: {reason(error)}"
-                ) from error
+            self.load_weights(model, path)
             return model.to(self.device).eval()
+
+    @staticmethod
+    def load_weights(model: Transformer, path: Path) -> None:
+        """Give a model the weights of a file.
+
+        Raises:
+            InputError: when it does not hold weights of such a model.
+        """
+        try:
+            model.load_state_dict(load_file(path))
+        except Exception as error:  # safetensors and torch raise many kinds
+            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
 
     @property
     def method(self) -> str:
-        """`calibrated` with a calibrated bias, else the method that the settings are, or `custom`."""
+        """`calibrated` with a calibrated bias, `matrices` with one of matrices, else the method that the
+        settings are, or `custom`."""
+        if isinstance(self.bias, MatrixBias):
+            return MATRICES
         return CALIBRATED if isinstance(self.bias, CalibratedBias) else method_of(self.config)
 
     def save_model(self, model: Transformer) -> None:
@@ -209,8 +226,23 @@ class Run:
             raise InputError(f"{path} holds a broken row: {error}") from error
 
     def layout(self, length: int) -> Layout:
-        """The layout for problems of this length: padded by no more than the answer needs."""
-        return self.config.layout(length + self.task.growth, self.task)
+        """The layout for problems of this length: padded by no more than the answer needs.
+
+        Where `evaluation.padding` says `training`, and with fixed matrices, at least to the training width.
+
+        Raises:
+            InputError: when the bias is of matrices that do not reach so far.
+        """
+        width = length + self.task.growth
+        if self.config.evaluation.padding == "training" or isinstance(self.bias, MatrixBias):
+            width = max(width, self.config.width)
+        if isinstance(self.bias, MatrixBias) and width > self.bias.width:
+            raise InputError(
+                f"the bias of {self.path} is of fixed matrices for operands of at most "
+                f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns "
+                f"them into lines, which are defined at every length"
+            )
+        return self.config.layout(width, self.task)
 
     def solve(self, expression: str) -> str:
         """Answer an expression such as `12+3`, as a person writes it: for parity, the bit.
@@ -293,16 +325,28 @@ def load_bias(path: Path | str) -> CalibratedBias:
         raise InputError(str(error)) from error
 
 
-def check_bias(bias: CalibratedBias, config: Config) -> None:
+def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
     """Refuse a bias that does not fit the model.
 
     Raises:
-        InputError: for another task, another number of heads, unknown layers or segments.
+        InputError: for another task, another number of heads, unknown layers or segments, or matrices that
+            are smaller than the training width.
     """
     if bias.task != config.task:
         raise InputError(f"the bias was calibrated for {bias.task}, but the task is {config.task}")
     if bias.heads != config.model.heads:
         raise InputError(f"the bias has {bias.heads} heads, but the model has {config.model.heads}")
+    if isinstance(bias, MatrixBias):
+        if bias.layers not in (None, config.model.layers):
+            raise InputError(
+                f"the bias has matrices for {bias.layers} layers, the model {config.model.layers}"
+            )
+        if config.width > bias.width:
+            raise InputError(
+                f"the bias is of matrices for operands padded to {bias.width} digits, but data.width is "
+                f"{config.width}; `lengthwise convert` turns them into lines"
+            )
+        return
     for line in bias.lines:
         if line.layer is not None and not 0 <= line.layer < config.model.layers:
             raise InputError(
@@ -399,7 +443,7 @@ def prepare(path: Path, *, resume: bool, force: bool, pipeline: bool = False) ->
     if not names:
         return
     # Other programs' folders hold a config.json too, so that alone does not make one ours to remove.
-    run = {CONFIG, VERSIONS} <= names or names <= {BIAS, VERSIONS}
+    run = {CONFIG, VERSIONS} <= names or names <= {BIAS, MATRICES_FILE, VERSIONS}
     has_pipeline = (path / VANILLA / LOCK).exists()
     if not run and not has_pipeline:
         raise InputError(f"{path} exists and is not a run; choose another folder with --out")

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
 from torch import Tensor
 
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError
 from lengthwise.drill import drill_problems
 from lengthwise.files import reason, write_text, write_with
@@ -29,6 +29,7 @@ from lengthwise.run import (
     BIAS,
     CHECKPOINT,
     CONFIG,
+    MATRICES_FILE,
     METRICS,
     WEIGHTS,
     Run,
@@ -40,6 +41,8 @@ from lengthwise.run import (
 )
 from lengthwise.schedule import Schedule
 from lengthwise.tasks.sampling import generator, training_problems
+
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def train_run(
     config: Config,
     path: Path,
     *,
-    bias: CalibratedBias | None = None,
+    bias: CalibratedBias | MatrixBias | None = None,
     resume: bool = False,
     force: bool = False,
     on_progress: Progress | None = None,
@@ -99,7 +102,7 @@ def train_run(
     Args:
         config: the settings.
         path: the run folder.
-        bias: a calibrated bias; without one, the settings name the bias.
+        bias: a calibrated bias, or one of matrices; without one, the settings name the bias.
         resume: continue from the last checkpoint (or do nothing if the run is done).
         force: start over where a run exists.
         on_progress: called with each row of metrics.
@@ -109,8 +112,9 @@ def train_run(
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
+    begun = resume and any((path / name).exists() for name in (BIAS, MATRICES_FILE))
     window = config.model.bias == "window"
-    copies = window or bias is not None or (resume and (path / BIAS).exists())
+    copies = window or bias is not None or begun or config.training.frozen != "nothing"
     distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
     accelerator = Accelerator(
         cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
@@ -130,7 +134,7 @@ def train_run(
         return Trainer(run.config, run, accelerator, on_progress).train()
 
 
-def _check_same(run: Run, config: Config, bias: CalibratedBias | None) -> None:
+def _check_same(run: Run, config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
     free = {"device", "attention", "decode", "evaluation"}  # they do not change what is trained
     if run.config.model_dump(exclude=free) != config.model_dump(exclude=free):
         raise InputError(f"{run.path} was begun with other settings; --force starts over")
@@ -187,6 +191,9 @@ class Trainer:
         self.settings, self.device = config.training, accelerator.device
         torch.manual_seed(config.seed)
         model = make_model(config)
+        if self.settings.frozen == "embeddings":
+            model.source_embedding.requires_grad_(False)
+            model.target_embedding.requires_grad_(False)
         # One fused call over all weights: a foreach loop costs a tenth of a step on the CPU.
         optimizer = torch.optim.Adam(
             model.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.98), fused=True
@@ -262,6 +269,8 @@ class Trainer:
         path = self.run.path / CHECKPOINT
         if path.exists():
             self._load(path)
+        elif self.settings.initial is not None:
+            self.run.load_weights(self.bare, Run.open(self.settings.initial).path / WEIGHTS)
         if self.accelerator.is_main_process:
             self._trim_metrics()
         validation = self.problems("validation", 0, self.settings.validation_problems)
@@ -271,6 +280,8 @@ class Trainer:
             self._mark = time.perf_counter()
             while self.step < self.settings.max_steps:
                 self.one_step()
+                if (kept := self.settings.keep_checkpoints_every) and self.step % kept == 0:
+                    self._keep()
                 metrics = None
                 if self.schedule.due(self.step):
                     metrics = self._measure(*validation)
@@ -328,7 +339,10 @@ class Trainer:
                 f"the loss is {mean_loss} at step {self.step}; lower training.learning_rate"
             )
         rate = self.optimizer.param_groups[0]["lr"]
-        done = self.schedule.measured(self.step, exact, loss, worst)
+        if self.settings.until == "max_steps":
+            done = self.step == self.settings.max_steps
+        else:
+            done = self.schedule.measured(self.step, exact, loss, worst)
         metrics = Metrics(
             step=self.step,
             loss=mean_loss,
@@ -348,6 +362,14 @@ class Trainer:
         self.loss_count = self.tokens = 0
         self._mark = time.perf_counter()
         return metrics
+
+    def _keep(self) -> None:
+        """Keep the model so far, as a run folder."""
+        if self.accelerator.is_main_process:
+            bias = self.run.bias
+            drawn = bias if isinstance(bias, CalibratedBias | MatrixBias) else None
+            folder = self.run.path / CHECKPOINTS / f"step-{self.step}"
+            Run.create(folder, self.config, drawn).save_model(self.bare)
 
     def _save(self, path: Path) -> None:
         """Write a checkpoint: everything that the next step depends on."""

@@ -17,7 +17,9 @@ from lengthwise.bias.base import (
     relative_index,
 )
 from lengthwise.bias.lines import WHOLE, CalibratedBias, Line, Track
+from lengthwise.bias.matrix import MatrixBias
 from lengthwise.bias.relative import T5, Shaw
+from lengthwise.bias.tracing import Rest, Traced, trace_lines
 from lengthwise.bias.window import Sides, Window
 
 
@@ -61,12 +63,16 @@ __all__ = [
     "Causal",
     "LearnedTables",
     "Line",
+    "MatrixBias",
     "OpenKeys",
+    "Rest",
     "Shaw",
     "Site",
     "SomeSite",
+    "Traced",
     "Track",
     "Window",
     "encoder_bias",
     "relative_index",
+    "trace_lines",
 ]

@@ -22,7 +22,6 @@ from lengthwise.cli.options import (
     Resume,
     RunDevice,
     RunFolder,
-    Samples,
     Seed,
     Set,
     TaskOrFile,
@@ -122,7 +121,13 @@ def abc_command(
 def train_command(
     task: TaskOrFile,
     out: Out = None,
-    bias: Annotated[Path | None, typer.Option(help="A calibrated bias to train with.")] = None,
+    bias: Annotated[
+        Path | None,
+        typer.Option(help="A bias to train with: .jsonl, or matrices (.safetensors, .t)."),
+    ] = None,
+    self_bias: Annotated[
+        Path | None, typer.Option(help="The self-attention's, where .t files are a pair.")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +138,9 @@ def train_command(
     until: Annotated[
         str, typer.Option(help="interpolated; or proven, drilling what a proof finds wrong.")
     ] = "interpolated",
+    epochs: Annotated[
+        int | None, typer.Option(help="Train and keep so many epochs of an .ini file.")
+    ] = None,
     seed: Seed = None,
     length: Length = None,
     set_: Set = None,
@@ -148,7 +156,7 @@ def train_command(
     """
     from dataclasses import asdict
 
-    from lengthwise.api import prove_training, settings, train
+    from lengthwise.api import find_bias, prove_training, settings, train
     from lengthwise.config import InputError
     from lengthwise.proof import NotApplicable
     from lengthwise.training import Metrics, read_metrics
@@ -156,16 +164,25 @@ def train_command(
     if bias is not None and method is not None:
         raise InputError(f"--bias is a method of its own; leave --method {method} out")
     assignments = [*(set_ or []), *assign(attention=attention)]
-    config = settings(task, assignments, length=length, seed=seed, device=device, method=method)
+    config = settings(
+        task,
+        assignments,
+        length=length,
+        seed=seed,
+        device=device,
+        method=method,
+        epochs=epochs,
+    )
+    loaded = find_bias(task, config, bias, self_bias)
     last: list[Metrics] = []
     proof = None
-    where = {"bias": bias, "out": out, "resume": resume, "force": force}
+    where = {"bias": loaded, "out": out, "resume": resume, "force": force}
     with progress() as display:
         if until == "proven":
             run, proof = prove_training(config, observer=display, **where)
         else:
-            stage = "train" if bias is None else "retrain"
-            display.begin(stage, config if bias is None else config.for_retraining())
+            stage = "train" if loaded is None else "retrain"
+            display.begin(stage, config if loaded is None else config.for_retraining())
 
             def trained(metrics: Metrics) -> None:
                 last[:] = [metrics]
@@ -241,78 +258,7 @@ def calibrate_command(
         layout, layers = opened.layout(to_length), opened.config.model.layers
         save_dense(out.with_suffix(".safetensors"), bias, layout, layers)
     bias.save(out)
-    _print_bias(bias, as_json)
-
-
-@app.command("evaluate")
-def evaluate_command(
-    run: RunFolder,
-    lengths: Lengths = None,
-    samples: Samples = None,
-    suite: Annotated[
-        str | None, typer.Option(help="uniform or carry.", show_default="both")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
-    ] = None,
-    set_: Set = None,
-    attention: Attention = None,
-    device: RunDevice = None,
-    as_json: Json = False,
-) -> None:
-    """Measure exact match on unseen problems of each length.
-
-    Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
-    """
-    from lengthwise.api import evaluate
-    from lengthwise.display import print_curve
-    from lengthwise.run import Run, locked
-
-    opened = Run.open(run, device=device, set=[*(set_ or []), *assign(attention=attention)])
-    chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
-    suites = ("uniform", "carry") if suite is None else (suite,)
-    with progress(len(chosen) * len(suites)) as display:
-        display.begin("evaluate", opened.config)
-        curve = evaluate(
-            opened,
-            chosen,
-            samples=samples,
-            suites=suites,
-            seed=seed,
-            on_progress=display.scored,
-        )
-        display.end("evaluate", sum(score.seconds for score in curve))
-    # First to the reader: in a folder that can't be written the measurement is not lost.
-    if as_json:
-        print_json(curve.records())
-    else:
-        print_curve(curve)
-    with locked(run):
-        curve.add_to(run)
-
-
-@app.command("explain")
-def explain_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run folder or a bias file.")],
-    as_json: Json = False,
-) -> None:
-    """Say a bias in words: what each head reads.
-
-    Example: lengthwise explain runs/addition
-    """
-    from lengthwise.bias import CalibratedBias
-    from lengthwise.run import VANILLA, Run, load_bias
-
-    if run.is_file():
-        return _print_bias(load_bias(run), as_json)
-    opened = Run.open(run)
-    if isinstance(opened.bias, CalibratedBias):
-        _print_bias(opened.bias, as_json)
-    elif as_json:
-        vanilla = {"vanilla": True} if opened.method == VANILLA else {}
-        print_json({**vanilla, "method": opened.method, "bias": str(opened.bias)})
-    else:
-        print(f"{run} is {opened.method}: {opened.bias}")
+    print_bias(bias, as_json)
 
 
 @app.command("report")
@@ -369,10 +315,11 @@ def pace(outcome) -> str:
 
 
 def run_abc(task: str, **arguments: Any):
-    from lengthwise.api import abc, settings
+    from lengthwise.api import abc, refuse_windows, settings
 
     keys = ("length", "seed", "device")
     chosen = {key: arguments.pop(key, None) for key in keys}
+    refuse_windows(task)
     config = settings(task, arguments.pop("set", []), **chosen)
     lengths = arguments.pop("lengths", None) or list(config.evaluation.lengths)
     scores = 2 * len(lengths) * len(config.evaluation.suites)
@@ -388,7 +335,7 @@ def progress(scores: int = 0):
         yield display
 
 
-def _print_bias(bias: CalibratedBias, as_json: bool) -> None:
+def print_bias(bias: CalibratedBias, as_json: bool) -> None:
     if as_json:
         print_json([json.loads(row) for row in bias.to_json_lines().splitlines()])
     else:

@@ -13,7 +13,14 @@ import typer
 from typer.exceptions import TyperException
 
 # Each adds its commands to the app.
-from lengthwise.cli import demo, proving, reproducing, solving  # noqa: F401
+from lengthwise.cli import (  # noqa: F401
+    converting,
+    demo,
+    evaluating,
+    proving,
+    reproducing,
+    solving,
+)
 from lengthwise.cli.commands import app, main_process
 
 # What the parser returns after Ctrl-C.

@@ -30,7 +30,7 @@ Length = Annotated[
 Lengths = Annotated[
     str | None,
     typer.Option(
-        help="Digits to evaluate, separated by commas.", show_default="6,10,20,60,200,1000"
+        help="Digits to evaluate, such as 6,60,1000 or 1-60.", show_default="6,10,20,60,200,1000"
     ),
 ]
 Samples = Annotated[
@@ -48,7 +48,7 @@ TaskOrFile = Annotated[
     str,
     typer.Argument(
         metavar="TASK|CONFIG",
-        help="A task (successor, addition, nx1, parity, ...) or a .toml file.",
+        help="A task (successor, addition, nx1, parity, ...), a .toml file, or an .ini file.",
     ),
 ]
 
@@ -58,21 +58,30 @@ def assign(**given: str | None) -> list[str]:
     return [f"{name}={value}" for name, value in given.items() if value is not None]
 
 
+_MOST_LENGTHS = 10_000
+
+
 def parse_lengths(text: str | None) -> list[int] | None:
-    """The value of `--lengths`; None where it is not given.
+    """The value of `--lengths`; None where it is not given. `1-60` is every length from 1 to 60.
 
     Raises:
-        InputError: for anything but whole numbers from 1 up.
+        InputError: for anything but whole numbers from 1 up, and ranges of them.
     """
     from lengthwise.config import InputError
 
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
-    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise InputError(
-            f"--lengths takes whole numbers from 1 up, such as 6,60,1000; got {shown!r}"
-        )
-    return [int(part) for part in parts]
+    shown = text if len(text) <= 40 else f"{text[:37]}..."
+    lengths: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
+        whole = all(end.isdecimal() and len(end) < 10 and int(end) > 0 for end in ends)
+        if not whole or len(ends) > 2 or int(ends[0]) > int(ends[-1]):
+            raise InputError(
+                f"--lengths takes whole numbers from 1 up, such as 6,60,1000 or 1-60; got {shown!r}"
+            )
+        if int(ends[-1]) - int(ends[0]) >= _MOST_LENGTHS:
+            raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown!r}")
+        lengths += range(int(ends[0]), int(ends[-1]) + 1)
+    return lengths

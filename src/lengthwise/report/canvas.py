@@ -62,16 +62,18 @@ def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:
     axis.set_tick_params(length=1.5, pad=1.5, color=FAINT)
 
 
-def new_figure(wide: float, tall: float, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure with one row of plain axes."""
+def new_figure(
+    wide: float, tall: float, *, rows: int = 1, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of plain axes, row by row."""
     figure = Figure((wide, tall), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in grid:
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    return figure, grid[0] if columns == 1 else grid
+    return figure, panels
 
 
 def set_title(axes: Axes, title: str, note: str) -> None:

@@ -20,7 +20,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps
-from lengthwise.bias import CLOSED, SITES, CalibratedBias, Site
+from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
 from lengthwise.report.canvas import (
@@ -70,7 +70,7 @@ def length_curve(
         series.setdefault((task, score.method, score.suite), []).append(score)
     if not series:
         raise ValueError("a curve without scores can't be drawn")
-    figure, axes = new_figure(6.8, 4.0)
+    figure, (axes,) = new_figure(6.8, 4.0)
     colours = colours_of([task + method for task, method, _ in series])
     ends = []
     for (task, method, suite), scores in series.items():
@@ -143,7 +143,9 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Figur
     return finish(figure, path)
 
 
-def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = None) -> Figure | Path:
+def bias_map(
+    bias: CalibratedBias | MatrixBias, layout: Layout, path: Path | str | None = None
+) -> Figure | Path:
     """Draw which keys a calibrated bias leaves open, in panels like those of `attention_maps`.
 
     Closed keys are light grey. Layers that read the same share a row of panels.
@@ -157,7 +159,10 @@ def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = Non
         ValueError: when the layout lacks a segment that the bias names.
         InputError: when the suffix of `path` is no picture format.
     """
-    named = [line.layer for line in bias.lines if line.layer is not None]
+    if isinstance(bias, MatrixBias):
+        named = [] if bias.layers is None else list(range(bias.layers))
+    else:
+        named = [line.layer for line in bias.lines if line.layer is not None]
     rows: list[tuple[Site, str, Tensor]] = []
     for layer in range(max(named, default=0) + 1):
         for site in SITES:
@@ -167,9 +172,7 @@ def bias_map(bias: CalibratedBias, layout: Layout, path: Path | str | None = Non
     values = values[values > CLOSED]
     least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
     rows = [(site, where, dense.where(dense > CLOSED, torch.nan)) for site, where, dense in rows]
-    title = (
-        f"Calibrated bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
-    )
+    title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
     figure, image, grid = _panels(rows, layout, title, colours, (least - 1e-9, most))
     if most > least:

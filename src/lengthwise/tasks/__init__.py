@@ -7,6 +7,7 @@ from functools import lru_cache
 from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.copy import Copy
 from lengthwise.tasks.decrement import Decrement
+from lengthwise.tasks.framing import FRAME, add_frame
 from lengthwise.tasks.multi_addition import MultiAddition
 from lengthwise.tasks.multiply_by import MultiplyBy
 from lengthwise.tasks.nx1 import TimesDigit
@@ -57,4 +58,13 @@ def make_task(name: str, base: int | None = None, **parameters: int) -> Transduc
     return TASKS[name](base, **parameters)
 
 
-__all__ = ["DIGITS", "OUT_OF_REACH", "TASKS", "Segment", "Transducer", "make_task"]
+__all__ = [
+    "DIGITS",
+    "FRAME",
+    "OUT_OF_REACH",
+    "TASKS",
+    "Segment",
+    "Transducer",
+    "add_frame",
+    "make_task",
+]

@@ -1,0 +1,160 @@
+"""From matrices to lines: which heads of a `MatrixBias` are lines, and what is left beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lengthwise.bias.base import CLOSED, SITES, Site
+from lengthwise.bias.lines import WHOLE, CalibratedBias, Line, Track
+from lengthwise.bias.matrix import MatrixBias
+from lengthwise.layout import Layout
+from lengthwise.tasks import FRAME, TASKS, add_frame
+
+# A line passes through at least this share of the rows; shorter runs of open cells are chance.
+_LEAST_ROWS = 0.5
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Open cells of one head that lie on no line.
+
+    Attributes:
+        site, layer, head: whose they are; layer None for every layer.
+        cells: rows and keys, in the keys of the matrices.
+        edge: whether all lie in the first or the last row, where a line through the whole matrix
+            leaves its segment: they carry no digit.
+    """
+
+    site: Site
+    layer: int | None
+    head: int
+    cells: tuple[tuple[int, int], ...]
+    edge: bool
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What `trace_lines` found.
+
+    Attributes:
+        lines: the lines, anchored to segments, so defined at every width.
+        rest: what they leave out.
+        spans: where segments lie in the keys of `cross`, as in `MatrixBias`.
+    """
+
+    lines: CalibratedBias
+    rest: tuple[Rest, ...]
+    spans: dict[str, tuple[int, int]]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the heads are lines, save perhaps a few cells in the first and last row."""
+        return all(rest.edge for rest in self.rest)
+
+    def describe_rest(self) -> list[str]:
+        """What the lines leave out, in sentences: heads with the same cells together."""
+        groups: dict[tuple, list[int]] = {}
+        for rest in self.rest:
+            groups.setdefault((rest.site, rest.layer, rest.edge, rest.cells), []).append(rest.head)
+        sentences = []
+        for (site, layer, edge, cells), heads in groups.items():
+            who = f"head{'s' if len(heads) > 1 else ''} {', '.join(map(str, heads))} of {site}-attention"
+            where = "" if layer is None else f" in layer {layer}"
+            shown = ", ".join(
+                f"row {row} at key {key}{self._symbol(site, key)}" for row, key in cells[:4]
+            )
+            more = f" and {len(cells) - 4} more" if len(cells) > 4 else ""
+            what = (
+                "differs from its lines in the first or last row alone"
+                if edge
+                else "off every line"
+            )
+            sentences.append(f"{who}{where}: {what}: {shown}{more}")
+        return sentences
+
+    def _symbol(self, site: Site, key: int) -> str:
+        """The symbol that a key holds at any width, where it is one."""
+        for name, (start, stop) in self.spans.items():
+            if site == "cross" and stop == start + 1 and key == start:
+                return f" ({name!r})"
+        return ""
+
+
+def trace_lines(bias: MatrixBias) -> Traced:
+    """Read matrices as lines: anti-diagonals of operands, diagonals of the answer, verticals, everything.
+
+    A track of one head is a line where every cell of it is open, at no less than its usual value. Where
+    all keys are open with one value, the head is transparent: one line `everywhere`.
+    """
+    layout = Layout(add_frame(TASKS[bias.task]()), bias.width)
+    lines: list[Line] = []
+    rest: list[Rest] = []
+    for site, matrices in bias.matrices.items():
+        for index in range(len(matrices)):
+            layer = None if len(matrices) == 1 else index
+            dense = bias.dense(site, index, layout, range(layout.target_length))
+            keys = bias.keys(site, layout)
+            for head in range(bias.heads):
+                found = _trace(dense[head], site, head, layer, layout)
+                lines += found
+                rest += _rest(dense[head], found, site, head, layer, layout, keys)
+    for site in SITES:
+        if site not in bias.matrices:
+            lines += [Line(site, WHOLE, "everywhere", head=head) for head in range(bias.heads)]
+    return Traced(CalibratedBias(bias.task, bias.heads, lines), tuple(rest), bias.spans)
+
+
+def tracks(site: Site, layout: Layout) -> list[Track]:
+    """Every track that a line of a matrix may be."""
+    if site == "self":
+        return [Track("self", "answer", "diagonal", -back) for back in range(layout.width)]
+    found = []
+    for name, span in layout.source_spans.items():
+        if span.grows:
+            offsets = range(-layout.width + 1, layout.width)
+            found += [Track("cross", name, "anti-diagonal", offset) for offset in offsets]
+        elif name not in FRAME:
+            found.append(Track("cross", name, "vertical"))
+    return found
+
+
+def _trace(matrix: Tensor, site: Site, head: int, layer: int | None, layout: Layout) -> list[Line]:
+    """The lines of one head `[query, key]`."""
+    rows = torch.arange(len(matrix))
+    visible = matrix
+    if site == "self":
+        visible = matrix[rows[:, None] >= rows]
+    if len(values := visible.unique()) == 1 and values.item() > CLOSED:
+        return [Line(site, WHOLE, "everywhere", 0, layer, head, values.item())]
+    found = []
+    for track in tracks(site, layout):
+        keys, inside = track.keys(layout.spans(site)[track.segment], rows)
+        cells = matrix[rows[inside], keys[inside]]
+        if len(cells) < _LEAST_ROWS * layout.width or bool((cells == CLOSED).any()):
+            continue
+        value = cells.median().item()
+        if bool((cells >= value).all()):
+            found.append(Line.of(track, head, layer, value))
+    return found
+
+
+def _rest(
+    matrix: Tensor,
+    lines: list[Line],
+    site: Site,
+    head: int,
+    layer: int | None,
+    layout: Layout,
+    keys: Tensor,
+) -> list[Rest]:
+    """The cells in which lines differ from a matrix."""
+    own = CalibratedBias(layout.task.name, head + 1, lines)
+    drawn = own.dense(site, layer or 0, layout, range(layout.target_length))[head]
+    cells = (drawn != matrix).nonzero().tolist()
+    if not cells:
+        return []
+    edge = all(row in (0, layout.width) for row, _ in cells)
+    return [Rest(site, layer, head, tuple((row, int(keys[key])) for row, key in cells), edge)]

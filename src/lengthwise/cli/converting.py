@@ -1,0 +1,198 @@
+"""The commands that show biases and turn files of the paper's code into ours, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lengthwise.cli.commands import app, print_bias, print_json
+from lengthwise.cli.options import Force, Json, Set
+
+if TYPE_CHECKING:
+    from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
+
+Task = Annotated[
+    str | None,
+    typer.Option("--task", help="The task of matrices that do not say it.", show_default="by size"),
+]
+
+# Operands of a picture of a bias that is defined at every width.
+_DRAWN_DIGITS = 6
+
+
+@app.command("explain")
+def explain_command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|FILE...", help="A run folder, a bias file, or a pair of .t files."
+        ),
+    ],
+    task: Task = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw which keys are open; of a vanilla run, its attention."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say a bias in words: what each head reads.
+
+    Example: lengthwise explain windowCross.t windowSelf.t --plot heads.png
+    """
+    from lengthwise.bias import CalibratedBias, MatrixBias
+    from lengthwise.config import InputError
+    from lengthwise.run import VANILLA, Run
+    from lengthwise.seed_files import read_bias
+
+    missing = [path for path in files if not path.exists()]
+    if missing:
+        raise InputError(f"{missing[0]} does not exist")
+    if all(path.is_file() for path in files):
+        bias: AttentionBias = read_bias(files, task)
+        _draw(bias, plot)
+        return _print_any(bias, as_json)
+    if len(files) > 1:
+        raise InputError("explain takes one run folder, or the files of one bias")
+    opened = Run.open(files[0])
+    _draw(opened.bias, plot, opened.path)
+    if isinstance(opened.bias, CalibratedBias | MatrixBias):
+        _print_any(opened.bias, as_json)
+    elif as_json:
+        vanilla = {"vanilla": True} if opened.method == VANILLA else {}
+        print_json({**vanilla, "method": opened.method, "bias": str(opened.bias)})
+    else:
+        print(f"{files[0]} is {opened.method}: {opened.bias}")
+
+
+@app.command("convert")
+def convert_command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="A bias, a pair of .t files, a checkpoint, or a run."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Lines (.jsonl), matrices (.safetensors), tensors (.t), or a run folder."
+        ),
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="The .ini file that a checkpoint was trained with.")
+    ] = None,
+    task: Task = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Digits that operands are padded to in matrices.")
+    ] = None,
+    set_: Set = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Turn biases and checkpoints of the paper's code into ours, and biases back.
+
+    Example: lengthwise convert windowCross.t windowSelf.t --task addition --out bias.jsonl
+    """
+    from lengthwise.config import InputError
+    from lengthwise.seed_files import (
+        convert_checkpoint,
+        convert_run,
+        find_lines,
+        load_ini,
+        read_bias,
+        save_dense_bias,
+        save_matrices,
+    )
+
+    notes: list[str] = []
+    if config is not None:
+        run = convert_checkpoint(
+            files[0],
+            load_ini(config),
+            out,
+            set=tuple(set_ or ()),
+            bias=tuple(files[1:]),
+            force=force,
+        )
+        written = [run.path]
+    elif files[0].is_dir():
+        if len(files) > 1:
+            raise InputError("a run becomes one with lines by itself; leave the other files out")
+        run, notes = convert_run(files[0], out, force=force)
+        written = [run.path]
+    else:
+        if set_:
+            raise InputError(
+                "--set changes the settings of a checkpoint; name its .ini with --config"
+            )
+        bias = read_bias(files, task)
+        if out.suffix == ".jsonl":
+            lines, notes = find_lines(bias)
+            lines.save(out)
+            written = [out]
+        elif out.suffix == ".safetensors":
+            written = [save_dense_bias(bias, out, width)]
+        elif out.suffix == ".t":
+            written = save_matrices(bias, out, width)
+        else:
+            raise InputError(
+                f"a bias becomes a .jsonl, .safetensors or .t file, got {out}; a checkpoint needs --config"
+            )
+    if as_json:
+        print_json({"written": [str(path) for path in written], "notes": notes})
+    else:
+        print("\n".join([*notes, *(str(path) for path in written)]))
+
+
+def _print_any(bias: CalibratedBias | MatrixBias, as_json: bool) -> None:
+    """A bias in words, or as JSON; of matrices also which heads are lines."""
+    import json
+
+    from lengthwise.bias import CalibratedBias, trace_lines
+
+    if isinstance(bias, CalibratedBias):
+        return print_bias(bias, as_json)
+    traced = trace_lines(bias)
+    if as_json:
+        rows = [json.loads(row) for row in traced.lines.to_json_lines().splitlines()]
+        rest = traced.describe_rest()
+        return print_json(
+            {"matrices": str(bias), "exact": traced.exact, "lines": rows, "rest": rest}
+        )
+    print(bias)
+    print(
+        "Every head is lines, a few cells at the edge aside; they are"
+        if traced.exact
+        else "Not every head is lines; those that are"
+    )
+    print(traced.lines.explain())
+    for sentence in traced.describe_rest():
+        print(f"  {sentence}")
+
+
+def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> None:
+    """Draw the keys that a bias leaves open; of a vanilla run, the attention that was captured."""
+    if path is None:
+        return
+    from lengthwise.attention_maps import AttentionMaps
+    from lengthwise.bias import CalibratedBias, MatrixBias
+    from lengthwise.config import InputError
+    from lengthwise.layout import Layout
+    from lengthwise.report.plots import attention_maps, bias_map
+    from lengthwise.run import MAPS
+    from lengthwise.tasks import TASKS, add_frame
+
+    if isinstance(bias, MatrixBias):
+        task = TASKS[bias.task]()
+        bias_map(bias, Layout(add_frame(task) if bias.framed else task, bias.width), path)
+    elif isinstance(bias, CalibratedBias):
+        definition = TASKS[bias.task]()
+        bias_map(bias, Layout(definition, _DRAWN_DIGITS + definition.growth), path)
+    elif run is not None and (run / MAPS).exists():
+        attention_maps(AttentionMaps.load(run / MAPS), path)
+    else:
+        raise InputError(
+            f"{run} has no lines to draw; `lengthwise calibrate` captures its attention"
+        )

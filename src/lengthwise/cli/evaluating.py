@@ -1,0 +1,147 @@
+"""The command that measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lengthwise.cli.commands import app, print_json, progress
+from lengthwise.cli.options import (
+    Attention,
+    Json,
+    Lengths,
+    RunDevice,
+    RunFolder,
+    Samples,
+    Set,
+    assign,
+    parse_lengths,
+)
+
+if TYPE_CHECKING:
+    from lengthwise.run import Run
+
+# Numbers that a search for the first wrong answer asks at most.
+_CEILING = 1_000_000
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: RunFolder,
+    lengths: Lengths = None,
+    samples: Samples = None,
+    suite: Annotated[
+        str | None, typer.Option(help="uniform or carry.", show_default="both")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy against length into this file.")
+    ] = None,
+    wrong_positions: Annotated[
+        Path | None,
+        typer.Option(help="Decode, and count wrong symbols by their place: a picture, or .csv."),
+    ] = None,
+    first: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NUMBER", help="Ask every number from this one on instead."),
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="NUMBER", help="... to this one, or `ceil`: the first mistake."
+        ),
+    ] = None,
+    set_: Set = None,
+    attention: Attention = None,
+    device: RunDevice = None,
+    as_json: Json = False,
+) -> None:
+    """Measure exact match on unseen problems of each length.
+
+    Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
+    """
+    from lengthwise.api import evaluate
+    from lengthwise.config import InputError
+    from lengthwise.display import print_curve
+    from lengthwise.run import Run, locked
+
+    opened = Run.open(run, device=device, set=[*(set_ or []), *assign(attention=attention)])
+    if first is not None or last is not None:
+        if any(
+            option is not None for option in (lengths, samples, suite, seed, plot, wrong_positions)
+        ):
+            raise InputError(
+                "--from and --to ask numbers of one range; leave the other options out"
+            )
+        return _ask_range(opened, first, last, as_json)
+    chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
+    suites = ("uniform", "carry") if suite is None else (suite,)
+    with progress(len(chosen) * len(suites)) as display:
+        display.begin("evaluate", opened.config)
+        curve = evaluate(
+            opened,
+            chosen,
+            samples=samples,
+            suites=suites,
+            seed=seed,
+            on_progress=display.scored,
+        )
+        display.end("evaluate", sum(score.seconds for score in curve))
+    # First to the reader: in a folder that can't be written the measurement is not lost.
+    if as_json:
+        print_json(curve.records())
+    else:
+        print_curve(curve)
+    with locked(run):
+        curve.add_to(run)
+    if plot is not None:
+        from lengthwise.report.plots import length_curve
+
+        length_curve(curve, plot, trained=opened.config.data.length)
+    if wrong_positions is not None:
+        from lengthwise.mistakes import count_mistakes, save_mistakes
+        from lengthwise.report.histograms import mistake_histogram
+
+        mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)  # type: ignore[arg-type]  # checked by evaluate
+        if wrong_positions.suffix == ".csv":
+            save_mistakes(mistakes, wrong_positions)
+        else:
+            mistake_histogram(mistakes, wrong_positions, task=opened.config.task)
+
+
+def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from lengthwise.mistakes import check_range
+
+    start = _number("--from", first or "0")
+    search = last == "ceil"
+    stop = start + _CEILING - 1 if search else _number("--to", last or "")
+    result = check_range(run, start, stop, stop_at_first=search)
+    if as_json:
+        return print_json(asdict(result))
+    print(
+        f"{result.correct} of {result.n} right ({result.correct / result.n:.2%}), from {result.first} "
+        f"to {result.last}"
+    )
+    for number, answer, truth in result.wrong:
+        print(f"{number}: {answer}, not {truth}")
+    if result.n - result.correct > len(result.wrong):
+        print(f"... and {result.n - result.correct - len(result.wrong)} more")
+
+
+def _number(option: str, text: str) -> int:
+    from lengthwise.config import InputError
+    from lengthwise.seed_files import evaluate_arithmetic
+
+    try:
+        value = evaluate_arithmetic(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from error
+    if value.denominator != 1 or value < 0:
+        raise InputError(f"{option} takes a whole number from 0 up, got {text}")
+    return int(value)
