@@ -40,6 +40,9 @@ def _model(positions: str, bias: str = "causal", **others: Any) -> dict[str, Any
 
 _ABS = "Duan, Shi, Xu 2023, Attention Bias Scaffolding"
 _WINDOW = {"bias": "window", "window": 1, "window_sides": "both"}
+# As the paper's code has it for windows: operands aligned, and a start and an end token around the source,
+# without which nothing tells the first and last rows of a window where they are (docs/log.md).
+_ALIGNED = {"data.alignment": "interleaved", "data.frame": "tokens"}
 
 METHODS: dict[str, Method] = {
     "vanilla": Method("Vaswani et al. 2017", _model("sinusoidal")),
