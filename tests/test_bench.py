@@ -8,7 +8,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lengthwise.bench import BENCHMARKS, Report, Result, calibrate, decode, run_benchmarks, train
+from lengthwise.bench import (
+    BENCHMARKS,
+    Report,
+    Result,
+    calibrate,
+    decode,
+    long,
+    run_benchmarks,
+    train,
+)
 from lengthwise.bench.models import bench_config, hand_bias
 from lengthwise.bench.results import alternate
 from lengthwise.bias import CLOSED
@@ -33,6 +42,7 @@ SMALL = {
 @pytest.fixture
 def small(monkeypatch, tiny_abc):
     """Every benchmark at a size that takes no time, with a model that is trained already."""
+    monkeypatch.setattr(long, "_ENOUGH", 9)
     for name, sizes in SMALL.items():
         if name in ("long", "solve"):
             sizes = {**sizes, "model": tiny_abc.calibrated}

@@ -22,6 +22,9 @@ from lengthwise.run import Run
 from lengthwise.tasks import DIGITS, Transducer
 from lengthwise.tasks.sampling import generator, suite_problems
 
+# Digits that short problems are repeated to, so that their times are not too short to compare.
+_ENOUGH = 20_000
+
 WAYS: tuple[Decode, ...] = ("parallel", "sequential")
 
 
@@ -59,6 +62,19 @@ def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
         return spent, memory, answer.read_text().strip()
 
 
+def decoder(run: Run, length: int, way: Decode, count: int) -> Callable[[], None]:
+    """Decode one random problem, `count` times over."""
+    layout = run.layout(length)
+    source = list(layout.source_bytes(random_problem(run.task, layout, length)))
+
+    def work() -> None:
+        for _ in range(count):
+            streams = Streams([layout], source)
+            decode_streams(run.model, run.bias, streams, way)  # type: ignore[arg-type]  # of lines
+
+    return work
+
+
 def run(
     *,
     repeats: int = 5,
@@ -79,27 +95,28 @@ def run(
         model: the run; by default an addition is trained.
     """
     trained = model or trained_run(on_progress)
-    task, results, medians = trained.task, [], {}
-    for length in lengths:
-        layout = trained.layout(length)
-        source = list(layout.source_bytes(random_problem(task, layout, length)))
-
-        def work(way: Decode, layout=layout, source=source) -> None:
-            bias = trained.bias
-            decode_streams(trained.model, bias, Streams([layout], source), way)  # type: ignore[arg-type]
-
-        for way in WAYS:
-            on_progress(f"long: {length} digits, {way}")
-            rounds = repeats if length <= 10_000 or way == "parallel" else min(repeats, 3)
-            (times,) = alternate([lambda w=work, y=way: w(y)], rounds)
-            medians[way, length] = statistics.median(times) / length * 1e6
-            case = f"{length:,} digits, {way}: a digit"
-            note = f"batch 1, median of {rounds}"
-            results.append(Result("long", case, medians[way, length], "us", note))
+    task, results = trained.task, []
+    lengths = list(lengths)
     for way in WAYS:
-        rates = [medians[way, length] for length in lengths]
-        case = f"{way}: time per digit, the longest to the shortest"
-        results.append(Result("long", case, rates[-1] / rates[0], "ratio", "1.2 or less is flat"))
+        on_progress(f"long: {way}, {', '.join(f'{length:,}' for length in lengths)} digits in turn")
+        rounds = repeats if way == "parallel" else min(repeats, 3)
+        counts = [max(1, _ENOUGH // length) for length in lengths]
+        works = [
+            decoder(trained, length, way, count)
+            for length, count in zip(lengths, counts, strict=True)
+        ]
+        times = alternate(works, rounds)
+        note = f"batch 1, lengths in turn, median of {rounds}"
+        digits = [length * count for length, count in zip(lengths, counts, strict=True)]
+        each = [[1e6 * t / n for t in own] for own, n in zip(times, digits, strict=True)]
+        for length, own in zip(lengths, each, strict=True):
+            case = f"{length:,} digits, {way}: a digit"
+            results.append(Result("long", case, statistics.median(own), "us", note))
+        flat = statistics.median(
+            last / first for first, last in zip(each[0], each[-1], strict=True)
+        )
+        case = f"{way}: time per digit, {lengths[-1]:,} to {lengths[0]:,} digits"
+        results.append(Result("long", case, flat, "ratio", "1 is flat, less is faster"))
     cases = {
         f"{length:,} random digits": write_out(
             task, random_problem(task, trained.layout(length), length)[0]
