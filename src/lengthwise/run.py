@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Causal
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
-from lengthwise.layout import Layout, Vocabulary, digits_of
+from lengthwise.layout import END, Layout, Vocabulary, digits_of
 from lengthwise.model import Transformer, greedy_decode
 from lengthwise.tasks import Transducer
 
@@ -60,6 +61,20 @@ def make_device(name: str) -> torch.device:
         raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
     use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of an expression.
+
+    Attributes:
+        text: the answer as a person writes it; for parity, the bit.
+        work: what the model wrote, symbol by symbol, least significant digit first; for parity the
+            scratchpad of running exclusive ors.
+    """
+
+    text: str
+    work: str
 
 
 class Run:
@@ -188,8 +203,12 @@ class Run:
 
     def solve_many(self, expressions: list[str]) -> list[str]:
         """As `solve`, for several expressions: those of equal length share a batch."""
+        return [answer.text for answer in self.answers(expressions)]
+
+    def answers(self, expressions: list[str]) -> list[Answer]:
+        """As `solve_many`, with what the model wrote."""
         problems = [self._parse(expression) for expression in expressions]
-        answers = [""] * len(problems)
+        answers = [Answer("", "")] * len(problems)
         lengths = [max(len(part) for part in parts) for parts in problems]
         for length in sorted(set(lengths)):
             chosen = [i for i, own in enumerate(lengths) if own == length]
@@ -198,7 +217,8 @@ class Run:
             source = layout.source(np.concatenate(digits)).to(self.device)
             written = greedy_decode(self.model, self.bias, layout, source, self.config.attention)
             for i, tokens in zip(chosen, written.cpu(), strict=True):
-                answers[i] = self._read(layout, tokens)
+                work = layout.text(tokens).removesuffix(END)
+                answers[i] = Answer(self._read(layout, tokens), work)
         return answers
 
     def _parse(self, expression: str) -> list[str]:

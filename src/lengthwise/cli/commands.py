@@ -24,6 +24,7 @@ from lengthwise.cli.options import (
     Samples,
     Seed,
     Set,
+    ShowWork,
     TaskOrFile,
     parse_lengths,
 )
@@ -262,6 +263,7 @@ def solve_command(
     expressions: Annotated[
         list[str], typer.Argument(metavar="EXPRESSION...", help="Or - to read lines from stdin.")
     ],
+    show_work: ShowWork = False,
     device: RunDevice = None,
     as_json: Json = False,
 ) -> None:
@@ -274,12 +276,18 @@ def solve_command(
     opened = Run.open(run, device=device)
     if expressions == ["-"]:
         expressions = sys.stdin.read().splitlines()
-    answers = opened.solve_many(expressions)
+    answers = opened.answers(expressions)
     if as_json:
-        pairs = zip(expressions, answers, strict=True)
-        print_json([{"expression": given, "answer": answer} for given, answer in pairs])
-    else:
-        print("\n".join(answers))
+        rows = [
+            {"expression": given, "answer": answer.text, "work": answer.work}
+            for given, answer in zip(expressions, answers, strict=True)
+        ]
+        print_json([{k: row[k] for k in row if show_work or k != "work"} for row in rows])
+        return
+    for answer in answers:
+        print(answer.text)
+        if show_work:
+            print(f"  written {answer.work}, least significant digit first")
 
 
 @app.command("explain")
