@@ -94,6 +94,14 @@ def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path, monke
     code, out, _ = call("solve", folder, "99", "--json")
     assert json.loads(out) == [{"expression": "99", "answer": "100"}]
 
+    code, out, _ = call("solve", folder, "99", "0", "--show-work")
+    assert out == (
+        "100\n  written 001, least significant digit first\n"
+        "1\n  written 10, least significant digit first\n"
+    )
+    work = json.loads(call("solve", folder, "99", "--show-work", "--json")[1])
+    assert work == [{"expression": "99", "answer": "100", "work": "001"}]
+
     code, out, _ = call("explain", folder)
     assert "the digit of a in the column being written" in out
     code, out, _ = call("explain", folder / "vanilla")
@@ -191,6 +199,10 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["abc", "addition", "--device", "tpu"], "device: input should be 'auto', 'cpu' or 'cuda'"),
         (["train", "missing.toml"], "can't read missing.toml: No such file or directory"),
         (["train", "addition", "--bias", "missing"], "can't read bias missing: No such file"),
+        (
+            ["train", "multiplication"],
+            "multiplying two long numbers is out of reach: column i of N",
+        ),
         (["solve", "{abc}", "12++3"], "unexpected '+' at position 3 of '12++3'"),
         (["solve", "{abc}", "12x"], "unexpected 'x' at position 3"),
         (["solve", "{abc}", ""], "empty expression; successor takes expressions like '199'"),

@@ -132,7 +132,7 @@ def test_the_vanilla_model_is_torchs(task, width, positions):
     source, target = random_batch(layout, 4)
     bias = Causal(HEADS)
     logits = run(model, bias, layout, source, target).logits
-    assert logits.shape == (4, width + 1, len(layout.vocabulary))
+    assert logits.shape == (4, layout.target_length, len(layout.vocabulary))
     torch.testing.assert_close(
         logits, torch_logits(model, bias, layout, source, target), **TOLERANCE
     )

@@ -30,6 +30,7 @@ from lengthwise.proof import (
     Counterexample,
     NotApplicableError,
     estimate,
+    hashes,
     prove,
     receptive_cone,
     verify,
@@ -144,6 +145,22 @@ def test_every_context_of_every_problem_is_among_those_checked(name, data):
         for operands in random_problems(task, rng, 12, width):
             for row in range(width + 1):
                 assert context_of(task, cone, operands, row) in known
+
+
+def test_a_task_that_is_not_local_is_not_provable():
+    config = make_config({"task": "parity_classification", "model": {"positions": "none"}})
+    bias = CalibratedBias("parity_classification", 4, [Line("cross", "a", "anti-diagonal")])
+    with pytest.raises(NotApplicableError, match="depends on all of the problem, however long"):
+        receptive_cone(config, bias)
+
+
+def test_certificates_are_of_one_factor(binary):
+    found = set()
+    for factor in (7, 8):
+        config = make_config({"task": "multiply_by", "factor": factor})
+        run = Run(binary.path, config, binary.bias)
+        found.add(hashes(run)["model"])
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("name", LOCAL)

@@ -15,7 +15,17 @@ from lengthwise import run as run_module
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.files import write_bytes, write_with
-from lengthwise.run import CONFIG, LOCK, WEIGHTS, Run, check_bias, locked, make_device, prepare
+from lengthwise.run import (
+    CONFIG,
+    LOCK,
+    WEIGHTS,
+    Answer,
+    Run,
+    check_bias,
+    locked,
+    make_device,
+    prepare,
+)
 
 
 @pytest.fixture
@@ -271,3 +281,17 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
 def test_versions_do_without_git(monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "PATH": ""})
     assert run_module.versions()["git_commit"] is None
+
+
+def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
+    config = make_config({"task": "parity"})
+    run = Run.create(tmp_path / "run", config, None)
+    run.model = None
+
+    def truth(model, bias, layout, source, path):
+        digits = source.flip(1)[:, None].numpy().astype("uint8")
+        return layout.target(run.task.answer(digits))[:, 1:]
+
+    monkeypatch.setattr("lengthwise.run.greedy_decode", truth)
+    assert run.answers(["0110", "111"]) == [Answer("0", "010"), Answer("1", "101")]
+    assert run.solve_many(["0110", "111"]) == ["0", "1"]

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config
 from lengthwise.files import reason, write_text, write_with
-from lengthwise.layout import Layout, Vocabulary, digits_of
+from lengthwise.layout import END, Layout, Vocabulary, digits_of
 from lengthwise.methods import method_of
 from lengthwise.model import Transformer
 from lengthwise.solving import check_ways, decode_problems, follows_lines
@@ -89,6 +90,20 @@ def make_device(name: str, attention: str = "auto") -> torch.device:
     if attention == "flex" and not use_gpu:
         raise InputError("attention 'flex' needs a GPU; use 'auto', 'dense' or 'lines'")
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of an expression.
+
+    Attributes:
+        text: the answer as a person writes it; for parity, the bit.
+        work: what the model wrote, symbol by symbol, least significant digit first; for parity the
+            scratchpad of running exclusive ors.
+    """
+
+    text: str
+    work: str
 
 
 class Run:
@@ -263,9 +278,15 @@ class Run:
             expressions: the expressions.
             on_progress: called while it works, with the symbols written so far and their number.
         """
+        return [answer.text for answer in self.answers(expressions, on_progress)]
+
+    def answers(
+        self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
+    ) -> list[Answer]:
+        """As `solve_many`, with what the model wrote."""
         problems = [self.parse(expression) for expression in expressions]
         layouts = [self.layout(max(len(part) for part in parts)) for parts in problems]
-        answers = [""] * len(problems)
+        answers = [Answer("", "")] * len(problems)
         for layout in layouts:
             check_reach(self.model, layout)
 
@@ -283,7 +304,8 @@ class Run:
                 device=self.device,
                 on_progress=on_progress or (lambda done, of: None),
             ):
-                answers[i] = self._read(layouts[i], tokens)
+                work = layouts[i].text(torch.from_numpy(tokens)).removesuffix(END)
+                answers[i] = Answer(self._read(layouts[i], tokens), work)
         return answers
 
     def parse(self, expression: str) -> list[str]:

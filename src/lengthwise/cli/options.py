@@ -43,6 +43,10 @@ Samples = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ShowWork = Annotated[
+    bool,
+    typer.Option("--show-work", help="Also show what was written: for parity, the scratchpad."),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
 TaskOrFile = Annotated[
     str,

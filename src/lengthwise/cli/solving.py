@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from lengthwise.cli.commands import app, print_json
-from lengthwise.cli.options import Attention, Json, RunDevice, RunFolder, assign
+from lengthwise.cli.options import Attention, Json, RunDevice, RunFolder, ShowWork, assign
 
 if TYPE_CHECKING:
     from lengthwise.run import Run
@@ -43,6 +43,7 @@ def solve_command(
     decode: Annotated[
         str | None, typer.Option(help="auto, parallel or sequential.", show_default="the run's")
     ] = None,
+    show_work: ShowWork = False,
     attention: Attention = None,
     device: RunDevice = None,
     as_json: Json = False,
@@ -65,29 +66,36 @@ def solve_command(
     if expressions == ["-"]:
         file = Path("-")
     if file is None:
-        answers = opened.solve_many(expressions)
+        rows = [_Row(number, text) for number, text in enumerate(expressions, start=1)]
+        _answer(opened, rows)
         if as_json:
-            pairs = zip(expressions, answers, strict=True)
-            print_json([{"expression": given, "answer": answer} for given, answer in pairs])
+            print_json([{"expression": row.text, **row.result(show_work)} for row in rows])
         else:
-            print("\n".join(answers))
+            for row in rows:
+                print(row.lines(show_work))
         return
     with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source:
-        bad = _answer_lines(opened, source, as_json)
+        bad = _answer_lines(opened, source, as_json, show_work)
     if bad:
         raise typer.Exit(2)
 
 
-def _answer_lines(run: Run, source: BinaryIO, as_json: bool) -> int:
+def _answer(
+    run: Run, rows: list[_Row], on_progress: Callable[[int, int], object] | None = None
+) -> None:
+    """Answer rows."""
+    for row, answer in zip(rows, run.answers([row.text for row in rows], on_progress), strict=True):
+        row.answer, row.work = answer.text, answer.work
+
+
+def _answer_lines(run: Run, source: BinaryIO, as_json: bool, show_work: bool) -> int:
     """Answer every line; return how many could not be answered."""
     bad, progress = 0, _Progress()
-    with (_json_rows if as_json else _plain_rows)() as put:
+    with (_json_rows if as_json else _plain_rows)(show_work) as put:
         for batch in read_batches(source):
             rows = [_read(run, number, line) for number, line in batch]
             asked = [row for row in rows if row.text and row.error is None]
-            answers = run.solve_many([row.text for row in asked], progress.decoding)
-            for row, answer in zip(asked, answers, strict=True):
-                row.answer = answer
+            _answer(run, asked, progress.decoding)
             for row in rows:
                 if row.error is not None:
                     bad += 1
@@ -105,7 +113,20 @@ class _Row:
     number: int
     text: str = ""
     answer: str = ""
+    work: str = ""
     error: str | None = None
+
+    def result(self, show_work: bool) -> dict[str, str]:
+        """What became of it, as JSON values."""
+        if self.error is not None:
+            return {"error": self.error}
+        return {"answer": self.answer} | ({"work": self.work} if show_work else {})
+
+    def lines(self, show_work: bool) -> str:
+        """The answer, and what the model wrote; what has none leaves its line empty."""
+        if not show_work or not self.work:
+            return self.answer
+        return f"{self.answer}\n  written {self.work}, least significant digit first"
 
 
 def _read(run: Run, number: int, line: bytes | None) -> _Row:
@@ -168,13 +189,13 @@ def _has_more(source: BinaryIO) -> bool:
 
 
 @contextmanager
-def _plain_rows() -> Iterator[Callable[[_Row], None]]:
-    """An answer a line; what has none leaves its line empty."""
-    yield lambda row: print(row.answer)
+def _plain_rows(show_work: bool) -> Iterator[Callable[[_Row], None]]:
+    """An answer a line."""
+    yield lambda row: print(row.lines(show_work))
 
 
 @contextmanager
-def _json_rows() -> Iterator[Callable[[_Row], None]]:
+def _json_rows(show_work: bool) -> Iterator[Callable[[_Row], None]]:
     """One array, written row by row; blank lines are left out."""
     begun = False
 
@@ -182,8 +203,7 @@ def _json_rows() -> Iterator[Callable[[_Row], None]]:
         nonlocal begun
         if not row.text and row.error is None:
             return
-        own = {"answer": row.answer} if row.error is None else {"error": row.error}
-        record = {"line": row.number, "expression": row.text, **own}
+        record = {"line": row.number, "expression": row.text, **row.result(show_work)}
         print(",\n " if begun else "[\n ", json.dumps(record), sep="", end="")
         begun = True
 
