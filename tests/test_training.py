@@ -187,7 +187,7 @@ def test_resume_refuses_metrics_of_another_form(tmp_path, content):
 
 def test_the_lines_path_is_refused_for_a_vanilla_model(tmp_path):
     config = small().model_copy(update={"attention": "lines"})
-    with pytest.raises(InputError, match="attention can't be 'lines': the lines path needs a bias"):
+    with pytest.raises(InputError, match="attention 'lines' needs a calibrated bias of lines"):
         train_run(config, tmp_path / "run")
 
 
