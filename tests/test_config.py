@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lengthwise.config import Config, InputError, Settings, load_config, make_config
+from lengthwise.tasks import TASKS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -128,6 +129,17 @@ def test_the_papers_numbers_fix_the_length(base, length, covered):
     assert (config.data.length, config.covered_length) == (length, covered)
     assert (config.width, config.data.carry_fraction) == (length + 1, 0)
     assert make_config(config.model_dump(mode="json")) == config
+
+
+def test_a_task_has_defaults_of_its_own():
+    own = TASKS["multi_addition"].settings["model"]
+    config = make_config({"task": "multi_addition"})
+    assert {name: getattr(config.model, name) for name in own} == own
+    assert config.model.width == Config().model.width
+    # What is given counts.
+    config = make_config({"task": "multi_addition", "model": {"layers": 3}}, ["model.heads=2"])
+    assert (config.model.layers, config.model.heads) == (3, 2)
+    assert make_config({"task": "addition"}).model == Config().model
 
 
 def test_parameters_are_stated_and_reach_the_task():

@@ -170,7 +170,7 @@ def test_every_option_is_read_and_means_what_it_means_there(tmp_path):
         ("MODEL_TYPE = ALiBi", "bias", "alibi"),
         ("ATTN_WINDOW = 2", "bias", "window"),
         ("ATTN_WINDOW = 2", "window", 2),
-        ("ATTN_WINDOW = 2\nMODEL_TYPE = Windowed", "window_sides", "left"),
+        ("ATTN_WINDOW = 2\nMODEL_TYPE = Windowed", "window_sides", "code"),
         ("DROP_OUT = 1/4", "dropout", 0.25),
         ("NUM_ENCODER_LAYERS = 6", "encoder_layers", 0),
         ("DEBUG_MODE = True", "bias", "causal"),

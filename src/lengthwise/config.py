@@ -366,7 +366,7 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
     """Settings from nested values, changed by assignments such as `training.learning_rate=1e-3`.
 
-    Base, parameters and training length, where they are not given, are the task's own.
+    Base, parameters, training length and the task's `settings`, where not given, are its own.
 
     Raises:
         InputError: with one clear line for the first thing that is wrong.
@@ -391,6 +391,10 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         for key, value in {"base": task.bases[0], **task.parameters}.items():
             if merged.get(key) is None:
                 merged[key] = value
+        for part, defaults in task.settings.items():
+            given = merged.setdefault(part, {})
+            if isinstance(given, dict):
+                merged[part] = {**defaults, **given}
         data = merged.setdefault("data", {})
         if isinstance(data, dict):
             paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)

@@ -10,14 +10,14 @@ from torch import Tensor
 from lengthwise.bias.base import CLOSED, OpenKeys, Site
 from lengthwise.layout import Layout
 
-Sides = Literal["both", "left", "right"]
+Sides = Literal["both", "left", "right", "code"]
 
 
 class Window:
     """Each row reads a few keys around its own place.
 
     At self-attention a row reads itself and the `window` rows before it. At cross-attention, row i
-    reads the keys of column i, counted from the right end of the source, and those of `window` columns
+    reads the keys of column i, the anti-diagonal of the last operand, and those of `window` columns
     beside it; a column is `layout.stride` keys wide (one, or as many as there are interleaved
     operands). What lies outside the source is left out. In an encoder, where a model has one, a key
     reads `window` columns to each side: the paper has an identity encoder there, and a bounded window
@@ -26,16 +26,21 @@ class Window:
     Args:
         heads: attention heads.
         window: rows or columns beside the own one, w in the paper.
-        sides: of the anti-diagonal cell, at cross-attention: `both` (the paper), or one of them. `left`
-            opens the cells that the paper's code opens. Its source ends in an end token and ours does
-            not, so that the *digits* it opens there, those of column i and of the columns before, are
-            the `right` side of ours.
+        sides: where those columns lie: `both` sides (the paper's text), or the `left`, of larger digits,
+            or the `right`. `code` opens what the paper's code does: it counts from the end of the
+            source, where it has an end token, and opens w keys to the left of that anti-diagonal; with
+            w = 1 these are the columns i and i - 1, as with `right`.
     """
 
     def __init__(self, heads: int, window: int = 1, sides: Sides = "both") -> None:
         self.heads, self.window, self.sides = heads, window, sides
 
     def __str__(self) -> str:
+        if self.sides == "code":
+            return (
+                f"every head sees its own row and {self.window} back, and {self.window + 1} keys from the "
+                f"anti-diagonal of the source on to the left"
+            )
         side = {"both": "to each side", "left": "to its left", "right": "to its right"}[self.sides]
         return (
             f"every head sees its own row and {self.window} back, and the column being written and "
@@ -48,9 +53,12 @@ class Window:
         if site == "self":
             keys = queries - torch.arange(self.window + 1)
         else:
-            left = self.window if self.sides in ("both", "left") else 0
+            left = self.window if self.sides in ("both", "left", "code") else 0
             right = self.window if self.sides in ("both", "right") else 0
-            first = layout.source_length - layout.stride * (queries + 1 + left)
+            end = layout.source_length
+            if self.sides != "code":
+                end = max(span.stop for span in layout.source_spans.values() if span.grows)
+            first = end - layout.stride * (queries + 1 + left)
             keys = first + torch.arange(layout.stride * (left + 1 + right))
         inside = (keys >= 0) & (keys < layout.keys(site))
         value = torch.zeros(keys.shape).masked_fill_(~inside, CLOSED)

@@ -239,7 +239,7 @@ class SeedOptions:
         if self.model_type == "ALiBi":
             model["bias"] = "alibi"
         elif self.attn_window >= 0:
-            model |= {"bias": "window", "window": self.attn_window, "window_sides": "left"}
+            model |= {"bias": "window", "window": self.attn_window, "window_sides": "code"}
         training = {
             "batch_size": self.batch_size,
             "learning_rate": _LEARNING_RATE,

@@ -23,6 +23,9 @@ class MultiAddition(Transducer):
 
     name = "multi_addition"
     parameters: ClassVar = {"operands": 3}
+    # A head for each digit of two columns. With one layer a row can't ask earlier rows for the sums that
+    # they saw: it must read the column before itself, which makes its cone small (docs/log.md).
+    settings: ClassVar = {"model": {"heads": 8, "layers": 1}}
 
     def __init__(self, base: int | None = None, operands: int = 3) -> None:
         super().__init__(base)

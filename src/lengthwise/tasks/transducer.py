@@ -63,6 +63,7 @@ class Transducer(ABC):
         example: an expression in base 10 (or the only base) with its answer, for help texts.
         bases: the bases that the task allows, the default first.
         length: digits that are enough, by default, to learn the task from.
+        settings: other settings that the task has its own defaults of, nested, such as the model's.
     """
 
     name: ClassVar[str]
@@ -75,6 +76,7 @@ class Transducer(ABC):
     example: tuple[str, str]
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 6
+    settings: ClassVar[dict[str, dict[str, int]]] = {}
 
     def __init__(self, base: int | None = None) -> None:
         base = self.bases[0] if base is None else base
