@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from lengthwise.bias import BIASES
+from lengthwise.bias import BIASES, Sides
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model.positions import POSITIONS
 from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, add_frame, make_task
@@ -112,7 +112,7 @@ class ModelSettings(Settings):
     max_positions: Count = 512
     bias: str = "causal"
     window: Annotated[int, Field(ge=0)] = 1
-    window_sides: Literal["both", "left", "right"] = "both"
+    window_sides: Sides = "both"
     alibi_cross: Literal["none", "distance"] = "none"
     t5_buckets: Annotated[int, Field(ge=4)] = 32
     t5_distance: Count = 128

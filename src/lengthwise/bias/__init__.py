@@ -67,6 +67,7 @@ __all__ = [
     "OpenKeys",
     "Rest",
     "Shaw",
+    "Sides",
     "Site",
     "SomeSite",
     "Traced",
