@@ -83,6 +83,7 @@ class Certificate:
                 tuple(cone["rows"]),
                 tuple((n, c) for n, c in cone["reads"]),
                 tuple(cone.get("constants", ())),
+                int(cone.get("period", 1)),
             )
             values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
             return cls(**values)

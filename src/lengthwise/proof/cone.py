@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
 from lengthwise.config import Config
 from lengthwise.layout import COLUMNS, Layout
+from lengthwise.model.positions import POSITIONS
 
 
 class NotApplicableError(RuntimeError):
@@ -23,11 +24,13 @@ class Cone:
             of row i + r is the digit written in column i + r - 1.
         reads: digits of operands that matter, (operand, column): 0 for the column being written.
         constants: operands of one digit that matter.
+        period: of the positions; row and width modulo it matter. 1 where positions tell nothing.
     """
 
     rows: tuple[int, ...]
     reads: tuple[tuple[str, int], ...]
     constants: tuple[str, ...] = ()
+    period: int = 1
 
     @property
     def first(self) -> int:
@@ -61,7 +64,26 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
         NotApplicableError: for tasks that are not local, for positions that know where a row is, for a bias
             without lines, and for lines that do not move with the column being written.
     """
-    return join(receptive_reaches(config, bias))
+    return join(receptive_reaches(config, bias), period_of(config))
+
+
+def period_of(config: Config) -> int:
+    """The period of the model's positions; 1 where they tell nothing.
+
+    Raises:
+        NotApplicableError: for positions without a period.
+    """
+    scheme = POSITIONS[config.model.positions].with_period(config.model.period)
+    if scheme.kind == "none":
+        return 1
+    # Turned queries and keys see distances, which the width moves: no period of `rotate` is known here.
+    if scheme.kind == "add" and scheme.period is not None:
+        return scheme.period
+    cyclic = [name for name, scheme in POSITIONS.items() if scheme.kind == "add" and scheme.period]
+    raise NotApplicableError(
+        f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
+        f"not alike; the proof needs 'none' or positions with a period ({', '.join(cyclic)})"
+    )
 
 
 def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
@@ -70,13 +92,7 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
     Raises:
         NotApplicableError: as `receptive_cone`.
     """
-    # A scheme with a period T would add phases to what a row sees, row and width modulo T: more values to
-    # enumerate in `Contexts`, more fields of a neighbourhood (docs/proof.md). Until then it is refused.
-    if config.model.positions != "none":
-        raise NotApplicableError(
-            f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
-            f"not alike; the proof needs 'none'"
-        )
+    period_of(config)
     if config.model.encoder_layers:
         raise NotApplicableError(
             "an encoder tells every key of the problem about all others; the proof needs "
@@ -124,14 +140,14 @@ def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
     return Reach(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
 
 
-def join(reaches: Iterable[Reach]) -> Cone:
+def join(reaches: Iterable[Reach], period: int = 1) -> Cone:
     """The cone of a row after some layers, first to last."""
     rows, reads, constants = {0}, set(), set()
     for reach in reversed(list(reaches)):
         reads |= {(name, row + column) for row in rows for name, column in reach.reads}
         constants |= set(reach.constants)
         rows |= {row + back for row in rows for back in reach.rows}
-    return Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
+    return Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)), period)
 
 
 def _check(line: Line, grows: bool, layout: Layout) -> bool:
