@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
 from lengthwise.bias.lines import Direction
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
@@ -42,7 +42,7 @@ def random_model(config: Config, seed: int) -> Transformer:
 
 
 def by_forward(
-    config: Config, model: Transformer, bias: CalibratedBias, layout: Layout, batch: Batch
+    config: Config, model: Transformer, bias: AttentionBias, layout: Layout, batch: Batch
 ) -> tuple[Problems, Tensor]:
     """The problems of a batch and the logits of its row, from one pass over whole problems."""
     source, target = layout.batch(batch.operands)
@@ -90,7 +90,27 @@ def test_logits_are_those_of_the_forward_pass(task, base, data):
     one_line = proper_lines(operands, constants, layers, places.digit_direction)
     lines = data.draw(st.lists(one_line, max_size=5))
     bias = CalibratedBias(task, HEADS, lines)
-    model = random_model(config, data.draw(st.integers(0, 9), label="seed"))
+    assert_alike(config, bias, data.draw(st.integers(0, 9), label="seed"))
+
+
+WINDOWED = [("successor", 3, "natural"), ("addition", 2, "interleaved"), ("nx1", 3, "interleaved")]
+
+
+@pytest.mark.parametrize("sides", ["both", "left", "right"])
+@pytest.mark.parametrize(("task", "base", "alignment"), WINDOWED)
+@pytest.mark.parametrize(("window", "layers"), [(0, 2), (1, 2), (2, 1)])
+def test_logits_through_windows_are_those_of_the_forward_pass(
+    task, base, alignment, sides, window, layers
+):
+    """Contexts that see the symbols left of the columns too."""
+    for positions in ("none", "cyclic"):
+        config = small(task, base, layers, positions, alignment=alignment)
+        assert_alike(config, Window(HEADS, window, sides), seed=0)
+
+
+def assert_alike(config: Config, bias: AttentionBias, seed: int) -> None:
+    """Logits found with sharing, without, and by the forward pass over whole problems."""
+    model = random_model(config, seed)
     ways = [Neighbourhoods(config, model, bias, share=share) for share in (True, False)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lengthwise.proof.neighbourhoods._WORTH", 1e-9)  # share whatever it costs

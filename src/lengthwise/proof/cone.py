@@ -58,11 +58,11 @@ class Reach:
 
 
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
-    """Work the cone out from the lines of all layers.
+    """Work the cone out from the lines of all layers, or from a window.
 
     Raises:
-        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a bias
-            without lines, and for lines that do not move with the column being written.
+        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a
+            bias that is neither lines nor a window, and for those that do not move with the column written.
     """
     return join(receptive_reaches(config, bias), period_of(config))
 
@@ -98,15 +98,10 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             "an encoder tells every key of the problem about all others; the proof needs "
             "model.encoder_layers = 0"
         )
-    if isinstance(bias, Window):
-        raise NotApplicableError(
-            "a window opens the keys of columns that lie outside the problem's operands too, and the proof "
-            "counts the lines of a calibrated bias alone (lengthwise abc, or train --bias)"
-        )
-    if not isinstance(bias, CalibratedBias):
+    if not isinstance(bias, CalibratedBias | Window):
         raise NotApplicableError(
             f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
-            f"bias (lengthwise abc, or train --bias)"
+            f"bias (lengthwise abc, or train --bias) or a window"
         )
     layout = config.layout()
     if layout.task.writes is not None:
@@ -114,6 +109,8 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
             f"needs outputs that depend on a bounded part of it"
         )
+    if isinstance(bias, Window):
+        return [_window_reach(bias, layout)] * config.model.layers
     return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
 
 
@@ -138,6 +135,35 @@ def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
     ]
     rows = {0, *(offset for offset in own if offset <= 0)}
     return Reach(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
+
+
+def _window_reach(bias: Window, layout: Layout) -> Reach:
+    """What a row reads through a window, in any layer.
+
+    The window counts keys from the right end of the source. Where operands lie there side by side, or one
+    alone, those are the digits of columns near the one being written; and, behind the last column, the
+    symbols on the left, if there are any. Which of these a row reads is known from its distance to the end.
+
+    Raises:
+        NotApplicableError: where the right end of the source is something else.
+    """
+    *before, last = layout.source_spans.values()
+    operands = [s for s in layout.task.segments if s.kind != "symbol"]
+    if not last.grows or any(span.grows for span in before) or layout.input_order == "reversed":
+        raise NotApplicableError(
+            f"a window counts keys from the right end of the source, and in problems of {layout.task.name} "
+            f"(data.alignment {'interleaved' if layout.interleaves else 'natural'}, data.input_order "
+            f"{layout.input_order}) these are not the digits of the column being written; the proof needs "
+            f"operands that lie there column by column, least significant digit last"
+        )
+    offsets = range(
+        -bias.window if bias.sides in ("both", "right") else 0,
+        bias.window + 1 if bias.sides in ("both", "left") else 1,
+    )
+    moving = operands if layout.interleaves else [s for s in operands if s.grows]
+    constants = [s.name for s in operands if s not in moving]
+    reads = sorted((segment.name, offset) for segment in moving for offset in offsets)
+    return Reach(tuple(range(-bias.window, 1)), tuple(reads), tuple(sorted(constants)))
 
 
 def join(reaches: Iterable[Reach], period: int = 1) -> Cone:

@@ -179,7 +179,7 @@ class Contexts:
         )
 
     # The window is cut off by the start of the problem (`_rows`), or whole, after any state that enough
-    # columns lead to (`_prefixes`). A phase is how many columns stand before the window and after it, modulo
+    # columns lead to (`_prefixes`). A phase is how many columns stand before and after the window, modulo
     # the period; one of them is given where the window is cut off or the end in sight.
 
     def _ends(self) -> Iterator[tuple[Column, int]]:

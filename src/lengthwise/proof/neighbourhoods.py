@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.bias import CalibratedBias, Track
+from lengthwise.bias import CLOSED, AttentionBias, Track
 from lengthwise.config import Config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
@@ -49,7 +49,7 @@ class Problems:
 
 
 class Neighbourhoods:
-    """A model under a calibrated bias, row by row.
+    """A model under a bias of lines, or a window, row by row.
 
     Args:
         config: settings of the run.
@@ -62,7 +62,7 @@ class Neighbourhoods:
     """
 
     def __init__(
-        self, config: Config, model: Transformer, bias: CalibratedBias, *, share: bool = True
+        self, config: Config, model: Transformer, bias: AttentionBias, *, share: bool = True
     ) -> None:
         self.model, self.bias = model, bias
         self.device = model.target_embedding.weight.device
@@ -142,12 +142,10 @@ class Neighbourhoods:
                 self.bias, layout, len(self.reaches), rows=one, device=self.device
             )[level]
             rows = [row + back for back in self.reaches[level].rows if row + back >= 0]
-            found = [
-                line.keys(span, torch.tensor([row]))
-                for line, span in self.bias.at("cross", level, layout)
-            ]
+            found = self.bias.open_keys("cross", level, layout, one)
+            assert found is not None
             # A row past the end reads nothing; its plan then closes whatever key stands here.
-            keys = sorted({int(key) for key, inside in found if inside}) or [0]
+            keys = found.index[found.value > CLOSED].unique().tolist() or [0]
             self._plans[place] = plan["self"].pick(rows), plan["cross"].pick(keys), keys
         return self._plans[place]
 
