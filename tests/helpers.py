@@ -1,6 +1,8 @@
-"""What several test files share: a task with a fixed digit, random biases, untrained models."""
+"""What several test files share: a task with a fixed digit, random biases, untrained models, contexts."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import torch
@@ -9,7 +11,10 @@ from torch import Tensor
 
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line
 from lengthwise.layout import Layout, Vocabulary
-from lengthwise.model import Transformer
+from lengthwise.model import Transformer, greedy_decode
+from lengthwise.proof import Cone, Counterexample
+from lengthwise.proof.contexts import Contexts
+from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Segment, Transducer
 
 # Of every bias that `biases` draws, and of every model that `make_untrained` makes.
@@ -79,3 +84,117 @@ def random_batch(layout: Layout, count: int, seed: int = 0) -> tuple[Tensor, Ten
     rng = np.random.default_rng(seed)
     shape = (count, len(layout.task.operands), layout.width)
     return layout.batch(rng.integers(0, layout.task.base, shape, np.uint8))
+
+
+# Bases that keep enumerations small; 3 for the others.
+SMALL = {"nx1": 4, "parity": 2, "multi_addition": 2, "multiply_by": 2}
+LOCAL = sorted(name for name, task in TASKS.items() if task.writes is None)
+
+
+def altered(
+    run: Run, *, bias: CalibratedBias | None = None, noise: float = 0.0, seed: int = 0
+) -> Run:
+    """The run with another bias, or with its weights disturbed; the original stays as it is."""
+    copy = Run(run.path, run.config, bias or run.bias)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in copy.model.parameters():
+            weight += noise * weight.std().nan_to_num() * torch.randn(weight.shape, generator=rng)
+    return copy
+
+
+def context_of(task: Transducer, cone: Cone, operands: np.ndarray, row: int) -> tuple:
+    """What one row sees, by the definition of the cone: tokens of rows, digits of columns, ends, phase."""
+    answer = task.answer(operands[None])[0]
+    width = operands.shape[1]
+    names = [segment.name for segment in task.operands]
+    fixed = [operands[i, 0] for i, s in enumerate(task.operands) if s.kind == "digit"]
+    tokens = []
+    for offset in cone.rows:
+        place = row + offset
+        tokens.append(None if place < 0 else "^" if place == 0 else int(answer[place - 1]))
+    reads = []
+    for name, offset in cone.reads:
+        column = row + offset
+        inside = 0 <= column < width
+        reads.append(int(operands[names.index(name), column]) if inside else None)
+    writes = "$" if row == width else int(answer[row])
+    phase = row % cone.period, width % cone.period
+    return tuple(map(int, fixed)), tuple(tokens), tuple(reads), writes, phase
+
+
+def random_problems(
+    task: Transducer, rng: np.random.Generator, count: int, width: int
+) -> np.ndarray:
+    """Problems of a task `[problem, operand, column]`, least significant digit first."""
+    digits = rng.integers(0, task.base, (count, len(task.operands), width), np.uint8)
+    digits[:, :, width - task.growth :] = 0
+    for index, segment in enumerate(task.operands):
+        if segment.kind == "digit":
+            digits[:, index] = rng.integers(0, task.base, (count, 1))
+    return task.admit(digits)
+
+
+@st.composite
+def cones(draw, task: Transducer, period: int) -> Cone:
+    """Any cone of a task."""
+    grows = [segment.name for segment in task.operands if segment.grows]
+    rows = {0, *draw(st.lists(st.integers(-2, 0), max_size=2))}
+    reads = st.sets(st.tuples(st.sampled_from(grows), st.integers(-2, 1)), max_size=5 - period)
+    return Cone(tuple(sorted(rows)), tuple(sorted(draw(reads))), period=period)
+
+
+def assert_none_is_missed(task: Transducer, period: int, data: st.DataObject) -> None:
+    """Contexts of random problems under a random cone are among those that `Contexts` enumerates."""
+    cone = data.draw(cones(task, period))
+    contexts = Contexts(task, cone)
+    known, count = set(), 0
+    for batch in contexts:
+        count += len(batch.operands)
+        for operands in batch.operands[:: max(1, len(batch.operands) // 3000)]:
+            assert operands.shape[1] > task.growth
+        known |= {context_of(task, cone, operands, batch.row) for operands in batch.operands}
+    assert len(known) <= count <= contexts.bound()
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    for width in (*(task.growth + more for more in (1, 2, 3, 4, 6)), 11, 12):
+        for operands in random_problems(task, rng, 12, width):
+            for row in range(width + 1):
+                assert context_of(task, cone, operands, row) in known
+
+
+def all_right(run: Run, widths: range) -> bool:
+    """Greedy decoding of every problem of these widths, one after the other."""
+    task, right = run.task, True
+    for width in widths:
+        digits = itertools.product(
+            range(task.base), repeat=len(task.operands) * (width - task.growth)
+        )
+        problems = np.array(list(digits), np.uint8).reshape(
+            -1, len(task.operands), width - task.growth
+        )
+        problems = np.concatenate(
+            [problems, np.zeros((*problems.shape[:2], task.growth), np.uint8)], axis=2
+        )
+        layout = run.config.layout(width, task)
+        source, target = layout.batch(problems)
+        written = greedy_decode(run.model, run.bias, layout, source)
+        right = right and bool((written == target[:, 1:]).all())
+    return right
+
+
+def assert_confirmed(run: Run, result: Counterexample) -> None:
+    """Decode the counterexample here, from its text alone."""
+    task = run.task
+    parts = result.problem.split(task.symbols[0]) if task.symbols else [result.problem]
+    width = max(map(len, parts)) + task.growth
+    digits = np.zeros((1, len(parts), width), np.uint8)
+    for index, part in enumerate(parts):
+        digits[0, index, : len(part)] = [int(c, 36) for c in reversed(part)]
+    layout = run.config.layout(width, task)
+    source, target = layout.batch(digits)
+    written = greedy_decode(run.model, run.bias, layout, source)[0]
+    assert layout.text(written) == result.given
+    assert layout.text(target[0, 1:]) == result.expected
+    assert result.given != result.expected
+    assert result.given[: result.row] == result.expected[: result.row]
+    assert result.given[result.row] != result.expected[result.row]

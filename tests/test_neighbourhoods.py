@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
+from lengthwise.bias.lines import Direction
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
@@ -23,10 +24,11 @@ from lengthwise.run import Run, make_model
 HEADS = 2
 
 
-def small(task: str, base: int, layers: int = 2) -> Config:
+def small(task: str, base: int, layers: int = 2, positions: str = "none", **data) -> Config:
     """Settings of a model that is quick to run."""
-    model = {"width": 8, "heads": HEADS, "layers": layers, "feed_forward": 12, "positions": "none"}
-    return make_config({"task": task, "base": base, "model": model})
+    model = {"width": 8, "heads": HEADS, "layers": layers, "feed_forward": 12, "period": 2}
+    model["positions"] = positions
+    return make_config({"task": task, "base": base, "model": model, "data": data})
 
 
 def random_model(config: Config, seed: int) -> Transformer:
@@ -40,7 +42,7 @@ def random_model(config: Config, seed: int) -> Transformer:
 
 
 def by_forward(
-    config: Config, model: Transformer, bias: CalibratedBias, layout: Layout, batch: Batch
+    config: Config, model: Transformer, bias: AttentionBias, layout: Layout, batch: Batch
 ) -> tuple[Problems, Tensor]:
     """The problems of a batch and the logits of its row, from one pass over whole problems."""
     source, target = layout.batch(batch.operands)
@@ -51,7 +53,9 @@ def by_forward(
 
 
 @st.composite
-def proper_lines(draw, operands: list[str], constants: list[str], layers: int) -> Line:
+def proper_lines(
+    draw, operands: list[str], constants: list[str], layers: int, moving: Direction
+) -> Line:
     """A line that the proof understands, at either site, in one layer or in all."""
     head = draw(st.integers(0, HEADS - 1))
     layer = draw(st.sampled_from([None, *range(layers)]))
@@ -63,7 +67,7 @@ def proper_lines(draw, operands: list[str], constants: list[str], layers: int) -
         segment = draw(st.sampled_from(constants))
         return Line("cross", segment, "vertical", layer=layer, head=head, value=value)
     segment, offset = draw(st.sampled_from(operands)), draw(st.integers(-1, 1))
-    return Line("cross", segment, "anti-diagonal", offset, layer=layer, head=head, value=value)
+    return Line("cross", segment, moving, offset, layer=layer, head=head, value=value)
 
 
 TASKS_WITH_BASES = [("successor", 3), ("addition", 2), ("nx1", 3), ("subtraction", 2)]
@@ -75,13 +79,38 @@ TASKS_WITH_BASES = [("successor", 3), ("addition", 2), ("nx1", 3), ("subtraction
 def test_logits_are_those_of_the_forward_pass(task, base, data):
     """Every context of random biases, with several lines to a head, one to three layers deep."""
     layers = data.draw(st.integers(1, 3), label="layers")
-    config = small(task, base, layers)
-    segments = config.make_task().segments
-    operands = [s.name for s in segments if s.grows]
-    constants = [s.name for s in segments if not s.grows]
-    lines = data.draw(st.lists(proper_lines(operands, constants, layers), max_size=5))
+    positions = data.draw(st.sampled_from(["none", "none", "cyclic", "sin_periodical"]))
+    alignment = data.draw(st.sampled_from(["natural", "natural", "interleaved"]))
+    order = data.draw(st.sampled_from(["normal", "normal", "reversed"]))
+    config = small(task, base, layers, positions, alignment=alignment, input_order=order)
+    places = config.layout()
+    operands = [name for name, span in places.anchors("cross").items() if span.grows]
+    operands = [name for name in operands if name != "columns"]
+    constants = [name for name, span in places.anchors("cross").items() if not span.grows]
+    one_line = proper_lines(operands, constants, layers, places.digit_direction)
+    lines = data.draw(st.lists(one_line, max_size=5))
     bias = CalibratedBias(task, HEADS, lines)
-    model = random_model(config, data.draw(st.integers(0, 9), label="seed"))
+    assert_alike(config, bias, data.draw(st.integers(0, 9), label="seed"))
+
+
+WINDOWED = [("successor", 3, "natural"), ("addition", 2, "interleaved"), ("nx1", 3, "interleaved")]
+
+
+@pytest.mark.parametrize("sides", ["both", "left", "right"])
+@pytest.mark.parametrize(("task", "base", "alignment"), WINDOWED)
+@pytest.mark.parametrize(("window", "layers"), [(0, 2), (1, 2), (2, 1)])
+def test_logits_through_windows_are_those_of_the_forward_pass(
+    task, base, alignment, sides, window, layers
+):
+    """Contexts that see the symbols left of the columns too."""
+    for positions in ("none", "cyclic"):
+        config = small(task, base, layers, positions, alignment=alignment)
+        assert_alike(config, Window(HEADS, window, sides), seed=0)
+
+
+def assert_alike(config: Config, bias: AttentionBias, seed: int) -> None:
+    """Logits found with sharing, without, and by the forward pass over whole problems."""
+    model = random_model(config, seed)
     ways = [Neighbourhoods(config, model, bias, share=share) for share in (True, False)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lengthwise.proof.neighbourhoods._WORTH", 1e-9)  # share whatever it costs
@@ -90,7 +119,7 @@ def test_logits_are_those_of_the_forward_pass(task, base, data):
         if count > 60:
             break
         batch = Batch(batch.operands[:200], batch.row)
-        layout = Layout(config.make_task(), batch.width)
+        layout = config.layout(batch.width)
         problems, wanted = by_forward(config, model, bias, layout, batch)
         for one in ways:
             torch.testing.assert_close(one.logits(problems, batch.row), wanted, atol=2e-5, rtol=0)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,23 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import (
+    LOCAL,
+    SMALL,
+    all_right,
+    altered,
+    assert_confirmed,
+    assert_none_is_missed,
+    context_of,
+    random_problems,
+)
 from lengthwise.api import train
 from lengthwise.bias import CalibratedBias, Causal, Line
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
 from lengthwise.drill import drill_problems
 from lengthwise.layout import Layout, digits_of
-from lengthwise.model import greedy_decode, plan_attention
+from lengthwise.model import plan_attention
 from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
 from lengthwise.proof import (
     PROGRESS,
@@ -38,16 +49,9 @@ from lengthwise.proof import (
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
-from lengthwise.tasks import TASKS, Transducer
+from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import in_split
 from lengthwise.training import Trainer, train_run
-
-LOCAL = sorted(name for name, task in TASKS.items() if task.writes is None)
-SMALL = {
-    "nx1": 4,
-    "parity": 2,
-    "multi_addition": 2,
-}  # bases that keep enumerations small; 3 for the others
 
 
 @pytest.fixture(scope="session")
@@ -78,73 +82,11 @@ def binary(tmp_path_factory) -> Run:
     return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))
 
 
-def altered(
-    run: Run, *, bias: CalibratedBias | None = None, noise: float = 0.0, seed: int = 0
-) -> Run:
-    """The run with another bias, or with its weights disturbed; the original stays as it is."""
-    copy = Run(run.path, run.config, bias or run.bias)
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in copy.model.parameters():
-            weight += noise * weight.std().nan_to_num() * torch.randn(weight.shape, generator=rng)
-    return copy
-
-
-def context_of(task: Transducer, cone: Cone, operands: np.ndarray, row: int) -> tuple:
-    """What one row sees, by the definition of the cone: tokens of rows, digits of columns, ends."""
-    answer = task.answer(operands[None])[0]
-    width = operands.shape[1]
-    names = [segment.name for segment in task.operands]
-    fixed = [operands[i, 0] for i, s in enumerate(task.operands) if s.kind == "digit"]
-    tokens = []
-    for offset in cone.rows:
-        place = row + offset
-        tokens.append(None if place < 0 else "^" if place == 0 else int(answer[place - 1]))
-    reads = []
-    for name, offset in cone.reads:
-        column = row + offset
-        inside = 0 <= column < width
-        reads.append(int(operands[names.index(name), column]) if inside else None)
-    writes = "$" if row == width else int(answer[row])
-    return tuple(map(int, fixed)), tuple(tokens), tuple(reads), writes
-
-
-def random_problems(task: Transducer, rng: np.random.Generator, count: int, width: int):
-    digits = rng.integers(0, task.base, (count, len(task.operands), width), np.uint8)
-    digits[:, :, width - task.growth :] = 0
-    for index, segment in enumerate(task.operands):
-        if segment.kind == "digit":
-            digits[:, index] = rng.integers(0, task.base, (count, 1))
-    return task.admit(digits)
-
-
-@st.composite
-def cones(draw, task: Transducer) -> Cone:
-    grows = [segment.name for segment in task.operands if segment.grows]
-    rows = {0, *draw(st.lists(st.integers(-2, 0), max_size=2))}
-    reads = draw(st.sets(st.tuples(st.sampled_from(grows), st.integers(-2, 1)), max_size=4))
-    return Cone(tuple(sorted(rows)), tuple(sorted(reads)))
-
-
 @pytest.mark.parametrize("name", LOCAL)
 @given(data=st.data())
 def test_every_context_of_every_problem_is_among_those_checked(name, data):
     """The heart of the proof: rows of random problems of any width show no context that was missed."""
-    task = TASKS[name](SMALL.get(name, 3))
-    cone = data.draw(cones(task))
-    contexts = Contexts(task, cone)
-    known, count = set(), 0
-    for batch in contexts:
-        count += len(batch.operands)
-        for operands in batch.operands[:: max(1, len(batch.operands) // 3000)]:
-            assert operands.shape[1] > task.growth
-        known |= {context_of(task, cone, operands, batch.row) for operands in batch.operands}
-    assert len(known) <= count <= contexts.bound()
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    for width in (1 + task.growth, 2 + task.growth, 3 + task.growth, 5 + task.growth, 11):
-        for operands in random_problems(task, rng, 12, width):
-            for row in range(width + 1):
-                assert context_of(task, cone, operands, row) in known
+    assert_none_is_missed(TASKS[name](SMALL.get(name, 3)), 1, data)
 
 
 def test_a_task_that_is_not_local_is_not_provable():
@@ -167,8 +109,8 @@ def test_certificates_are_of_one_factor(binary):
 def test_the_problems_that_show_contexts_are_problems_of_the_task(name):
     task = TASKS[name](SMALL.get(name, 3))
     grows = [segment.name for segment in task.operands if segment.grows]
-    cone = Cone((-1, 0), tuple((name, offset) for name in grows for offset in (-1, 0)))
-    for batch in Contexts(task, cone):
+    reads = tuple((name, offset) for name in grows for offset in (-1, 0))
+    for batch in chain(*(Contexts(task, Cone(rows, reads)) for rows in ((0,), (-1, 0)))):
         assert 0 <= batch.row <= batch.width
         growing = [i for i, s in enumerate(task.operands) if s.grows]
         assert not batch.operands[:, growing, batch.width - task.growth :].any()
@@ -236,26 +178,6 @@ def test_a_row_of_a_long_problem_is_its_context(tiny_abc):
             torch.testing.assert_close(rows[row], wanted, atol=1e-4, rtol=0)
 
 
-def all_right(run: Run, widths: range) -> bool:
-    """Greedy decoding of every problem of these widths, one after the other."""
-    task, right = run.task, True
-    for width in widths:
-        digits = itertools.product(
-            range(task.base), repeat=len(task.operands) * (width - task.growth)
-        )
-        problems = np.array(list(digits), np.uint8).reshape(
-            -1, len(task.operands), width - task.growth
-        )
-        problems = np.concatenate(
-            [problems, np.zeros((*problems.shape[:2], task.growth), np.uint8)], axis=2
-        )
-        layout = Layout(task, width)
-        source, target = layout.batch(problems)
-        written = greedy_decode(run.model, run.bias, layout, source)
-        right = right and bool((written == target[:, 1:]).all())
-    return right
-
-
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3])
 def test_the_verdict_is_that_of_exhaustive_decoding(binary, noise, seed):
@@ -271,24 +193,6 @@ def test_the_verdict_is_that_of_exhaustive_decoding(binary, noise, seed):
 def test_sound_and_broken_models_both_occur_above(binary):
     proven = {prove(altered(binary, noise=noise, seed=0)).proven for noise in (0.0, 0.3)}
     assert proven == {True, False}
-
-
-def assert_confirmed(run: Run, result: Counterexample) -> None:
-    """Decode the counterexample here, from its text alone."""
-    task = run.task
-    parts = result.problem.split(task.symbols[0]) if task.symbols else [result.problem]
-    width = max(map(len, parts)) + task.growth
-    digits = np.zeros((1, len(parts), width), np.uint8)
-    for index, part in enumerate(parts):
-        digits[0, index, : len(part)] = [int(c, 36) for c in reversed(part)]
-    layout = Layout(task, width)
-    source, target = layout.batch(digits)
-    written = greedy_decode(run.model, run.bias, layout, source)[0]
-    assert layout.text(written) == result.given
-    assert layout.text(target[0, 1:]) == result.expected
-    assert result.given != result.expected
-    assert result.given[: result.row] == result.expected[: result.row]
-    assert result.given[result.row] != result.expected[result.row]
 
 
 def test_exhaustive_successors_of_a_proven_model(tiny_abc):

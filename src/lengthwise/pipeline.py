@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lengthwise.attention_maps import AttentionMaps, capture
-from lengthwise.bias import CalibratedBias, Causal
+from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
@@ -24,7 +24,18 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
-from lengthwise.run import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, Run, load_bias, locked, prepare
+from lengthwise.run import (
+    BIAS,
+    CALIBRATED,
+    CONFIG,
+    MAPS,
+    VANILLA,
+    Run,
+    load_bias,
+    locked,
+    make_bias,
+    prepare,
+)
 from lengthwise.training import Metrics, NotInterpolatedError, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
@@ -230,8 +241,7 @@ def train_until_proven(
         opened = Run.open(path)
         config = _with_drill(config, (*config.data.drill, *opened.config.data.drill))
         bias = bias or (opened.bias if isinstance(opened.bias, CalibratedBias) else None)
-    receptive_cone(config, bias or Causal(config.model.heads))
-    assert bias is not None
+    receptive_cone(config, bias or make_bias(config))
     clock = Clock(observer or Silent())
     with clock.stage("retrain", config):
         run = train_run(
@@ -245,7 +255,7 @@ def train_until_proven(
     return _until_proven(run, bias, clock)
 
 
-def _until_proven(run: Run, bias: CalibratedBias, clock: Clock) -> tuple[Run, Proof]:
+def _until_proven(run: Run, bias: CalibratedBias | None, clock: Clock) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
     A new model is trained from nothing on the problems of before, with those that failed drilled besides,

@@ -83,6 +83,7 @@ class Certificate:
                 tuple(cone["rows"]),
                 tuple((n, c) for n, c in cone["reads"]),
                 tuple(cone.get("constants", ())),
+                int(cone.get("period", 1)),
             )
             values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
             return cls(**values)
@@ -171,7 +172,6 @@ class NotApplicable:
 
 def hashes(run: Run) -> dict[str, str]:
     """SHA-256 of what a proof depends on: weights, bias, task and model."""
-    assert isinstance(run.bias, CalibratedBias)
     model = {
         "task": run.config.task,
         "base": run.config.base,
@@ -184,7 +184,9 @@ def hashes(run: Run) -> dict[str, str]:
         model["data"] = data
     parts = {
         "weights": (run.path / WEIGHTS).read_bytes(),
-        "bias": run.bias.to_json_lines().encode(),
+        "bias": (
+            run.bias.to_json_lines() if isinstance(run.bias, CalibratedBias) else str(run.bias)
+        ).encode(),
         "model": json.dumps(model, sort_keys=True).encode(),
     }
     return {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}

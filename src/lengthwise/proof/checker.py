@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CalibratedBias
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, greedy_decode, plan_attention
 from lengthwise.model.attention import LayerPlan, Path, as_type
@@ -46,7 +45,6 @@ class Checker:
     """
 
     def __init__(self, run: Run, *, share: bool = True) -> None:
-        assert isinstance(run.bias, CalibratedBias)
         self.run, self.model = run, run.model
         self.exact = copy.deepcopy(run.model).double()
         self.neighbourhoods = Neighbourhoods(run.config, run.model, run.bias, share=share)

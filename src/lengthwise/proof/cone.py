@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
 from lengthwise.config import Config
 from lengthwise.layout import COLUMNS, Layout
+from lengthwise.model.positions import POSITIONS
 
 
 class NotApplicableError(RuntimeError):
@@ -23,11 +24,13 @@ class Cone:
             of row i + r is the digit written in column i + r - 1.
         reads: digits of operands that matter, (operand, column): 0 for the column being written.
         constants: operands of one digit that matter.
+        period: of the positions; row and width modulo it matter. 1 where positions tell nothing.
     """
 
     rows: tuple[int, ...]
     reads: tuple[tuple[str, int], ...]
     constants: tuple[str, ...] = ()
+    period: int = 1
 
     @property
     def first(self) -> int:
@@ -55,13 +58,32 @@ class Reach:
 
 
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
-    """Work the cone out from the lines of all layers.
+    """Work the cone out from the lines of all layers, or from a window.
 
     Raises:
-        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a bias
-            without lines, and for lines that do not move with the column being written.
+        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a
+            bias that is neither lines nor a window, and for those that do not move with the column written.
     """
-    return join(receptive_reaches(config, bias))
+    return join(receptive_reaches(config, bias), period_of(config))
+
+
+def period_of(config: Config) -> int:
+    """The period of the model's positions; 1 where they tell nothing.
+
+    Raises:
+        NotApplicableError: for positions without a period.
+    """
+    scheme = POSITIONS[config.model.positions].with_period(config.model.period)
+    if scheme.kind == "none":
+        return 1
+    # Turned queries and keys see distances, which the width moves: no period of `rotate` is known here.
+    if scheme.kind == "add" and scheme.period is not None:
+        return scheme.period
+    cyclic = [name for name, scheme in POSITIONS.items() if scheme.kind == "add" and scheme.period]
+    raise NotApplicableError(
+        f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
+        f"not alike; the proof needs 'none' or positions with a period ({', '.join(cyclic)})"
+    )
 
 
 def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
@@ -70,27 +92,16 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
     Raises:
         NotApplicableError: as `receptive_cone`.
     """
-    # A scheme with a period T would add phases to what a row sees, row and width modulo T: more values to
-    # enumerate in `Contexts`, more fields of a neighbourhood (docs/proof.md). Until then it is refused.
-    if config.model.positions != "none":
-        raise NotApplicableError(
-            f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
-            f"not alike; the proof needs 'none'"
-        )
+    period_of(config)
     if config.model.encoder_layers:
         raise NotApplicableError(
             "an encoder tells every key of the problem about all others; the proof needs "
             "model.encoder_layers = 0"
         )
-    if isinstance(bias, Window):
-        raise NotApplicableError(
-            "a window opens the keys of columns that lie outside the problem's operands too, and the proof "
-            "counts the lines of a calibrated bias alone (lengthwise abc, or train --bias)"
-        )
-    if not isinstance(bias, CalibratedBias):
+    if not isinstance(bias, CalibratedBias | Window):
         raise NotApplicableError(
             f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
-            f"bias (lengthwise abc, or train --bias)"
+            f"bias (lengthwise abc, or train --bias) or a window"
         )
     layout = config.layout()
     if layout.task.writes is not None:
@@ -98,6 +109,8 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
             f"needs outputs that depend on a bounded part of it"
         )
+    if isinstance(bias, Window):
+        return [_window_reach(bias, layout)] * config.model.layers
     return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
 
 
@@ -124,14 +137,43 @@ def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
     return Reach(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
 
 
-def join(reaches: Iterable[Reach]) -> Cone:
+def _window_reach(bias: Window, layout: Layout) -> Reach:
+    """What a row reads through a window, in any layer.
+
+    The window counts keys from the right end of the source. Where operands lie there side by side, or one
+    alone, those are the digits of columns near the one being written; and, behind the last column, the
+    symbols on the left, if there are any. Which of these a row reads is known from its distance to the end.
+
+    Raises:
+        NotApplicableError: where the right end of the source is something else.
+    """
+    *before, last = layout.source_spans.values()
+    operands = [s for s in layout.task.segments if s.kind != "symbol"]
+    if not last.grows or any(span.grows for span in before) or layout.input_order == "reversed":
+        raise NotApplicableError(
+            f"a window counts keys from the right end of the source, and in problems of {layout.task.name} "
+            f"(data.alignment {'interleaved' if layout.interleaves else 'natural'}, data.input_order "
+            f"{layout.input_order}) these are not the digits of the column being written; the proof needs "
+            f"operands that lie there column by column, least significant digit last"
+        )
+    offsets = range(
+        -bias.window if bias.sides in ("both", "right") else 0,
+        bias.window + 1 if bias.sides in ("both", "left") else 1,
+    )
+    moving = operands if layout.interleaves else [s for s in operands if s.grows]
+    constants = [s.name for s in operands if s not in moving]
+    reads = sorted((segment.name, offset) for segment in moving for offset in offsets)
+    return Reach(tuple(range(-bias.window, 1)), tuple(reads), tuple(sorted(constants)))
+
+
+def join(reaches: Iterable[Reach], period: int = 1) -> Cone:
     """The cone of a row after some layers, first to last."""
     rows, reads, constants = {0}, set(), set()
     for reach in reversed(list(reaches)):
         reads |= {(name, row + column) for row in rows for name, column in reach.reads}
         constants |= set(reach.constants)
         rows |= {row + back for row in rows for back in reach.rows}
-    return Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
+    return Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)), period)
 
 
 def _check(line: Line, grows: bool, layout: Layout) -> bool:

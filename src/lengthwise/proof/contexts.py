@@ -3,14 +3,15 @@
 The row that writes column i of a problem of width w sees a *context*: the symbols of its cone, and which of
 them lie before the first column or past the last. What lies past an end depends on min(i, ...) and
 min(w - i, ...) alone, so that short problems show every context of every length (docs/proof.md, lemma 2).
+Where positions have a period T, a row sees i modulo T and w modulo T besides, its *phase*.
 
 The same enumeration, with contexts that look alike kept together, says whether a cone is enough: whether
-what a row sees tells it what to write (`Contexts.suffice`).
+what a row sees, its phase left out, tells it what to write (`Contexts.suffice`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
@@ -85,30 +86,33 @@ class Contexts:
         self._constants = [fixed.index(names.index(name)) for name in cone.constants]
         self._option_cache: dict[tuple, list[tuple[Column, int]]] = {}
         self._sight_cache: dict[tuple, dict[tuple, set[tuple[int, int]]]] = {}
-        self._prefix_cache: dict[tuple, dict[int, list[Column]]] = {}
-        self._suffix_cache: dict[Column, dict[int, list[Column]]] = {}
+        self._prefix_cache: dict[tuple, dict[tuple[int, int], list[Column]]] = {}
+        self._suffix_cache: dict[Column, dict[int, list[list[Column]]]] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         for digits, end in self._ends():
             for row in self._rows(end):
                 yield from self._batches(digits, end, -row, self.task.start_state, [])
-            for state, prefix in self._prefixes(digits, self._least(end)).items():
+            for (state, _), prefix in self._prefixes(digits, end).items():
                 yield from self._batches(digits, end, self.cone.first, state, prefix)
 
     def bound(self) -> int:
         """At least as many contexts as there are, counted without building them."""
         total = 0
         for digits, end in self._ends():
-            for row in self._rows(end):
-                total += self._count(digits, -row, {self.task.start_state: 1}, end)
-            states = dict.fromkeys(self._prefixes(digits, self._least(end)), 1)
-            total += self._count(digits, self.cone.first, states, end)
+            found = [
+                self._count(digits, -row, {self.task.start_state: 1}, end)
+                for row in self._rows(end)
+            ]
+            states = Counter(state for state, _ in self._prefixes(digits, end))
+            found.append(self._count(digits, self.cone.first, states, end))
+            total += self._widths(end) * sum(found)
         return total
 
     def windows(self) -> int:
         """How many windows the contexts are enumerated in, each a batch or a few."""
         return sum(
-            len(self._rows(end)) + len(self._prefixes(digits, self._least(end)))
+            self._widths(end) * (len(self._rows(end)) + len(self._prefixes(digits, end)))
             for digits, end in self._ends()
         )
 
@@ -116,14 +120,15 @@ class Contexts:
         """Whether what a row sees always tells what it must write.
 
         Rows that have looked alike so far are followed together, as sets, through the columns of the
-        window; two of a set that write different symbols are two contexts that no model can tell apart.
+        window; two of a set that write different symbols are two contexts that no model can tell apart
+        unless by their phases.
         """
         begun: dict[Column, set[_Place]] = defaultdict(set)
         for digits, end in self._ends():
             seen = begun[tuple(digits[index] for index in self._constants)]
             for row in self._rows(end):
                 seen.add(_Place(digits, row, end, self.task.start_state))
-            for state in self._prefixes(digits, self._least(end)):
+            for state, _ in self._prefixes(digits, end):
                 seen.add(_Place(digits, -self.cone.first, end, state))
         alike = {frozenset(places) for places in begun.values()}
         for offset in range(self.cone.first, self.cone.last + 1):
@@ -136,7 +141,7 @@ class Contexts:
                 following |= {frozenset(some) for some in looks.values()}
             alike = following
         return all(
-            len({place.written for place in places if self._suffix(place) is not None}) <= 1
+            len({place.written for place in places if self._endings(place)}) <= 1
             for places in alike
         )
 
@@ -162,18 +167,20 @@ class Contexts:
             for after, digit in ways:
                 yield sight, _Place(digits, row, end, after, written if offset else digit)
 
-    def _suffix(self, place: _Place) -> list[Column] | None:
-        """Columns after the window with which the problem ends properly, or None."""
+    def _endings(self, place: _Place) -> list[list[Column]]:
+        """Columns after the window with which the problem ends properly, one choice for each width of it
+        modulo the period; none where it can't."""
         digits, _, end, state, _ = place
         if end == self._general:
-            return self._suffixes(digits).get(state)
+            return self._suffixes(digits).get(state, [])
         padding = max(0, end - 1 - self.cone.last)
         return (
-            [self._column(digits, ())] * padding if self._accepts(digits, state, padding) else None
+            [[self._column(digits, ())] * padding] if self._accepts(digits, state, padding) else []
         )
 
-    # The window is cut off by the start of the problem (`_rows`), or whole, after any state that some
-    # number of columns, `_least` or more, leads to (`_prefixes`).
+    # The window is cut off by the start of the problem (`_rows`), or whole, after any state that enough
+    # columns lead to (`_prefixes`). A phase is how many columns stand before and after the window, modulo
+    # the period; one of them is given where the window is cut off or the end in sight.
 
     def _ends(self) -> Iterator[tuple[Column, int]]:
         """One-digit operands, and rows to the end; the largest stands for all above."""
@@ -185,9 +192,9 @@ class Contexts:
         """The rows whose window is cut off by the start of the problem."""
         return range(max(0, 1 + self.task.growth - end), -self.cone.first)
 
-    def _least(self, end: int) -> int:
-        """The fewest columns before a whole window."""
-        return max(0, 1 + self.task.growth - end + self.cone.first)
+    def _widths(self, end: int) -> int:
+        """How many widths modulo the period a row so far from the end may have, at most."""
+        return self.cone.period if end == self._general else 1
 
     @property
     def _general(self) -> int:
@@ -200,16 +207,16 @@ class Contexts:
         columns = np.zeros((1, len(self.task.operands), 0), np.uint8)
         for window, states in self._windows(digits, first, end, columns, np.array([start])):
             for state in np.unique(states).tolist():
-                suffix = self._suffix(_Place(digits, -first, end, state))
-                if suffix is None:
-                    continue  # no problem of the task goes on like this
                 chosen = window[states == state]
-                around = [
-                    np.array(part, np.uint8).reshape(-1, window.shape[1]).T
-                    for part in (prefix, suffix)
-                ]
-                before, after = (np.repeat(part[None], len(chosen), axis=0) for part in around)
-                yield Batch(np.concatenate([before, chosen, after], axis=2), len(prefix) - first)
+                # Without an ending, no problem of the task goes on like this.
+                for suffix in self._endings(_Place(digits, -first, end, state)):
+                    around = [
+                        np.array(part, np.uint8).reshape(-1, window.shape[1]).T
+                        for part in (prefix, suffix)
+                    ]
+                    before, after = (np.repeat(part[None], len(chosen), axis=0) for part in around)
+                    whole = np.concatenate([before, chosen, after], axis=2)
+                    yield Batch(whole, len(prefix) - first)
 
     def _windows(
         self, digits: Column, offset: int, end: int, columns: np.ndarray, states: np.ndarray
@@ -286,55 +293,80 @@ class Contexts:
             column[index] = digit
         return tuple(column)
 
-    def _prefixes(self, digits: Column, least: int) -> dict[int, list[Column]]:
-        """For each state that `least` or more columns lead to, the fewest such columns."""
-        if (digits, least) in self._prefix_cache:
-            return self._prefix_cache[digits, least]
-        found: dict[int, list[Column]] = {}
+    def _prefixes(self, digits: Column, end: int) -> dict[tuple[int, int], list[Column]]:
+        """Columns before a whole window so far from the end of a problem.
+
+        For each state that they may lead to and each number of them modulo the period, the fewest.
+        """
+        # Padding that begins before the window; and a problem has a column that is none.
+        zeros = max(0, self.task.growth - end + self.cone.first)
+        least = max(0, 1 + self.task.growth - end + self.cone.first) - zeros
+        if (digits, least, zeros) in self._prefix_cache:
+            return self._prefix_cache[digits, least, zeros]
+        period, padding = self.cone.period, [self._column(digits, ())] * zeros
+        found: dict[tuple[int, int], list[Column]] = {}
         frontier: dict[int, list[Column]] = {self.task.start_state: []}
         for steps in count():
             if steps >= least:
-                frontier = {s: path for s, path in frontier.items() if s not in found}
-                found |= frontier
+                frontier = {
+                    s: path for s, path in frontier.items() if (s, steps % period) not in found
+                }
+                found |= {(s, steps % period): path for s, path in frontier.items()}
             following: dict[int, list[Column]] = {}
             for state, path in frontier.items():
                 for column, after, _ in self._columns(digits, state):
                     following.setdefault(after, [*path, column])
             frontier = following
-            if steps >= least and not frontier.keys() - found.keys():
+            later = {(state, (steps + 1) % period) for state in frontier}
+            if steps >= least and not later - found.keys():
                 break
-        self._prefix_cache[digits, least] = found
-        return found
+        ended: dict[tuple[int, int], list[Column]] = {}
+        for (state, steps), path in found.items():
+            after = self._after(digits, state, zeros)
+            ended.setdefault((after, (steps + zeros) % period), [*path, *padding])
+        self._prefix_cache[digits, least, zeros] = ended
+        return ended
 
-    def _suffixes(self, digits: Column) -> dict[int, list[Column]]:
-        """For each state that a problem can go on from, the shortest columns to its end.
+    def _suffixes(self, digits: Column) -> dict[int, list[list[Column]]]:
+        """For each state that a problem can go on from, the fewest columns to its end.
 
-        The last `growth` columns of them are padding.
+        They are one choice for each number of them modulo the period; the last `growth` are padding.
         """
         if digits in self._suffix_cache:
             return self._suffix_cache[digits]
-        padding = [self._column(digits, ())] * self.task.growth
-        found = {
+        padding, period = [self._column(digits, ())] * self.task.growth, self.cone.period
+        frontier = {
             state: padding
             for state in range(self.task.states)
             if self._accepts(digits, state, self.task.growth)
         }
-        grew = True
-        while grew:
-            grew = False
+        found = {(state, 0): path for state, path in frontier.items()}
+        for steps in count(1):
+            following: dict[int, list[Column]] = {}
             for state in range(self.task.states):
-                if state in found:
+                if (state, steps % period) in found:
                     continue
                 for column, after, _ in self._columns(digits, state):
-                    if after in found:
-                        found[state] = [column, *found[after]]
-                        grew = True
+                    if after in frontier:
+                        following[state] = [column, *frontier[after]]
                         break
-        self._suffix_cache[digits] = found
-        return found
+            found |= {(state, steps % period): path for state, path in following.items()}
+            frontier = following
+            if not frontier:
+                break
+        ways: dict[int, list[list[Column]]] = {}
+        for (state, _), path in found.items():
+            ways.setdefault(state, []).append(path)
+        self._suffix_cache[digits] = ways
+        return ways
 
     def _accepts(self, digits: Column, state: int, padding: int) -> bool:
         """Whether a problem may end after so many columns of padding."""
-        for _ in range(max(0, padding)):
-            state, _ = self.task.step(state, *self._column(digits, ()))
+        state = self._after(digits, state, padding)
         return self.task.final_states is None or state in self.task.final_states
+
+    def _after(self, digits: Column, state: int, padding: int) -> int:
+        """The state after so many columns of padding."""
+        for _ in range(padding):
+            state, _ = self.task.step(state, *self._column(digits, ()))
+        return state

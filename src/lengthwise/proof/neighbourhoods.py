@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from lengthwise.bias import CalibratedBias, Track
+from lengthwise.bias import CLOSED, AttentionBias, Track
 from lengthwise.config import Config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.attention import Plan
 from lengthwise.model.transformer import Embedded, Layer
-from lengthwise.proof.cone import Cone, join, receptive_reaches
+from lengthwise.proof.cone import Cone, join, period_of, receptive_reaches
 from lengthwise.proof.contexts import Contexts
 from lengthwise.tasks import Transducer
 
@@ -49,7 +49,7 @@ class Problems:
 
 
 class Neighbourhoods:
-    """A model under a calibrated bias, row by row.
+    """A model under a bias of lines, or a window, row by row.
 
     Args:
         config: settings of the run.
@@ -62,14 +62,15 @@ class Neighbourhoods:
     """
 
     def __init__(
-        self, config: Config, model: Transformer, bias: CalibratedBias, *, share: bool = True
+        self, config: Config, model: Transformer, bias: AttentionBias, *, share: bool = True
     ) -> None:
         self.model, self.bias = model, bias
         self.device = model.target_embedding.weight.device
-        self.reaches = receptive_reaches(config, bias)
+        self.reaches, self.period = receptive_reaches(config, bias), period_of(config)
         self.evaluated = [0] * len(self.reaches)
         task = config.make_task()
-        cones = [join(self.reaches[: level + 1]) for level in range(len(self.reaches))]
+        levels = range(len(self.reaches))
+        cones = [join(self.reaches[: level + 1], self.period) for level in levels]
         enough = Contexts(task, cones[-1]).bound() / _WORTH
         like = model.target_embedding.weight.detach()[:0]
         self._states = [
@@ -93,7 +94,7 @@ class Neighbourhoods:
         own, cross, keys = self._plan(level, problems.layout, row)
         x, query, key, value = self._read_own(level, own, problems, row)
         x, query = layer.add_self(x, own.attend(query, key, value), cross)
-        memory = self.model._embed(self.model.source_embedding, problems.source[:, keys])
+        memory = self._embed(self.model.source_embedding, problems.source, keys)
         key, value = layer.read_source(memory, cross)
         return layer.add_cross(x, cross.attend(query, key, value))[:, 0]
 
@@ -110,9 +111,19 @@ class Neighbourhoods:
             found = [self._state(level - 1, problems, one) for one in rows]
             embedded = Embedded(torch.stack(found, dim=1))
         else:
-            embedded = self.model._embed(self.model.target_embedding, problems.target[:, rows])
+            embedded = self._embed(self.model.target_embedding, problems.target, rows)
         query, key, value = layer.read_own(embedded, plan)
         return embedded.apply(lambda x: x)[:, -1:], query[:, :, -1:], key, value
+
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor, places: list[int]) -> Embedded:
+        """The tokens at some places of a sequence `[problem, position]`, embedded."""
+        if self.period == 1:
+            return self.model._embed(embedding, tokens[:, places])
+        # With the positions that they have in it.
+        whole = self.model._embed(embedding, tokens[:, : max(places) + 1])
+        if whole.index is None:
+            return Embedded(whole.table[:, places])
+        return Embedded(whole.table, whole.index[:, places])
 
     def _find(self, states: _States, level: int, problems: Problems, row: int) -> Tensor:
         """Where the states of a row are kept `[problem]`; new ones are computed first."""
@@ -131,12 +142,10 @@ class Neighbourhoods:
                 self.bias, layout, len(self.reaches), rows=one, device=self.device
             )[level]
             rows = [row + back for back in self.reaches[level].rows if row + back >= 0]
-            found = [
-                line.keys(span, torch.tensor([row]))
-                for line, span in self.bias.at("cross", level, layout)
-            ]
+            found = self.bias.open_keys("cross", level, layout, one)
+            assert found is not None
             # A row past the end reads nothing; its plan then closes whatever key stands here.
-            keys = sorted({int(key) for key, inside in found if inside}) or [0]
+            keys = found.index[found.value > CLOSED].unique().tolist() or [0]
             self._plans[place] = plan["self"].pick(rows), plan["cross"].pick(keys), keys
         return self._plans[place]
 
@@ -144,7 +153,8 @@ class Neighbourhoods:
 def _shareable(task: Transducer, cone: Cone) -> bool:
     """Whether neighbourhoods of a cone can be numbered."""
     symbols = task.base + len(task.symbols) + 3  # start, end, and none
-    return symbols ** (len(cone.rows) + len(cone.reads) + len(cone.constants)) < _NUMBERS
+    held = symbols ** (len(cone.rows) + len(cone.reads) + len(cone.constants))
+    return held * cone.period**2 < _NUMBERS
 
 
 class _States:
@@ -179,6 +189,8 @@ class _States:
             append(source[:, int(key)] if inside else none)
         for name in self.cone.constants:
             append(source[:, anchors[name].start])
+        for phase in (row % self.cone.period, layout.width % self.cone.period):
+            found.mul_(self.cone.period).add_(phase)
         return found
 
     def unknown(self, numbers: Tensor) -> Tensor:

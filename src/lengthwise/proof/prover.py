@@ -16,7 +16,14 @@ from lengthwise.config import InputError
 from lengthwise.files import write_text
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
-from lengthwise.proof.cone import Cone, NotApplicableError, join, reach_of, receptive_cone
+from lengthwise.proof.cone import (
+    Cone,
+    NotApplicableError,
+    join,
+    period_of,
+    reach_of,
+    receptive_cone,
+)
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run, versions
 
@@ -152,21 +159,27 @@ def _claim(run: Run) -> str:
 def _too_many(run: Run, bound: int, budget: int) -> str:
     """How many, which line makes the cone so large, and what the cone would be without it."""
     bias, task = run.bias, run.task
-    assert isinstance(bias, CalibratedBias)
-    layout, found = run.config.layout(task=task), []
+    layout, period, found = run.config.layout(task=task), period_of(run.config), []
+    many = f"{bound:,} local contexts"
+    if period > 1:
+        many += f" (positions of period {period} make up to {period**2} of one)"
+    begin = f"there are {many}, more than the budget of {budget:,}"
+    end = f"with --budget {bound} it takes {_about(estimate(run).seconds)}"
+    if not isinstance(bias, CalibratedBias):
+        return f"{begin}; {end}. A narrower window (model.window), or fewer layers, makes fewer"
     for track in {line.track: line for line in bias.lines}.values():
         rest = [line for line in bias.lines if line.track != track.track]
         thinner = CalibratedBias(bias.task, bias.heads, rest)
         layers = range(run.config.model.layers)
-        contexts = Contexts(task, join(reach_of(thinner, layer, layout) for layer in layers))
+        reaches = [reach_of(thinner, layer, layout) for layer in layers]
+        contexts = Contexts(task, join(reaches, period))
         found.append((contexts.bound(), contexts, track))
     without, contexts, line = min(found, key=lambda one: one[0])
     enough = "would still tell" if contexts.suffice() else "would not tell"
     return (
-        f"there are {bound:,} local contexts, more than the budget of {budget:,}. The line that makes them "
-        f"so many: head {line.head} reads {line.words()} ({line.site}-attention). Without it there would "
-        f"be {without:,}, and the other lines {enough} every symbol; with --budget {bound} it takes "
-        f"{_about(estimate(run).seconds)}"
+        f"{begin}. The line that makes them so many: head {line.head} reads {line.words()} "
+        f"({line.site}-attention). Without it there would be {without:,}, and the other lines {enough} "
+        f"every symbol; {end}"
     )
 
 

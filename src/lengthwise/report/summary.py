@@ -116,10 +116,12 @@ def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
     reads = [f"{name} {column:+d}" if column else name for name, column in certificate.cone.reads]
     reads += certificate.cone.constants
     tokens = [str(row) if row else "own" for row in certificate.cone.rows]
+    period = certificate.cone.period
+    phase = f"; row and width modulo {period}" if period > 1 else ""
     return {
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",
         "Each sees": f"digits of {listed(reads)} (0 is the column being written); tokens of rows "
-        f"{listed(tokens)}",
+        f"{listed(tokens)}{phase}",
         "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {problem}",
         "Rounding": f"at most {certificate.float_bound:.1e}",
         "Time": f"{certificate.seconds:.1f} s",
