@@ -204,5 +204,5 @@ def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
 def least_width(task: Transducer, operands: np.ndarray) -> int:
     """The width that all of these problems `[problem, operand, column]` need, with their answers."""
     grows = [index for index, segment in enumerate(task.operands) if segment.grows]
-    used = operands[:, grows].any(axis=(0, 1)).nonzero()[0]
+    used = np.flatnonzero(operands[:, grows].any(axis=(0, 1)))
     return (int(used[-1]) + 1 if len(used) else 1) + task.growth
