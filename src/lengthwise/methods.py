@@ -56,11 +56,9 @@ METHODS: dict[str, Method] = {
     "alibi_cross": Method("Press et al. 2022", _model("none", "alibi", alibi_cross="distance")),
     "t5": Method("Raffel et al. 2020", _model("none", "t5")),
     "shaw": Method("Shaw et al. 2018", _model("none", "shaw")),
-    "window": Method(_ABS, _model("sinusoidal", **_WINDOW)),
-    "window_cpi": Method(_ABS, _model("cyclic", **_WINDOW, period=3)),
-    # Needs start and end tokens around the source, as the paper's code has them: without, row 0 can't tell
-    # its digit from the one beside it, nor any row that it is the last (docs/log.md).
-    "nope_window": Method(_ABS, _model("none", **_WINDOW)),
+    "window": Method(_ABS, _model("sinusoidal", **_WINDOW) | _ALIGNED),
+    "window_cpi": Method(_ABS, _model("cyclic", **_WINDOW, period=3) | _ALIGNED),
+    "nope_window": Method(_ABS, _model("none", **_WINDOW) | _ALIGNED),
     "cyclic": Method(f"{_ABS}: Cyclic Position Indexing alone", _model("cyclic", period=3)),
     "sin_periodical": Method("the code of Duan, Shi, Xu 2023", _model("sin_periodical")),
     "log_periodical": Method("the code of Duan, Shi, Xu 2023", _model("log_periodical")),
