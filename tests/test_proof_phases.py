@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from helpers import (
 )
 from lengthwise.bias import CalibratedBias, Line, Window
 from lengthwise.config import make_config
-from lengthwise.model import Transformer, plan_attention
+from lengthwise.model import POSITIONS, Transformer, plan_attention
 from lengthwise.proof import (
     Certificate,
     Cone,
@@ -194,6 +196,14 @@ def all_contexts(run: Run) -> dict[int, np.ndarray]:
     return {width: np.concatenate(parts) for width, parts in found.items()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def counted_from_the_start() -> Iterator[None]:
+    """Cyclic positions of the source count from its start here, so that widths have phases too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(POSITIONS, "cyclic", replace(POSITIONS["cyclic"], from_end=False))
+        yield
+
+
 @pytest.fixture(scope="module")
 def sound() -> Run:
     """A successor model in base 3 with cyclic positions of period 2, trained at all widths."""
@@ -214,6 +224,16 @@ def test_a_model_with_cyclic_positions_is_proven(sound, unsaved, tmp_path):
     assert all_right(sound, range(2, 9))
     result.save(tmp_path / "certificate.json")
     assert Certificate.load(tmp_path / "certificate.json") == result
+
+
+def test_positions_counted_from_the_end_are_proven_too(unsaved, monkeypatch):
+    monkeypatch.setitem(POSITIONS, "cyclic", replace(POSITIONS["cyclic"], from_end=True))
+    run = train(make_run("successor", 3, "cyclic"))
+    shared, alone = prove(run), prove(run, share=False)
+    assert isinstance(shared, Certificate), shared
+    assert isinstance(alone, Certificate), alone
+    assert shared.contexts == alone.contexts
+    assert shared.smallest_margin == pytest.approx(alone.smallest_margin, abs=1e-4)
 
 
 @pytest.mark.parametrize("fault", [(0, 1), (1, 0)])
