@@ -179,7 +179,9 @@ def hashes(run: Run) -> dict[str, str]:
     }
     if run.config.parameters:
         model["parameters"] = run.config.parameters
-    data = run.config.data.model_dump(include={"alignment", "input_order"}, exclude_defaults=True)
+    # How problems lie in the source; not how they are drawn.
+    laid = {"alignment", "input_order", "frame"}
+    data = run.config.data.model_dump(include=laid, exclude_defaults=True)
     if data:
         model["data"] = data
     parts = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
+import torch
+
+from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, Line, Track, Window
 from lengthwise.config import Config
 from lengthwise.layout import COLUMNS, Layout
 from lengthwise.model.positions import POSITIONS
@@ -110,7 +112,7 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"needs outputs that depend on a bounded part of it"
         )
     if isinstance(bias, Window):
-        return [_window_reach(bias, layout)] * config.model.layers
+        return [_window_reach(bias, config)] * config.model.layers
     return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
 
 
@@ -137,33 +139,65 @@ def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
     return Reach(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
 
 
-def _window_reach(bias: Window, layout: Layout) -> Reach:
-    """What a row reads through a window, in any layer.
+def _window_reach(bias: Window, config: Config) -> Reach:
+    """What a row reads through a window, in any layer: found from its open keys at small widths.
 
-    The window counts keys from the right end of the source. Where operands lie there side by side, or one
-    alone, those are the digits of columns near the one being written; and, behind the last column, the
-    symbols on the left, if there are any. Which of these a row reads is known from its distance to the end.
+    A window moves with the row and with the right end of what it counts from, so that a few widths show all
+    of it. Besides digits of columns near the one being written, it may open symbols beside the operands
+    in rows near an end. Which it opens must follow from the columns that are missing there, which
+    a row's context tells.
 
     Raises:
-        NotApplicableError: where the right end of the source is something else.
+        NotApplicableError: where the window reads something else.
     """
-    *before, last = layout.source_spans.values()
-    operands = [s for s in layout.task.segments if s.kind != "symbol"]
-    if not last.grows or any(span.grows for span in before) or layout.input_order == "reversed":
-        raise NotApplicableError(
-            f"a window counts keys from the right end of the source, and in problems of {layout.task.name} "
-            f"(data.alignment {'interleaved' if layout.interleaves else 'natural'}, data.input_order "
-            f"{layout.input_order}) these are not the digits of the column being written; the proof needs "
-            f"operands that lie there column by column, least significant digit last"
-        )
-    offsets = range(
-        -bias.window if bias.sides in ("both", "right") else 0,
-        bias.window + 1 if bias.sides in ("both", "left") else 1,
-    )
-    moving = operands if layout.interleaves else [s for s in operands if s.grows]
-    constants = [s.name for s in operands if s not in moving]
-    reads = sorted((segment.name, offset) for segment in moving for offset in offsets)
+    widths = range(1, 2 * bias.window + 7)
+    layouts = [config.layout(width) for width in widths]
+    middle = layouts[-1].width // 2
+    open_, columns = _open_in(bias, layouts[-1]), _columns_of(layouts[-1])
+    reads = sorted((name, c - middle) for key in open_[middle] for name, c in columns.get(key, ()))
+    beside: dict[tuple[bool, ...], list[str]] = {}
+    for layout in layouts:
+        columns = _columns_of(layout)
+        for row, keys in enumerate(_open_in(bias, layout)):
+            inside = tuple(0 <= row + offset < layout.width for _, offset in reads)
+            read = {
+                (name, row + offset) for name, offset in reads if 0 <= row + offset < layout.width
+            }
+            symbols = [
+                name
+                for name, span in layout.source_spans.items()
+                if not span.grows and span.start in keys
+            ]
+            digits = {place for key in keys for place in columns.get(key, ())}
+            if digits != read or beside.setdefault(inside, symbols) != symbols:
+                raise NotApplicableError(
+                    f"in problems of {layout.task.name} laid out like these (data.alignment "
+                    f"{config.data.alignment!r}, data.input_order {layout.input_order!r}) a window opens "
+                    f"other keys than digits near the column being written; the proof needs one operand, "
+                    f"or interleaved ones, least significant digit last"
+                )
+    moving = {name for name, _ in reads}
+    constants = [s.name for s in layouts[0].task.operands if not s.grows and s.name not in moving]
     return Reach(tuple(range(-bias.window, 1)), tuple(reads), tuple(sorted(constants)))
+
+
+def _open_in(bias: Window, layout: Layout) -> list[set[int]]:
+    """The keys of the source that each row may read."""
+    found = bias.open_keys("cross", 0, layout, range(layout.target_length))
+    pairs = zip(found.index[0], found.value[0], strict=True)
+    return [set(index[value > CLOSED].tolist()) for index, value in pairs]
+
+
+def _columns_of(layout: Layout) -> dict[int, list[tuple[str, int]]]:
+    """For each key that is a digit of a column: the operand and the column."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    for name, span in layout.anchors("cross").items():
+        if span.grows and name != COLUMNS:
+            track = Track("cross", name, layout.digit_direction)
+            keys, _ = track.keys(span, torch.arange(layout.width))
+            for column, key in enumerate(keys.tolist()):
+                found.setdefault(key, []).append((name, column))
+    return found
 
 
 def join(reaches: Iterable[Reach], period: int = 1) -> Cone:

@@ -119,7 +119,7 @@ class Neighbourhoods:
         """The tokens at some places of a sequence `[problem, position]`, embedded."""
         if self.period == 1:
             return self.model._embed(embedding, tokens[:, places])
-        # With the positions that they have in it, from whichever end these are counted.
+        # With the positions that they have in all of it, from whichever end these count.
         whole = self.model._embed(embedding, tokens)
         if whole.index is None:
             return Embedded(whole.table[:, places])
