@@ -20,7 +20,7 @@ def bench_config(task: str, calibrated: bool) -> Config:
 
 def hand_tracks(task: str) -> list[Track]:
     """What a model must read: each operand's digit in this column and in the one before."""
-    operands = [segment.name for segment in TASKS[task].segments if segment.grows]
+    operands = [segment.name for segment in TASKS[task]().segments if segment.grows]
     return [Track("cross", name, "anti-diagonal", back) for back in (0, -1) for name in operands]
 
 
