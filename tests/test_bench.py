@@ -81,16 +81,17 @@ class TestTrainingBaseline:
         assert train.step_flops(config) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", [name for name in sorted(TASKS) if TASKS[name].writes is None])
 def test_hand_bias_opens_what_every_column_needs(task):
     layout = Layout(TASKS[task](), 5)
-    bias = hand_bias(task, 4)
+    # Two heads for each of up to three operands.
+    bias = hand_bias(task, 6)
     cross = bias.dense("cross", 0, layout, range(6)) > CLOSED
     for span in (span for span in layout.source_spans.values() if span.grows):
         # Row 3 reads the digits of significance 3 and 2.
         assert cross[:, 3, span.start : span.stop].any(dim=0).tolist() == [0, 1, 1, 0, 0]
     own = bias.dense("self", 0, layout, range(6)) > CLOSED
-    assert own.equal(torch.eye(6, dtype=torch.bool).expand(4, -1, -1))
+    assert own.equal(torch.eye(6, dtype=torch.bool).expand(6, -1, -1))
 
 
 class TestCalibration:

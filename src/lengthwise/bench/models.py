@@ -42,7 +42,7 @@ def _trained_run() -> Run:
 
 def hand_tracks(task: str) -> list[Track]:
     """What a model must read: each operand's digit in this column and in the one before."""
-    operands = [segment.name for segment in TASKS[task].segments if segment.grows]
+    operands = [segment.name for segment in TASKS[task]().segments if segment.grows]
     return [Track("cross", name, "anti-diagonal", back) for back in (0, -1) for name in operands]
 
 
