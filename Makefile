@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint format bench docs clean
+.PHONY: setup demo test smoke lint format bench docs clean
 
 setup: .venv/ready
 
@@ -18,6 +18,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+smoke: setup
+	rm -rf runs/smoke
+	$(BIN)/lengthwise reproduce all --budget smoke --out runs/smoke
 
 lint: setup
 	$(BIN)/ruff check .

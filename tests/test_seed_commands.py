@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from lengthwise.bias import CalibratedBias, Line
 from lengthwise.cli import entry
 from lengthwise.run import Run
 from seed_helpers import REAL, TorchModel, make_ini, save_windows
@@ -269,3 +270,17 @@ def test_explaining_what_is_not_there(tmp_path, call, trained):
     )
     assert code == 2
     assert "`lengthwise calibrate` captures its attention" in err
+
+
+def test_lines_become_those_of_a_task_that_is_laid_out_alike(tmp_path, call):
+    lines = [Line("cross", "a", "anti-diagonal", offset, head=-offset) for offset in (0, -1)]
+    given, out = tmp_path / "successor.jsonl", tmp_path / "parity.jsonl"
+    CalibratedBias("successor", 2, lines).save(given)
+    assert call("convert", given, "--task", "parity", "--out", out)[0] == 0
+    assert CalibratedBias.load(out) == CalibratedBias("parity", 2, lines)
+    code, _, message = call("convert", given, "--task", "addition", "--out", out)
+    assert code == 2
+    assert "laid out otherwise" in message
+    code, _, message = call("convert", given, "--task", "parety", "--out", out)
+    assert code == 2
+    assert "did you mean 'parity'?" in message

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 Task = Annotated[
     str | None,
-    typer.Option("--task", help="The task of matrices that do not say it.", show_default="by size"),
+    typer.Option(
+        "--task",
+        help="The task of matrices that do not say it; or another that lines are to serve.",
+        show_default="by size",
+    ),
 ]
 
 # Operands of a picture of a bias that is defined at every width.
@@ -93,6 +97,8 @@ def convert_command(
 ) -> None:
     """Turn biases and checkpoints of the paper's code into ours, and biases back.
 
+    A bias of lines becomes one of another task, such as parity's from successor's.
+
     Example: lengthwise convert windowCross.t windowSelf.t --task addition --out bias.jsonl
     """
     from lengthwise.config import InputError
@@ -127,7 +133,7 @@ def convert_command(
             raise InputError(
                 "--set changes the settings of a checkpoint; name its .ini with --config"
             )
-        bias = read_bias(files, task)
+        bias = _for_task(read_bias(files, task), task)
         if out.suffix == ".jsonl":
             lines, notes = find_lines(bias)
             lines.save(out)
@@ -144,6 +150,22 @@ def convert_command(
         print_json({"written": [str(path) for path in written], "notes": notes})
     else:
         print("\n".join([*notes, *(str(path) for path in written)]))
+
+
+def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> CalibratedBias | MatrixBias:
+    """Lines for another task, where one is named that is laid out alike."""
+    from lengthwise.bias import MatrixBias
+    from lengthwise.config import InputError, unknown
+    from lengthwise.tasks import TASKS
+
+    if task is None or task == bias.task or isinstance(bias, MatrixBias):
+        return bias
+    if task not in TASKS:
+        raise InputError(unknown("task", task, TASKS))
+    try:
+        return bias.transferred(TASKS[bias.task](), TASKS[task]())
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _print_any(bias: CalibratedBias | MatrixBias, as_json: bool) -> None:

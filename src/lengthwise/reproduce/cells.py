@@ -98,6 +98,7 @@ class Budget:
         samples: problems of each length, where there are as many numbers of it.
         settings: assignments for every cell.
         padded: further assignments for the protocol `padded`.
+        windows: further assignments for windows drawn by hand.
         tasks: further assignments for some tasks.
         seconds: about how long a `short` cell takes on one core, before any has been timed.
         padded_times: how many times as long a `padded` one takes.
@@ -108,6 +109,7 @@ class Budget:
     samples: int = 10_000
     settings: tuple[str, ...] = ()
     padded: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
     tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float = 40.0
     padded_times: float = 5.0
@@ -138,6 +140,8 @@ BUDGETS: dict[str, Budget] = {
         seeds=(0, 1, 2),
         settings=("training.max_steps=6000",),
         padded=("training.batch_size=64", "training.max_steps=4000", "retraining.max_steps=3000"),
+        # Nothing tells a window's keys apart but what they hold: addition is sure after some 8000.
+        windows=("training.max_steps=15000",),
     ),
     # The paper's model size and batch; for a GPU.
     "full": Budget(
@@ -197,6 +201,8 @@ def config_of(cell: Cell, budget: Budget) -> Config:
     assignments += [*budget.settings, *budget.tasks.get(cell.task, ()), f"seed={cell.seed}"]
     if cell.protocol == "padded":
         assignments += [f"data.width={evaluation_width(cell, budget)}", *budget.padded]
+    if cell.row in _WINDOWS:
+        assignments += budget.windows
     if cell.row == "abc_paper":
         assignments.append("calibration.policy=paper")
     return make_config({"task": cell.task}, assignments)
