@@ -13,11 +13,12 @@ from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.calibration import calibrate
 from lengthwise.config import make_config
 from lengthwise.evaluation import evaluate_run
+from lengthwise.folder import MAPS
 from lengthwise.layout import Layout
 from lengthwise.model import greedy_decode
 from lengthwise.pipeline import run_abc
 from lengthwise.proof import Certificate, NotApplicableError, hashes, prove, receptive_cone
-from lengthwise.run import MAPS, Run
+from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.training import train_run
 

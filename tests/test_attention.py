@@ -13,7 +13,7 @@ from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
 from lengthwise.model import attention, plan_attention
-from lengthwise.model.attention import CopyPlan, DensePlan, FlexPlan, LinesPlan, OwnPlan
+from lengthwise.model.plans import CopyPlan, DensePlan, FlexPlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5

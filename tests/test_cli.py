@@ -350,7 +350,7 @@ def test_the_demo_never_replaces_a_run_unasked(call, tiny_abc):
 
 def test_a_measurement_is_shown_before_it_is_saved(call, tiny_abc, tmp_path):
     """In a folder that another process holds the results can't be written, but are not lost."""
-    from lengthwise.run import locked
+    from lengthwise.folder import locked
 
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     with locked(folder):

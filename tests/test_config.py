@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lengthwise.config import Config, InputError, Settings, load_config, make_config
+from lengthwise.config import Config, InputError, load_config, make_config
+from lengthwise.settings import Settings
 from lengthwise.tasks import TASKS
 
 CONFIGS = Path(__file__).parent.parent / "configs"

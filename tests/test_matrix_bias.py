@@ -170,7 +170,7 @@ def test_layers_may_have_matrices_of_their_own(tmp_path):
 
 def test_dense_matrices_that_calibrate_writes_can_be_read(tmp_path):
     from lengthwise.bias import CalibratedBias, Line
-    from lengthwise.run import save_dense
+    from lengthwise.folder import save_dense
 
     lines = CalibratedBias("successor", 2, [Line("cross", "a", "anti-diagonal", 0, None, 0)])
     layout = Layout(TASKS["successor"](), 7)

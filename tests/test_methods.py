@@ -17,7 +17,11 @@ from lengthwise.methods import CUSTOM, METHODS, Method, find_method, method_of
 from lengthwise.model import POSITIONS, greedy_decode, plan_attention
 from lengthwise.proof import NotApplicableError
 from lengthwise.proof.cone import receptive_cone
-from lengthwise.run import Run, make_bias, make_model
+from lengthwise.run import (
+    Run,
+    make_bias,
+    make_model,
+)
 from lengthwise.tasks import TASKS, Transducer
 from lengthwise.tasks.sampling import generator, suite_problems
 

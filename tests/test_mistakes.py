@@ -10,7 +10,10 @@ from lengthwise.config import InputError, make_config
 from lengthwise.evaluation import draw_problems, evaluate_run
 from lengthwise.mistakes import check_range, count_mistakes, save_mistakes, wrong_symbols
 from lengthwise.report.histograms import mistake_histogram
-from lengthwise.run import Run, make_model
+from lengthwise.run import (
+    Run,
+    make_model,
+)
 
 
 @pytest.fixture(scope="module")

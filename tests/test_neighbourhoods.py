@@ -19,7 +19,10 @@ from lengthwise.proof import prove, receptive_cone
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
-from lengthwise.run import Run, make_model
+from lengthwise.run import (
+    Run,
+    make_model,
+)
 
 HEADS = 2
 

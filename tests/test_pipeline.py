@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 
 from lengthwise import pipeline
 from lengthwise.config import InputError, make_config
+from lengthwise.folder import WEIGHTS
 from lengthwise.pipeline import Silent, run_abc
-from lengthwise.run import WEIGHTS
 from lengthwise.training import NotInterpolatedError, train_run
 
 
@@ -96,7 +96,7 @@ def test_a_failed_retraining_gets_one_more_line(tiny_abc, tiny_config, tmp_path,
 
 
 def _last(run):
-    from lengthwise.training import Metrics
+    from lengthwise.metrics import Metrics
 
     return Metrics(**run.metrics()[-1])
 

@@ -37,7 +37,10 @@ from lengthwise.proof import (
 )
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.contexts import Contexts
-from lengthwise.run import Run, make_model
+from lengthwise.run import (
+    Run,
+    make_model,
+)
 from lengthwise.tasks import TASKS
 
 # One task with a state that can't end a problem, one with a fixed digit, one with much padding.

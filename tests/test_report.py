@@ -21,11 +21,15 @@ from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config, InputError, make_config
 from lengthwise.evaluation import LengthCurve, Score, wilson
+from lengthwise.folder import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS
 from lengthwise.layout import Layout
 from lengthwise.methods import METHODS
 from lengthwise.report import plots, summary
 from lengthwise.report.html import write_report
-from lengthwise.run import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS, Run, make_model
+from lengthwise.run import (
+    Run,
+    make_model,
+)
 from lengthwise.tasks import TASKS
 
 PNG = b"\x89PNG\r\n\x1a\n"

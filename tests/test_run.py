@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import stat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,16 +16,12 @@ from lengthwise import run as run_module
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.files import write_bytes, write_with
+from lengthwise.folder import CONFIG, LOCK, WEIGHTS, locked, prepare
 from lengthwise.run import (
-    CONFIG,
-    LOCK,
-    WEIGHTS,
     Answer,
     Run,
     check_bias,
-    locked,
     make_device,
-    prepare,
 )
 
 
@@ -286,12 +283,12 @@ def test_versions_do_without_git(monkeypatch):
 def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
     config = make_config({"task": "parity"})
     run = Run.create(tmp_path / "run", config, None)
-    run.model = None
+    run.model = SimpleNamespace(reaches=lambda *lengths: True)
 
     def truth(model, bias, layout, source, path):
         digits = source.flip(1)[:, None].numpy().astype("uint8")
         return layout.target(run.task.answer(digits))[:, 1:]
 
-    monkeypatch.setattr("lengthwise.run.greedy_decode", truth)
+    monkeypatch.setattr("lengthwise.solving.greedy_decode", truth)
     assert run.answers(["0110", "111"]) == [Answer("0", "010"), Answer("1", "101")]
     assert run.solve_many(["0110", "111"]) == ["0", "1"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helpers import random_batch
 from lengthwise.api import settings, train
 from lengthwise.bias import CalibratedBias, MatrixBias, trace_lines
-from lengthwise.config import DataSettings, InputError, make_config
+from lengthwise.config import InputError, make_config
 from lengthwise.model import plan_attention
 from lengthwise.run import Run
 from lengthwise.seed_files import (
@@ -27,6 +27,7 @@ from lengthwise.seed_files import (
 )
 from lengthwise.seed_files.checkpoint import token_order
 from lengthwise.seed_files.ini import OPTIONS
+from lengthwise.settings import DataSettings
 from seed_helpers import REAL, TorchModel, make_ini, save_windows, windows
 
 # --- arithmetic ---

@@ -15,7 +15,11 @@ from lengthwise.cli import solving as command
 from lengthwise.cli.solving import read_batches
 from lengthwise.config import InputError
 from lengthwise.model import decoding
-from lengthwise.run import LONGEST, LONGEST_CACHED, Run
+from lengthwise.run import (
+    LONGEST,
+    LONGEST_CACHED,
+    Run,
+)
 from lengthwise.tasks import TASKS
 
 

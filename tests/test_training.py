@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from lengthwise.attention_maps import capture
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
-from lengthwise.run import CHECKPOINT, METRICS, WEIGHTS, Run
+from lengthwise.folder import CHECKPOINT, METRICS, WEIGHTS
+from lengthwise.metrics import Metrics
+from lengthwise.run import Run
 from lengthwise.schedule import Schedule
-from lengthwise.training import Metrics, NotInterpolatedError, Trainer, rank_rows, train_run
+from lengthwise.training import NotInterpolatedError, Trainer, rank_rows, train_run
 
 STEPS = 60
 

@@ -23,7 +23,9 @@ from typing import Any, Literal
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config, unknown
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.folder import CALIBRATED
 from lengthwise.methods import find_method, method_of
+from lengthwise.metrics import Metrics
 from lengthwise.pipeline import (
     NotProvenError,
     Observer,
@@ -34,9 +36,9 @@ from lengthwise.pipeline import (
     train_until_proven,
 )
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
-from lengthwise.run import CALIBRATED, Run
+from lengthwise.run import Run
 from lengthwise.seed_files import SeedOptions, load_ini, read_bias
-from lengthwise.training import Metrics, Progress, train_run
+from lengthwise.training import Progress, train_run
 
 Until = Literal["interpolated", "proven"]
 

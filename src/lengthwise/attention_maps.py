@@ -29,10 +29,11 @@ from lengthwise.bias import (
 )
 from lengthwise.config import InputError
 from lengthwise.files import write_with
+from lengthwise.folder import MAPS
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
-from lengthwise.run import MAPS, Run
+from lengthwise.run import Run
 from lengthwise.tasks import add_frame, make_task
 from lengthwise.tasks.sampling import generator, suite_problems
 

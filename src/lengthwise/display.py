@@ -15,8 +15,8 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.methods import method_of, with_article
+from lengthwise.metrics import Metrics
 from lengthwise.pipeline import Stage
-from lengthwise.training import Metrics
 
 _TITLES = {
     "train": "Train {method} model",

@@ -19,7 +19,10 @@ from lengthwise.evaluation import CELLS, draw_problems
 from lengthwise.files import write_text
 from lengthwise.layout import END, Layout, digits_of
 from lengthwise.model import greedy_decode
-from lengthwise.run import LONGEST, Run
+from lengthwise.run import (
+    LONGEST,
+    Run,
+)
 from lengthwise.tasks import DIGITS
 from lengthwise.tasks.sampling import Suite
 

@@ -14,6 +14,8 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.folder import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, locked, prepare
+from lengthwise.metrics import Metrics
 from lengthwise.proof import (
     CERTIFICATE,
     PROGRESS,
@@ -25,18 +27,11 @@ from lengthwise.proof import (
 )
 from lengthwise.proof import prove as prove_run
 from lengthwise.run import (
-    BIAS,
-    CALIBRATED,
-    CONFIG,
-    MAPS,
-    VANILLA,
     Run,
     load_bias,
-    locked,
     make_bias,
-    prepare,
 )
-from lengthwise.training import Metrics, NotInterpolatedError, train_run
+from lengthwise.training import NotInterpolatedError, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]

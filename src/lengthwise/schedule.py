@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lengthwise.config import TrainingSettings
+from lengthwise.settings import TrainingSettings
 
 
 class Schedule:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,54 +21,31 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError
 from lengthwise.drill import drill_problems
 from lengthwise.files import reason, write_text, write_with
-from lengthwise.interrupts import stop_requests
-from lengthwise.layout import Layout, least_width
-from lengthwise.model import Transformer, plan_attention
-from lengthwise.model.attention import LayerPlan
-from lengthwise.run import (
+from lengthwise.folder import (
     BIAS,
     CHECKPOINT,
     CONFIG,
     MATRICES_FILE,
     METRICS,
     WEIGHTS,
+    locked,
+    prepare,
+)
+from lengthwise.interrupts import stop_requests
+from lengthwise.layout import Layout, least_width
+from lengthwise.metrics import Metrics, read_metrics
+from lengthwise.model import Transformer, plan_attention
+from lengthwise.model.plans import LayerPlan
+from lengthwise.run import (
     Run,
     check_reach,
-    locked,
     make_device,
     make_model,
-    prepare,
 )
 from lengthwise.schedule import Schedule
 from lengthwise.tasks.sampling import generator, training_problems
 
 CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One row of metrics.jsonl.
-
-    Attributes:
-        step: optimizer steps done.
-        loss: mean cross-entropy of the training batches since the last row, nats per symbol.
-        validation_loss, worst_loss: mean and largest loss of a symbol on the validation problems.
-        exact_match: share of validation problems answered right from start to end.
-        learning_rate: of the last step.
-        seconds: of training so far, interruptions left out.
-        tokens_per_second: target tokens trained on, since the last row.
-        phase: `stable`, `cooldown`, or `done`.
-    """
-
-    step: int
-    loss: float
-    validation_loss: float
-    worst_loss: float
-    exact_match: float
-    learning_rate: float
-    seconds: float
-    tokens_per_second: float
-    phase: str
 
 
 class NotInterpolatedError(RuntimeError):
@@ -149,18 +126,6 @@ def raise_if_unfinished(run: Run) -> None:
         raise InputError(f"{run.path / METRICS} holds no rows; --force starts over")
     if rows[-1].phase != "done":
         raise NotInterpolatedError(run, rows[-1])
-
-
-def read_metrics(run: Run) -> list[Metrics]:
-    """The rows of a run's training.
-
-    Raises:
-        InputError: when metrics.jsonl holds something else.
-    """
-    try:
-        return [Metrics(**row) for row in run.metrics()]
-    except TypeError as error:
-        raise InputError(f"{run.path / METRICS} does not hold metrics: {error}") from error
 
 
 def rank_rows(batch_size: int, rank: int, processes: int) -> slice:

@@ -158,8 +158,8 @@ def train_command(
 
     from lengthwise.api import find_bias, prove_training, settings, train
     from lengthwise.config import InputError
+    from lengthwise.metrics import Metrics, read_metrics
     from lengthwise.proof import NotApplicable
-    from lengthwise.training import Metrics, read_metrics
 
     if bias is not None and method is not None:
         raise InputError(f"--bias is a method of its own; leave --method {method} out")
@@ -238,7 +238,8 @@ def calibrate_command(
     from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
     from lengthwise.config import InputError, unknown
-    from lengthwise.run import VANILLA, Run, locked, save_dense
+    from lengthwise.folder import VANILLA, locked, save_dense
+    from lengthwise.run import Run
 
     if policy not in ("auto", "paper"):
         raise InputError(unknown("policy", policy, ("auto", "paper")))

@@ -47,7 +47,8 @@ def explain_command(
     """
     from lengthwise.bias import CalibratedBias, MatrixBias
     from lengthwise.config import InputError
-    from lengthwise.run import VANILLA, Run
+    from lengthwise.folder import VANILLA
+    from lengthwise.run import Run
     from lengthwise.seed_files import read_bias
 
     missing = [path for path in files if not path.exists()]
@@ -201,9 +202,9 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
     from lengthwise.attention_maps import AttentionMaps
     from lengthwise.bias import CalibratedBias, MatrixBias
     from lengthwise.config import InputError
+    from lengthwise.folder import MAPS
     from lengthwise.layout import Layout
     from lengthwise.report.plots import attention_maps, bias_map
-    from lengthwise.run import MAPS
     from lengthwise.tasks import TASKS, add_frame
 
     if isinstance(bias, MatrixBias):

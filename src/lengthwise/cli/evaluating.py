@@ -67,7 +67,8 @@ def evaluate_command(
     from lengthwise.api import evaluate
     from lengthwise.config import InputError
     from lengthwise.display import print_curve
-    from lengthwise.run import Run, locked
+    from lengthwise.folder import locked
+    from lengthwise.run import Run
 
     opened = Run.open(run, device=device, set=[*(set_ or []), *assign(attention=attention)])
     if first is not None or last is not None:

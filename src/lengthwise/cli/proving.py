@@ -28,8 +28,9 @@ def prove_command(
     Example: lengthwise prove runs/addition
     """
     from lengthwise.config import InputError
+    from lengthwise.folder import locked
     from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
-    from lengthwise.run import Run, locked
+    from lengthwise.run import Run
 
     opened = Run.open(run)
     file = opened.path / PROGRESS

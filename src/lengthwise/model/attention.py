@@ -8,14 +8,9 @@ copies. Tests hold all of them equal. A query with no open key yields zeros, and
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.bias import (
@@ -24,274 +19,22 @@ from lengthwise.bias import (
     AttentionBias,
     OpenKeys,
     Site,
-    SomeSite,
     encoder_bias,
     relative_index,
 )
 from lengthwise.layout import Layout
+from lengthwise.model.plans import (
+    FEW_KEYS,
+    CopyPlan,
+    DensePlan,
+    FlexPlan,
+    LayerPlan,
+    LinesPlan,
+    OwnPlan,
+    Plan,
+)
 
 Path = Literal["auto", "dense", "lines", "flex"]
-
-# Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
-# (docs/log.md, 2026-11-24, "Where a training step goes").
-_FEW_KEYS = 48
-
-
-@dataclass(frozen=True)
-class DensePlan:
-    """One layer's bias at one site, ready for the dense path.
-
-    Every plan says by `scores` whether it needs queries and keys, or reads from the values alone; then
-    any tensor may stand for them.
-
-    Attributes:
-        bias: float32 `[head, query, key]`, or None where every key is open with value 0. Rows
-            without an open key hold 0, for softmax needs one.
-        open_rows: float32 `[head, query, 1]`: 0 in those rows, 1 elsewhere; None when all are open.
-        relative: what the model's learned tables are asked for, int64 `[query, key]`; None without any.
-    """
-
-    bias: Tensor | None
-    open_rows: Tensor | None
-    relative: Tensor | None = None
-    scores = True
-
-    def row(self, row: int) -> DensePlan:
-        """The plan of one query."""
-        relative = None if self.relative is None else self.relative[row : row + 1]
-        return DensePlan(_cut(self.bias, row), _cut(self.open_rows, row), relative)
-
-    def narrow(self, keys: int) -> DensePlan:
-        """The plan of the first keys alone; the others must be closed."""
-        bias, relative = (
-            None if tensor is None else tensor[..., :keys] for tensor in (self.bias, self.relative)
-        )
-        return DensePlan(bias, self.open_rows, relative)
-
-    def pick(self, keys: list[int]) -> DensePlan:
-        """The plan of some keys alone, in their order; the others must be closed."""
-        bias, relative = (
-            None if tensor is None else tensor[..., keys] for tensor in (self.bias, self.relative)
-        )
-        return DensePlan(bias, self.open_rows, relative)
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """Read `[batch, head, query, channel]` from keys and values `[batch, head, key, channel]`.
-
-        Args:
-            query, key, value: what attends, is attended to, and is read.
-            term: what was learned, added to the logits besides: `[(batch,) head, query, key]`.
-        """
-        if key.shape[2] <= _FEW_KEYS:
-            # Keys before queries: softmax over a last axis this short is slow on the CPU.
-            logits = key @ (query / math.sqrt(query.shape[-1])).transpose(-1, -2)
-            if self.bias is not None:
-                logits = logits + self.bias.transpose(-1, -2)
-            if term is not None:
-                logits = logits + term.transpose(-1, -2)
-            read = logits.softmax(dim=-2).transpose(-1, -2) @ value
-        else:
-            bias = self._with(term)
-            # With a batch axis, or the kernel that is linear in memory is not taken.
-            bias = bias[None] if bias is not None and bias.dim() == 3 else bias
-            read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return read if self.open_rows is None else read * self.open_rows
-
-    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
-        """The attention weights `[batch, head, query, key]`."""
-        logits, bias = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), self._with(term)
-        weights = (logits if bias is None else logits + bias).softmax(dim=-1)
-        return weights if self.open_rows is None else weights * self.open_rows
-
-    def _with(self, term: Tensor | None) -> Tensor | None:
-        """The bias and a term together."""
-        if term is None or self.bias is None:
-            return self.bias if term is None else term
-        return self.bias + term
-
-
-@dataclass(frozen=True)
-class CopyPlan:
-    """One layer's bias at one site where no query has more than one open key and keys are few.
-
-    Attributes:
-        open: float32 `[head, query, key]`: 1 for the open keys, 0 for the others.
-    """
-
-    open: Tensor
-    scores = False
-
-    def row(self, row: int) -> CopyPlan:
-        """The plan of one query."""
-        return CopyPlan(self.open[:, row : row + 1])
-
-    def narrow(self, keys: int) -> CopyPlan:
-        """As `DensePlan.narrow`."""
-        return CopyPlan(self.open[..., :keys])
-
-    def pick(self, keys: list[int]) -> CopyPlan:
-        """As `DensePlan.pick`."""
-        return CopyPlan(self.open[..., keys])
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """As `DensePlan.attend`, from the values alone."""
-        return self.open @ value
-
-    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
-        """As `DensePlan.weights`."""
-        return self.open.expand(len(query), -1, -1, -1)
-
-
-@dataclass(frozen=True)
-class LinesPlan:
-    """One layer's bias at one site, ready for the lines path.
-
-    Attributes:
-        index: open keys, int64 `[head, query, slot]`.
-        bias: float32 `[head, query, slot]`, `-inf` in unused slots; 0 in rows without an open key.
-        open_rows: as in `DensePlan`.
-        keys: number of keys.
-    """
-
-    index: Tensor
-    bias: Tensor
-    open_rows: Tensor | None
-    keys: int
-
-    @property
-    def scores(self) -> bool:
-        return self.index.shape[-1] > 1
-
-    def row(self, row: int) -> LinesPlan:
-        """The plan of one query."""
-        rows = slice(row, row + 1)
-        return LinesPlan(
-            self.index[:, rows], self.bias[:, rows], _cut(self.open_rows, row), self.keys
-        )
-
-    def narrow(self, keys: int) -> LinesPlan:
-        """As `DensePlan.narrow`."""
-        return replace(self, keys=keys)
-
-    def pick(self, keys: list[int]) -> LinesPlan:
-        """As `DensePlan.pick`."""
-        place = self.index.new_zeros(self.keys)
-        place[keys] = torch.arange(len(keys), device=place.device)
-        return replace(self, index=place[self.index], keys=len(keys))
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """As `DensePlan.attend`, without a term; with one slot, from the values alone."""
-        read = self._gather(value)
-        if self.scores:
-            read = self._slots(query, key)[..., None] * read
-        read = read.sum(dim=-2)
-        return read if self.open_rows is None else read * self.open_rows
-
-    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
-        """As `DensePlan.weights`."""
-        slots = self._slots(query, key)
-        if self.open_rows is not None:
-            slots = slots * self.open_rows
-        full = slots.new_zeros(*slots.shape[:-1], self.keys)
-        return full.scatter_add(-1, self.index.expand(len(slots), -1, -1, -1), slots)
-
-    def _gather(self, x: Tensor) -> Tensor:
-        """`[batch, head, key, channel]` to `[batch, head, query, slot, channel]`."""
-        heads, queries, slots = self.index.shape
-        if len(x) == 1 and not torch.is_grad_enabled():
-            # Whole rows of a table, several times as fast as element by element; backward is slower.
-            table = x[0].transpose(0, 1).reshape(-1, x.shape[-1])
-            places = self.index * heads + torch.arange(heads, device=x.device)[:, None, None]
-            return F.embedding(places, table)[None]
-        index = self.index.view(1, heads, queries * slots, 1)
-        index = index.expand(x.shape[0], -1, -1, x.shape[-1])
-        return x.gather(2, index).view(x.shape[0], heads, queries, slots, x.shape[-1])
-
-    def _slots(self, query: Tensor, key: Tensor) -> Tensor:
-        if not self.scores:
-            return self.bias.new_ones(len(query), *self.bias.shape)
-        logits = (query[..., None, :] * self._gather(key)).sum(dim=-1)
-        return (logits / math.sqrt(query.shape[-1]) + self.bias).softmax(dim=-1)
-
-
-@dataclass(frozen=True)
-class FlexPlan(DensePlan):
-    """As `DensePlan`, computed by torch's FlexAttention, which needs a GPU."""
-
-    def row(self, row: int) -> FlexPlan:
-        """The plan of one query."""
-        return FlexPlan(*_parts(super().row(row)))
-
-    def narrow(self, keys: int) -> FlexPlan:
-        """As `DensePlan.narrow`."""
-        return FlexPlan(*_parts(super().narrow(keys)))
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """As `DensePlan.attend`."""
-        bias = self._with(term)
-        bias = bias[None] if bias is not None and bias.dim() == 3 else bias
-
-        def add_bias(
-            score: Tensor, batch: Tensor, head: Tensor, row: Tensor, key: Tensor
-        ) -> Tensor:
-            if bias is None:
-                return score
-            return score + bias[batch if len(bias) > 1 else 0, head, row, key]
-
-        read = flex_kernel()(query, key, value, score_mod=add_bias)
-        return read if self.open_rows is None else read * self.open_rows
-
-
-@cache
-def flex_kernel() -> Callable[..., Any]:
-    """FlexAttention, compiled when it is first called."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention)
-
-
-@dataclass(frozen=True)
-class OwnPlan:
-    """One layer's bias at self-attention where every query reads its own row and nothing else.
-
-    Attributes:
-        heads: attention heads.
-    """
-
-    heads: int
-    scores = False
-
-    def row(self, row: int) -> LinesPlan:
-        """The plan of one query, among the keys of all rows."""
-        index = torch.full((self.heads, 1, 1), row)
-        return LinesPlan(index, torch.zeros(index.shape), None, row + 1)
-
-    def narrow(self, keys: int) -> OwnPlan:
-        """As `DensePlan.narrow`; the rows are as many."""
-        return self
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """As `DensePlan.attend`, from the values alone."""
-        return value
-
-    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
-        """As `DensePlan.weights`."""
-        own = torch.eye(key.shape[2], dtype=key.dtype, device=key.device)
-        return own.expand(len(key), self.heads, -1, -1)
-
-
-Plan = DensePlan | FlexPlan | CopyPlan | LinesPlan | OwnPlan
-LayerPlan = dict[SomeSite, Plan]
 
 
 def plan_attention(
@@ -339,7 +82,7 @@ def _plan(
     path: Path,
     device: torch.device | str,
 ) -> Plan:
-    few = layout.keys(site) <= _FEW_KEYS
+    few = layout.keys(site) <= FEW_KEYS
     open_keys = None if path in ("dense", "flex") else bias.open_keys(site, layer, layout, rows)
     if open_keys is None and path == "lines":
         raise ValueError(
@@ -384,29 +127,9 @@ def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu
     return LinesPlan(open_keys.index.to(device), values, open_rows, keys)
 
 
-def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
-    """A layer's plan for a model of another floating-point type."""
-
-    def convert(value):
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    return {
-        site: replace(one, **{f.name: convert(getattr(one, f.name)) for f in fields(one)})
-        for site, one in plan.items()
-    }
-
-
 def _close_safely(bias: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """Give rows without an open key zeros, and say which they are."""
     open_rows = (bias > CLOSED).any(dim=-1, keepdim=True)
     if open_rows.all():
         return bias.contiguous().to(device), None
     return bias.masked_fill(~open_rows, 0.0).to(device), open_rows.float().to(device)
-
-
-def _parts(plan: DensePlan) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    return plan.bias, plan.open_rows, plan.relative
-
-
-def _cut(tensor: Tensor | None, row: int) -> Tensor | None:
-    return None if tensor is None else tensor[:, row : row + 1]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from lengthwise.bias import SITES, AttentionBias, CalibratedBias
 from lengthwise.layout import Layout
-from lengthwise.model.attention import LayerPlan, Path, plan_attention
+from lengthwise.model.attention import Path, plan_attention
 from lengthwise.model.parallel import decode_in_parallel
+from lengthwise.model.plans import LayerPlan
 from lengthwise.model.sequential import MANY, decode_sequentially
 from lengthwise.model.transformer import Transformer
 from lengthwise.model.window import Streams, Windows, has_windows

@@ -9,7 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.model.attention import Plan
+from lengthwise.model.plans import Plan
 
 Norm = Literal["pre", "post"]
 

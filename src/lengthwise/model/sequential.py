@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, OpenKeys
-from lengthwise.model.attention import LinesPlan, OwnPlan, plan_lines
+from lengthwise.model.attention import plan_lines
+from lengthwise.model.plans import LinesPlan, OwnPlan
 from lengthwise.model.transformer import Embedded, Layer
 from lengthwise.model.window import Windows
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise.bias import LearnedTables, SomeSite
-from lengthwise.model.attention import LayerPlan, Plan
 from lengthwise.model.layers import Embedded, EncoderLayer, Layer, Norm
+from lengthwise.model.plans import LayerPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
 from lengthwise.model.relative import make_tables
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, AttentionBias, CalibratedBias, OpenKeys, Site
 from lengthwise.layout import Layout, Span
-from lengthwise.model.attention import LayerPlan, LinesPlan, OwnPlan, plan_lines
+from lengthwise.model.attention import plan_lines
+from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
 from lengthwise.model.transformer import Embedded, Transformer
 from lengthwise.tasks import Transducer
 

@@ -11,8 +11,9 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
 from lengthwise.files import write_text
+from lengthwise.folder import WEIGHTS
 from lengthwise.proof.cone import Cone
-from lengthwise.run import WEIGHTS, Run
+from lengthwise.run import Run
 
 FORMAT = "lengthwise-certificate/1"
 CERTIFICATE = "certificate.json"

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, greedy_decode, plan_attention
-from lengthwise.model.attention import LayerPlan, Path, as_type
+from lengthwise.model.attention import Path
+from lengthwise.model.plans import LayerPlan, as_type
 from lengthwise.proof.certificate import Counterexample
 from lengthwise.proof.contexts import Batch
 from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems

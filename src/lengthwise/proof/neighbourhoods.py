@@ -18,7 +18,7 @@ from lengthwise.bias import CLOSED, AttentionBias, Track
 from lengthwise.config import Config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
-from lengthwise.model.attention import Plan
+from lengthwise.model.plans import Plan
 from lengthwise.model.transformer import Embedded, Layer
 from lengthwise.proof.cone import Cone, join, period_of, receptive_reaches
 from lengthwise.proof.contexts import Contexts

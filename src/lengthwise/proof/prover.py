@@ -14,6 +14,7 @@ import numpy as np
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
 from lengthwise.files import write_text
+from lengthwise.folder import versions
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.cone import (
@@ -25,7 +26,7 @@ from lengthwise.proof.cone import (
     receptive_cone,
 )
 from lengthwise.proof.contexts import Batch, Contexts
-from lengthwise.run import Run, versions
+from lengthwise.run import Run
 
 BUDGET = 50_000_000
 PROGRESS = "proof.progress.json"

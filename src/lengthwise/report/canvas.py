@@ -20,8 +20,8 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from lengthwise.bias import Site
 from lengthwise.config import InputError
 from lengthwise.files import write_with
+from lengthwise.folder import CALIBRATED, VANILLA
 from lengthwise.layout import END, START, Layout
-from lengthwise.run import CALIBRATED, VANILLA
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart; past it, of Paul Tol ("muted").
 _COLOURS = {CALIBRATED: "#0072B2", VANILLA: "#D55E00"}

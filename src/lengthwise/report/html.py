@@ -23,10 +23,11 @@ from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError
 from lengthwise.evaluation import RESULTS_JSON, LengthCurve
 from lengthwise.files import write_text
+from lengthwise.folder import CALIBRATED, CONFIG, MAPS, VANILLA, VERSIONS
+from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.proof import CERTIFICATE, Certificate, hashes
 from lengthwise.report import plots, summary
-from lengthwise.run import CALIBRATED, CONFIG, MAPS, VANILLA, VERSIONS, Run
-from lengthwise.training import Metrics, read_metrics
+from lengthwise.run import Run
 
 PLOTS = "plots"
 

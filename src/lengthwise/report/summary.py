@@ -10,10 +10,10 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.folder import CALIBRATED, VANILLA
 from lengthwise.methods import with_article
+from lengthwise.metrics import Metrics
 from lengthwise.proof import Certificate
-from lengthwise.run import CALIBRATED, VANILLA
-from lengthwise.training import Metrics
 
 # The sign, kept on the line of its number by a space that does not break.
 PERCENT = "\u00a0%"

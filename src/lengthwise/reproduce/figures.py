@@ -7,6 +7,7 @@ from pathlib import Path
 from lengthwise.attention_maps import AttentionMaps, average_attention, capture
 from lengthwise.bias import SITES, AttentionBias, CalibratedBias
 from lengthwise.calibration import DIRECTIONS, line_means
+from lengthwise.folder import MAPS
 from lengthwise.layout import Layout
 from lengthwise.report.paper_figures import (
     accuracy_panels,
@@ -17,7 +18,10 @@ from lengthwise.report.paper_figures import (
 from lengthwise.report.plots import bias_map
 from lengthwise.reproduce.cells import TABLE_TASKS, Budget, Cell, config_of
 from lengthwise.reproduce.runner import MODEL, Record, folder_of
-from lengthwise.run import MAPS, Run, make_bias
+from lengthwise.run import (
+    Run,
+    make_bias,
+)
 
 # Digits at which heat maps of models trained on six are drawn, and width of drawn biases.
 _LONGER, _DRAWN_WIDTH = 12, 12

@@ -19,10 +19,12 @@ from lengthwise.calibration import NoLinesError
 from lengthwise.config import InputError
 from lengthwise.evaluation import Score, evaluate_run
 from lengthwise.files import write_text
+from lengthwise.folder import CONFIG, locked
+from lengthwise.metrics import read_metrics
 from lengthwise.pipeline import calibrate_and_retrain
 from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of, evaluation_width
-from lengthwise.run import CONFIG, Run, locked
-from lengthwise.training import NotInterpolatedError, read_metrics, train_run
+from lengthwise.run import Run
+from lengthwise.training import NotInterpolatedError, train_run
 
 CELLS, RECORD, BUDGET_FILE = "cells", "cell.json", "budget.json"
 MODEL = "model"

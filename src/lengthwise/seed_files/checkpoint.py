@@ -9,9 +9,13 @@ from torch import Tensor
 
 from lengthwise.bias import MatrixBias
 from lengthwise.config import Config, InputError, make_config
+from lengthwise.folder import locked, prepare
 from lengthwise.layout import END, START, Vocabulary
 from lengthwise.model.positions import POSITIONS
-from lengthwise.run import Run, locked, make_model, prepare
+from lengthwise.run import (
+    Run,
+    make_model,
+)
 from lengthwise.seed_files.ini import SeedOptions
 from lengthwise.seed_files.tensors import find_lines, load_tensors, read_bias
 

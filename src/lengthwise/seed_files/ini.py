@@ -13,8 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from lengthwise.config import DataSettings, InputError, ModelSettings
+from lengthwise.config import InputError
 from lengthwise.seed_files.arithmetic import evaluate_arithmetic
+from lengthwise.settings import DataSettings, ModelSettings
 from lengthwise.tasks import DIGITS, TASKS
 
 OPERATORS = "+-*/"

@@ -12,8 +12,9 @@ from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site, tra
 from lengthwise.bias.matrix import CLOSED_THERE
 from lengthwise.config import InputError, unknown
 from lengthwise.files import write_with
+from lengthwise.folder import DENSE_LIMIT
 from lengthwise.layout import Layout
-from lengthwise.run import DENSE_LIMIT, load_bias
+from lengthwise.run import load_bias
 from lengthwise.tasks import TASKS, add_frame
 
 TENSORS = (".t", ".pt", ".pth")
