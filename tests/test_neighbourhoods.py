@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -126,6 +127,19 @@ def assert_alike(config: Config, bias: AttentionBias, seed: int) -> None:
         problems, wanted = by_forward(config, model, bias, layout, batch)
         for one in ways:
             torch.testing.assert_close(one.logits(problems, batch.row), wanted, atol=2e-5, rtol=0)
+
+
+def test_problems_of_long_periods_take_the_paths_of_wide_ones():
+    """Where the period is long, a context of the first row may stand in a wide problem."""
+    config = small("successor", 2, positions="cyclic").model_copy()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"period": 300})})
+    lines = [Line("cross", "a", "anti-diagonal", head=head) for head in range(HEADS)]
+    lines += [Line("self", "answer", "diagonal", head=head) for head in range(HEADS)]
+    bias, model = CalibratedBias("successor", HEADS, lines), random_model(config, 0)
+    neighbourhoods = Neighbourhoods(config, model, bias)
+    batch = Batch(np.zeros((3, 1, 299), np.uint8), 0)
+    problems, wanted = by_forward(config, model, bias, config.layout(299), batch)
+    torch.testing.assert_close(neighbourhoods.logits(problems, 0), wanted, atol=2e-5, rtol=0)
 
 
 def looking_back(task: str = "addition") -> CalibratedBias:

@@ -252,6 +252,10 @@ class OwnPlan:
         """As `DensePlan.narrow`; the rows are as many."""
         return self
 
+    def pick(self, keys: list[int]) -> OwnPlan:
+        """As `DensePlan.pick`; the keys are those of the rows."""
+        return self
+
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
     ) -> Tensor:

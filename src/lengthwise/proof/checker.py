@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.layout import Layout
+from lengthwise.layout import END, START, Layout
 from lengthwise.model import Transformer, greedy_decode, plan_attention
 from lengthwise.model.attention import Path
 from lengthwise.model.plans import LayerPlan, as_type
@@ -183,7 +183,8 @@ class Checker:
         width = operands.shape[1]
         # As a person writes it, however the operands lie in the source.
         layout = Layout(self.run.task, width - growth)
-        return layout.text(layout.source(operands[None, :, : width - growth])[0])
+        text = layout.text(layout.source(operands[None, :, : width - growth])[0])
+        return text.strip(START + END)
 
     def counterexample(self, float_bound: float, seconds: float) -> Counterexample:
         """The shortest failing problem, decoded."""
