@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
-from lengthwise.model import attention, plan_attention
+from lengthwise.model import plan_attention, plans
 from lengthwise.model.plans import CopyPlan, DensePlan, FlexPlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
@@ -303,7 +303,7 @@ def test_where_each_row_reads_itself_nothing_is_looked_up():
 @pytest.mark.parametrize("site", SITES)
 def test_flex_adds_the_same_bias(site, monkeypatch):
     """Its kernel without compilation runs on the CPU too; compiled it needs a GPU (the next test)."""
-    monkeypatch.setattr(attention, "flex_kernel", lambda: flex_attention)
+    monkeypatch.setattr(plans, "flex_kernel", lambda: flex_attention)
     lines = [
         Line("cross", "a", "anti-diagonal", -1),
         Line("self", "answer", "diagonal", -2, value=1),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
@@ -97,6 +97,8 @@ def test_wider_problems_are_refused():
 
 @given(biases(), st.integers(3, 9))
 def test_lines_and_their_matrices_add_the_same(lines, width):
+    # Of N x 1, matrices of this size could as well be framed ones of the paper's code (`find_spans`).
+    assume(lines.task != "nx1")
     layout = Layout(TASKS[lines.task](), width)
     rows = range(width + 1)
     matrices = {

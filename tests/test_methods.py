@@ -275,6 +275,9 @@ def test_settings_that_make_no_sense_are_refused(assignments: list[str], message
 @every_row
 def test_the_proof_says_why_it_does_not_apply(name):
     config = config_of(name)
+    if name in ("window_cpi", "nope_window"):
+        assert receptive_cone(config, make_bias(config)).reads
+        return
     with pytest.raises(NotApplicableError) as caught:
         receptive_cone(config, make_bias(config))
     assert len(str(caught.value)) > 40
