@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
 from lengthwise.bias import CLOSED, SITES, MatrixBias, trace_lines
 from lengthwise.bias.matrix import find_spans
+from lengthwise.config import make_config
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
+from lengthwise.proof import NotApplicableError, receptive_cone
 from lengthwise.tasks import TASKS, add_frame
 from seed_helpers import windows
 
@@ -209,3 +211,10 @@ def test_a_framed_source_is_the_problem_between_two_tokens():
     assert torch.equal(source[:, 1:-1], random_batch(plain, 4)[0])
     assert layout.task.parse("12+3") == layout.task.parse("^12+3$") == ["12", "3"]
     assert layout.target_length == plain.target_length
+
+
+def test_the_proof_needs_lines():
+    bias = MatrixBias("copy", {"cross": torch.zeros(4, 3, 2)})
+    config = make_config({"task": "copy", "model": {"positions": "none"}})
+    with pytest.raises(NotApplicableError, match="fixed matrices, which end at their own width"):
+        receptive_cone(config, bias)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lengthwise.attention_maps import AttentionMaps, capture
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
@@ -214,7 +214,7 @@ def train_until_proven(
     config: Config,
     path: Path,
     *,
-    bias: CalibratedBias | None = None,
+    bias: CalibratedBias | MatrixBias | None = None,
     resume: bool = False,
     force: bool = False,
     observer: Observer | None = None,
@@ -250,7 +250,9 @@ def train_until_proven(
     return _until_proven(run, bias, clock)
 
 
-def _until_proven(run: Run, bias: CalibratedBias | None, clock: Clock) -> tuple[Run, Proof]:
+def _until_proven(
+    run: Run, bias: CalibratedBias | MatrixBias | None, clock: Clock
+) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
     A new model is trained from nothing on the problems of before, with those that failed drilled besides,

@@ -55,8 +55,8 @@ def greedy_decode(
     Raises:
         ValueError: when `parallel` is asked for and the bias or the path does not allow it.
     """
-    windows = model.pointwise and has_windows(bias, layout, len(model.layers))
-    if windows and path in ("auto", "lines"):
+    local = model.pointwise and path in ("auto", "lines")
+    if local and has_windows(bias, layout, len(model.layers)):
         streams = Streams([layout] * len(source), list(source.cpu().numpy().astype(np.uint8)))
         decode_streams(model, bias, streams, decode, device=source.device)
         written = streams.written.reshape(len(source), -1).astype(np.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, Line, Track, Window
+from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, Line, MatrixBias, Track, Window
 from lengthwise.config import Config
 from lengthwise.layout import COLUMNS, Layout
 from lengthwise.model.positions import POSITIONS
@@ -99,6 +99,11 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
         raise NotApplicableError(
             "an encoder tells every key of the problem about all others; the proof needs "
             "model.encoder_layers = 0"
+        )
+    if isinstance(bias, MatrixBias):
+        raise NotApplicableError(
+            "the bias is of fixed matrices, which end at their own width; `lengthwise convert` turns them "
+            "into lines, which are defined at every length"
         )
     if not isinstance(bias, CalibratedBias | Window):
         raise NotApplicableError(

@@ -100,7 +100,8 @@ def attention_panels(
         title: what is shown.
         path: the picture.
     """
-    rows = [(length, site) for length in maps for site in ("cross", "self")]
+    sites: tuple[Site, ...] = ("cross", "self")
+    rows: list[tuple[int, Site]] = [(length, site) for length in maps for site in sites]
     heads = maps[rows[0][0]]["cross"].shape[1]
     figure = Figure((2.6 * heads + 0.8, 2.1 * len(rows) + 0.5), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)

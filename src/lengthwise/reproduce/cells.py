@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -110,7 +110,7 @@ class Budget:
     settings: tuple[str, ...] = ()
     padded: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
-    tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float = 40.0
     padded_times: float = 5.0
 
