@@ -20,7 +20,6 @@ from lengthwise.reproduce.cells import (
     TABLES,
     TRANSFERS,
     config_of,
-    evaluation_width,
 )
 from lengthwise.reproduce.paper import paper_results
 from lengthwise.reproduce.runner import CELLS, RECORD, Record, finished
@@ -90,11 +89,10 @@ def test_cells_stand_after_what_they_need_and_have_settings(target, budget):
         assert config.task == cell.task
         assert config.seed == cell.seed
         if cell.protocol == "padded":
-            assert config.width == evaluation_width(cell, BUDGETS[budget])
             assert config.width == max(BUDGETS[budget].lengths) + TASKS[cell.task].growth
         else:
             assert config.data.width is None
-            assert evaluation_width(cell, BUDGETS[budget]) is None
+        assert config.evaluation.padding == "training"
     assert len({cell.name for cell in cells}) == len(cells)
     assert {cell.seed for cell in cells} == set(BUDGETS[budget].seeds)
 

@@ -199,13 +199,12 @@ def evaluate_run(
     suites: Iterable[Suite] = ("uniform", "carry"),
     samples: int | None = None,
     seed: int | None = None,
-    width: int | None = None,
     on_progress: Callable[[Score], None] | None = None,
 ) -> LengthCurve:
     """Measure exact match on test problems of exactly these lengths.
 
     Operands have exactly `length` digits. They are padded by no more than the answer needs, never to the
-    training width, unless a width is given. The problems depend on the seed, the suite and the length.
+    training width, unless `evaluation.padding` says so. The problems depend on the seed, the suite and the length.
 
     Args:
         run: the run.
@@ -214,7 +213,6 @@ def evaluate_run(
         samples: problems of each length; by default 1000, 200 past 100 digits, 20 from 10,000 on and
             4 from 100,000 on.
         seed: of the test problems; the run's own by default.
-        width: digits that operands of every length are padded to, as in the paper.
         on_progress: called with each score.
     """
     lengths, suites = list(lengths), list(suites)
@@ -224,23 +222,20 @@ def evaluate_run(
         raise InputError(f"samples must be at least 1, got {samples}")
     if seed is not None and seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")
-    if width is not None and width < max(lengths) + run.task.growth:
-        least = max(lengths) + run.task.growth
-        raise InputError(f"answers of {max(lengths)} digits need a width of {least}, got {width}")
     seed = run.config.seed if seed is None else seed
     scores = []
     for length in lengths:
         for suite in suites:
             count = samples or run.config.evaluation.samples_at(length)
-            scores.append(_score(run, suite, length, count, seed, width))
+            scores.append(_score(run, suite, length, count, seed))
             if on_progress is not None:
                 on_progress(scores[-1])
     return LengthCurve(scores)
 
 
-def _score(run: Run, suite: Suite, length: int, count: int, seed: int, width: int | None) -> Score:
+def _score(run: Run, suite: Suite, length: int, count: int, seed: int) -> Score:
     began = time.perf_counter()
-    layout = run.layout(length) if width is None else run.config.layout(width, run.task)
+    layout = run.layout(length)
     operands, split = draw_problems(run, layout, suite, length, count, seed)
     right, worst = exact_matches(run, layout, operands)
     correct = int(right.sum())

@@ -191,7 +191,8 @@ def _cells(target: str, protocol: Protocol, seed: int) -> Iterator[Cell]:
 
 def config_of(cell: Cell, budget: Budget) -> Config:
     """The settings of a cell's first training."""
-    assignments = list(METHODS[ROWS[cell.row]].assignments)
+    # No model is asked at a width below that of its training, which is none that it knows.
+    assignments = [*METHODS[ROWS[cell.row]].assignments, "evaluation.padding=training"]
     if cell.row in _WINDOWS:
         # They train until they are sure, as calibrated models do: a few errors in a thousand rows are none
         # at six digits and many at sixty.
@@ -200,16 +201,10 @@ def config_of(cell: Cell, budget: Budget) -> Config:
         assignments += [f"training.{key}={value}" for key, value in sure.items()]
     assignments += [*budget.settings, *budget.tasks.get(cell.task, ()), f"seed={cell.seed}"]
     if cell.protocol == "padded":
-        assignments += [f"data.width={evaluation_width(cell, budget)}", *budget.padded]
+        width = max(budget.lengths) + TASKS[cell.task].growth
+        assignments += [f"data.width={width}", *budget.padded]
     if cell.row in _WINDOWS:
         assignments += budget.windows
     if cell.row == "abc_paper":
         assignments.append("calibration.policy=paper")
     return make_config({"task": cell.task}, assignments)
-
-
-def evaluation_width(cell: Cell, budget: Budget) -> int | None:
-    """Digits that operands of test problems are padded to; None for just enough."""
-    if cell.protocol == "short":
-        return None
-    return max(budget.lengths) + TASKS[cell.task].growth

@@ -22,7 +22,7 @@ from lengthwise.files import write_text
 from lengthwise.folder import CONFIG, locked
 from lengthwise.metrics import read_metrics
 from lengthwise.pipeline import calibrate_and_retrain
-from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of, evaluation_width
+from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of
 from lengthwise.run import Run
 from lengthwise.training import NotInterpolatedError, train_run
 
@@ -193,7 +193,7 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
     run, interpolates, note = _train(cell, budget, out)
     scores: tuple[Score, ...] = ()
     if run is not None:
-        base, width = run.config.base, evaluation_width(cell, budget)
+        base = run.config.base
         scores = tuple(
             score
             for length in budget.lengths
@@ -202,7 +202,6 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
                 [length],
                 suites=("uniform",),
                 samples=min(base**length - base ** (length - 1), budget.samples),
-                width=width,
             )
         )
     steps = 0 if run is None else read_metrics(run)[-1].step
