@@ -204,7 +204,8 @@ def evaluate_run(
     """Measure exact match on test problems of exactly these lengths.
 
     Operands have exactly `length` digits. They are padded by no more than the answer needs, never to the
-    training width, unless `evaluation.padding` says so. The problems depend on the seed, the suite and the length.
+    training width, unless `evaluation.padding` says so. The problems depend on the seed, the suite and
+    the length.
 
     Args:
         run: the run.
