@@ -277,9 +277,11 @@ class Run:
     ) -> list[Answer]:
         """As `solve_many`, with what the model wrote."""
         problems = [self.parse(expression) for expression in expressions]
-        layouts = [self.layout(max(len(part) for part in parts)) for parts in problems]
+        lengths = [max(len(part) for part in parts) for parts in problems]
+        by_length = {length: self.layout(length) for length in set(lengths)}
+        layouts = [by_length[length] for length in lengths]
         answers = [Answer("", "")] * len(problems)
-        for layout in layouts:
+        for layout in by_length.values():
             check_reach(self.model, layout)
 
         def source(i: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from lengthwise.model.attention import Path, plan_attention
 from lengthwise.model.parallel import decode_in_parallel
 from lengthwise.model.plans import LayerPlan
 from lengthwise.model.sequential import MANY, decode_sequentially
+from lengthwise.model.table import decode_by_lookup, make_table
 from lengthwise.model.transformer import Transformer
 from lengthwise.model.window import Streams, Windows, has_windows
 
@@ -93,7 +94,11 @@ def decode_streams(
     if decode == "parallel":
         decode_in_parallel(windows, on_progress, walks=False)
         return
-    left = decode_sequentially(windows, on_progress, MANY if decode == "auto" else 1)
+    table = make_table(windows) if decode == "auto" and len(streams) >= MANY else None
+    if table is not None:
+        left = decode_by_lookup(table, on_progress, MANY)
+    else:
+        left = decode_sequentially(windows, on_progress, MANY if decode == "auto" else 1)
     if len(left):
         decode_in_parallel(windows, on_progress, begun=left)
 

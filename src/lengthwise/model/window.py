@@ -235,11 +235,15 @@ class Windows:
         self.model, self.bias, self.streams, self.device = model, bias, streams, device
         self.links = Links(bias, len(model.layers), streams)
 
-    def logits(self, rows: np.ndarray) -> Tensor:
-        """Logits `[row, token]` of flat rows, given what is written before them."""
+    def logits(self, rows: np.ndarray, inputs: np.ndarray | None = None) -> Tensor:
+        """Logits `[row, token]` of flat rows, sorted, given what is written before them.
+
+        Or given the tokens that the rows read, where no row reads another.
+        """
         view = self.view(rows)
-        inputs = self.embed(self.streams.inputs(view.rows), view.rows)
-        logits = self.model.decode(inputs, view.memory, view.plan).logits[0]
+        tokens = self.streams.inputs(view.rows) if inputs is None else inputs
+        embedded = self.embed(tokens, view.rows)
+        logits = self.model.decode(embedded, view.memory, view.plan).logits[0]
         if len(view.wanted) == len(logits):
             return logits
         return logits[torch.from_numpy(view.wanted).to(self.device)]
