@@ -235,6 +235,12 @@ def test_figures_are_drawn_from_cells(measured, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_cell_without_a_model_draws_nothing(measured, tmp_path):
+    nothing = record(Cell("parity", "abc", "short", 0), interpolates=False)
+    drawn = draw_figures([nothing], BUDGETS["smoke"], tmp_path)
+    assert not [path for path in drawn if "parity" in path.name]
+
+
 # --- the command ---
 
 

@@ -124,9 +124,9 @@ BUDGETS: dict[str, Budget] = {
         settings=(
             *("data.length=3", "model.width=32", "model.feed_forward=64", "training.batch_size=32"),
             *("training.learning_rate=5e-3", "training.warmup_steps=20"),
-            *("training.max_steps=200", "training.evaluate_every=50"),
+            *("training.max_steps=600", "training.evaluate_every=50"),
             *("training.validation_problems=64", "calibration.problems=64"),
-            *("retraining.max_steps=200", "retraining.cooldown_steps=20"),
+            *("retraining.max_steps=300", "retraining.cooldown_steps=20"),
             *("training.exact_match=0.9", "training.loss=0.5"),
             *("retraining.exact_match=0.9", "retraining.loss=0.5", "retraining.worst_loss=100"),
         ),

@@ -61,7 +61,7 @@ def _shares(records: list[Record]) -> dict[str, dict[str, dict[int, list[float]]
 def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[Path]:
     """Attention on longer problems, directions, and calibrated biases of one task, first seed."""
     drawn = []
-    done = {record.cell for record in records}
+    done = {record.cell for record in records if record.scores}
     vanilla = Cell(task, "vanilla", "short", 0)
     if vanilla in done:
         run = Run.open(folder_of(vanilla, out) / MODEL)
