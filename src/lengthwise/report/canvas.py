@@ -164,5 +164,10 @@ def finish(figure: Figure, path: Path | str | None) -> Figure | Path:
     kind, known = path.suffix.lstrip(".").lower() or "png", figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise InputError(f"can't write {path}: pictures end in {', '.join(sorted(known))}")
-    write_with(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI))
+    write_with(
+        path,
+        lambda temporary: figure.savefig(
+            temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.1
+        ),
+    )
     return path

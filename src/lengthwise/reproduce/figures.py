@@ -38,7 +38,8 @@ def draw_figures(records: list[Record], budget: Budget, out: Path) -> list[Path]
     first = {task: Cell(task, "vanilla", "short", budget.seeds[0]) for task in TABLE_TASKS}
     trained = {task: config_of(cell, budget).data.length for task, cell in first.items()}
     for protocol in ("short", "padded"):
-        chosen = [r for r in records if r.cell.protocol == protocol and r.cell.task in TABLE_TASKS]
+        own = [record for record in records if record.cell.source is None]
+        chosen = [r for r in own if r.cell.protocol == protocol and r.cell.task in TABLE_TASKS]
         if chosen:
             path = folder / f"accuracy-{protocol}.png"
             drawn.append(accuracy_panels(_shares(chosen), trained, protocol, path))
