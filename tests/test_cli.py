@@ -321,7 +321,8 @@ def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err == (
-        "lengthwise: interrupted; what was finished is kept, and --resume continues it\n"
+        "lengthwise: interrupted; what was finished is kept, and --resume continues it; a proof and "
+        "cells of a table go on with the same command\n"
     )
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 

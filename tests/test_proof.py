@@ -647,3 +647,26 @@ def test_training_until_proven_refuses_what_no_proof_speaks_about(
     assert entry.run([*arguments, "--until", "prooven"]) == 2
     assert "did you mean 'proven'?" in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"contexts": 233}, "the certificate says contexts 233; proven is 232"),
+        ({"smallest_margin": 99.0}, "the certificate says a smallest margin of 99.0000; found is"),
+    ],
+)
+def test_a_certificate_that_says_something_else_is_refused(tiny_abc, change, message):
+    run = tiny_abc.calibrated
+    certificate = prove(run)
+    assert isinstance(certificate, Certificate)
+    assert verify(certificate, run).proven
+    with pytest.raises(InputError, match=message):
+        verify(dataclasses.replace(certificate, **change), run)
+
+
+def test_the_pipeline_refuses_a_task_that_is_not_local(tmp_path):
+    config = make_config({"task": "parity_classification"})
+    with pytest.raises(InputError, match="not local: its answer depends on all of the problem"):
+        run_abc(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

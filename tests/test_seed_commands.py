@@ -284,3 +284,11 @@ def test_lines_become_those_of_a_task_that_is_laid_out_alike(tmp_path, call):
     code, _, message = call("convert", given, "--task", "parety", "--out", out)
     assert code == 2
     assert "did you mean 'parity'?" in message
+
+
+def test_explain_takes_a_task_only_where_it_means_something(tmp_path, call, trained):
+    given = tmp_path / "successor.jsonl"
+    CalibratedBias("successor", 1, [Line("cross", "a", "anti-diagonal")]).save(given)
+    assert "Calibrated bias for parity" in call("explain", given, "--task", "parity")[1]
+    assert call("explain", given, "--task", "nosuch")[0] == 2
+    assert call("explain", trained[1], "--task", "parity")[0] == 2

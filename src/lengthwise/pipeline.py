@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from lengthwise.attention_maps import AttentionMaps, capture
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate
-from lengthwise.config import Config
+from lengthwise.config import Config, InputError
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.folder import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, locked, prepare
 from lengthwise.metrics import Metrics
@@ -116,6 +116,11 @@ def run_abc(
         NotInterpolatedError: when a training does not meet its criterion.
         NoLinesError: when calibration finds no line.
     """
+    if config.make_task().writes is not None:
+        raise InputError(
+            f"{config.task} is not local: its answer depends on all of the problem, so there are no lines "
+            f"to find; `lengthwise train {config.task}` trains a model without"
+        )
     clock = Clock(observer or Silent())
     lengths = config.evaluation.lengths if lengths is None else list(lengths)
     with locked(path):

@@ -127,6 +127,8 @@ class Run:
             path = path / CALIBRATED
         if not (path / CONFIG).exists():
             what = "has no config.json" if path.is_dir() else "does not exist"
+            if path.is_file():
+                what = "is a file, not a folder"
             if (path / VANILLA / CONFIG).exists():
                 what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
             raise InputError(f"{path} is not a run: it {what}")
@@ -349,7 +351,10 @@ def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
             are smaller than the training width.
     """
     if bias.task != config.task:
-        raise InputError(f"the bias was calibrated for {bias.task}, but the task is {config.task}")
+        raise InputError(
+            f"the bias was calibrated for {bias.task}, but the task is {config.task}; `lengthwise convert "
+            f"BIAS --task {config.task} --out FILE` makes one for it, where the two are laid out alike"
+        )
     if bias.heads != config.model.heads:
         raise InputError(f"the bias has {bias.heads} heads, but the model has {config.model.heads}")
     if isinstance(bias, MatrixBias):

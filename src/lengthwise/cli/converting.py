@@ -55,11 +55,11 @@ def explain_command(
     if missing:
         raise InputError(f"{missing[0]} does not exist")
     if all(path.is_file() for path in files):
-        bias: AttentionBias = read_bias(files, task)
+        bias: AttentionBias = _for_task(read_bias(files, task), task)
         _draw(bias, plot)
         return _print_any(bias, as_json)
-    if len(files) > 1:
-        raise InputError("explain takes one run folder, or the files of one bias")
+    if len(files) > 1 or task is not None:
+        raise InputError("explain takes one run folder, or the files of one bias and their --task")
     opened = Run.open(files[0])
     _draw(opened.bias, plot, opened.path)
     if isinstance(opened.bias, CalibratedBias | MatrixBias):

@@ -62,7 +62,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    return _fail("interrupted; what was finished is kept, and --resume continues it")
+    return _fail(
+        "interrupted; what was finished is kept, and --resume continues it; a proof and cells of a "
+        "table go on with the same command"
+    )
 
 
 def _known(error: Exception) -> int:

@@ -56,7 +56,7 @@ def reproduce_command(
         remaining,
         write_tables,
     )
-    from lengthwise.reproduce.runner import Record, Remaining
+    from lengthwise.reproduce.runner import Record, Remaining, check_budget
 
     if budget not in BUDGETS:
         raise InputError(unknown("budget", budget, BUDGETS))
@@ -71,8 +71,10 @@ def reproduce_command(
     # Short cells first, whatever table they are of: most results with the least time.
     todo = sorted(cells, key=lambda cell: (cell.protocol == "padded", cell.seed))
     count = workers or os.cpu_count() or 1
+    check_budget(folder, budget)
     left = remaining(todo, BUDGETS[budget], folder, count)
-    print(left, file=sys.stderr)
+    if not estimate:
+        print(left, file=sys.stderr)
     if estimate:
         if as_json:
             print_json({"cells": left.cells, "done": left.done, "seconds": round(left.seconds)})

@@ -94,6 +94,11 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
     Raises:
         NotApplicableError: as `receptive_cone`.
     """
+    if config.make_task().writes is not None:
+        raise NotApplicableError(
+            f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
+            f"needs outputs that depend on a bounded part of it"
+        )
     period_of(config)
     if config.model.encoder_layers:
         raise NotApplicableError(
@@ -111,11 +116,6 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"bias (lengthwise abc, or train --bias) or a window"
         )
     layout = config.layout()
-    if layout.task.writes is not None:
-        raise NotApplicableError(
-            f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
-            f"needs outputs that depend on a bounded part of it"
-        )
     if isinstance(bias, Window):
         return [_window_reach(bias, config)] * config.model.layers
     return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]

@@ -176,6 +176,8 @@ def _too_many(run: Run, bound: int, budget: int) -> str:
         contexts = Contexts(task, join(reaches, period))
         found.append((contexts.bound(), contexts, track))
     without, contexts, line = min(found, key=lambda one: one[0])
+    if without >= bound:
+        return f"{begin}; {end}"
     enough = "would still tell" if contexts.suffice() else "would not tell"
     return (
         f"{begin}. The line that makes them so many: head {line.head} reads {line.words()} "
@@ -241,11 +243,24 @@ def verify(
     """Check a certificate against a run: the same weights, bias and model, proven again.
 
     Raises:
-        InputError: when the certificate is of another run.
+        InputError: when the certificate is of another run, or says something else than is found.
         NotApplicableError: as `prove`.
     """
     receptive_cone(run.config, run.bias)
     for name, value in hashes(run).items():
         if certificate.hashes.get(name) != value:
             raise InputError(f"the certificate is of other {name} than {run.path} holds")
-    return prove(run, budget=budget, on_progress=on_progress)
+    found = prove(run, budget=budget, on_progress=on_progress)
+    if isinstance(found, Certificate):
+        for name in ("task", "base", "claim", "cone", "contexts"):
+            said, is_so = getattr(certificate, name), getattr(found, name)
+            if said != is_so:
+                raise InputError(f"the certificate says {name} {said}; proven is {is_so}")
+        # Within what rounding may move two logits, here and there.
+        apart = abs(certificate.smallest_margin - found.smallest_margin)
+        if apart > 2 * (certificate.float_bound + found.float_bound):
+            raise InputError(
+                f"the certificate says a smallest margin of {certificate.smallest_margin:.4f}; found is "
+                f"{found.smallest_margin:.4f}"
+            )
+    return found

@@ -38,7 +38,7 @@ def draw_figures(records: list[Record], budget: Budget, out: Path) -> list[Path]
     first = {task: Cell(task, "vanilla", "short", budget.seeds[0]) for task in TABLE_TASKS}
     trained = {task: config_of(cell, budget).data.length for task, cell in first.items()}
     for protocol in ("short", "padded"):
-        own = [record for record in records if record.cell.source is None]
+        own = [record for record in records if record.cell.source is None and record.scores]
         chosen = [r for r in own if r.cell.protocol == protocol and r.cell.task in TABLE_TASKS]
         if chosen:
             path = folder / f"accuracy-{protocol}.png"

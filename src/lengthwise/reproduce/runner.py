@@ -141,34 +141,38 @@ def measure(
     budget = BUDGETS[budget_name]
     workers = workers or os.cpu_count() or 1
     with locked(out):
-        _claim(out, budget_name)
+        check_budget(out, budget_name)
+        write_text(out / BUDGET_FILE, json.dumps({"budget": budget_name}) + "\n")
         done = {record.cell for record in finished(cells, out)}
         waiting = [cell for cell in cells if cell not in done]
         # Threads of one process would wait for those of the others (docs/log.md, "threads that wait").
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
-            jobs = {}
+        pool = ProcessPoolExecutor(workers, context, initializer=_one_thread)
+        jobs = {}
 
-            def start() -> None:
-                """Start every cell whose needs are met."""
-                for cell in list(waiting):
-                    if cell.needs is None or cell.needs in done:
-                        waiting.remove(cell)
-                        jobs[pool.submit(_measure_cell, cell, budget_name, out)] = cell
+        def start() -> None:
+            """Start cells whose needs are met: no more than there are workers, so that none waits."""
+            for cell in list(waiting):
+                if len(jobs) < workers and (cell.needs is None or cell.needs in done):
+                    waiting.remove(cell)
+                    jobs[pool.submit(_measure_cell, cell, budget_name, out)] = cell
 
-            try:
+        try:
+            start()
+            while jobs:
+                job = next(as_completed(jobs))
+                record = job.result()
+                done.add(jobs.pop(job))
                 start()
-                while jobs:
-                    job = next(as_completed(jobs))
-                    done.add(jobs.pop(job))
-                    start()
-                    if on_progress is not None:
-                        on_progress(job.result(), remaining(cells, budget, out, workers))
-                    else:
-                        job.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                if on_progress is not None:
+                    on_progress(record, remaining(cells, budget, out, workers))
+        except BaseException:
+            # Trainings take note of it at their next step, and keep a checkpoint.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
     return finished(cells, out)
 
 
@@ -176,14 +180,17 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _claim(out: Path, budget_name: str) -> None:
-    """Cells of two budgets must never meet in one table."""
+def check_budget(out: Path, budget_name: str) -> None:
+    """Cells of two budgets must never meet in one table.
+
+    Raises:
+        InputError: when the folder was begun with another.
+    """
     path = out / BUDGET_FILE
     if path.exists():
         begun = json.loads(path.read_text("utf-8"))["budget"]
         if begun != budget_name:
             raise InputError(f"{out} was begun with budget {begun!r}; choose another --out")
-    write_text(path, json.dumps({"budget": budget_name}) + "\n")
 
 
 def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:

@@ -12,6 +12,8 @@ from lengthwise.reproduce.cells import TABLE_TASKS, TABLES, Cell
 from lengthwise.reproduce.paper import paper_results
 from lengthwise.reproduce.runner import Record
 
+_READ = "each seed (their mean; the 95 % Wilson interval of all problems); the paper"
+
 _COLUMNS = (
     *("table", "task", "row", "source", "protocol", "seed", "interpolates", "steps", "seconds"),
     *("length", "width", "n", "correct", "accuracy", "low", "high", "paper"),
@@ -77,7 +79,8 @@ def markdown(target: str, records: list[Record]) -> str:
     """One row for each task, method and protocol; a cell holds ours, all seeds, and the paper's."""
     lengths = sorted({score.length for record in records for score in record.scores})
     head = ["task", "row", "protocol", "interpolates", *(f"{n} digits" for n in lengths)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = [f"Exact match in percent: {_READ}.\n"]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     groups: dict[tuple, list[Record]] = {}
     for record in records:
         cell = record.cell
