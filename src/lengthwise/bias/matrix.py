@@ -104,14 +104,13 @@ class MatrixBias:
         if site == "self":
             return torch.arange(layout.target_length)
         keys = torch.full((layout.source_length,), -1)
-        backwards = getattr(layout, "input_order", "normal") != "reversed"
-        # Layouts that interleave operands say so in `anchors`.
-        anchors = getattr(layout, "anchors", layout.spans)(site)
+        backwards = layout.input_order != "reversed"
+        anchors = layout.anchors(site)
         for name, (start, stop) in self.spans.items():
             if name not in anchors:
                 continue
             span = anchors[name]
-            places = torch.arange(span.start, span.stop, getattr(span, "stride", 1))
+            places = torch.arange(span.start, span.stop, span.stride)
             there = torch.arange(start, stop)
             count = min(len(places), len(there))
             if backwards:

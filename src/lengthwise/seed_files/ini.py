@@ -15,7 +15,6 @@ from typing import Any
 
 from lengthwise.config import InputError
 from lengthwise.seed_files.arithmetic import evaluate_arithmetic
-from lengthwise.settings import DataSettings, ModelSettings
 from lengthwise.tasks import DIGITS, TASKS
 
 OPERATORS = "+-*/"
@@ -150,10 +149,7 @@ class SeedOptions:
         """The task that MODE names."""
         if self.mode not in TASK_OF_MODE:
             raise self._refused("mode", _unknown_value(self.mode, TASK_OF_MODE))
-        name = TASK_OF_MODE[self.mode]
-        if name not in TASKS:
-            raise self._refused("mode", f"there is no task {name}")
-        return name
+        return TASK_OF_MODE[self.mode]
 
     @property
     def width(self) -> int:
@@ -263,8 +259,8 @@ class SeedOptions:
             "task": self.task,
             "base": 2 if bits else self.base,
             "device": "cpu" if self.device == "cpu" else "auto",
-            "data": self._supported(data, DataSettings, "reverse_input"),
-            "model": self._supported(model, ModelSettings, "model_type"),
+            "data": data,
+            "model": model,
             "training": training,
             "retraining": retraining,
             "evaluation": {"padding": "training"},
@@ -328,15 +324,6 @@ class SeedOptions:
                 "device",
                 f"cuda or cpu; CUDA_VISIBLE_DEVICES picks one of several, got {self.device!r}",
             )
-
-    def _supported(self, values: dict[str, Any], kind: Any, option: str) -> dict[str, Any]:
-        """The values without those that mean what a version without that setting does anyway."""
-        plain = {"input_order": "normal", "distribution": values.get("distribution")}
-        plain |= {"encoder_layers": 0}
-        for name in sorted(set(values) - set(kind.model_fields)):
-            if values[name] != plain.get(name):
-                raise self._refused(option, f"this version has no setting {name!r}")
-        return {name: value for name, value in values.items() if name in kind.model_fields}
 
     def _refused(self, name: str, why: str) -> InputError:
         shown = next(
