@@ -8,6 +8,7 @@ copies. Tests hold all of them equal. A query with no open key yields zeros, and
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -33,6 +34,7 @@ from lengthwise.model.plans import (
     OwnPlan,
     Plan,
 )
+from lengthwise.model.reads import Reads
 
 Path = Literal["auto", "dense", "lines", "flex"]
 
@@ -89,17 +91,19 @@ def _plan(
             f"the lines path needs a bias that opens a bounded number of keys; "
             f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
         )
+    reads = None if open_keys is None else Reads.of(open_keys, layout.keys(site))
     if open_keys is not None and few and path == "auto" and open_keys.index.shape[-1] == 1:
         is_open = (open_keys.value > CLOSED).float()
         copies = torch.zeros(*open_keys.index.shape[:-1], layout.keys(site))
-        return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device))
+        return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device), reads)
     if open_keys is not None and (path == "lines" or not few):
-        if site == "self" and rows.start == 0 and _reads_itself(open_keys):
-            return OwnPlan(bias.heads)
-        return plan_lines(open_keys, layout.keys(site), device)
+        if site == "self" and rows.start == 0 and reads is not None and reads.itself:
+            return OwnPlan(bias.heads, reads)
+        return replace(plan_lines(open_keys, layout.keys(site), device), reads=reads)
     relative = relative_index(bias, site, layout, rows)
     kind = FlexPlan if path == "flex" else DensePlan
-    return _dense_plan(bias.dense(site, layer, layout, rows), relative, device, kind)
+    dense = _dense_plan(bias.dense(site, layer, layout, rows), relative, device, kind)
+    return replace(dense, reads=reads if relative is None else None)
 
 
 def _dense_plan(
@@ -112,13 +116,6 @@ def _dense_plan(
     if bias is None or not bias.any():
         return kind(None, None, relative)
     return kind(*_close_safely(bias, device), relative)
-
-
-def _reads_itself(open_keys: OpenKeys) -> bool:
-    """Whether each query reads the key of its own row alone; the first query is that of row 0."""
-    index, value = open_keys.index, open_keys.value
-    rows = torch.arange(index.shape[1])[:, None]
-    return index.shape[2] == 1 and bool((value > CLOSED).all() and (index == rows).all())
 
 
 def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:

@@ -56,8 +56,13 @@ class Attention(nn.Module):
         fused = self.key_value if self.cross else self.query_key_value
         if plan.scores:
             return fused(x)
-        width = self.out.in_features
-        return F.linear(x, fused.weight[-width:], fused.bias[-width:])
+        return F.linear(x, *self.value)
+
+    @property
+    def value(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the values alone, the last part of the fused projection."""
+        fused, width = self.key_value if self.cross else self.query_key_value, self.out.in_features
+        return fused.weight[-width:], fused.bias[-width:]
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """`[batch, position, part * width]` to one `[batch, head, position, channel]` per part."""

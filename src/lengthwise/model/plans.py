@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.bias import SomeSite
+from lengthwise.model.reads import Reads
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
 # (docs/log.md, 2026-11-24, "Where a training step goes").
@@ -31,11 +32,13 @@ class DensePlan:
             without an open key hold 0, for softmax needs one.
         open_rows: float32 `[head, query, 1]`: 0 in those rows, 1 elsewhere; None when all are open.
         relative: what the model's learned tables are asked for, int64 `[query, key]`; None without any.
+        reads: the keys that are open, where they may be counted (`lengthwise.model.distinct`).
     """
 
     bias: Tensor | None
     open_rows: Tensor | None
     relative: Tensor | None = None
+    reads: Reads | None = field(default=None, compare=False)
     scores = True
 
     def row(self, row: int) -> DensePlan:
@@ -100,9 +103,11 @@ class CopyPlan:
 
     Attributes:
         open: float32 `[head, query, key]`: 1 for the open keys, 0 for the others.
+        reads: as in `DensePlan`.
     """
 
     open: Tensor
+    reads: Reads | None = field(default=None, compare=False)
     scores = False
 
     def row(self, row: int) -> CopyPlan:
@@ -137,12 +142,14 @@ class LinesPlan:
         bias: float32 `[head, query, slot]`, `-inf` in unused slots; 0 in rows without an open key.
         open_rows: as in `DensePlan`.
         keys: number of keys.
+        reads: as in `DensePlan`.
     """
 
     index: Tensor
     bias: Tensor
     open_rows: Tensor | None
     keys: int
+    reads: Reads | None = field(default=None, compare=False)
 
     @property
     def scores(self) -> bool:
@@ -157,13 +164,13 @@ class LinesPlan:
 
     def narrow(self, keys: int) -> LinesPlan:
         """As `DensePlan.narrow`."""
-        return replace(self, keys=keys)
+        return replace(self, keys=keys, reads=None)
 
     def pick(self, keys: list[int]) -> LinesPlan:
         """As `DensePlan.pick`."""
         place = self.index.new_zeros(self.keys)
         place[keys] = torch.arange(len(keys), device=place.device)
-        return replace(self, index=place[self.index], keys=len(keys))
+        return replace(self, index=place[self.index], keys=len(keys), reads=None)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
@@ -238,9 +245,11 @@ class OwnPlan:
 
     Attributes:
         heads: attention heads.
+        reads: as in `DensePlan`.
     """
 
     heads: int
+    reads: Reads | None = field(default=None, compare=False)
     scores = False
 
     def row(self, row: int) -> LinesPlan:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise.bias import LearnedTables, SomeSite
+from lengthwise.model.distinct import decode_distinct
 from lengthwise.model.layers import Embedded, EncoderLayer, Layer, Norm
 from lengthwise.model.plans import LayerPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
@@ -102,6 +103,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_logits = nn.Linear(width, tokens)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.drops = dropout > 0
         # What not every model has comes last: a seed gives the other weights the same values with and
         # without it.
         self.encoder_layers = nn.ModuleList(
@@ -148,7 +150,7 @@ class Transformer(nn.Module):
             if place is None:
                 place = torch.arange(len(positions), device=tokens.device)
             index = tokens + place * vocabulary
-        if self.training and isinstance(self.dropout, nn.Dropout):
+        if self.training and self.drops:
             return Embedded(self.dropout(F.embedding(index, table)))
         return Embedded(table, index)
 
@@ -232,7 +234,20 @@ class Transformer(nn.Module):
         """
         rows = self._embed(self.target_embedding, target)
         memory = self._read_source(source, plan)
+        if not return_attention and self._shares(rows, memory, plan):
+            last = decode_distinct(self.decoder, rows, memory, plan)
+            return Output(last.apply(lambda x: self.to_logits(self.norm(x))), [])
         return self.decode(rows, memory, plan, return_attention)
+
+    def _shares(self, rows: Embedded, memory: Embedded, plan: list[LayerPlan]) -> bool:
+        """Whether rows that agree are computed once: few keys are open, positions tell few apart."""
+        positions = self.scheme.kind == "none" or self.scheme.period is not None
+        indexed = rows.index is not None and memory.index is not None
+        if not positions or not indexed or (self.training and self.drops):
+            return False
+        # To count the different rows, a GPU would have to be waited for.
+        on_cpu = rows.table.device.type == "cpu"
+        return on_cpu and all(one.reads is not None for layer in plan for one in layer.values())
 
     @property
     def pointwise(self) -> bool:
