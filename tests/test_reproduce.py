@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -271,3 +275,23 @@ def test_the_command_says_how_much_remains(tmp_path, capsys):
 def test_the_command_refuses_what_it_does_not_know(arguments, message, capsys):
     assert run_cli(["reproduce", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_asked_to_end_it_ends_with_its_workers(tmp_path):
+    """A real process and its workers, a real SIGTERM while they train: nothing of them is left."""
+    out = tmp_path / "tables"
+    command = [sys.executable, "-m", "lengthwise", "reproduce", "table3", "--budget", "smoke"]
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob("cells/*/model/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    # The workers write to the same stderr, which is at its end only when they are.
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("lengthwise: interrupted; what was finished is kept")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 
 import typer
@@ -33,6 +34,8 @@ def main() -> None:
     # trainings on two cores slow each other down many times over (docs/log.md, 2026-11-24). The
     # setting is read when torch is loaded, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Asked to end, a command ends as after Ctrl-C, and the processes that it started with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 
