@@ -139,7 +139,7 @@ BUDGETS: dict[str, Budget] = {
     "standard": Budget(
         seeds=(0, 1, 2),
         settings=("training.max_steps=6000",),
-        padded=("training.batch_size=64", "training.max_steps=4000", "retraining.max_steps=3000"),
+        padded=("training.batch_size=32", "training.max_steps=5000", "retraining.max_steps=3000"),
         # Nothing tells a window's keys apart but what they hold: addition is sure after some 8000.
         windows=("training.max_steps=15000",),
     ),
