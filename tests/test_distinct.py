@@ -145,6 +145,23 @@ def test_later_layers_tell_more_rows_apart():
     assert first < second
 
 
+@given(st.integers(1, 2).flatmap(open_biases), st.integers(2, 6), st.data())
+def test_the_first_rows_alone_are_what_they_are_among_all(bias, width, data):
+    """A plan that is narrowed to the keys of some rows still says what they read."""
+    layout = Layout(TASKS[bias.task](), width)
+    row = data.draw(st.integers(0, width))
+    lines = [line for line in bias.lines if line.site == "cross" or line.direction == "diagonal"]
+    bias = CalibratedBias(bias.task, HEADS, lines)
+    model = make_untrained(bias.task, positions="none")
+    source, target = random_batch(layout, 20)
+    whole = model(source, target[:, :-1], plan_attention(bias, layout, LAYERS)).logits
+    plan = plan_attention(bias, layout, LAYERS, rows=range(row + 1))
+    plan = [{**layer, "self": layer["self"].narrow(row + 1)} for layer in plan]
+    assert all(layer["self"].reads is not None for layer in plan)
+    found = model(source, target[:, : row + 1], plan).logits
+    torch.testing.assert_close(found, whole[:, : row + 1], **TOLERANCE)
+
+
 @pytest.mark.parametrize("case", ["attention", "dropout", "positions"])
 def test_where_rows_may_differ_all_are_computed(case):
     """The weights are asked for; dropout draws for each; sinusoidal positions tell all rows apart."""

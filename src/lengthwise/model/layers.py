@@ -108,7 +108,8 @@ class Block(nn.Module):
 
     def add_feed_forward(self, x: Tensor) -> Tensor:
         """Add the feed-forward part."""
-        hidden = F.relu(self.expand(self.before(self.norm_feed_forward, x)))
+        # In place: nothing else needs what the projection gave, and it is the largest tensor of all.
+        hidden = F.relu(self.expand(self.before(self.norm_feed_forward, x)), inplace=True)
         added = x + self.dropout(self.contract(self.dropout(hidden)))
         return self.after(self.norm_feed_forward, added)
 

@@ -51,7 +51,7 @@ class DensePlan:
         bias, relative = (
             None if tensor is None else tensor[..., :keys] for tensor in (self.bias, self.relative)
         )
-        return DensePlan(bias, self.open_rows, relative)
+        return DensePlan(bias, self.open_rows, relative, _narrow(self.reads, keys))
 
     def pick(self, keys: list[int]) -> DensePlan:
         """The plan of some keys alone, in their order; the others must be closed."""
@@ -116,7 +116,7 @@ class CopyPlan:
 
     def narrow(self, keys: int) -> CopyPlan:
         """As `DensePlan.narrow`."""
-        return CopyPlan(self.open[..., :keys])
+        return CopyPlan(self.open[..., :keys], _narrow(self.reads, keys))
 
     def pick(self, keys: list[int]) -> CopyPlan:
         """As `DensePlan.pick`."""
@@ -164,7 +164,7 @@ class LinesPlan:
 
     def narrow(self, keys: int) -> LinesPlan:
         """As `DensePlan.narrow`."""
-        return replace(self, keys=keys, reads=None)
+        return replace(self, keys=keys, reads=_narrow(self.reads, keys))
 
     def pick(self, keys: list[int]) -> LinesPlan:
         """As `DensePlan.pick`."""
@@ -303,6 +303,10 @@ def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
 
 def _parts(plan: DensePlan) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     return plan.bias, plan.open_rows, plan.relative
+
+
+def _narrow(reads: Reads | None, keys: int) -> Reads | None:
+    return None if reads is None else reads.narrow(keys)
 
 
 def _cut(tensor: Tensor | None, row: int) -> Tensor | None:

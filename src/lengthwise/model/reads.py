@@ -69,3 +69,7 @@ class Reads:
             entries: their number, which stands where nothing is read.
         """
         return F.pad(index, (0, 1), value=entries)[:, self._keys].transpose(0, 1)
+
+    def narrow(self, keys: int) -> Reads:
+        """The same of the first keys alone; the others must not be read."""
+        return Reads(self.index.clamp(max=keys), keys)

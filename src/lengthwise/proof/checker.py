@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -138,10 +139,12 @@ class Checker:
         target: Tensor,
         row: int,
         path: Path = "auto",
+        share: bool = True,
     ) -> Tensor:
-        """Logits `[context, token]` of one row by the model's forward pass, nothing shared.
+        """Logits `[context, token]` of one row by the model's forward pass.
 
-        Later rows, which it can't see, are left out.
+        Later rows, which it can't see, are left out. With `share`, rows that read the same are computed
+        once wherever training would do so.
         """
         plan: list[LayerPlan] = plan_attention(
             self.run.bias,
@@ -154,7 +157,9 @@ class Checker:
         plan = [{**layer, "self": layer["self"].narrow(row + 1)} for layer in plan]
         if model is self.exact:
             plan = [as_type(layer, torch.float64) for layer in plan]
-        return model(source, target[:, : row + 1], plan).logits[:, row]
+        # Where attention weights are asked for, every row is computed.
+        output = model(source, target[:, : row + 1], plan, return_attention=not share)
+        return output.logits[:, row]
 
     def _measure(
         self, layout: Layout, source: Tensor, target: Tensor, row: int, logits: Tensor
@@ -163,8 +168,8 @@ class Checker:
         exact = self.logits(self.exact, layout, source, target, row)
         found = [logits]
         paths: tuple[Path, ...] = ("dense", "lines", "auto")
-        for path in paths:
-            found.append(self.logits(self.model, layout, source, target, row, path))
+        for path, share in itertools.product(paths, (True, False)):
+            found.append(self.logits(self.model, layout, source, target, row, path, share))
         found.append(
             torch.cat(
                 [
