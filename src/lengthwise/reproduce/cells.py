@@ -206,5 +206,6 @@ def config_of(cell: Cell, budget: Budget) -> Config:
     if cell.row in _WINDOWS:
         assignments += budget.windows
     if cell.row == "abc_paper":
-        assignments.append("calibration.policy=paper")
+        # The paper's code retrains the model that it calibrated, positions and all.
+        assignments += ["calibration.policy=paper", "retraining.positions=sinusoidal"]
     return make_config({"task": cell.task}, assignments)
