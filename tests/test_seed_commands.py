@@ -116,6 +116,18 @@ def test_evaluating_draws_accuracy_and_wrong_digits(trained, tmp_path, call):
     assert (tmp_path / "e.csv").read_text().startswith("length,suite,row,writes,wrong,n\n")
 
 
+@pytest.mark.parametrize("option", ["--plot", "--wrong-positions"])
+def test_a_picture_of_no_known_format_is_refused_before_anything_is_measured(
+    option, trained, tmp_path, call, monkeypatch
+):
+    from lengthwise import api
+
+    monkeypatch.setattr(api, "evaluate", lambda *args, **kwargs: pytest.fail("measured"))
+    code, out, err = call("evaluate", trained[1], "--lengths", "3", option, tmp_path / "a.doc")
+    assert (code, out) == (2, "")
+    assert "a.doc: pictures end in" in err
+
+
 def test_numbers_from_one_to_another(trained, call):
     _, run = trained
     code, out, _ = call("evaluate", run, "--from", "10*10", "--to", "10*10 + 19")

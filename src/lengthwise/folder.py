@@ -67,7 +67,7 @@ def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) ->
 
 
 def versions() -> dict[str, Any]:
-    """What ran: versions, machine and, inside a git checkout, the commit."""
+    """What ran: versions, machine and, inside a git checkout, the commit, and whether files changed."""
     return {
         "lengthwise": version("lengthwise"),
         "torch": torch.__version__.split("+")[0],
@@ -76,12 +76,14 @@ def versions() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_commit": _commit(),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no", ".")),
     }
 
 
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def _git(*arguments: str) -> str | None:
+    """What git says about the package's own checkout, if it lies in one."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()

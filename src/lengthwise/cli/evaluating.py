@@ -79,6 +79,12 @@ def evaluate_command(
                 "--from and --to ask numbers of one range; leave the other options out"
             )
         return _ask_range(opened, first, last, as_json)
+    table = wrong_positions is not None and wrong_positions.suffix == ".csv"
+    for picture in (plot, None if table else wrong_positions):
+        if picture is not None:
+            from lengthwise.report.canvas import picture_format
+
+            picture_format(picture)  # before anything is measured
     chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     with progress(len(chosen) * len(suites)) as display:
@@ -108,7 +114,7 @@ def evaluate_command(
         from lengthwise.report.histograms import mistake_histogram
 
         mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)  # type: ignore[arg-type]  # checked by evaluate
-        if wrong_positions.suffix == ".csv":
+        if table:
             save_mistakes(mistakes, wrong_positions)
         else:
             mistake_histogram(mistakes, wrong_positions, task=opened.config.task)

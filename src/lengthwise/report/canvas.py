@@ -156,14 +156,24 @@ def spread(heights: list[float], gap: float = 0.075) -> list[float]:
     return out
 
 
+def picture_format(path: Path) -> str:
+    """The format that the suffix of a picture's path names; PNG without one.
+
+    Raises:
+        InputError: when it names none.
+    """
+    kind, known = path.suffix.lstrip(".").lower() or "png", FigureCanvasAgg.filetypes
+    if kind not in known:
+        raise InputError(f"can't write {path}: pictures end in {', '.join(sorted(known))}")
+    return kind
+
+
 def finish(figure: Figure, path: Path | str | None) -> Figure | Path:
     """The figure, or the path of the picture, which appears whole or not at all."""
     if path is None:
         return figure
     path = Path(path)
-    kind, known = path.suffix.lstrip(".").lower() or "png", figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise InputError(f"can't write {path}: pictures end in {', '.join(sorted(known))}")
+    kind = picture_format(path)
     write_with(
         path,
         lambda temporary: figure.savefig(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from lengthwise.mistakes import Mistakes
 from lengthwise.report.canvas import finish, new_figure, set_title
 
@@ -47,6 +49,7 @@ def _bars(mistakes: Sequence[Mistakes], task: str) -> Any:
         axes.set_ylim(0, max(0.05, 1.1 * max(shares)))
         axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         axes.set_xlim(-0.6, len(one.wrong) - 0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("answers wrong there")
         set_title(
             axes,
@@ -75,6 +78,7 @@ def _shades(mistakes: Sequence[Mistakes], task: str) -> Any:
     axes.set_yticks(range(0, len(labels), every), labels[::every], fontsize=7)
     axes.set_ylabel("digits of each operand")
     axes.set_xlabel("significance of the digit (0 is written first; the last is the end token)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_facecolor("#E5E5E5")
     title = f"{task}: answers wrong at each place, greedy decoding".removeprefix(": ")
     axes.set_title(title, loc="left", fontsize=12)
