@@ -188,6 +188,11 @@ def test_auto_takes_lines_where_they_pay():
     short, long = (Layout(TASKS["successor"](), width) for width in (8, 200))
     assert isinstance(plan_attention(bias, short, 1)[0]["cross"], DensePlan)
     assert isinstance(plan_attention(bias, long, 1)[0]["cross"], LinesPlan)
+    # Many keys among few are sooner scored than gathered.
+    many = [Line("cross", "a", "anti-diagonal", offset) for offset in range(-5, 5)]
+    bias, longer = CalibratedBias("successor", 1, many), Layout(TASKS["successor"](), 400)
+    assert isinstance(plan_attention(bias, long, 1)[0]["cross"], DensePlan)
+    assert isinstance(plan_attention(bias, longer, 1)[0]["cross"], LinesPlan)
     # A bias that opens ever more keys has only the dense path.
     assert isinstance(plan_attention(Causal(1), long, 1)[0]["cross"], DensePlan)
     assert isinstance(plan_attention(Causal(1), long, 1)[0]["self"], DensePlan)

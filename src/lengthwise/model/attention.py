@@ -26,6 +26,7 @@ from lengthwise.bias import (
 from lengthwise.layout import Layout
 from lengthwise.model.plans import (
     FEW_KEYS,
+    KEYS_PER_SLOT,
     CopyPlan,
     DensePlan,
     FlexPlan,
@@ -96,7 +97,7 @@ def _plan(
         is_open = (open_keys.value > CLOSED).float()
         copies = torch.zeros(*open_keys.index.shape[:-1], layout.keys(site))
         return CopyPlan(copies.scatter_(-1, open_keys.index, is_open).to(device), reads)
-    if open_keys is not None and (path == "lines" or not few):
+    if open_keys is not None and (path == "lines" or _lines_pay(open_keys, layout.keys(site))):
         if site == "self" and rows.start == 0 and reads is not None and reads.itself:
             return OwnPlan(bias.heads, reads)
         return replace(plan_lines(open_keys, layout.keys(site), device), reads=reads)
@@ -104,6 +105,12 @@ def _plan(
     kind = FlexPlan if path == "flex" else DensePlan
     dense = _dense_plan(bias.dense(site, layer, layout, rows), relative, device, kind)
     return replace(dense, reads=reads if relative is None else None)
+
+
+def _lines_pay(open_keys: OpenKeys, keys: int) -> bool:
+    """Whether gathering the open keys is less work than scoring all of them."""
+    slots = open_keys.index.shape[-1]
+    return keys > FEW_KEYS and (slots == 1 or slots * KEYS_PER_SLOT <= keys)
 
 
 def _dense_plan(

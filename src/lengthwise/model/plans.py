@@ -19,6 +19,10 @@ from lengthwise.model.reads import Reads
 # (docs/log.md, 2026-11-24, "Where a training step goes").
 FEW_KEYS = 48
 
+# In a training step gathering one open key of several costs as much as scoring about so many: with 33 lines
+# to a head and 62 keys, lines took 136 ms and dense attention 40 (batch 32, one thread).
+KEYS_PER_SLOT = 24
+
 
 @dataclass(frozen=True)
 class DensePlan:
