@@ -145,7 +145,7 @@ def test_a_table_says_where_there_is_no_model():
     cell = Cell("nx1", "abc_paper", "padded", 0)
     other = record(Cell("nx1", "abc", "padded", 0), score(6, 200))
     text = markdown("table1", [record(cell, interpolates=False), other])
-    assert "| nx1 | abc_paper | padded | 0 of 1 | no model |" in text
+    assert "| nx1 | abc_paper | padded | 0 of 1 | no model; paper 100 |" in text
 
 
 def test_tidy_lines_hold_one_score_each():

@@ -44,6 +44,8 @@ def reported(target: str, cell: Cell, length: int) -> tuple[float | None, str]:
     row, task = cell.row, cell.task
     if task == "parity" and row == "vanilla":
         row = "scratchpad"  # the paper's name for it
+    if row == "abc_paper":
+        row = "abc"  # its numbers are of its own policy
     if row == "classification":
         task = "parity"
     for one in paper_results():
