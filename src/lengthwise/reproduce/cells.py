@@ -203,6 +203,9 @@ def config_of(cell: Cell, budget: Budget) -> Config:
     if cell.protocol == "padded":
         width = max(budget.lengths) + TASKS[cell.task].growth
         assignments += [f"data.width={width}", *budget.padded]
+        if cell.row == "rpe":
+            # Else the keys of a column of padded operands are past the farthest distance.
+            assignments.append(f"model.shaw_distance={2 * width + 1}")
     if cell.row in _WINDOWS:
         assignments += budget.windows
     if cell.row == "abc_paper":
