@@ -248,6 +248,19 @@ def test_a_cell_without_a_model_draws_nothing(measured, tmp_path):
 # --- the command ---
 
 
+def test_what_is_done_is_written_without_measuring_the_rest(measured, capsys, monkeypatch):
+    monkeypatch.setattr("lengthwise.reproduce.runner._measure_cell", None)
+    arguments = ["reproduce", "table1", "--budget", "smoke", "--done", "--out"]
+    assert run_cli([*arguments, str(measured[0])]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in written] == ["table1.csv", "table1.md"]
+    assert "| successor | abc_paper | short |" in written[1].read_text()
+    empty = measured[0] / "empty"
+    assert run_cli([*arguments, str(empty)]) == 2
+    assert "no cell in" in capsys.readouterr().err
+    assert not empty.exists()
+
+
 def test_the_command_says_how_much_remains(tmp_path, capsys):
     arguments = [
         "reproduce",

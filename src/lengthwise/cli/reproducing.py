@@ -35,6 +35,10 @@ def reproduce_command(
         bool,
         typer.Option("--estimate", help="Only say how many cells remain, and how long they take."),
     ] = False,
+    done_only: Annotated[
+        bool,
+        typer.Option("--done", help="Measure nothing; write what the cells that are done say."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure the paper's tables and figures again, beside its numbers.
@@ -56,7 +60,7 @@ def reproduce_command(
         remaining,
         write_tables,
     )
-    from lengthwise.reproduce.runner import Record, Remaining, check_budget
+    from lengthwise.reproduce.runner import Record, Remaining, check_budget, finished
 
     if budget not in BUDGETS:
         raise InputError(unknown("budget", budget, BUDGETS))
@@ -87,7 +91,12 @@ def reproduce_command(
         what = record.note if not record.scores else f"{scores} {record.note}".rstrip()
         print(f"{record.cell.name} ({record.seconds:.0f} s): {what}. {after}", file=sys.stderr)
 
-    records = measure(todo, budget, folder, workers=count, on_progress=done)
+    if done_only:
+        records = finished(todo, folder)
+        if not records:
+            raise InputError(f"no cell in {folder} is done; leave --done out to measure them")
+    else:
+        records = measure(todo, budget, folder, workers=count, on_progress=done)
     written: list[Path] = []
     for target in chosen:
         if target == "figures":
