@@ -9,3 +9,4 @@ html_theme = "furo"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 exclude_patterns = ["_build"]
+suppress_warnings = ["toc.not_included"]  # tables, to which pages link
