@@ -259,6 +259,8 @@ def test_what_is_done_is_written_without_measuring_the_rest(measured, capsys, mo
     assert run_cli([*arguments, str(empty)]) == 2
     assert "no cell in" in capsys.readouterr().err
     assert not empty.exists()
+    assert run_cli([*arguments, str(empty), "--estimate"]) == 2
+    assert "choose one" in capsys.readouterr().err
 
 
 def test_the_command_says_how_much_remains(tmp_path, capsys):

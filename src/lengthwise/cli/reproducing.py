@@ -62,6 +62,8 @@ def reproduce_command(
     )
     from lengthwise.reproduce.runner import Record, Remaining, check_budget, finished
 
+    if estimate and done_only:
+        raise InputError("--estimate says what remains, --done writes what is done: choose one")
     if budget not in BUDGETS:
         raise InputError(unknown("budget", budget, BUDGETS))
     for target in targets:
