@@ -188,7 +188,7 @@ def train_command(
                 last[:] = [metrics]
                 display.trained(stage, metrics)
 
-            run = train(config, until=until, on_progress=trained, **where)  # type: ignore[arg-type]
+            run = train(config, until=until, on_progress=trained, **where)  # type: ignore[arg-type]  # checked
             if last:
                 display.end(stage, last[0].seconds)
     if not last:
