@@ -56,7 +56,8 @@ class TestTrainingBaseline:
     def test_equals_our_model(self, task, calibrated, cheapest):
         pair = train.Pair(bench_config(task, calibrated), calibrated, cheapest)
         trainer = pair.trainer
-        source, target = trainer.problems("train", 0, trainer.settings.batch_size)
+        batch = trainer.batches.train(0)
+        source, target = batch.source, batch.target
         ours = trainer.bare(source, target[:, :-1], trainer.plan).logits
         theirs = pair.baseline(source, target[:, :-1])
         torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-4)

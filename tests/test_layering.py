@@ -31,6 +31,7 @@ FLOW = (
     "methods",
     "solving",
     "drill",
+    "batches",
     "run",
     "metrics",
     "schedule",

@@ -7,12 +7,10 @@ import itertools
 import json
 import shutil
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +25,8 @@ from helpers import (
     random_problems,
 )
 from lengthwise.api import train
-from lengthwise.bias import CalibratedBias, Causal, Line
+from lengthwise.batches import Batches
+from lengthwise.bias import CalibratedBias, Line
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
 from lengthwise.drill import drill_problems
@@ -51,7 +50,7 @@ from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import in_split
-from lengthwise.training import Trainer, train_run
+from lengthwise.training import train_run
 
 
 @pytest.fixture(scope="session")
@@ -558,11 +557,16 @@ def test_drilled_problems_take_part_in_training_and_validation(tiny_values):
     layout = Layout(config.make_task(), config.width)
     drill = drill_problems(config, layout)
     assert drill[:, 0].tolist() == [[9, 9, 9, 1, 0], [9, 9, 9, 0, 0]]
-    trainer = Trainer(config, Run(Path("nowhere"), config, Causal(4)), Accelerator(cpu=True))
-    source, _ = trainer.problems("train", 0, 64)
+    batches = Batches(config)
     wanted = {tuple(row) for row in layout.source(drill).tolist()}
-    assert {tuple(row) for row in source[:8].tolist()} <= wanted
-    source, _ = trainer.problems("validation", 0, 10)
+    share = config.training.batch_size // 8
+    for step in (0, 1, 2, 40):
+        source = batches.train(step).source
+        assert len(source) == config.training.batch_size
+        drilled = [tuple(row) in wanted for row in source.tolist()]
+        assert all(drilled[:share])
+        assert not all(drilled)
+    source = batches.validation(10).source
     assert len(source) == 12
     assert {tuple(row) for row in source[10:].tolist()} == wanted
 

@@ -9,17 +9,17 @@ import sys
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from lengthwise.attention_maps import capture
+from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.folder import CHECKPOINT, METRICS, WEIGHTS
 from lengthwise.metrics import Metrics
 from lengthwise.run import Run
 from lengthwise.schedule import Schedule
-from lengthwise.training import NotInterpolatedError, Trainer, rank_rows, train_run
+from lengthwise.training import NotInterpolatedError, rank_rows, train_run
 
 STEPS = 60
 
@@ -119,15 +119,13 @@ def varied(**data):
     return make_config({**values, "data": {"length": 3, "width": 9, "widths": "varied", **data}})
 
 
-def test_batches_of_varied_width_are_the_same_problems(tmp_path):
-    def trainer(config, name):
-        run = Run.create(tmp_path / name, config, None)
-        return Trainer(config, run, Accelerator(cpu=True))
-
-    wide, narrow = trainer(varied(widths="fixed"), "fixed"), trainer(varied(), "varied")
+def test_batches_of_varied_width_are_the_same_problems():
+    wide, narrow = Batches(varied(widths="fixed")), Batches(varied())
     widths = set()
     for step in range(60):
-        (source, target), (cut, short) = (t.problems("train", step, 16) for t in (wide, narrow))
+        (source, target), (cut, short) = (
+            (batch.source, batch.target) for batch in (wide.train(step), narrow.train(step))
+        )
         width = cut.shape[1]
         widths.add(width)
         # Only padding is cut off: zeros on the left of the operand, and of the answer's end.
@@ -138,7 +136,7 @@ def test_batches_of_varied_width_are_the_same_problems(tmp_path):
         assert not target[:, width + 1 : 10].any()
     # Batches of 16 hold a number of three digits, whose answer needs a fourth.
     assert widths == {4, 5, 6, 7, 8, 9}
-    assert narrow.problems("validation", 0, 16)[0].shape[1] == 9
+    assert narrow.validation(16).source.shape[1] == 9
 
 
 def test_varied_widths_resume_to_the_same_weights(tmp_path):

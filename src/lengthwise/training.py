@@ -10,16 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
 from torch import Tensor
 
+from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError
-from lengthwise.drill import drill_problems
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.folder import (
     BIAS,
@@ -32,7 +31,7 @@ from lengthwise.folder import (
     prepare,
 )
 from lengthwise.interrupts import stop_requests
-from lengthwise.layout import Layout, least_width
+from lengthwise.layout import Layout
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
@@ -43,7 +42,6 @@ from lengthwise.run import (
     make_model,
 )
 from lengthwise.schedule import Schedule
-from lengthwise.tasks.sampling import generator, training_problems
 
 CHECKPOINTS = "checkpoints"
 
@@ -167,7 +165,8 @@ class Trainer:
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         self.stepper = optimizer
         self.schedule = Schedule(self.settings)
-        self.layout = config.layout()
+        self.batches = Batches(config)
+        self.layout = self.batches.layout
         check_reach(self.bare, self.layout)
         # One plan for each width that batches are padded to, by the length of the source.
         self.plans: dict[int, list[LayerPlan]] = {}
@@ -175,7 +174,6 @@ class Trainer:
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
         )
-        self.drill = drill_problems(config, self.layout)
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self.tokens = 0  # since the last row of metrics
@@ -196,40 +194,6 @@ class Trainer:
                 ) from error
         return self.plans[layout.source_length]
 
-    def problems(self, stream: str, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """Source and target tokens of problems that depend on the seed, the stream and the step alone.
-
-        Drill problems, if any, take an eighth of a training batch; in validation all of them count.
-        Validation is padded to the training width even where the widths of training batches vary.
-        """
-        data, rng = self.config.data, generator(self.config.seed, stream, step)
-        operands = training_problems(
-            self.layout.task,
-            rng,
-            count,
-            length=data.length,
-            width=self.layout.width,
-            carry_fraction=data.carry_fraction,
-            split="train" if stream == "train" else "validation",
-            distribution=data.distribution,
-        )
-        if len(self.drill) and stream == "train":
-            chosen = rng.integers(0, len(self.drill), count // 8)
-            operands[: len(chosen)] = self.drill[chosen]
-        elif len(self.drill):
-            operands = np.concatenate([operands, self.drill])
-        if data.widths == "varied" and stream == "train":
-            return self._narrow(operands, rng)
-        return self.layout.batch(operands)
-
-    def _narrow(self, operands: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A batch at a width of its own: uniform from what its answers need up to the training width."""
-        task, most = self.layout.task, self.layout.width
-        width = int(rng.integers(least_width(task, operands), most + 1))
-        layout = self.config.layout(width, task)
-        self.plan_for(layout)
-        return layout.batch(operands[:, :, :width])
-
     def train(self) -> Run:
         path = self.run.path / CHECKPOINT
         if path.exists():
@@ -238,8 +202,8 @@ class Trainer:
             self.run.load_weights(self.bare, Run.open(self.settings.initial).path / WEIGHTS)
         if self.accelerator.is_main_process:
             self._trim_metrics()
-        validation = self.problems("validation", 0, self.settings.validation_problems)
-        validation = tuple(tokens.to(self.device) for tokens in validation)
+        held_out = self.batches.validation(self.settings.validation_problems)
+        validation = held_out.source.to(self.device), held_out.target.to(self.device)
         self.model.train()
         with stop_requests() as stopping:
             self._mark = time.perf_counter()
@@ -266,13 +230,13 @@ class Trainer:
         return self.run
 
     def one_step(self) -> None:
-        source, target = self.problems("train", self.step, self.settings.batch_size)
-        source = source[self.rank_rows].to(self.device, non_blocking=True)
-        target = target[self.rank_rows].to(self.device, non_blocking=True)
+        batch = self.batches.train(self.step)
+        source = batch.source[self.rank_rows].to(self.device, non_blocking=True)
+        target = batch.target[self.rank_rows].to(self.device, non_blocking=True)
         rate = self.schedule.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        logits = self.model(source, target[:, :-1], self.plans[source.shape[1]]).logits
+        logits = self.model(source, target[:, :-1], self.plan_for(batch.layout)).logits
         loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
         self.bare.zero_grad()
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check

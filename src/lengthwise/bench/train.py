@@ -60,11 +60,11 @@ class Pair:
     def baseline_step(self) -> torch.Tensor:
         """One step of the baseline on the problems that ours has at that step; its loss."""
         trainer = self.trainer
-        source, target = trainer.problems("train", self.step, trainer.settings.batch_size)
+        batch = trainer.batches.train(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = trainer.schedule.learning_rate(self.step)
-        logits = self.baseline(source, target[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
+        logits = self.baseline(batch.source, batch.target[:, :-1])
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.target[:, 1:].flatten())
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
