@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.model.layers import Attention, Embedded, Layer
+from lengthwise.model.linear import filled, linear
 from lengthwise.model.plans import LayerPlan
 from lengthwise.model.reads import Reads
 
@@ -35,7 +36,8 @@ class Numbers:
 
     Attributes:
         index: the number of each row, int64 `[batch, row]`.
-        example: a row with each number, int64 `[number]`, counted through the batch.
+        example: a row with each number, int64 `[number]`, counted through the batch; at its end there may
+            be rows without a number of their own, so that products have sizes that recur.
     """
 
     index: Tensor
@@ -55,7 +57,7 @@ def number_rows(parts: Sequence[tuple[Tensor, int]]) -> Numbers:
             size = code.numel()
         code, size = code * most + values, size * most
     found, index = torch.unique(code, return_inverse=True)
-    example = torch.empty(len(found), dtype=torch.int64)
+    example = torch.zeros(filled(len(found)), dtype=torch.int64)
     example[index.flatten()] = torch.arange(index.numel())  # any of them
     return Numbers(index, example)
 
@@ -111,8 +113,8 @@ def _read_itself(layer: Layer, x: Tensor) -> Tensor:
     """What self-attention adds to rows `[row, width]` that read themselves."""
     attention = layer.self_attention
     weight, bias = attention.value
-    joined = F.linear(attention.out.weight, weight.T), attention.out(bias)
-    return F.linear(layer.before(layer.norm_self, x), *joined)
+    joined = linear(attention.out.weight, weight.T), attention.out(bias)
+    return linear(layer.before(layer.norm_self, x), *joined)
 
 
 def _read_rows(layer: Layer, x: Tensor, entry: Tensor, read: Tensor, reads: Reads) -> Tensor:
@@ -128,7 +130,7 @@ def _read_rows(layer: Layer, x: Tensor, entry: Tensor, read: Tensor, reads: Read
     attention = layer.self_attention
     x = layer.before(layer.norm_self, x)
     if reads.copies:
-        return attention.out(_by_head(F.linear(x, *attention.value), read).sum(dim=1).flatten(1))
+        return attention.out(_by_head(linear(x, *attention.value), read).sum(dim=1).flatten(1))
     query, key, value = attention.query_key_value(x).chunk(3, dim=-1)
     return _attend(attention, F.embedding(entry, query), key, value, read)
 
@@ -151,7 +153,7 @@ def _read_tokens(layer: Layer, x: Tensor, table: Tensor, read: Tensor, reads: Re
         )
     # What each entry means to each head, in the residual stream: then a row adds up what its heads read.
     heads, size = attention.heads, len(table) + 1
-    value = F.linear(table, *attention.value).unflatten(-1, (heads, -1))
+    value = linear(table, *attention.value).unflatten(-1, (heads, -1))
     meaning = torch.einsum("thc,whc->htw", value, attention.out.weight.unflatten(-1, (heads, -1)))
     bags = read[:, 0] + torch.arange(0, heads * size, size)[:, None]
     padded = F.pad(meaning, (0, 0, 0, 1)).flatten(0, 1)

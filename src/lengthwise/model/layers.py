@@ -9,6 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lengthwise.model.linear import Linear, feed_forward, linear
 from lengthwise.model.plans import Plan
 
 Norm = Literal["pre", "post"]
@@ -42,11 +43,11 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.cross = heads, cross
         if cross:
-            self.query = nn.Linear(width, width)
-            self.key_value = nn.Linear(width, 2 * width)
+            self.query = Linear(width, width)
+            self.key_value = Linear(width, 2 * width)
         else:
-            self.query_key_value = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+            self.query_key_value = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def project(self, x: Tensor, plan: Plan) -> Tensor:
         """Queries, keys and values (of the source: keys and values), fused `[..., part * width]`.
@@ -56,7 +57,7 @@ class Attention(nn.Module):
         fused = self.key_value if self.cross else self.query_key_value
         if plan.scores:
             return fused(x)
-        return F.linear(x, *self.value)
+        return linear(x, *self.value)
 
     @property
     def value(self) -> tuple[Tensor, Tensor]:
@@ -82,8 +83,8 @@ class Block(nn.Module):
 
     norm: Norm
     self_attention: Attention
-    expand: nn.Linear
-    contract: nn.Linear
+    expand: Linear
+    contract: Linear
     norm_self: nn.LayerNorm
     norm_feed_forward: nn.LayerNorm
     dropout: nn.Module
@@ -108,9 +109,12 @@ class Block(nn.Module):
 
     def add_feed_forward(self, x: Tensor) -> Tensor:
         """Add the feed-forward part."""
-        # In place: nothing else needs what the projection gave, and it is the largest tensor of all.
-        hidden = F.relu(self.expand(self.before(self.norm_feed_forward, x)), inplace=True)
-        added = x + self.dropout(self.contract(self.dropout(hidden)))
+        inner = self.before(self.norm_feed_forward, x)
+        if self.training and isinstance(self.dropout, nn.Dropout):
+            hidden = self.dropout(F.relu(self.expand(inner), inplace=True))
+            added = x + self.dropout(self.contract(hidden))
+        else:
+            added = feed_forward(inner, self.expand, self.contract, x)
         return self.after(self.norm_feed_forward, added)
 
 
@@ -124,8 +128,8 @@ class Layer(Block):
         self.norm = norm
         self.self_attention = Attention(width, heads, cross=False)
         self.cross_attention = Attention(width, heads, cross=True)
-        self.expand = nn.Linear(width, feed_forward)
-        self.contract = nn.Linear(feed_forward, width)
+        self.expand = Linear(width, feed_forward)
+        self.contract = Linear(feed_forward, width)
         self.norm_self = nn.LayerNorm(width)
         self.norm_cross = nn.LayerNorm(width)
         self.norm_feed_forward = nn.LayerNorm(width)
@@ -160,8 +164,8 @@ class EncoderLayer(Block):
         super().__init__()
         self.norm = norm
         self.self_attention = Attention(width, heads, cross=False)
-        self.expand = nn.Linear(width, feed_forward)
-        self.contract = nn.Linear(feed_forward, width)
+        self.expand = Linear(width, feed_forward)
+        self.contract = Linear(feed_forward, width)
         self.norm_self = nn.LayerNorm(width)
         self.norm_feed_forward = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()

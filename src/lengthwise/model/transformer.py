@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lengthwise.bias import LearnedTables, SomeSite
 from lengthwise.model.distinct import decode_distinct
 from lengthwise.model.layers import Embedded, EncoderLayer, Layer, Norm
+from lengthwise.model.linear import Linear
 from lengthwise.model.plans import LayerPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
 from lengthwise.model.relative import make_tables
@@ -101,7 +102,7 @@ class Transformer(nn.Module):
             Layer(width, heads, feed_forward, dropout, norm) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.to_logits = nn.Linear(width, tokens)
+        self.to_logits = Linear(width, tokens)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.drops = dropout > 0
         # What not every model has comes last: a seed gives the other weights the same values with and
