@@ -36,6 +36,13 @@ SMALL = {
     "lines": {"sizes": ((8, 2),), "widths": (4,)},
     "long": {"lengths": (3, 9), "long": (), "chain": 20},
     "solve": {"problems": 20, "length": 5, "strata": 2},
+    "gpu": {
+        "device": "cpu",
+        "cases": [("successor", False, False), ("successor", False, True)],
+        "steps": 1,
+        "size": 16,
+        "graphs": (False,),
+    },
 }
 
 
@@ -130,10 +137,14 @@ def test_decoders_write_the_same():
 class TestReport:
     def test_all_benchmarks(self, small):
         said = []
-        report = run_benchmarks((), repeats=2, on_progress=said.append)
+        report = run_benchmarks(BENCHMARKS, repeats=2, on_progress=said.append)
         assert {result.benchmark for result in report.results} == set(BENCHMARKS)
         assert {words.split(":")[0] for words in said} == set(BENCHMARKS)
-        assert all(result.value > 0 for result in report.results)
+        far = [r for r in report.results if r.case.endswith("from float32 on the CPU")]
+        assert all(result.value > 0 for result in report.results if result not in far)
+        # Here it is the CPU itself that stands for a GPU.
+        assert [r.value == 0 for r in far] == [", float32:" in r.case for r in far]
+        assert max(r.value for r in far) < 0.1
         cases = [result.case for result in report.results]
         assert len(set(cases)) == len(cases)
         for mode in ("vanilla", "calibrated"):
@@ -145,6 +156,20 @@ class TestReport:
             "20 nines: memory",
             "ratio to torch.nn without a cache",
         } <= set(cases)
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_without_names_the_gpu_is_measured_where_there_is_one(self, monkeypatch, there):
+        for name in BENCHMARKS:
+            nothing = [Result(name, "nothing", 1.0, "s")]
+            monkeypatch.setitem(BENCHMARKS, name, lambda nothing=nothing, **options: nothing)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+        measured = [result.benchmark for result in run_benchmarks().results]
+        assert measured == [name for name in BENCHMARKS if there or name != "gpu"]
+
+    def test_a_gpu_that_is_not_there_is_refused(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(InputError, match="torch sees no GPU"):
+            run_benchmarks(["gpu"])
 
     def test_json(self, small):
         report = json.loads(json.dumps(run_benchmarks(["matmul"], repeats=1).to_dict()))

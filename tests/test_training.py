@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from lengthwise.attention_maps import capture
@@ -19,7 +20,7 @@ from lengthwise.folder import CHECKPOINT, METRICS, WEIGHTS
 from lengthwise.metrics import Metrics
 from lengthwise.run import Run
 from lengthwise.schedule import Schedule
-from lengthwise.training import NotInterpolatedError, rank_rows, train_run
+from lengthwise.training import NotInterpolatedError, Trainer, rank_rows, train_run
 
 STEPS = 60
 
@@ -342,3 +343,43 @@ def test_processes_share_every_batch():
     assert {len(part) for part in rows} == {4}
     with pytest.raises(InputError, match="must be a multiple of the 3 processes, got 16"):
         rank_rows(16, 0, 3)
+
+
+def test_bfloat16_multiplies_in_it_and_keeps_float32(tmp_path):
+    config = small(precision="bfloat16")
+    run = Run.create(tmp_path / "step", config, None)
+    trainer = Trainer(config, run, Accelerator(cpu=True))
+    seen = []
+    trainer.bare.to_logits.register_forward_hook(lambda *parts: seen.append(parts[-1].dtype))
+    trainer.one_step()
+    assert seen == [torch.bfloat16]
+    for own in trainer.bare.parameters():
+        assert own.dtype == own.grad.dtype == torch.float32
+    # It learns as the other does, up to that type's eight bits; validation is in float32.
+    whole, half = train(tmp_path / "whole"), train(tmp_path / "half", config)
+    losses = [run.metrics()[-1]["validation_loss"] for run in (whole, half)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+
+
+def test_a_compiled_model_takes_the_same_steps(tmp_path, monkeypatch):
+    """The compiler itself takes a minute: what it would be given is traced, and run as it is."""
+    compile_model = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, mode: compile_model(model, backend="aot_eager")
+    )
+    whole, compiled = (
+        train(tmp_path / "whole"),
+        train(tmp_path / "two", small(execution="compiled")),
+    )
+    weights = [load_file(run.path / WEIGHTS) for run in (whole, compiled)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, own in weights[0].items():
+        torch.testing.assert_close(weights[1][name], own, rtol=0, atol=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InputError, match=r"training\.execution 'compiled' needs a C\+\+ compiler"):
+        train_run(small(execution="compiled"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -160,6 +160,10 @@ class TrainingSettings(Settings):
     Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
     `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
     what is `frozen` as it is.
+
+    `precision = "bfloat16"` multiplies matrices of a training step in that type (weights, optimizer and
+    validation stay float32); with `execution = "compiled"` its passes are compiled, on a GPU into CUDA
+    graphs. Both are for GPUs.
     """
 
     batch_size: Count = 128
@@ -177,6 +181,8 @@ class TrainingSettings(Settings):
     keep_checkpoints_every: Annotated[int, Field(ge=0)] = 0
     initial: str | None = None
     frozen: Literal["nothing", "embeddings"] = "nothing"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    execution: Literal["eager", "compiled"] = "eager"
 
 
 class RetrainingSettings(Settings):

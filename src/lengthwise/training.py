@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -83,9 +85,11 @@ def train_run(
         on_progress: called with each row of metrics.
 
     Raises:
-        InputError: when the folder may not be written, or the bias does not fit.
+        InputError: when the folder may not be written, the bias does not fit, or the model is to be
+            compiled and there is no C++ compiler.
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
+    _check_compiler(config)
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
     begun = resume and any((path / name).exists() for name in (BIAS, MATRICES_FILE))
     window = config.model.bias == "window"
@@ -139,6 +143,28 @@ def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
     return slice(rank, None, processes)
 
 
+def in_precision(name: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in a setting's type; nothing changes for float32."""
+    if name == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model, compiled for training; on a GPU its passes become CUDA graphs, launched at once."""
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return cast(torch.nn.Module, torch.compile(model, mode=mode))
+
+
+def _check_compiler(config: Config) -> None:
+    if config.training.execution == "eager":
+        return
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise InputError(
+            "training.execution 'compiled' needs a C++ compiler: install g++, or take 'eager'"
+        )
+
+
 class Trainer:
     """One training: the model, the optimizer, and how far they are."""
 
@@ -163,6 +189,8 @@ class Trainer:
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare: Transformer = accelerator.unwrap_model(self.model)
+        if self.settings.execution == "compiled":
+            self.model = compiled(self.model, self.device)
         self.stepper = optimizer
         self.schedule = Schedule(self.settings)
         self.batches = Batches(config)
@@ -236,8 +264,10 @@ class Trainer:
         rate = self.schedule.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        logits = self.model(source, target[:, :-1], self.plan_for(batch.layout)).logits
-        loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
+        plan = self.plan_for(batch.layout)
+        with in_precision(self.settings.precision, self.device):
+            logits = self.model(source, target[:, :-1], plan).logits
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
         self.bare.zero_grad()
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
         # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.

@@ -1,6 +1,6 @@
 """Benchmarks: how fast this machine runs lengthwise, and how fast the same model is in plain torch.
 
-lengthwise bench                  all of them, a few minutes
+lengthwise bench                  all of them, a few minutes; gpu where there is one
 lengthwise bench train --json     one of them, as JSON
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from lengthwise.bench import calibrate, decode, lines, long, matmul, solve, train
+import torch
+
+from lengthwise.bench import calibrate, decode, gpu, lines, long, matmul, solve, train
 from lengthwise.bench.results import Report, Result, machine
 from lengthwise.config import InputError, unknown
 
@@ -20,6 +22,7 @@ BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
     "lines": lines.run,
     "long": long.run,
     "solve": solve.run,
+    "gpu": gpu.run,
 }
 
 
@@ -32,14 +35,15 @@ def run_benchmarks(
     """Run benchmarks one after the other.
 
     Args:
-        names: names in `BENCHMARKS`, all of them by default.
+        names: names in `BENCHMARKS`, all of them by default, but for `gpu` where there is none.
         repeats: measurements behind each median.
         on_progress: called with a few words before each measurement.
 
     Raises:
-        InputError: for an unknown name, or fewer than one repeat.
+        InputError: for an unknown name, fewer than one repeat, or `gpu` without a GPU.
     """
-    names = list(dict.fromkeys(names)) or list(BENCHMARKS)
+    here = [name for name in BENCHMARKS if name != "gpu" or torch.cuda.is_available()]
+    names = list(dict.fromkeys(names)) or here
     for name in names:
         if name not in BENCHMARKS:
             raise InputError(unknown("benchmark", name, BENCHMARKS))
