@@ -572,7 +572,8 @@ def test_extra_adds_exactly_one_line_each(extra):
         }
     )
     knockout = needs(A, B) | {BEFORE_A: 0.004, BACK: 0.002, AFTER_A: 0.001, OWN_TOKEN: 0.003}
-    bias = calibrate(maps_of("addition", 7, weights, knockout=knockout), extra=extra)
+    maps = maps_of("addition", 7, weights, knockout=knockout)
+    bias = calibrate(maps, lines="all", extra=extra)
     wanted = {A, B} | set([BEFORE_A, BACK, AFTER_A][:extra])
     assert tracks_of(bias) - {OWN_TOKEN} == wanted
 
@@ -620,6 +621,31 @@ def test_nothing_is_dropped_where_the_lines_do_not_tell_every_symbol():
     """One layer can't know the carry from the symbols written before."""
     maps = spread(A, B, BEFORE_A, BACK, layers=1)
     assert calibrate(maps) == calibrate(maps, lines="all")
+
+
+@pytest.mark.parametrize("task", ["addition", "subtraction"])
+def test_a_line_read_faintly_joins_where_the_others_leave_a_case_open(task):
+    """A digit of the column before and the symbol written there: the carry, but where they are equal."""
+    read = {
+        (0, 0): [(A, 0.6)],
+        (0, 1): [(B, 0.6)],
+        (0, 2): [(BEFORE_A, 0.6)],
+        (0, 3): [(AFTER_A, 0.6)],
+    }
+    faint = {(1, 0): [(BEFORE_B, 0.2)]}
+    need = needs(A, B, BEFORE_A) | {AFTER_A: 0.005, BEFORE_B: 0.002}
+
+    def maps(lines, **knockout):
+        weights = planted(read | lines, layers=2, task=task)
+        return maps_of(task, 7, weights, knockout=need | knockout)
+
+    order = [item.track for item in gather_evidence(maps(faint)) if item.strength < 1]
+    assert order.index(AFTER_A) < order.index(BEFORE_B)
+    # The one after is read more, and tells nothing.
+    assert tracks_of(calibrate(maps(faint))) == {A, B, BEFORE_A, BEFORE_B, OWN_TOKEN}
+    assert tracks_of(calibrate(maps(faint), lines="all")) == {A, B, BEFORE_A, OWN_TOKEN}
+    # No line joins that is not read at all.
+    assert tracks_of(calibrate(maps({}))) == {A, B, BEFORE_A, OWN_TOKEN}
 
 
 def test_no_lines():

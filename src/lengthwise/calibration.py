@@ -93,8 +93,9 @@ def calibrate(
         maps: from `capture`.
         policy: `auto` or `paper`.
         kappa_cross, kappa_self: drop-off thresholds of the paper's policy.
-        lines: `fewest` drops the lines that pass but are to spare (`auto` only): those without which a row
-            still sees enough to know every symbol that it must write, and sees less.
+        lines: `fewest` (`auto` only) drops the lines that pass but are to spare: those without which a row
+            still sees enough to know every symbol that it must write, and sees less. Where all that pass
+            don't suffice for that, the strongest joins them with which they do.
         extra: lines to select beyond those (`auto` only), for a retraining that found the lines too few;
             those that were to spare come first.
 
@@ -122,7 +123,7 @@ def _auto(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
         )
     chosen = [item for item in evidence if item.strength >= 1]
     if lines == "fewest":
-        chosen = _fewest(maps, chosen)
+        chosen = _fewest(maps, _enough(maps, chosen, evidence))
     more = [item for item in evidence if item not in chosen][:extra]
     # In the order of strength, for the strongest line chooses its head first.
     chosen = [item for item in evidence if item in chosen or item in more]
@@ -146,6 +147,29 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
     return CalibratedBias(maps.task, heads, lines)
 
 
+def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts:
+    """What a row sees that reads these tracks and its own token."""
+    bias, layers = _bias(maps, chosen), range(len(maps.weights["cross"]))
+    reach = join(reach_of(bias, layer, maps.layout) for layer in layers)
+    return Contexts(maps.layout.task, reach)
+
+
+def _enough(
+    maps: AttentionMaps, chosen: list[Evidence], evidence: list[Evidence]
+) -> list[Evidence]:
+    """The tracks, with the strongest one more where they don't tell every symbol and with it do.
+
+    A model interpolates with less: where what it reads leaves a case open that is rare in few digits, it
+    goes by what it reads faintly. A retrained model reads its lines and nothing else, and would fail.
+    """
+    if not any(item.track.site == "cross" for item in chosen) or _seen(maps, chosen).suffice():
+        return chosen
+    others = (item for item in evidence if item not in chosen and item.strength > 0)
+    return next(
+        (more for other in others if _seen(maps, more := [*chosen, other]).suffice()), chosen
+    )
+
+
 def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
     """The tracks without those to spare: one at a time goes, the one that leaves the fewest contexts.
 
@@ -153,18 +177,12 @@ def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
     end token too (`Contexts.suffice`: exactly, from the task's definition), and a row sees less without
     it. Where all tracks together don't tell every symbol, all stay. Of equals the weakest goes.
     """
-    layout, layers = maps.layout, range(len(maps.weights["cross"]))
-
-    def seen(chosen: list[Evidence]) -> Contexts:
-        bias = _bias(maps, chosen)
-        return Contexts(layout.task, join(reach_of(bias, layer, layout) for layer in layers))
-
-    bound = seen(chosen).bound()
+    bound = _seen(maps, chosen).bound()
     while True:
         found = []
         for place, item in enumerate(chosen):
             rest = chosen[:place] + chosen[place + 1 :]
-            contexts = seen(rest)
+            contexts = _seen(maps, rest)
             found.append((contexts.bound(), item.strength, contexts, rest))
         found.sort(key=lambda one: one[:2])
         best = next((one for one in found if one[0] < bound and one[2].suffice()), None)
