@@ -9,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from helpers import random_batch
+from lengthwise.bias import Causal
+from lengthwise.layout import Layout
+from lengthwise.model import Transformer, plan_attention
 from lengthwise.model import linear as module
 from lengthwise.model.linear import Linear, feed_forward, filled, linear
+from lengthwise.tasks import TASKS
 
 # Those that oneDNN does are tested where it is; everywhere that it is left alone where it is not wanted.
 needs_onednn = pytest.mark.skipif(not module._is_there(), reason="no AVX-512, or no oneDNN")
@@ -188,6 +193,32 @@ class TestChoice:
         assert filled(rows) == whole
         monkeypatch.setattr(module, "_is_there", lambda: False)
         assert filled(rows) == rows
+
+
+@needs_onednn
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("encoder_layers", [0, 1])
+def test_a_model_has_the_same_gradients_by_either_engine(
+    monkeypatch, norm, dropout, encoder_layers
+):
+    torch.manual_seed(0)
+    layout = Layout(TASKS["addition"](), 7)
+    model = Transformer(
+        len(layout.vocabulary), norm=norm, dropout=dropout, encoder_layers=encoder_layers
+    )
+    plan = plan_attention(Causal(4), layout, 2, encoder=encoder_layers > 0)
+    source, target = random_batch(layout, 32)
+    found = []
+    for large in (0, 2**60):
+        monkeypatch.setattr(module, "LARGE", large)
+        model.zero_grad()
+        torch.manual_seed(1)  # the same channels are dropped
+        logits = model(source, target[:, :-1], plan).logits
+        F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten()).backward()
+        found.append([logits.detach(), *(own.grad.clone() for own in model.parameters())])
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
 
 
 def test_without_onednn_it_is_torch(monkeypatch, eager):

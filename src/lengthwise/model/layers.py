@@ -111,7 +111,7 @@ class Block(nn.Module):
         """Add the feed-forward part."""
         inner = self.before(self.norm_feed_forward, x)
         if self.training and isinstance(self.dropout, nn.Dropout):
-            hidden = self.dropout(F.relu(self.expand(inner), inplace=True))
+            hidden = self.dropout(F.relu(self.expand(inner)))
             added = x + self.dropout(self.contract(hidden))
         else:
             added = feed_forward(inner, self.expand, self.contract, x)
