@@ -635,9 +635,9 @@ def test_a_line_read_faintly_joins_where_the_others_leave_a_case_open(task):
     faint = {(1, 0): [(BEFORE_B, 0.2)]}
     need = needs(A, B, BEFORE_A) | {AFTER_A: 0.005, BEFORE_B: 0.002}
 
-    def maps(lines, **knockout):
+    def maps(lines):
         weights = planted(read | lines, layers=2, task=task)
-        return maps_of(task, 7, weights, knockout=need | knockout)
+        return maps_of(task, 7, weights, knockout=need)
 
     order = [item.track for item in gather_evidence(maps(faint)) if item.strength < 1]
     assert order.index(AFTER_A) < order.index(BEFORE_B)

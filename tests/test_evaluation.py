@@ -17,11 +17,11 @@ from lengthwise.model import greedy_decode
 from lengthwise.tasks.sampling import generator, split_of, suite_problems
 
 
-def carry_problems(run, length, count=200, split="any"):
+def carry_problems(run, length):
     """Hard problems of a run's task, and their layout."""
     layout, rng = run.layout(length), generator(0, "test")
     operands = suite_problems(
-        *(run.task, rng, count), suite="carry", length=length, width=layout.width, split=split
+        *(run.task, rng, 200), suite="carry", length=length, width=layout.width, split="any"
     )
     return layout, operands
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.batches import Batches
 from lengthwise.bench.models import bench_config, hand_bias
 from lengthwise.bench.results import Result
 from lengthwise.bench.train import step_flops
@@ -22,7 +23,6 @@ from lengthwise.bias import Causal
 from lengthwise.config import Config, make_config
 from lengthwise.model import plan_attention
 from lengthwise.run import make_device, make_model
-from lengthwise.tasks.sampling import generator, training_problems
 from lengthwise.training import compiled, in_precision
 
 Precision = Literal["float32", "bfloat16"]
@@ -65,21 +65,15 @@ class Side:
         bias = (
             hand_bias(config.task, config.model.heads) if calibrated else Causal(config.model.heads)
         )
-        layout = config.layout()
+        batch = Batches(config).train(0)
         torch.manual_seed(config.seed)
         model = make_model(config).to(device).train()
         self.model = compiled(model, device) if graphs else model
-        self.plan = plan_attention(bias, layout, config.model.layers, device=device)
+        self.plan = plan_attention(bias, batch.layout, config.model.layers, device=device)
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
         )
-        problems = training_problems(
-            *(layout.task, generator(config.seed, "train"), config.training.batch_size),
-            length=config.data.length,
-            width=layout.width,
-            carry_fraction=config.data.carry_fraction,
-        )
-        self.source, self.target = (tokens.to(device) for tokens in layout.batch(problems))
+        self.source, self.target = batch.source.to(device), batch.target.to(device)
 
     def logits(self) -> Tensor:
         """Of the problems, `[problem, row, token]`."""
