@@ -13,6 +13,7 @@ from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention, plans
+from lengthwise.model.few_keys import attend_few
 from lengthwise.model.plans import CopyPlan, DensePlan, FlexPlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
@@ -305,6 +306,35 @@ def test_where_each_row_reads_itself_nothing_is_looked_up():
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_few_keys_with_a_term_are_few_keys_with_that_bias():
+    """One is a function of its own, the other torch's operations; mixed precision takes these, too."""
+    random = torch.Generator().manual_seed(0)
+    shapes = ((3, 2, 4, 5), (3, 2, 7, 5), (3, 2, 7, 5), (3, 2, 4, 5))
+    inputs = [torch.randn(shape, generator=random) for shape in shapes]
+    bias = torch.randn(2, 4, 7, generator=random)
+
+    def found(*how):
+        query, key, value = (x.clone().requires_grad_() for x in inputs[:3])
+        read = attend_few(query, key, value, *how)
+        return [read.detach(), *torch.autograd.grad(read, (query, key, value), inputs[3])]
+
+    wanted = found(bias)
+    assert all(
+        torch.allclose(own, other, **TOLERANCE)
+        for half in ((None, bias), (bias / 2, bias / 2))
+        for own, other in zip(found(*half), wanted, strict=True)
+    )
+    with torch.no_grad():
+        assert attend_few(*inputs[:3], bias).equal(wanted[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = found(bias)
+    assert rough[0].dtype == torch.bfloat16
+    assert all(
+        torch.allclose(own.float(), other, atol=0.1)
+        for own, other in zip(rough, wanted, strict=True)
+    )
+
+
 @pytest.mark.parametrize("site", SITES)
 def test_flex_adds_the_same_bias(site, monkeypatch):
     """Its kernel without compilation runs on the CPU too; compiled it needs a GPU (the next test)."""

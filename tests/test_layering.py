@@ -25,6 +25,7 @@ FLOW = (
     "layout",
     "bias",
     "model",
+    "shards",
     "settings",
     "config",
     "folder",

@@ -369,8 +369,8 @@ def test_a_compiled_model_takes_the_same_steps(tmp_path, monkeypatch):
         torch, "compile", lambda model, mode: compile_model(model, backend="aot_eager")
     )
     whole, compiled = (
-        train(tmp_path / "whole"),
-        train(tmp_path / "two", small(execution="compiled")),
+        train(tmp_path / "whole", small(max_steps=20)),
+        train(tmp_path / "two", small(max_steps=20, execution="compiled")),
     )
     weights = [load_file(run.path / WEIGHTS) for run in (whole, compiled)]
     assert weights[0].keys() == weights[1].keys()

@@ -44,6 +44,7 @@ from lengthwise.run import (
     make_model,
 )
 from lengthwise.schedule import Schedule
+from lengthwise.shards import Shards, backward, choose_shards
 
 CHECKPOINTS = "checkpoints"
 
@@ -192,6 +193,7 @@ class Trainer:
         if self.settings.execution == "compiled":
             self.model = compiled(self.model, self.device)
         self.stepper = optimizer
+        self.learned = [weight for weight in self.bare.parameters() if weight.requires_grad]
         self.schedule = Schedule(self.settings)
         self.batches = Batches(config)
         self.layout = self.batches.layout
@@ -221,6 +223,13 @@ class Trainer:
                     f"attention can't be {self.config.attention!r}: {error}"
                 ) from error
         return self.plans[layout.source_length]
+
+    def shards_for(self, layout: Layout) -> Shards | None:
+        """How batches of one width are computed; processes and compiled models have ways of their own."""
+        if self.accelerator.num_processes > 1 or self.settings.execution == "compiled":
+            return None
+        problems, rows = self.settings.batch_size, layout.target_length
+        return choose_shards(self.bare, self.plan_for(layout), problems, rows)
 
     def train(self) -> Run:
         path = self.run.path / CHECKPOINT
@@ -265,15 +274,18 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         plan = self.plan_for(batch.layout)
-        with in_precision(self.settings.precision, self.device):
-            logits = self.model(source, target[:, :-1], plan).logits
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
+
+        def mean_loss(source: Tensor, target: Tensor) -> Tensor:
+            with in_precision(self.settings.precision, self.device):
+                logits = self.model(source, target[:, :-1], plan).logits
+            return F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
+
         self.bare.zero_grad()
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
         # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
-        loss.backward()
+        shards = self.shards_for(batch.layout)
+        self.loss_sum += backward(mean_loss, (source, target), self.learned, shards)
         self.stepper.step()
-        self.loss_sum += loss.detach()
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
         self.step += 1

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lengthwise.bench.models import bench_config, hand_bias
 from lengthwise.bench.results import Result, alternate, measured_process
@@ -14,6 +15,7 @@ from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.attention import Path
 from lengthwise.run import make_model
+from lengthwise.shards import backward, choose_shards
 from lengthwise.tasks.sampling import generator, training_problems
 
 _PATHS: tuple[Path, ...] = ("lines", "dense")
@@ -31,13 +33,16 @@ def make_step(width: int, batch: int, path: Path) -> Callable[[], None]:
     problems = training_problems(
         task, generator(0, "train"), batch, length=width - 1, width=width, carry_fraction=0.3
     )
-    source, target = layout.batch(problems)
+    tokens, weights = layout.batch(problems), list(model.parameters())
+    shards = choose_shards(model, plan, batch, layout.target_length)
+
+    def mean_loss(source: Tensor, target: Tensor) -> Tensor:
+        logits = model(source, target[:, :-1], plan).logits
+        return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
 
     def step() -> None:
-        logits = model(source, target[:, :-1], plan).logits
-        loss = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        backward(mean_loss, tokens, weights, shards)
         optimizer.step()
 
     return step

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.bias import SomeSite
+from lengthwise.model.few_keys import attend_few
 from lengthwise.model.reads import Reads
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
@@ -74,13 +75,7 @@ class DensePlan:
             term: what was learned, added to the logits besides: `[(batch,) head, query, key]`.
         """
         if key.shape[2] <= FEW_KEYS:
-            # Keys before queries: softmax over a last axis this short is slow on the CPU.
-            logits = key @ (query / math.sqrt(query.shape[-1])).transpose(-1, -2)
-            if self.bias is not None:
-                logits = logits + self.bias.transpose(-1, -2)
-            if term is not None:
-                logits = logits + term.transpose(-1, -2)
-            read = logits.softmax(dim=-2).transpose(-1, -2) @ value
+            read = attend_few(query, key, value, self.bias, term)
         else:
             bias = self._with(term)
             # With a batch axis, or the kernel that is linear in memory is not taken.

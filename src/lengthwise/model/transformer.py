@@ -235,19 +235,19 @@ class Transformer(nn.Module):
         """
         rows = self._embed(self.target_embedding, target)
         memory = self._read_source(source, plan)
-        if not return_attention and self._shares(rows, memory, plan):
+        indexed = rows.index is not None and memory.index is not None
+        if not return_attention and indexed and self.shares(plan):
             last = decode_distinct(self.decoder, rows, memory, plan)
             return Output(last.apply(lambda x: self.to_logits(self.norm(x))), [])
         return self.decode(rows, memory, plan, return_attention)
 
-    def _shares(self, rows: Embedded, memory: Embedded, plan: list[LayerPlan]) -> bool:
+    def shares(self, plan: list[LayerPlan]) -> bool:
         """Whether rows that agree are computed once: few keys are open, positions tell few apart."""
         positions = self.scheme.kind == "none" or self.scheme.period is not None
-        indexed = rows.index is not None and memory.index is not None
-        if not positions or not indexed or (self.training and self.drops):
+        if not positions or (self.training and self.drops):
             return False
         # To count the different rows, a GPU would have to be waited for.
-        on_cpu = rows.table.device.type == "cpu"
+        on_cpu = self.target_embedding.weight.device.type == "cpu"
         return on_cpu and all(one.reads is not None for layer in plan for one in layer.values())
 
     @property

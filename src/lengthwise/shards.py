@@ -1,0 +1,118 @@
+"""A batch in shards, each on a thread of its own.
+
+By default torch lets all threads share every operation. A small model's operations take some tens of
+microseconds, and a step has hundreds: threads that fall asleep between them and must be woken cost more
+than they do (docs/log.md, "two halves of a batch"). Here a thread takes a shard of the problems through
+the whole step, and they meet once, to add up their gradients.
+
+The gradients are those of the whole batch, up to rounding; the same shards give the same bits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache
+from threading import Barrier
+
+import torch
+from torch import Tensor
+
+from lengthwise.model import Transformer
+from lengthwise.model.plans import LayerPlan
+
+# So many multiplications of a model's largest product keep one more thread busy.
+PER_THREAD = 2**24
+
+# A batch of fewer rows is one shard: half of it takes nearly as long. Where rows that read the same are
+# computed once, half of a batch has nearly as many that differ, until it is larger.
+FEW_ROWS, FEW_SHARED_ROWS = 256, 2048
+
+
+@dataclass(frozen=True)
+class Shards:
+    """How a batch is computed.
+
+    Attributes:
+        count: shards, of equal size.
+        threads: of each, for torch's operations.
+    """
+
+    count: int
+    threads: int
+
+
+def choose_shards(
+    model: Transformer, plan: list[LayerPlan], problems: int, rows: int
+) -> Shards | None:
+    """How to compute batches of so many problems with so many rows each.
+
+    None where all threads had better share every operation: on a GPU, on a single thread, for a model so
+    large that one shard keeps them busy; and with dropout, which would draw its numbers in no fixed order.
+    """
+    available = torch.get_num_threads()
+    weight = model.decoder[0].expand.weight
+    if available == 1 or weight.device.type != "cpu" or model.drops:
+        return None
+    few = FEW_SHARED_ROWS if model.shares(plan) else FEW_ROWS
+    count = 1 if problems * rows < few or problems % 2 else 2
+    largest = problems // count * rows * weight.numel()
+    threads = min(available // count, max(1, largest // PER_THREAD))
+    return None if (count, threads) == (1, available) else Shards(count, threads)
+
+
+def backward(
+    loss: Callable[..., Tensor],
+    batch: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    shards: Shards | None,
+) -> Tensor:
+    """Give parameters the gradients of a mean loss, as `loss(*batch).backward()` does where they have none.
+
+    Args:
+        loss: the mean loss of the problems that it is given; it must draw no random numbers.
+        batch: tensors `[problem, ...]`; a number of problems that the shards divide.
+        parameters: all that need gradients.
+        shards: how to compute it; None computes all at once, on the calling thread.
+
+    Returns:
+        The loss, without a graph.
+    """
+    if shards is None:
+        value = loss(*batch)
+        value.backward()
+        return value.detach()
+    count, share = shards.count, torch.full((), 1 / shards.count)
+
+    def one(*part: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        value = loss(*part)
+        # Not `backward`: two at once would add to one gradient.
+        return value.detach(), torch.autograd.grad(value, parameters, share, allow_unused=True)
+
+    workers = _workers(os.getpid(), shards)
+    parts = zip(*(tensor.chunk(count) for tensor in batch), strict=True)
+    running = [workers.submit(one, *part) for part in parts]
+    wait(running)
+    losses, gradients = zip(*(shard.result() for shard in running), strict=True)
+    for parameter, (first, *others) in zip(parameters, zip(*gradients, strict=True), strict=True):
+        for other in others:
+            first = other if first is None else first if other is None else first.add_(other)
+        parameter.grad = first
+    return torch.stack(losses).mean()
+
+
+@cache
+def _workers(process: int, shards: Shards) -> ThreadPoolExecutor:
+    """Threads that wait for shards, as many; a process that was forked has none of its parent's."""
+    workers = ThreadPoolExecutor(shards.count, thread_name_prefix="shard")
+    begun, ours = Barrier(shards.count), torch.get_num_threads()
+
+    def begin() -> None:
+        torch.set_num_threads(shards.threads)  # of the thread that calls it
+        begun.wait()
+
+    wait([workers.submit(begin) for _ in range(shards.count)])
+    torch.set_num_threads(ours)  # that others begin with as many as before
+    return workers

@@ -1,0 +1,159 @@
+"""A batch in shards: the gradients of the whole, the same bits every time, and when it stays whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from helpers import random_batch
+from lengthwise.bench.models import hand_bias
+from lengthwise.config import make_config
+from lengthwise.folder import WEIGHTS
+from lengthwise.methods import METHODS
+from lengthwise.model import plan_attention
+from lengthwise.run import make_bias, make_model
+from lengthwise.shards import FEW_ROWS, FEW_SHARED_ROWS, PER_THREAD, Shards, backward, choose_shards
+from lengthwise.training import train_run
+
+
+class Case:
+    """A small addition model of a method, or with a bias made by hand, and what its loss needs."""
+
+    def __init__(self, name="calibrated", *settings, problems=8):
+        sizes = ["data.length=4", "model.width=16", "model.heads=4", "model.feed_forward=32"]
+        method = ["model.positions=none"]
+        if name != "calibrated":
+            method = METHODS[name].assignments
+        self.config = make_config({"task": "addition"}, sizes + method + list(settings))
+        self.layout = self.config.layout()
+        torch.manual_seed(0)
+        self.model = make_model(self.config)
+        bias = hand_bias("addition", 4) if name == "calibrated" else make_bias(self.config)
+        self.plan = plan_attention(bias, self.layout, self.config.model.layers)
+        self.batch = random_batch(self.layout, problems)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def loss(self, source, target):
+        logits = self.model(source, target[:, :-1], self.plan).logits
+        return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
+
+    def found(self, shards):
+        """The loss and all gradients, None where there is none."""
+        self.model.zero_grad()
+        loss = backward(self.loss, self.batch, self.parameters, shards)
+        assert not loss.requires_grad
+        return [loss, *(p.grad for p in self.parameters)]
+
+    def chosen(self, problems, rows):
+        return choose_shards(self.model, self.plan, problems, rows)
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", ["calibrated", *METHODS])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_shards_have_the_gradients_of_the_batch(name, count):
+    case = Case(name)
+    for own, whole in zip(case.found(Shards(count, 1)), case.found(None), strict=True):
+        assert (own is None) == (whole is None)
+        if own is not None:
+            torch.testing.assert_close(own, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_only_one_shard_uses_get_its_gradient():
+    weights = [torch.zeros(2, requires_grad=True) for _ in range(3)]
+
+    def loss(which):
+        return (weights[int(which[0])] * torch.tensor([2.0, 6.0])).sum()
+
+    value = backward(loss, (torch.tensor([0, 1]),), weights, Shards(2, 1))
+    assert value == 0
+    assert [None if w.grad is None else w.grad.tolist() for w in weights] == [[1, 3], [1, 3], None]
+
+
+def test_the_same_shards_give_the_same_bits():
+    case = Case("vanilla", problems=64)
+    first = [x.clone() for x in case.found(Shards(2, 1))]
+    for _ in range(20):
+        assert all(map(torch.equal, case.found(Shards(2, 1)), first))
+
+
+def test_what_a_shard_raises_is_raised():
+    weight = torch.ones(1, requires_grad=True)
+
+    def loss(x):
+        if x[0] == 1:
+            raise ValueError("the second shard")
+        return (weight * x).sum()
+
+    with pytest.raises(ValueError, match="the second shard"):
+        backward(loss, (torch.arange(2.0),), [weight], Shards(2, 1))
+
+
+def test_other_threads_keep_their_number(two_threads):
+    Case().found(Shards(2, 1))
+    assert torch.get_num_threads() == 2
+
+
+class TestChoice:
+    """A thread to a shard, as far as there are threads, problems and rows."""
+
+    @pytest.fixture(autouse=True)
+    def threads(self, monkeypatch):
+        self.available = 2
+        monkeypatch.setattr(torch, "get_num_threads", lambda: self.available)
+
+    def test_two_shards_where_there_are_rows_enough(self):
+        case = Case("vanilla")
+        assert case.chosen(FEW_ROWS, 1) == Shards(2, 1)
+        assert case.chosen(FEW_ROWS - 2, 1) == Shards(1, 1)
+        assert case.chosen(FEW_ROWS + 1, 1) == Shards(1, 1)  # an odd number has no halves
+
+    def test_rows_that_are_shared_must_be_more(self):
+        assert Case().chosen(FEW_SHARED_ROWS, 1) == Shards(2, 1)
+        assert Case().chosen(FEW_SHARED_ROWS - 2, 1) == Shards(1, 1)
+
+    def test_large_models_take_all_threads(self):
+        case, self.available = Case("vanilla"), 8
+        weights = case.model.decoder[0].expand.weight.numel()
+        rows = 2 * PER_THREAD // weights
+        assert case.chosen(rows, 1) == Shards(2, 1)
+        assert case.chosen(3 * rows, 1) == Shards(2, 3)
+        assert case.chosen(99 * rows, 1) == Shards(2, 4)
+        assert case.chosen(99 * rows + 1, 1) is None
+
+    def test_nothing_to_share(self):
+        self.available = 1
+        assert Case("vanilla").chosen(1024, 8) is None
+
+    def test_dropout_draws_in_one_order(self):
+        assert Case("vanilla", "model.dropout=0.1").chosen(1024, 8) is None
+
+    def test_other_devices_have_no_shards(self):
+        case = Case("vanilla")
+        case.model.to("meta")
+        assert case.chosen(1024, 8) is None
+
+
+def test_a_training_repeats_to_the_same_bits_and_resumes(two_threads, tmp_path):
+    sizes = ["data.length=3", "model.width=16", "model.heads=2", "training.batch_size=64"]
+    pace = ["max_steps=20", "until=max_steps", "evaluate_every=10", "checkpoint_every=5"]
+    config = make_config(
+        {"task": "successor", "device": "cpu"}, sizes + [f"training.{one}" for one in pace]
+    )
+
+    def stop(metrics):
+        raise RuntimeError("stopped")
+
+    whole, again = (train_run(config, tmp_path / name) for name in ("whole", "again"))
+    with pytest.raises(RuntimeError, match="stopped"):
+        train_run(config, tmp_path / "resumed", on_progress=stop)
+    resumed = train_run(config, tmp_path / "resumed", resume=True)
+    weights = [(run.path / WEIGHTS).read_bytes() for run in (whole, again, resumed)]
+    assert weights[0] == weights[1] == weights[2]
