@@ -3,7 +3,7 @@
 By default torch lets all threads share every operation. A small model's operations take some tens of
 microseconds, and a step has hundreds: threads that fall asleep between them and must be woken cost more
 than they do (docs/log.md, "two halves of a batch"). Here a thread takes a shard of the problems through
-the whole step, and they meet once, to add up their gradients.
+the whole step, the calling thread one of them, and they meet once, to add up their gradients.
 
 The gradients are those of the whole batch, up to rounding; the same shards give the same bits.
 """
@@ -11,8 +11,9 @@ The gradients are those of the whole batch, up to rounding; the same shards give
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Barrier
@@ -84,18 +85,21 @@ def backward(
         value = loss(*batch)
         value.backward()
         return value.detach()
-    count, share = shards.count, torch.full((), 1 / shards.count)
+    share = torch.full((), 1 / shards.count)
 
     def one(*part: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         value = loss(*part)
         # Not `backward`: two at once would add to one gradient.
         return value.detach(), torch.autograd.grad(value, parameters, share, allow_unused=True)
 
+    own, *parts = zip(*(tensor.chunk(shards.count) for tensor in batch), strict=True)
     workers = _workers(os.getpid(), shards)
-    parts = zip(*(tensor.chunk(count) for tensor in batch), strict=True)
     running = [workers.submit(one, *part) for part in parts]
-    wait(running)
-    losses, gradients = zip(*(shard.result() for shard in running), strict=True)
+    try:
+        done = [one(*own)]
+    finally:
+        wait(running)
+    losses, gradients = zip(*done, *(shard.result() for shard in running), strict=True)
     for parameter, (first, *others) in zip(parameters, zip(*gradients, strict=True), strict=True):
         for other in others:
             first = other if first is None else first if other is None else first.add_(other)
@@ -103,16 +107,33 @@ def backward(
     return torch.stack(losses).mean()
 
 
+@contextmanager
+def shard_threads(shards: Shards | None) -> Iterator[None]:
+    """For a while, torch's operations on this thread take as many threads as a shard does.
+
+    Around a loop of steps, for the optimizer's part, too; torch forgets some of what it has prepared.
+    """
+    before = torch.get_num_threads()
+    if shards is not None:
+        torch.set_num_threads(shards.threads)
+    try:
+        yield
+    finally:
+        if shards is not None:
+            torch.set_num_threads(before)
+
+
 @cache
 def _workers(process: int, shards: Shards) -> ThreadPoolExecutor:
-    """Threads that wait for shards, as many; a process that was forked has none of its parent's."""
-    workers = ThreadPoolExecutor(shards.count, thread_name_prefix="shard")
-    begun, ours = Barrier(shards.count), torch.get_num_threads()
+    """Threads for all shards but one; a process that was forked has none of its parent's."""
+    others = max(1, shards.count - 1)
+    workers, begun = ThreadPoolExecutor(others, thread_name_prefix="shard"), Barrier(others)
+    before = torch.get_num_threads()
 
     def begin() -> None:
         torch.set_num_threads(shards.threads)  # of the thread that calls it
         begun.wait()
 
-    wait([workers.submit(begin) for _ in range(shards.count)])
-    torch.set_num_threads(ours)  # that others begin with as many as before
+    wait([workers.submit(begin) for _ in range(others)])
+    torch.set_num_threads(before)  # that others begin with as many as before
     return workers

@@ -44,7 +44,7 @@ from lengthwise.run import (
     make_model,
 )
 from lengthwise.schedule import Schedule
-from lengthwise.shards import Shards, backward, choose_shards
+from lengthwise.shards import Shards, backward, choose_shards, shard_threads
 
 CHECKPOINTS = "checkpoints"
 
@@ -201,6 +201,7 @@ class Trainer:
         # One plan for each width that batches are padded to, by the length of the source.
         self.plans: dict[int, list[LayerPlan]] = {}
         self.plan = self.plan_for(self.layout)
+        self.shards = self._choose_shards()
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
         )
@@ -224,12 +225,12 @@ class Trainer:
                 ) from error
         return self.plans[layout.source_length]
 
-    def shards_for(self, layout: Layout) -> Shards | None:
-        """How batches of one width are computed; processes and compiled models have ways of their own."""
+    def _choose_shards(self) -> Shards | None:
+        """How batches are computed; several processes, and compiled models, have ways of their own."""
         if self.accelerator.num_processes > 1 or self.settings.execution == "compiled":
             return None
-        problems, rows = self.settings.batch_size, layout.target_length
-        return choose_shards(self.bare, self.plan_for(layout), problems, rows)
+        problems, rows = self.settings.batch_size, self.layout.target_length
+        return choose_shards(self.bare, self.plan, problems, rows)
 
     def train(self) -> Run:
         path = self.run.path / CHECKPOINT
@@ -242,7 +243,7 @@ class Trainer:
         held_out = self.batches.validation(self.settings.validation_problems)
         validation = held_out.source.to(self.device), held_out.target.to(self.device)
         self.model.train()
-        with stop_requests() as stopping:
+        with stop_requests() as stopping, shard_threads(self.shards):
             self._mark = time.perf_counter()
             while self.step < self.settings.max_steps:
                 self.one_step()
@@ -267,6 +268,7 @@ class Trainer:
         return self.run
 
     def one_step(self) -> None:
+        """One step; a loop of them belongs into `shard_threads`."""
         batch = self.batches.train(self.step)
         source = batch.source[self.rank_rows].to(self.device, non_blocking=True)
         target = batch.target[self.rank_rows].to(self.device, non_blocking=True)
@@ -283,8 +285,7 @@ class Trainer:
         self.bare.zero_grad()
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
         # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
-        shards = self.shards_for(batch.layout)
-        self.loss_sum += backward(mean_loss, (source, target), self.learned, shards)
+        self.loss_sum += backward(mean_loss, (source, target), self.learned, self.shards)
         self.stepper.step()
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)

@@ -15,14 +15,14 @@ from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.attention import Path
 from lengthwise.run import make_model
-from lengthwise.shards import backward, choose_shards
+from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks.sampling import generator, training_problems
 
 _PATHS: tuple[Path, ...] = ("lines", "dense")
 
 
-def make_step(width: int, batch: int, path: Path) -> Callable[[], None]:
-    """A step of the default addition model: forward, backward, Adam; on problems drawn once."""
+def make_steps(width: int, batch: int, path: Path) -> Callable[[int], None]:
+    """So many steps of the default addition model: forward, backward, Adam; on problems drawn once."""
     config = bench_config("addition", calibrated=True)
     task, bias = config.make_task(), hand_bias("addition", config.model.heads)
     layout = Layout(task, width)
@@ -40,20 +40,22 @@ def make_step(width: int, batch: int, path: Path) -> Callable[[], None]:
         logits = model(source, target[:, :-1], plan).logits
         return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
 
-    def step() -> None:
-        optimizer.zero_grad()
-        backward(mean_loss, tokens, weights, shards)
-        optimizer.step()
+    def take(steps: int) -> None:
+        with shard_threads(shards):
+            for _ in range(steps):
+                optimizer.zero_grad()
+                backward(mean_loss, tokens, weights, shards)
+                optimizer.step()
 
-    return step
+    return take
 
 
 def peak_memory(width: int, batch: int, path: Path) -> float:
     """Peak memory of a process that takes two steps, in MiB."""
     code = (
-        f"from lengthwise.bench.lines import make_step; s = make_step({width}, {batch}, {path!r})"
+        f"from lengthwise.bench.lines import make_steps; make_steps({width}, {batch}, {path!r})(2)"
     )
-    _, memory = measured_process(["-c", f"{code}; s(); s()"])
+    _, memory = measured_process(["-c", code])
     return memory
 
 
@@ -76,13 +78,8 @@ def run(
     for width, batch in sizes:
         on_progress(f"lines: a step at {width} digits")
         steps = max(1, 16_384 // (width * batch))
-        works = [make_step(width, batch, path) for path in _PATHS]
-
-        def block(work: Callable[[], None], steps: int = steps) -> None:
-            for _ in range(steps):
-                work()
-
-        times = alternate([lambda w=work, b=block: b(w) for work in works], repeats)
+        works = [make_steps(width, batch, path) for path in _PATHS]
+        times = alternate([lambda w=work, n=steps: w(n) for work in works], repeats)
         note = f"batch {batch}, blocks of {steps} steps in turn"
         for path, own in zip(_PATHS, times, strict=True):
             value = 1e3 * statistics.median(own) / steps

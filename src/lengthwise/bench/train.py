@@ -21,6 +21,7 @@ from lengthwise.bench.results import Result, alternate
 from lengthwise.bias import Causal
 from lengthwise.config import Config
 from lengthwise.run import Run
+from lengthwise.shards import shard_threads
 from lengthwise.training import Trainer
 
 
@@ -49,8 +50,9 @@ class Pair:
 
     def ours(self, steps: int) -> None:
         """Take steps with our trainer."""
-        for _ in range(steps):
-            self.trainer.one_step()
+        with shard_threads(self.trainer.shards):
+            for _ in range(steps):
+                self.trainer.one_step()
 
     def theirs(self, steps: int) -> None:
         """Take steps with the baseline."""
