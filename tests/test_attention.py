@@ -305,7 +305,6 @@ def test_where_each_row_reads_itself_nothing_is_looked_up():
     assert isinstance(plan_attention(one_head_less, layout, 1, path="lines")[0]["self"], LinesPlan)
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_few_keys_with_a_term_are_few_keys_with_that_bias():
     """One is a function of its own, the other torch's operations; mixed precision takes these, too."""
     random = torch.Generator().manual_seed(0)
@@ -335,6 +334,7 @@ def test_few_keys_with_a_term_are_few_keys_with_that_bias():
     )
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("site", SITES)
 def test_flex_adds_the_same_bias(site, monkeypatch):
     """Its kernel without compilation runs on the CPU too; compiled it needs a GPU (the next test)."""

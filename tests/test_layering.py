@@ -25,6 +25,7 @@ FLOW = (
     "layout",
     "bias",
     "model",
+    "weights",
     "shards",
     "settings",
     "config",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from helpers import random_batch
 from lengthwise.bench.models import hand_bias
@@ -13,8 +16,17 @@ from lengthwise.folder import WEIGHTS
 from lengthwise.methods import METHODS
 from lengthwise.model import plan_attention
 from lengthwise.run import make_bias, make_model
-from lengthwise.shards import FEW_ROWS, FEW_SHARED_ROWS, PER_THREAD, Shards, backward, choose_shards
+from lengthwise.shards import (
+    FEW_ROWS,
+    FEW_SHARED_ROWS,
+    PER_THREAD,
+    Shards,
+    backward,
+    choose_shards,
+    shard_threads,
+)
 from lengthwise.training import train_run
+from lengthwise.weights import FlatWeights
 
 
 class Case:
@@ -32,18 +44,18 @@ class Case:
         bias = hand_bias("addition", 4) if name == "calibrated" else make_bias(self.config)
         self.plan = plan_attention(bias, self.layout, self.config.model.layers)
         self.batch = random_batch(self.layout, problems)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.weights = FlatWeights(self.model.parameters())
 
     def loss(self, source, target):
         logits = self.model(source, target[:, :-1], self.plan).logits
         return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten())
 
     def found(self, shards):
-        """The loss and all gradients, None where there is none."""
-        self.model.zero_grad()
-        loss = backward(self.loss, self.batch, self.parameters, shards)
+        """The loss and the gradient of all weights."""
+        loss = backward(self.loss, self.batch, self.weights, shards)
         assert not loss.requires_grad
-        return [loss, *(p.grad for p in self.parameters)]
+        assert all(part.grad is None for part in self.weights.parts)
+        return loss, self.weights.whole.grad
 
     def chosen(self, problems, rows):
         return choose_shards(self.model, self.plan, problems, rows)
@@ -57,48 +69,68 @@ def two_threads():
 
 
 @pytest.mark.parametrize("name", ["calibrated", *METHODS])
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_shards_have_the_gradients_of_the_batch(name, count):
+def test_shards_have_the_gradients_of_the_batch(name):
     case = Case(name)
-    for own, whole in zip(case.found(Shards(count, 1)), case.found(None), strict=True):
-        assert (own is None) == (whole is None)
-        if own is not None:
-            torch.testing.assert_close(own, whole, rtol=1e-5, atol=1e-6)
+    value = case.loss(*case.batch)
+    parts = torch.autograd.grad(value, case.weights.parts, allow_unused=True)
+    wanted = value.detach(), case.weights.gather(parts)
+    for shards in (None, Shards(1, 1), Shards(2, 1), Shards(4, 1)):
+        torch.testing.assert_close(case.found(shards), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_that_only_one_shard_uses_get_its_gradient():
-    weights = [torch.zeros(2, requires_grad=True) for _ in range(3)]
+    weights = FlatWeights(nn.Parameter(torch.zeros(2)) for _ in range(3))
 
     def loss(which):
-        return (weights[int(which[0])] * torch.tensor([2.0, 6.0])).sum()
+        return (weights.parts[int(which[0])] * torch.tensor([2.0, 6.0])).sum()
 
-    value = backward(loss, (torch.tensor([0, 1]),), weights, Shards(2, 1))
-    assert value == 0
-    assert [None if w.grad is None else w.grad.tolist() for w in weights] == [[1, 3], [1, 3], None]
+    assert backward(loss, (torch.tensor([0, 1]),), weights, Shards(2, 1)) == 0
+    assert weights.whole.grad.tolist() == [1, 3, 1, 3, 0, 0]
+
+
+def test_what_changes_all_weights_changes_each():
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = FlatWeights(model.parameters())
+    assert weights.whole.shape == (3 * 2 + 2 + 2 + 2,)
+    assert all(before[name].equal(value) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        weights.whole.add_(1)
+    assert all((before[name] + 1).equal(value) for name, value in model.state_dict().items())
+    model.load_state_dict(before)  # and the other way round
+    assert weights.whole.equal(torch.cat([value.flatten() for value in before.values()]))
 
 
 def test_the_same_shards_give_the_same_bits():
     case = Case("vanilla", problems=64)
-    first = [x.clone() for x in case.found(Shards(2, 1))]
+    first = case.found(Shards(2, 1))
     for _ in range(20):
         assert all(map(torch.equal, case.found(Shards(2, 1)), first))
 
 
 def test_what_a_shard_raises_is_raised():
-    weight = torch.ones(1, requires_grad=True)
+    weights = FlatWeights([nn.Parameter(torch.ones(1))])
+    fails = 0.0
 
     def loss(x):
-        if x[0] == 1:
-            raise ValueError("the second shard")
-        return (weight * x).sum()
+        if x[0] == fails:
+            raise ValueError(f"shard {fails:.0f}")
+        return (weights.parts[0] * x).sum()
 
-    with pytest.raises(ValueError, match="the second shard"):
-        backward(loss, (torch.arange(2.0),), [weight], Shards(2, 1))
+    for fails in (0.0, 1.0):
+        with pytest.raises(ValueError, match=f"shard {fails:.0f}"):
+            backward(loss, (torch.arange(2.0),), weights, Shards(2, 1))
 
 
-def test_other_threads_keep_their_number(two_threads):
+def test_threads_keep_their_number(two_threads):
     Case().found(Shards(2, 1))
     assert torch.get_num_threads() == 2
+    with contextlib.suppress(ValueError), shard_threads(Shards(2, 1)):
+        assert torch.get_num_threads() == 1
+        raise ValueError
+    assert torch.get_num_threads() == 2
+    with shard_threads(None):
+        assert torch.get_num_threads() == 2
 
 
 class TestChoice:

@@ -353,8 +353,9 @@ def test_bfloat16_multiplies_in_it_and_keeps_float32(tmp_path):
     trainer.bare.to_logits.register_forward_hook(lambda *parts: seen.append(parts[-1].dtype))
     trainer.one_step()
     assert seen == [torch.bfloat16]
-    for own in trainer.bare.parameters():
-        assert own.dtype == own.grad.dtype == torch.float32
+    whole = trainer.weights.whole
+    assert whole.dtype == whole.grad.dtype == torch.float32
+    assert {own.dtype for own in trainer.bare.parameters()} == {torch.float32}
     # It learns as the other does, up to that type's eight bits; validation is in float32.
     whole, half = train(tmp_path / "whole"), train(tmp_path / "half", config)
     losses = [run.metrics()[-1]["validation_loss"] for run in (whole, half)]

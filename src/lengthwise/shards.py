@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lengthwise.model import Transformer
 from lengthwise.model.plans import LayerPlan
+from lengthwise.weights import FlatWeights
 
 # So many multiplications of a model's largest product keep one more thread busy.
 PER_THREAD = 2**24
@@ -67,15 +68,15 @@ def choose_shards(
 def backward(
     loss: Callable[..., Tensor],
     batch: Sequence[Tensor],
-    parameters: Sequence[Tensor],
+    weights: FlatWeights,
     shards: Shards | None,
 ) -> Tensor:
-    """Give parameters the gradients of a mean loss, as `loss(*batch).backward()` does where they have none.
+    """Give weights the gradient of a mean loss, as one tensor: `weights.whole.grad`.
 
     Args:
         loss: the mean loss of the problems that it is given; it must draw no random numbers.
         batch: tensors `[problem, ...]`; a number of problems that the shards divide.
-        parameters: all that need gradients.
+        weights: all that need gradients.
         shards: how to compute it; None computes all at once, on the calling thread.
 
     Returns:
@@ -83,28 +84,31 @@ def backward(
     """
     if shards is None:
         value = loss(*batch)
-        value.backward()
+        value.backward()  # what listens for gradients, as several processes do, hears of them
+        weights.whole.grad = weights.gather([part.grad for part in weights.parts])
+        for part in weights.parts:
+            part.grad = None
         return value.detach()
     share = torch.full((), 1 / shards.count)
 
-    def one(*part: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    def one(*part: Tensor) -> tuple[Tensor, Tensor]:
         value = loss(*part)
         # Not `backward`: two at once would add to one gradient.
-        return value.detach(), torch.autograd.grad(value, parameters, share, allow_unused=True)
+        found = torch.autograd.grad(value, weights.parts, share, allow_unused=True)
+        return value.detach(), weights.gather(found)
 
     own, *parts = zip(*(tensor.chunk(shards.count) for tensor in batch), strict=True)
     workers = _workers(os.getpid(), shards)
     running = [workers.submit(one, *part) for part in parts]
     try:
-        done = [one(*own)]
+        value, grad = one(*own)
     finally:
         wait(running)
-    losses, gradients = zip(*done, *(shard.result() for shard in running), strict=True)
-    for parameter, (first, *others) in zip(parameters, zip(*gradients, strict=True), strict=True):
-        for other in others:
-            first = other if first is None else first if other is None else first.add_(other)
-        parameter.grad = first
-    return torch.stack(losses).mean()
+    for shard in running:
+        other, more = shard.result()
+        value, grad = value + other, grad.add_(more)
+    weights.whole.grad = grad
+    return value / shards.count
 
 
 @contextmanager

@@ -45,6 +45,7 @@ from lengthwise.run import (
 )
 from lengthwise.schedule import Schedule
 from lengthwise.shards import Shards, backward, choose_shards, shard_threads
+from lengthwise.weights import FlatWeights
 
 CHECKPOINTS = "checkpoints"
 
@@ -184,16 +185,16 @@ class Trainer:
         if self.settings.frozen == "embeddings":
             model.source_embedding.requires_grad_(False)
             model.target_embedding.requires_grad_(False)
-        # One fused call over all weights: a foreach loop costs a tenth of a step on the CPU.
-        optimizer = torch.optim.Adam(
-            model.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.98), fused=True
-        )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model = accelerator.prepare(model)
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         if self.settings.execution == "compiled":
             self.model = compiled(self.model, self.device)
-        self.stepper = optimizer
-        self.learned = [weight for weight in self.bare.parameters() if weight.requires_grad]
+        # Here, for to prepare a model for several processes gives its weights other memory.
+        self.weights = FlatWeights(w for w in self.bare.parameters() if w.requires_grad)
+        # Fused: one pass over the numbers, where a loop costs a tenth of a step on the CPU.
+        self.optimizer = torch.optim.Adam(
+            [self.weights.whole], lr=self.settings.learning_rate, betas=(0.9, 0.98), fused=True
+        )
         self.schedule = Schedule(self.settings)
         self.batches = Batches(config)
         self.layout = self.batches.layout
@@ -282,11 +283,10 @@ class Trainer:
                 logits = self.model(source, target[:, :-1], plan).logits
             return F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
 
-        self.bare.zero_grad()
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
         # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
-        self.loss_sum += backward(mean_loss, (source, target), self.learned, self.shards)
-        self.stepper.step()
+        self.loss_sum += backward(mean_loss, (source, target), self.weights, self.shards)
+        self.optimizer.step()
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
         self.step += 1

@@ -17,6 +17,7 @@ from lengthwise.model.attention import Path
 from lengthwise.run import make_model
 from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks.sampling import generator, training_problems
+from lengthwise.weights import FlatWeights
 
 _PATHS: tuple[Path, ...] = ("lines", "dense")
 
@@ -28,12 +29,13 @@ def make_steps(width: int, batch: int, path: Path) -> Callable[[int], None]:
     layout = Layout(task, width)
     torch.manual_seed(config.seed)
     model = make_model(config).train()
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    weights = FlatWeights(model.parameters())
+    optimizer = torch.optim.Adam([weights.whole], fused=True)
     plan = plan_attention(bias, layout, config.model.layers, path=path)
     problems = training_problems(
         task, generator(0, "train"), batch, length=width - 1, width=width, carry_fraction=0.3
     )
-    tokens, weights = layout.batch(problems), list(model.parameters())
+    tokens = layout.batch(problems)
     shards = choose_shards(model, plan, batch, layout.target_length)
 
     def mean_loss(source: Tensor, target: Tensor) -> Tensor:
@@ -43,7 +45,6 @@ def make_steps(width: int, batch: int, path: Path) -> Callable[[int], None]:
     def take(steps: int) -> None:
         with shard_threads(shards):
             for _ in range(steps):
-                optimizer.zero_grad()
                 backward(mean_loss, tokens, weights, shards)
                 optimizer.step()
 

@@ -1,12 +1,10 @@
 """Softmax attention to few keys, as one function of autograd's.
 
-A problem of a few digits makes matrices of some eight by eight: what their products cost is calls and
-copies. Here each tensor is laid out once, forward and backward.
+A problem of a few digits makes matrices of some eight by eight, and what their products cost is calls.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -33,52 +31,37 @@ def attend_few(
         if torch.is_grad_enabled():
             return _Attend.apply(query, key, value, bias)
         return _attend(query, key, value, bias)[0]
-    # Keys before queries: softmax over a last axis this short is slow on the CPU.
-    logits = key @ (query / math.sqrt(query.shape[-1])).transpose(-1, -2)
+    logits = key @ (query * query.shape[-1] ** -0.5).mT
     for added in (bias, term):
         if added is not None:
-            logits = logits + added.transpose(-1, -2)
-    return logits.softmax(dim=-2).transpose(-1, -2) @ value
-
-
-def _product(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """Scaled products of matrices, in one call."""
-    return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)
+            logits = logits + added.mT
+    return logits.softmax(dim=-2).mT @ value
 
 
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What is read, and what its gradients need: all with batch and heads as one axis."""
-    batch, heads, rows, channels = query.shape
-    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    logits = _product(key, query.transpose(1, 2), 1 / math.sqrt(channels))
-    if bias is not None:
-        logits.view(batch, heads, -1, rows).add_(bias.transpose(1, 2))
-    shares = logits.softmax(dim=1)
-    read = torch.bmm(shares.transpose(1, 2), value).view(batch, heads, rows, channels)
-    # In the order in which heads are joined.
-    return read.transpose(1, 2).contiguous().transpose(1, 2), (query, key, value, shares)
+) -> tuple[Tensor, Tensor]:
+    """What is read, and the shares of the keys `[batch, head, key, query]`."""
+    # Keys before queries: softmax over a last axis this short is slow on the CPU.
+    logits, scale = key @ query.mT, query.shape[-1] ** -0.5
+    logits = logits.mul_(scale) if bias is None else torch.add(bias.mT, logits, alpha=scale)
+    shares = logits.softmax(dim=-2)
+    return shares.mT @ value, shares
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *parts: Any) -> Tensor:
-        read, kept = _attend(*parts)
-        ctx.save_for_backward(*kept)
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        read, shares = _attend(query, key, value, bias)
+        ctx.save_for_backward(query, key, value, shares)
         return read
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, shares = ctx.saved_tensors
-        split = grads[0].shape[:2]
-        grad, scale = grads[0].flatten(0, 1), 1 / math.sqrt(query.shape[-1])
-        of_shares = torch.bmm(value, grad.transpose(1, 2))
-        of_logits = torch.ops.aten._softmax_backward_data(of_shares, shares, 1, shares.dtype)
-        found = (
-            _product(of_logits.transpose(1, 2), key, scale),
-            _product(of_logits, query, scale),
-            torch.bmm(shares, grad),
-        )
-        return *(x.unflatten(0, split) for x in found), None
+        grad = grads[0].contiguous()
+        of_logits = torch.ops.aten._softmax_backward_data(
+            value @ grad.mT, shares, -2, shares.dtype
+        ).mul_(query.shape[-1] ** -0.5)
+        return of_logits.mT @ key, of_logits @ query, shares @ grad, None

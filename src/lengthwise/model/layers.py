@@ -69,7 +69,8 @@ class Attention(nn.Module):
         """`[batch, position, part * width]` to one `[batch, head, position, channel]` per part."""
         batch, length, _ = x.shape
         x = x.view(batch, length, -1, self.heads, self.out.in_features // self.heads)
-        return x.permute(2, 0, 3, 1, 4).unbind(0)
+        # One copy of all parts now, or several of each by the products to come.
+        return x.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
     def join(self, read: Tensor) -> Tensor:
         """`[batch, head, position, channel]` to `[batch, position, width]`, projected."""

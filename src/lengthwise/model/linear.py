@@ -74,9 +74,9 @@ def filled(rows: int) -> int:
 def _takes_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether a product is large enough, and of the type and on the processor that gain from it."""
     return (
-        x.device.type == "cpu"
+        x.numel() * weight.shape[0] >= LARGE
+        and x.device.type == "cpu"
         and not torch.compiler.is_compiling()  # the compiler chooses for itself
-        and x.numel() * len(weight) >= LARGE
         and x.shape[:-1].numel() % ROWS == 0
         and x.dtype == weight.dtype == torch.float32
         and _is_there()
