@@ -30,7 +30,7 @@ PER_THREAD = 2**24
 
 # A batch of fewer rows is one shard: half of it takes nearly as long. Where rows that read the same are
 # computed once, half of a batch has nearly as many that differ, until it is larger.
-FEW_ROWS, FEW_SHARED_ROWS = 256, 2048
+FEW_ROWS, FEW_SHARED_ROWS = 256, 4096
 
 
 @dataclass(frozen=True)
