@@ -98,8 +98,7 @@ def backward(
         return value.detach(), weights.gather(found)
 
     own, *parts = zip(*(tensor.chunk(shards.count) for tensor in batch), strict=True)
-    workers = _workers(os.getpid(), shards)
-    running = [workers.submit(one, *part) for part in parts]
+    running = [_workers(os.getpid(), shards).submit(one, *part) for part in parts]
     try:
         value, grad = one(*own)
     finally:
@@ -130,9 +129,8 @@ def shard_threads(shards: Shards | None) -> Iterator[None]:
 @cache
 def _workers(process: int, shards: Shards) -> ThreadPoolExecutor:
     """Threads for all shards but one; a process that was forked has none of its parent's."""
-    others = max(1, shards.count - 1)
+    others, before = shards.count - 1, torch.get_num_threads()
     workers, begun = ThreadPoolExecutor(others, thread_name_prefix="shard"), Barrier(others)
-    before = torch.get_num_threads()
 
     def begin() -> None:
         torch.set_num_threads(shards.threads)  # of the thread that calls it
