@@ -85,7 +85,9 @@ def backward(
     if shards is None:
         value = loss(*batch)
         value.backward()  # what listens for gradients, as several processes do, hears of them
-        weights.whole.grad = weights.gather([part.grad for part in weights.parts])
+        weights.whole.grad = weights.gather(
+            torch.zeros_like(part) if part.grad is None else part.grad for part in weights.parts
+        )
         for part in weights.parts:
             part.grad = None
         return value.detach()
@@ -94,7 +96,7 @@ def backward(
     def one(*part: Tensor) -> tuple[Tensor, Tensor]:
         value = loss(*part)
         # Not `backward`: two at once would add to one gradient.
-        found = torch.autograd.grad(value, weights.parts, share, allow_unused=True)
+        found = torch.autograd.grad(value, weights.parts, share, materialize_grads=True)
         return value.detach(), weights.gather(found)
 
     own, *parts = zip(*(tensor.chunk(shards.count) for tensor in batch), strict=True)

@@ -5,7 +5,7 @@ Adam spends more on each small tensor than on its numbers; together they cost a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,6 @@ class FlatWeights:
         for part, values in zip(self.parts, slices, strict=True):
             part.data = values.view_as(part)
 
-    def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """One gradient of `whole` from those of the parts; zeros where there is none."""
-        pairs = zip(self.parts, gradients, strict=True)
-        return torch.cat(
-            [(torch.zeros_like(part) if g is None else g).flatten() for part, g in pairs]
-        )
+    def gather(self, gradients: Iterable[Tensor]) -> Tensor:
+        """One gradient of `whole` from those of the parts."""
+        return torch.cat(list(map(torch.ravel, gradients)))
