@@ -31,8 +31,8 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line; turn what a person can mend into one line and an exit code."""
     # Threads that wait by spinning for long cost another process on the same cores its time: two
-    # trainings on two cores slow each other down many times over (docs/log.md, 2026-11-24). The
-    # setting is read when torch is loaded, which no command has done yet.
+    # proofs at once take three times as long (docs/log.md, "two halves of a batch"). The setting is
+    # read when torch is loaded, which no command has done yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Asked to end, a command ends as after Ctrl-C, and the processes that it started with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
