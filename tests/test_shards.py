@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 
 from helpers import random_batch
@@ -15,17 +19,18 @@ from lengthwise.config import make_config
 from lengthwise.folder import WEIGHTS
 from lengthwise.methods import METHODS
 from lengthwise.model import plan_attention
-from lengthwise.run import make_bias, make_model
+from lengthwise.run import Run, make_bias, make_model
 from lengthwise.shards import (
     FEW_ROWS,
     FEW_SHARED_ROWS,
     PER_THREAD,
     Shards,
+    _workers,
     backward,
     choose_shards,
     shard_threads,
 )
-from lengthwise.training import train_run
+from lengthwise.training import Trainer, train_run
 from lengthwise.weights import FlatWeights
 
 
@@ -123,8 +128,12 @@ def test_what_a_shard_raises_is_raised():
 
 
 def test_threads_keep_their_number(two_threads):
+    _workers.cache_clear()  # earlier tests began theirs on one thread
     Case().found(Shards(2, 1))
+    assert _workers(os.getpid(), Shards(2, 1)).submit(torch.get_num_threads).result() == 1
     assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(torch.get_num_threads).result() == 2
     with contextlib.suppress(ValueError), shard_threads(Shards(2, 1)):
         assert torch.get_num_threads() == 1
         raise ValueError
@@ -145,7 +154,7 @@ class TestChoice:
         case = Case("vanilla")
         assert case.chosen(FEW_ROWS, 1) == Shards(2, 1)
         assert case.chosen(FEW_ROWS - 2, 1) == Shards(1, 1)
-        assert case.chosen(FEW_ROWS + 1, 1) == Shards(1, 1)  # an odd number has no halves
+        assert case.chosen(FEW_ROWS + 1, 1) is None  # an odd number has no halves
 
     def test_rows_that_are_shared_must_be_more(self):
         assert Case().chosen(FEW_SHARED_ROWS, 1) == Shards(2, 1)
@@ -189,3 +198,14 @@ def test_a_training_repeats_to_the_same_bits_and_resumes(two_threads, tmp_path):
     resumed = train_run(config, tmp_path / "resumed", resume=True)
     weights = [(run.path / WEIGHTS).read_bytes() for run in (whole, again, resumed)]
     assert weights[0] == weights[1] == weights[2]
+
+
+def test_other_ways_of_training_have_no_shards(two_threads):
+    def chosen(*settings):
+        config = make_config({"task": "successor"}, list(settings))
+        run = Run(Path("none"), config, make_bias(config))
+        return Trainer(config, run, Accelerator(cpu=True)).shards
+
+    assert chosen() == Shards(2, 1)
+    # Threads share what autocast has converted, or not: sums would differ from run to run.
+    assert chosen("training.precision=bfloat16") is None

@@ -51,15 +51,18 @@ def choose_shards(
 ) -> Shards | None:
     """How to compute batches of so many problems with so many rows each.
 
-    None where all threads had better share every operation: on a GPU, on a single thread, for a model so
-    large that one shard keeps them busy; and with dropout, which would draw its numbers in no fixed order.
+    None where all threads had better share every operation: on a GPU, on a single thread, for an odd number
+    of problems, for a model so large that one shard keeps them busy; and with dropout, which would draw its
+    numbers in no fixed order.
     """
     available = torch.get_num_threads()
     weight = model.decoder[0].expand.weight
     if available == 1 or weight.device.type != "cpu" or model.drops:
         return None
     few = FEW_SHARED_ROWS if model.shares(plan) else FEW_ROWS
-    count = 1 if problems * rows < few or problems % 2 else 2
+    count = 1 if problems * rows < few else 2
+    if problems % count:
+        return None
     largest = problems // count * rows * weight.numel()
     threads = min(available // count, max(1, largest // PER_THREAD))
     return None if (count, threads) == (1, available) else Shards(count, threads)
@@ -82,6 +85,7 @@ def backward(
     Returns:
         The loss, without a graph.
     """
+    weights.whole.grad = None  # before there is another
     if shards is None:
         value = loss(*batch)
         value.backward()  # what listens for gradients, as several processes do, hears of them
@@ -135,6 +139,7 @@ def _workers(process: int, shards: Shards) -> ThreadPoolExecutor:
     workers, begun = ThreadPoolExecutor(others, thread_name_prefix="shard"), Barrier(others)
 
     def begin() -> None:
+        torch.get_num_threads()  # or torch would set its own at the thread's first operation
         torch.set_num_threads(shards.threads)  # of the thread that calls it
         begun.wait()
 

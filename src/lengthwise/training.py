@@ -189,7 +189,7 @@ class Trainer:
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         if self.settings.execution == "compiled":
             self.model = compiled(self.model, self.device)
-        # Here, for to prepare a model for several processes gives its weights other memory.
+        # Not earlier: preparing a model for several processes gives its weights other memory.
         self.weights = FlatWeights(w for w in self.bare.parameters() if w.requires_grad)
         # Fused: one pass over the numbers, where a loop costs a tenth of a step on the CPU.
         self.optimizer = torch.optim.Adam(
@@ -230,6 +230,10 @@ class Trainer:
         """How batches are computed; several processes, and compiled models, have ways of their own."""
         if self.accelerator.num_processes > 1 or self.settings.execution == "compiled":
             return None
+        if self.settings.precision != "float32":
+            return (
+                None  # threads share what autocast has converted: sums would differ from run to run
+            )
         problems, rows = self.settings.batch_size, self.layout.target_length
         return choose_shards(self.bare, self.plan, problems, rows)
 

@@ -23,7 +23,9 @@ from lengthwise.bias import Causal
 from lengthwise.config import Config, make_config
 from lengthwise.model import plan_attention
 from lengthwise.run import make_device, make_model
+from lengthwise.shards import backward
 from lengthwise.training import compiled, in_precision
+from lengthwise.weights import FlatWeights
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -70,8 +72,9 @@ class Side:
         model = make_model(config).to(device).train()
         self.model = compiled(model, device) if graphs else model
         self.plan = plan_attention(bias, batch.layout, config.model.layers, device=device)
+        self.weights = FlatWeights(model.parameters())
         self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
+            [self.weights.whole], lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.source, self.target = batch.source.to(device), batch.target.to(device)
 
@@ -80,12 +83,13 @@ class Side:
         with in_precision(self.precision, self.device):
             return self.model(self.source, self.target[:, :-1], self.plan).logits
 
+    def loss(self) -> Tensor:
+        """The mean over the problems."""
+        return F.cross_entropy(self.logits().flatten(0, 1).float(), self.target[:, 1:].flatten())
+
     def step(self) -> None:
         """One step of training."""
-        logits = self.logits().flatten(0, 1).float()
-        loss = F.cross_entropy(logits, self.target[:, 1:].flatten())
-        self.optimizer.zero_grad()
-        loss.backward()
+        backward(self.loss, (), self.weights, None)
         self.optimizer.step()
 
     def seconds(self, steps: int) -> float:
