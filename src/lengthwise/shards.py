@@ -25,7 +25,7 @@ from lengthwise.model import Transformer
 from lengthwise.model.plans import LayerPlan
 from lengthwise.weights import FlatWeights
 
-# So many multiplications of a model's largest product keep one more thread busy.
+# So many multiplications of a shard's largest product keep a thread busy.
 PER_THREAD = 2**24
 
 # A batch of fewer rows is one shard: half of it takes nearly as long. Where rows that read the same are
