@@ -12,30 +12,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def attend_few(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, term: Tensor | None = None
-) -> Tensor:
-    """Read from all keys, each by the softmax of its score, its bias and its term.
+def attend_few(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """Read from all keys, each by the softmax of its score and its bias.
 
     Args:
         query: `[batch, head, query, channel]`.
         key, value: `[batch, head, key, channel]`.
-        bias: `[head, query, key]`, without a gradient.
-        term: `[(batch,) head, query, key]`.
+        bias: `[(batch,) head, query, key]`; with one that learns, autograd sees every operation.
 
     Returns:
         As `query`.
     """
+    learned = bias is not None and bias.requires_grad
     mixed = torch.is_autocast_enabled(query.device.type)  # each operation in a type of its own
-    if term is None and not mixed and not torch.compiler.is_compiling():
-        if torch.is_grad_enabled():
-            return _Attend.apply(query, key, value, bias)
+    if not torch.is_grad_enabled() or learned or mixed or torch.compiler.is_compiling():
         return _attend(query, key, value, bias)[0]
-    logits = key @ (query * query.shape[-1] ** -0.5).mT
-    for added in (bias, term):
-        if added is not None:
-            logits = logits + added.mT
-    return logits.softmax(dim=-2).mT @ value
+    return _Attend.apply(query, key, value, bias)
 
 
 def _attend(

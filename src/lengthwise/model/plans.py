@@ -75,7 +75,7 @@ class DensePlan:
             term: what was learned, added to the logits besides: `[(batch,) head, query, key]`.
         """
         if key.shape[2] <= FEW_KEYS:
-            read = attend_few(query, key, value, self.bias, term)
+            read = attend_few(query, key, value, self._with(term))
         else:
             bias = self._with(term)
             # With a batch axis, or the kernel that is linear in memory is not taken.
