@@ -45,6 +45,7 @@ FLOW = (
     "mistakes",
     "seed_files",
     "pipeline",
+    "forecast",
     "report",
     "reproduce",
     "api",

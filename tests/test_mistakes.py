@@ -36,10 +36,8 @@ def test_mistakes_are_those_of_answers_read_one_by_one(which, tiny_abc, untraine
     wrong = np.zeros(layout.target_length, int)
     for digits in operands:
         number = "".join(str(d) for d in digits[0][::-1]).lstrip("0")
-        answer, truth = run.solve(number), str(int(number) + 1)
-        written = answer  # a malformed answer is shown as it is, least significant digit first
-        if len(answer) < layout.target_length:
-            written = answer.zfill(layout.width)[::-1] + "$"
+        (answer,), truth = run.answers([number]), str(int(number) + 1)
+        written = answer.work + "$" if answer.complete else answer.work
         wanted = truth.zfill(layout.width)[::-1] + "$"
         wrong += [a != b for a, b in zip(written, wanted, strict=True)]
     assert list(counted.wrong) == wrong.tolist()

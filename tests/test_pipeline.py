@@ -61,7 +61,7 @@ def test_resume_after_a_crash_reaches_the_same_weights(tiny_abc, tiny_config, tm
         run_abc(tiny_config, tmp_path / "run", observer=Recorder(crash))
     recorder = Recorder()
     again = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
-    assert recorder.stages == ["train", "calibrate", "retrain", "evaluate"]
+    assert recorder.stages == ["train", "calibrate", "retrain", "prove", "evaluate"]
     for method in ("vanilla", "calibrated"):
         before = load_file(tiny_abc.path / method / WEIGHTS)
         after = load_file(again.path / method / WEIGHTS)

@@ -388,7 +388,7 @@ def test_page_escapes(tmp_path: Path):
     page = Page(write_report([evil], tmp_path / "r.html"))
     assert len(page.all("script")) == 1
     assert page.all("b") == page.all("i") == []
-    assert "400 of 400 </script><i> problems" in page.headings[0]
+    assert "200 of 200 </script><i> problems" in page.headings[0]
     data = json.loads(page.data)["folders"][0]
     assert data["results"][0]["suite"] == "</script><i>"
     assert data["name"] == evil.name
@@ -400,12 +400,14 @@ def test_numbers_that_json_lacks_become_null(folder: Path, tmp_path: Path):
     assert json.loads(page.data)["folders"][0]["results"][0]["worst_loss"] is None
 
 
-def test_pictures_are_written_into_each_folder(tmp_path: Path):
+def test_pictures_are_written_beside_the_page_and_nowhere_else(tmp_path: Path):
     folders = [make_folder(tmp_path / name, seed=i) for i, name in enumerate(("first", "second"))]
-    write_report(folders, tmp_path / "r.html")
-    names = {"length.png", "attention.png", "bias.png", "training.png"}
-    assert {path.name for path in (folders[0] / "plots").iterdir()} == names | {"combined.png"}
-    assert {path.name for path in (folders[1] / "plots").iterdir()} == names
+    page = Page(write_report(folders, tmp_path / "r.html"))
+    assert list(tmp_path.glob("*/plots")) == []
+    assert Page(write_report(folders, folders[0] / "r.html")).all("img") == page.all("img")
+    names = {"length.png", "attention.png", "bias.png", "training.png", "combined.png"}
+    assert {path.name for path in (folders[0] / "plots").iterdir()} == names
+    assert not (folders[1] / "plots").exists()
     for path in tmp_path.glob("*/plots/*.png"):
         assert path.read_bytes().startswith(PNG)
 
@@ -451,7 +453,7 @@ def test_plain_run_without_metrics_or_maps(tmp_path: Path):
     (run.path / METRICS).unlink()
     (run.path / VERSIONS).unlink()
     LengthCurve([score(VANILLA, 40, 0)]).save(run.path)
-    page = Page(write_report([run.path], tmp_path / "r.html"))
+    page = Page(write_report([run.path], run.path / "r.html"))
     assert "fails on 200 of 200 uniform problems of 40 digits" in page.headings[0]
     assert "no measurement yet" in page.text
     assert [path.name for path in (run.path / "plots").iterdir()] == ["length.png"]

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import stat
 from types import SimpleNamespace
@@ -10,13 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lengthwise import run as run_module
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.files import write_bytes, write_with
-from lengthwise.folder import CONFIG, LOCK, WEIGHTS, locked, prepare
+from lengthwise.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
 from lengthwise.run import (
     Answer,
     Run,
@@ -96,12 +97,18 @@ def test_malformed_expressions_are_refused(tiny_abc, expression, message):
         tiny_abc.calibrated.solve(expression)
 
 
-def test_a_malformed_answer_is_shown_as_written(tiny_abc):
+def test_an_answer_that_is_none_is_no_number_in_disguise(tiny_abc):
     layout = tiny_abc.calibrated.layout(2)
     end = layout.vocabulary.end
-    assert tiny_abc.calibrated._read(layout, np.array([1, 2, 0, end])) == "21"
-    assert tiny_abc.calibrated._read(layout, np.array([1, end, end, end])) == "1$$$"
-    assert tiny_abc.calibrated._read(layout, np.array([1, 2, 0, 3])) == "1203"
+    read = tiny_abc.calibrated._read
+    assert read(layout, np.array([1, 2, 0, end])) == Answer("21", "120", complete=True)
+    for tokens, written in (([1, end, end, end], "1$$$"), ([1, 2, 0, 3], "1203")):
+        answer = read(layout, np.array(tokens))
+        assert (answer.work, answer.complete) == (written, False)
+        assert answer.text == (
+            "no answer: 3 digits and an end ($) were due, least significant digit first, but the model "
+            f"wrote {written}"
+        )
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
@@ -127,14 +134,65 @@ def test_truncated_weights_are_refused(folder):
 def test_weights_of_another_size_are_refused(folder):
     path = folder / "calibrated" / CONFIG
     path.write_text(path.read_text().replace('"feed_forward": 64', '"feed_forward": 32'))
-    with pytest.raises(InputError, match="does not hold this run's weights"):
+    wanted = r"weights that were trained with model\.feed_forward 64, but this run has 32"
+    with pytest.raises(InputError, match=wanted):
         _ = Run.open(folder).model
 
 
 def test_missing_weights_say_how_to_go_on(folder):
     (folder / "calibrated" / WEIGHTS).unlink()
-    with pytest.raises(InputError, match=r"no trained model yet; finish it with `lengthwise train"):
+    wanted = (
+        f"no trained model yet; finish it with `lengthwise abc successor --out {folder} --resume"
+    )
+    with pytest.raises(InputError, match=re.escape(wanted)):
         _ = Run.open(folder).model
+    alone = shutil.copytree(folder / "vanilla", folder.parent / "alone")
+    (alone / WEIGHTS).unlink()
+    wanted = f"finish it with `lengthwise train {alone / CONFIG} --out {alone} --resume`"
+    with pytest.raises(InputError, match=re.escape(wanted)):
+        _ = Run.open(alone).model
+
+
+def test_a_run_without_its_bias_is_refused(folder):
+    """Of a calibrated run someone copied the two files that many tools ask for."""
+    part = folder.parent / "part"
+    part.mkdir()
+    for name in (CONFIG, WEIGHTS):
+        shutil.copy(folder / "calibrated" / name, part)
+    with pytest.raises(InputError, match=r"lacks bias\.jsonl, which its model was trained with"):
+        Run.open(part)
+
+
+def test_a_run_with_another_bias_than_its_own_is_refused(folder):
+    other = Run.open(folder).bias
+    other = CalibratedBias(other.task, other.heads, other.lines[:-1])
+    other.save(folder / "calibrated" / "bias.jsonl")
+    with pytest.raises(InputError, match=r"bias\.jsonl is not the file that its model was trained"):
+        Run.open(folder)
+    other.save(folder / "vanilla" / "bias.jsonl")
+    with pytest.raises(
+        InputError, match=r"bias\.jsonl is not of this run, which was trained without"
+    ):
+        Run.open(folder / "vanilla")
+
+
+def test_weights_of_another_run_are_refused(folder):
+    """Of the same size, so that nothing but what they say of themselves tells."""
+    shutil.copy(folder / "vanilla" / WEIGHTS, folder / "calibrated" / WEIGHTS)
+    with pytest.raises(
+        InputError, match=r"weights that were trained with bias .*, but this run has"
+    ):
+        _ = Run.open(folder).model
+
+
+def test_runs_that_do_not_say_what_they_consist_of_still_open(folder):
+    """As version 0.1 wrote them."""
+    path = folder / "calibrated"
+    values = json.loads((path / CONFIG).read_text())
+    assert set(values.pop("files")) == {"bias.jsonl"}
+    (path / CONFIG).write_text(json.dumps(values))
+    save_file(load_file(path / WEIGHTS), path / WEIGHTS)
+    assert Run.open(folder).solve("99") == "100"
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"task": "successor", "colour": 1}', "[]"])
@@ -205,7 +263,27 @@ def test_an_existing_run_is_never_overwritten_unasked(folder):
     prepare(folder, resume=True, force=False, pipeline=True)
     assert sorted(p.name for p in folder.iterdir()) == before
     prepare(folder, resume=False, force=True)
-    assert [p.name for p in folder.iterdir() if p.name != LOCK] == []
+    # By the note of versions the folder is still known as ours, whatever happens next.
+    left = [p for p in folder.rglob("*") if p.is_file() and p.name != LOCK]
+    assert left == [folder / "vanilla" / VERSIONS]
+    prepare(folder, resume=False, force=True, pipeline=True)
+
+
+def test_force_deletes_what_the_package_wrote_and_nothing_else(folder):
+    """Whatever a person keeps inside a run, at any depth, and what a link points to, stays."""
+    ours = [folder / "results.json", folder / "plots" / "length.png", folder / "vanilla-1"]
+    theirs = {"NOTES.md", "figures/a.png", "vanilla/NOTES.md", "plots/mine.png", "calibrated/x/y"}
+    for path in (*ours[:2], *(folder / name for name in theirs)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    kept = folder / "calibrated" / "checkpoints" / "step-5"
+    shutil.copytree(folder / "vanilla", kept)
+    outside = shutil.copytree(folder / "vanilla", folder.parent / "outside")
+    (folder / "calibrated-1").symlink_to(outside)
+    prepare(folder, resume=False, force=True)
+    files = {p for p in folder.rglob("*") if p.is_file() and p.name not in (LOCK, VERSIONS)}
+    assert files == {folder / name for name in theirs} | {kept / "NOTES.md"}
+    assert (outside / WEIGHTS).exists()
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "config.json", "vanilla"])
@@ -226,7 +304,7 @@ def test_a_run_that_was_killed_before_its_settings_can_go_on(tmp_path, names):
         (tmp_path / name).touch()
     prepare(tmp_path, resume=True, force=False)
     prepare(tmp_path, resume=False, force=True)
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "bias.jsonl").exists()
 
 
 @pytest.mark.parametrize("content", [b"\xff\n", b"{\n"])
@@ -291,5 +369,14 @@ def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
         return layout.target(run.task.answer(digits))[:, 1:]
 
     monkeypatch.setattr("lengthwise.solving.greedy_decode", truth)
+    # A model that learned one width is asked at that.
+    assert run.answers(["0110", "111"]) == [
+        Answer("0", "010".ljust(16, "0")),
+        Answer("1", "1011".ljust(16, "1")),
+    ]
+    run = Run.create(
+        tmp_path / "two", make_config({"task": "parity"}, ["data.widths=varied"]), None
+    )
+    run.model = SimpleNamespace(reaches=lambda *lengths: True)
     assert run.answers(["0110", "111"]) == [Answer("0", "010"), Answer("1", "101")]
     assert run.solve_many(["0110", "111"]) == ["0", "1"]

@@ -174,7 +174,8 @@ def test_a_checkpoint_becomes_a_run(trained, tmp_path, call):
     assert code == 0, err
     assert text.strip() == str(out)
     assert call("evaluate", out, "--lengths", "3,5", "--samples", 5)[0] == 0
-    assert call("solve", out, "123")[0] == 0
+    code, text, err = call("solve", out, "123")  # untrained, it may end nothing
+    assert (code, text, err.startswith("lengthwise: no answer")) == (1, "\n", True)
     assert call("explain", out)[0] == 0
     code, _, err = call(
         "calibrate",
@@ -277,11 +278,14 @@ def test_explaining_what_is_not_there(tmp_path, call, trained):
     code, _, err = call("explain", tmp_path / "none")
     assert code == 2
     assert "none does not exist" in err
-    code, _, err = call(
-        "explain", trained[1] / "checkpoints" / "step-10", "--plot", tmp_path / "a.png"
-    )
-    assert code == 2
-    assert "`lengthwise calibrate` captures its attention" in err
+
+
+def test_a_run_without_lines_is_drawn_by_its_attention(tmp_path, call, trained):
+    kept = trained[1] / "checkpoints" / "step-10"
+    before = sorted(kept.iterdir())
+    assert call("explain", kept, "--plot", tmp_path / "a.png")[0] == 0
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    assert sorted(kept.iterdir()) == before
 
 
 def test_lines_become_those_of_a_task_that_is_laid_out_alike(tmp_path, call):

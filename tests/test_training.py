@@ -179,7 +179,10 @@ def test_a_stop_request_finishes_the_step_and_keeps_it(tmp_path, kind):
 
 def test_resume_refuses_other_settings(tmp_path):
     train(tmp_path / "run")
-    with pytest.raises(InputError, match="begun with other settings; --force starts over"):
+    with pytest.raises(
+        InputError,
+        match=r"begun with training\.learning_rate=0\.002; --resume can't go on with .*=0\.0001",
+    ):
         train_run(small(learning_rate=1e-4), tmp_path / "run", resume=True)
 
 

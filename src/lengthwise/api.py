@@ -21,9 +21,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import Config, InputError, load_config, make_config, unknown
+from lengthwise.config import (
+    Config,
+    InputError,
+    for_a_bias,
+    load_config,
+    make_config,
+    refuse_idle,
+    unknown,
+    with_options,
+)
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
-from lengthwise.folder import CALIBRATED
+from lengthwise.folder import CALIBRATED, CONFIG, consists_of
 from lengthwise.methods import find_method, method_of
 from lengthwise.metrics import Metrics
 from lengthwise.pipeline import (
@@ -52,12 +61,15 @@ def settings(
     device: str | None = None,
     method: str | None = None,
     epochs: int | None = None,
+    with_bias: bool = False,
 ) -> Config:
     """Settings from a task's name or a settings file, changed by what is given besides.
 
     A method changes what the file says, assignments change what the method says.
 
     Args:
+        with_bias: the model is to be trained with a calibrated bias: what is set of `training` counts for
+            that training, which else the `retraining` part describes.
         epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model
             answers; measure after each, and keep the model of each.
 
@@ -71,15 +83,17 @@ def settings(
     if ini is not None:
         values = ini.settings(epochs)
     elif isinstance(task, Config):
-        values = task.model_dump(mode="json")
+        values = task.model_dump(mode="json", exclude_unset=True)
     elif Path(task).suffix in (".toml", ".json"):
         values = load_config(Path(task))
     else:
         values = {"task": str(task)}
-    extra = {"data.length": length, "seed": seed, "device": device}
-    given = [f"{key}={value}" for key, value in extra.items() if value is not None]
+    given = with_options(assignments, data__length=length, seed=seed, device=device)
+    if with_bias:
+        values, given = for_a_bias(values, given)
     chosen = [] if method is None else find_method(method).assignments
-    config = make_config(values, [*chosen, *given, *assignments])
+    config = make_config(values, [*chosen, *given])
+    refuse_idle(config, given)
     if ini is not None and ini.load_pretrained and config.training.initial is None:
         raise InputError(
             f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
@@ -106,22 +120,45 @@ def refuse_windows(task: str | Path | Config) -> None:
         raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
 
 
-def find_bias(
+def training_settings(
     task: str | Path | Config,
-    config: Config,
-    bias: Path | str | None = None,
+    assignments: Iterable[str] = (),
+    *,
+    bias: CalibratedBias | MatrixBias | Path | str | None = None,
     self_bias: Path | str | None = None,
-) -> CalibratedBias | MatrixBias | None:
-    """The bias of a file or a pair of files, else the one that an .ini file names, else None.
+    method: str | None = None,
+    **options: Any,
+) -> tuple[Config, CalibratedBias | MatrixBias | None]:
+    """The settings of one training, and the bias it is done with.
+
+    The bias is the one given, else the one that belongs to the settings file: an .ini file may name some,
+    and beside the config.json of a run lies that of the run. With a bias the `retraining` part counts.
+
+    Args:
+        task, assignments, method, options: as for `settings`.
+        bias, self_bias: as for `train`.
 
     Raises:
-        InputError: when a file is missing or broken.
+        InputError: as `settings`, and for a bias that is missing or broken.
     """
-    paths = [Path(path) for path in (bias, self_bias) if path is not None]
-    ini = _load_ini(task)
-    if not paths and ini is not None:
-        paths = ini.window_paths()
-    return read_bias(paths, config.task) if paths else None
+    if bias is not None and method is not None:
+        raise InputError(
+            f"a calibrated bias is a method of its own; leave the method {method!r} out"
+        )
+    files = [Path(path) for path in (bias, self_bias) if isinstance(path, str | Path)]
+    of_a_run: list[Path] = []
+    if bias is None and not files and not isinstance(task, Config):
+        ini = _load_ini(task)
+        if ini is not None:
+            files = ini.window_paths()
+        elif Path(task).name == CONFIG:
+            of_a_run = [Path(task).parent / name for name in consists_of(Path(task)) or ()]
+    given = bias is not None or bool(files)
+    config = settings(task, assignments, method=method, with_bias=given, **options)
+    if files or of_a_run:
+        bias = read_bias(files or of_a_run, config.task)
+    assert not isinstance(bias, str | Path)
+    return config.for_retraining() if given else config, bias
 
 
 def train(
@@ -173,13 +210,17 @@ def train(
         NotProvenError: when it interpolates but is not proven; it holds the counterexample.
         NotApplicableError: when no proof can speak about the model.
     """
-    if bias is not None and method is not None:
-        raise InputError(f"a calibrated bias is a method of its own; leave {method!r} out")
-    config = settings(
-        task, set, length=length, seed=seed, device=device, method=method, epochs=epochs
+    config, bias = training_settings(
+        task,
+        set,
+        length=length,
+        seed=seed,
+        device=device,
+        method=method,
+        epochs=epochs,
+        bias=bias,
+        self_bias=self_bias,
     )
-    if bias is None or isinstance(bias, str | Path):
-        bias = find_bias(task, config, bias, self_bias)
     if until == "proven":
         run, proof = prove_training(
             config, bias=bias, out=out, resume=resume, force=force, observer=_Trained(on_progress)
@@ -191,7 +232,7 @@ def train(
         return run
     if until != "interpolated":
         raise InputError(unknown("end of training", until, ("interpolated", "proven")))
-    config, bias, path = _training(config, bias, out)
+    path = training_folder(config, bias, out)
     return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
 
 
@@ -204,24 +245,25 @@ def prove_training(
     force: bool = False,
     observer: Observer | None = None,
 ) -> tuple[Run, Proof]:
-    """What `train` does until a model is proven, with the certificate or the counterexample."""
+    """What `train` does until a model is proven, with the certificate or the counterexample.
+
+    Args:
+        config, bias: from `training_settings`.
+    """
     if _processes() > 1:
         raise InputError("one process proves; under torchrun use `train` without `--until proven`")
-    config, bias, path = _training(config, bias, out)
+    path = training_folder(config, bias, out)
     return train_until_proven(
         config, path, bias=bias, resume=resume, force=force, observer=observer
     )
 
 
-def _training(
+def training_folder(
     config: Config, bias: CalibratedBias | MatrixBias | None, out: Path | str | None
-) -> tuple[Config, CalibratedBias | MatrixBias | None, Path]:
-    """Settings, bias and folder of a training."""
-    if bias is not None:
-        config = config.for_retraining()
+) -> Path:
+    """The folder of a training: the one that is named, or a new one under `runs/`."""
     name = method_of(config) if bias is None else CALIBRATED
-    path = _new_folder(f"{config.task}-{name}-seed{config.seed}") if out is None else Path(out)
-    return config, bias, path
+    return _new_folder(f"{config.task}-{name}-seed{config.seed}") if out is None else Path(out)
 
 
 class _Trained(Silent):
@@ -242,18 +284,22 @@ def abc(
     seed: int | None = None,
     out: Path | str | None = None,
     lengths: Iterable[int] | None = None,
-    prove: bool = False,
+    prove: bool = True,
     set: Iterable[str] = (),
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
     observer: Observer | None = None,
 ) -> Outcome:
-    """The whole method: train, capture, calibrate, retrain, evaluate. Arguments as for `train`.
+    """The whole method: train, capture, calibrate, retrain, prove, evaluate. Arguments as for `train`.
 
     Args:
         lengths: digits to evaluate; by default those of the settings' `evaluation` part.
-        prove: also prove the model right at every length (see `lengthwise.proof`).
+        prove: prove the model right at every length where a proof applies (see `lengthwise.proof`), and
+            train it on what the proof finds wrong.
+
+    Returns:
+        What was made; its `verdict` is a sentence that says what was reached.
     """
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")

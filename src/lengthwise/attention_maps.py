@@ -29,7 +29,6 @@ from lengthwise.bias import (
 )
 from lengthwise.config import InputError
 from lengthwise.files import write_with
-from lengthwise.folder import MAPS
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
@@ -225,7 +224,7 @@ def capture(run: Run) -> AttentionMaps:
     knockout whether it matters.
 
     Returns:
-        The maps, also written to the run folder.
+        The maps.
     """
     config, model = run.config, run.model
     length, layout = config.covered_length, config.layout(task=run.task)
@@ -258,7 +257,7 @@ def capture(run: Run) -> AttentionMaps:
     knockout = {
         track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)
     }
-    maps = AttentionMaps(
+    return AttentionMaps(
         task=config.task,
         base=config.base,
         length=length,
@@ -272,5 +271,3 @@ def capture(run: Run) -> AttentionMaps:
         parameters=config.parameters,
         frame=config.data.frame,
     )
-    maps.save(run.path / MAPS)
-    return maps

@@ -33,6 +33,9 @@ from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, add_frame, make_ta
 from lengthwise.tasks.sampling import PAPER_LIMIT
 from lengthwise.tasks.transducer import digits_needed
 
+# The part of a run's config.json that names its other files.
+FILES = "files"
+
 # Settings that define some tasks besides their base.
 PARAMETERS = ("operands", "factor")
 
@@ -148,13 +151,15 @@ class Config(Settings):
     def for_retraining(self) -> Config:
         """The settings of the second training; the calibrated bias takes the place of the first's."""
         changes = self.retraining.model_dump()
-        model = {"positions": changes.pop("positions"), "bias": Config().model.bias}
-        return self.model_copy(
-            update={
-                "model": self.model.model_copy(update=model),
-                "training": self.training.model_copy(update=changes),
-            }
+        model = self.model.model_copy(
+            update={"positions": changes.pop("positions"), "bias": Config().model.bias}
         )
+        training = self.training.model_copy(update=changes)
+        # What was not set of the second training is not set now, whatever was of the first.
+        for name in RetrainingSettings.model_fields.keys() - self.retraining.model_fields_set:
+            (model if name == "positions" else training).model_fields_set.discard(name)
+        model.model_fields_set.discard("bias")
+        return self.model_copy(update={"model": model, "training": training})
 
 
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
@@ -181,25 +186,143 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         place[last] = _value(text.strip())
     name = merged.get("task", Config().task)
     task = TASKS.get(name) if isinstance(name, str) else None
+    filled: list[tuple[str, str]] = []  # what is not set, but follows from the task
     if task is not None:
         for key, value in {"base": task.bases[0], **task.parameters}.items():
             if merged.get(key) is None:
                 merged[key] = value
+                filled.append(("", key))
         for part, defaults in task.settings.items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):
+                filled += [(part, key) for key in defaults if key not in given]
                 merged[part] = {**defaults, **given}
         data = merged.setdefault("data", {})
         if isinstance(data, dict):
             paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)
             longest = digits_needed(PAPER_LIMIT - 1, max(2, merged["base"])) if paper else 0
-            data.setdefault("length", longest or task.length)
-            if paper:
-                data.setdefault("carry_fraction", 0.0)
+            for key, value in (("length", longest or task.length), ("carry_fraction", 0.0)):
+                if key not in data and (paper or key == "length"):
+                    data[key] = value
+                    filled.append(("data", key))
     try:
-        return Config.model_validate(merged)
+        config = Config.model_validate(merged)
     except ValidationError as error:
         raise InputError(_explain(error)) from error
+    for part, key in filled:
+        (getattr(config, part) if part else config).model_fields_set.discard(key)
+    return config
+
+
+def overlaid(before: Config, after: Config) -> Config:
+    """Settings, changed by those of others that were set there: `model_fields_set` tells which."""
+    values = before.model_dump(mode="json")
+    _overlay(values, after.model_dump(mode="json", exclude_unset=True))
+    return make_config(values)
+
+
+def _overlay(values: dict[str, Any], others: dict[str, Any]) -> None:
+    for key, value in others.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _overlay(values[key], value)
+        else:
+            values[key] = value
+
+
+def flat_settings(config: Config) -> dict[str, Any]:
+    """The settings by their dotted names, as `--set` takes them."""
+    values = config.model_dump(mode="json")
+    return {
+        f"{part}.{key}" if key else part: value
+        for part, held in values.items()
+        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+    }
+
+
+def with_options(assignments: Iterable[str], **options: Any) -> list[str]:
+    """Assignments, with those of options that have a setting of their own; None is an option not given.
+
+    Args:
+        assignments: such as `data.length=6`.
+        options: by the setting's name, with `__` for its dots.
+
+    Raises:
+        InputError: when an option and an assignment say two things about one setting.
+    """
+    assignments = list(assignments)
+    chosen = {key: value for key, _, value in (each.partition("=") for each in assignments)}
+    given = {name.replace("__", "."): v for name, v in options.items() if v is not None}
+    for key, value in given.items():
+        if key in chosen and _value(chosen[key].strip()) != _value(str(value)):
+            option = key.rpartition(".")[2]
+            raise InputError(
+                f"{option} {value} and {key}={chosen[key]} contradict each other; give one of them"
+            )
+    return [*(f"{key}={value}" for key, value in given.items()), *assignments]
+
+
+def for_a_bias(
+    values: dict[str, Any], assignments: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a training with a calibrated bias, which `Config.for_retraining` makes.
+
+    There the `retraining` part counts. What was set of the first training alone is meant for this one, too.
+
+    Raises:
+        InputError: when an assignment has no place, or two contradict each other.
+    """
+    values, assignments = copy.deepcopy(values), list(assignments)
+    chosen = {key.strip(): value for key, _, value in (each.partition("=") for each in assignments)}
+    if "model.bias" in chosen:
+        raise InputError(
+            f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
+        )
+    for name in RetrainingSettings.model_fields:
+        part = "model" if name == "positions" else "training"
+        first, second = f"{part}.{name}", f"retraining.{name}"
+        if first in chosen and second not in chosen:
+            assignments.append(f"{second}={chosen[first]}")
+        elif first in chosen and _value(chosen[first].strip()) != _value(chosen[second].strip()):
+            raise InputError(
+                f"{first}={chosen[first]} and {second}={chosen[second]} contradict each other; with a "
+                f"calibrated bias {second} counts"
+            )
+        given, own = values.get(part), values.setdefault("retraining", {})
+        if isinstance(given, dict) and isinstance(own, dict) and name in given:
+            own.setdefault(name, given[name])
+    return values, assignments
+
+
+# Settings that count only with some value of another one.
+_COUNTS_WITH = {
+    "model.period": ("model.positions", "cyclic"),
+    "model.max_positions": ("model.positions", "learned"),
+    "model.window": ("model.bias", "window"),
+    "model.window_sides": ("model.bias", "window"),
+    "model.alibi_cross": ("model.bias", "alibi"),
+    "model.t5_buckets": ("model.bias", "t5"),
+    "model.t5_distance": ("model.bias", "t5"),
+    "model.shaw_distance": ("model.bias", "shaw"),
+    "calibration.kappa_cross": ("calibration.policy", "paper"),
+    "calibration.kappa_self": ("calibration.policy", "paper"),
+}
+
+
+def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
+    """Refuse assignments that would change nothing.
+
+    Raises:
+        InputError: for the first of them, with what it depends on.
+    """
+    values = config.model_dump()
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if key in _COUNTS_WITH:
+            (part, _, name), wanted = _COUNTS_WITH[key][0].partition("."), _COUNTS_WITH[key][1]
+            if values[part][name] != wanted:
+                raise InputError(
+                    f"{key} counts only with {part}.{name}={wanted}; here that is {values[part][name]!r}"
+                )
 
 
 def _value(text: str) -> Any:
@@ -230,14 +353,28 @@ def _explain(error: ValidationError) -> str:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The nested values of a TOML file (ours) or of a run's config.json.
+    """The settings of a TOML file (ours) or of a run's config.json, as nested values.
+
+    Raises:
+        InputError: when the file can't be read or parsed.
+    """
+    values = load_values(path)
+    values.pop(FILES, None)
+    return values
+
+
+def load_values(path: Path) -> dict[str, Any]:
+    """All that a settings file holds: of a run, besides the settings, the files that belong to it.
 
     Raises:
         InputError: when the file can't be read or parsed.
     """
     try:
         text = path.read_text("utf-8")
-        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"settings are a table of keys and values, got {values!r}")
+        return values
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -151,11 +151,12 @@ def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
     table = Table(title="Exact match by length", title_justify="left")
     table.add_column("digits", justify="right")
     table.add_column("problems", justify="right")
-    columns = list(dict.fromkeys((score.method, score.suite) for score in curve))
+    columns = list(dict.fromkeys((curve.label(score), score.suite) for score in curve))
     for method, suite in columns:
-        table.add_column(f"{method}\n{suite}", justify="right")
+        heading = method.replace(", ", "\n")
+        table.add_column(f"{heading}\n{suite}", justify="right")
     table.add_column("digits/s", justify="right")
-    cells = {(s.method, s.suite, s.length): s for s in curve}
+    cells = {(curve.label(s), s.suite, s.length): s for s in curve}
     for length in sorted({score.length for score in curve}):
         row = [cells.get((*column, length)) for column in columns]
         counts = " / ".join(dict.fromkeys(str(score.n) for score in row if score))

@@ -16,7 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +26,16 @@ import torch.nn.functional as F
 
 from lengthwise.config import InputError
 from lengthwise.files import write_text
+from lengthwise.folder import RESULTS_CSV, RESULTS_JSON
 from lengthwise.layout import Layout
 from lengthwise.model import Streams, Windows, plan_attention
 from lengthwise.run import Run
+from lengthwise.settings import Padding
 from lengthwise.solving import follows_lines
 from lengthwise.tasks.sampling import NoProblemsError, Suite, generator, suite_problems
 
 if TYPE_CHECKING:
     import pandas
-
-RESULTS_CSV, RESULTS_JSON = "results.csv", "results.json"
 
 # Rows x keys x problems that one pass may hold.
 CELLS = 40_000_000
@@ -68,6 +68,10 @@ class Score:
         worst_loss: the largest loss of a symbol that was read, nats: how near to an error the model
             came. A problem that is wrong early is not read to its end.
         seconds: of evaluation.
+        model: tells the weights, their bias and settings from all others (`Run.fingerprint`); empty in
+            results of version 0.1.
+        padding: `answer`, or `training` where the training width is more than the answer needs.
+        decoding: `greedy`, of which every symbol is judged.
     """
 
     task: str
@@ -85,13 +89,22 @@ class Score:
     high: float
     worst_loss: float
     seconds: float
+    model: str = ""
+    padding: Padding = "answer"
+    decoding: str = "greedy"
 
     @property
     def key(self) -> tuple:
-        """What was measured, apart from the outcome."""
+        """All that defines the measurement, apart from its outcome."""
+        outcome = {"correct", "low", "high", "worst_loss", "seconds"}
+        return tuple(value for name, value in vars(self).items() if name not in outcome)
+
+    @property
+    def question(self) -> tuple:
+        """What is asked, however carefully it was measured."""
         return (
             *(self.task, self.base, self.method, self.seed),
-            *(self.problem_seed, self.suite, self.length),
+            *(self.suite, self.length, self.padding, self.decoding),
         )
 
     @property
@@ -132,14 +145,14 @@ class LengthCurve:
         return len(self.scores)
 
     def __str__(self) -> str:
-        wide = max([10, *(len(score.method) for score in self.scores)])
+        wide = max([10, *(len(self.label(score)) for score in self.scores)])
         rows = [
             f"{'method':>{wide}} {'suite':>8} {'length':>7} {'exact match':>12} {'digits/s':>11}  "
             "95 % interval"
         ]
         for s in self.scores:
             rows.append(
-                f"{s.method:>{wide}} {s.suite:>8} {s.length:>7} {s.accuracy:>12.1%} "
+                f"{self.label(s):>{wide}} {s.suite:>8} {s.length:>7} {s.accuracy:>12.1%} "
                 f"{s.digits_per_second:>11,.0f}  "
                 f"{s.low:.1%} to {s.high:.1%} (n = {s.n})"
             )
@@ -161,29 +174,68 @@ class LengthCurve:
 
         return length_curve(self, path)
 
-    def save(self, folder: Path) -> None:
+    def label(self, score: Score) -> str:
+        """The method of a score; with its padding, where the method was measured with both."""
+        if score.padding == "training" and any(
+            other.method == score.method and other.padding == "answer" for other in self.scores
+        ):
+            return f"{score.method}, padded as trained"
+        return score.method
+
+    def labelled(self) -> LengthCurve:
+        """The same scores, with `label` as their method: for tables and pictures of all of them."""
+        return LengthCurve(replace(score, method=self.label(score)) for score in self.scores)
+
+    def most_careful(self, models: Iterable[str] = ()) -> LengthCurve:
+        """Of each question the row with the most problems, of equals the last.
+
+        Args:
+            models: fingerprints; rows of other models are left out, unless all are. Rows that do not say
+                their model count where nothing else was measured.
+        """
+        known = {*models}
+        rows = [score for score in self.scores if score.model in known] or [
+            score for score in self.scores if not score.model
+        ]
+        chosen: dict[tuple, Score] = {}
+        for score in rows if known else self.scores:
+            if score.question not in chosen or score.n >= chosen[score.question].n:
+                chosen[score.question] = score
+        return LengthCurve(chosen.values())
+
+    def fairest(self) -> LengthCurve:
+        """Without the rows asked at another width than in training, where one at that width is there."""
+        fair = {score.question[:6] for score in self.scores if score.padding == "training"}
+        return LengthCurve(
+            score
+            for score in self.scores
+            if score.padding == "training" or score.question[:6] not in fair
+        )
+
+    def save(self, folder: Path | str) -> None:
         """Write results.csv and results.json into a folder."""
-        text = io.StringIO()
+        text, folder = io.StringIO(), Path(folder)
         writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.records())
         write_text(folder / RESULTS_CSV, text.getvalue())
         write_text(folder / RESULTS_JSON, json.dumps(self.records(), indent=1) + "\n")
 
-    def add_to(self, folder: Path) -> None:
-        """Write these scores beside those in the folder; a measurement made again replaces itself."""
+    def add_to(self, folder: Path | str) -> None:
+        """Write these scores below those in the folder; only the same measurement replaces itself."""
+        folder = Path(folder)
         before = LengthCurve.load(folder) if (folder / RESULTS_JSON).exists() else LengthCurve([])
-        scores = {score.key: score for score in before + self}
-        LengthCurve(scores.values()).save(folder)
+        again = {score.key for score in self}
+        LengthCurve([*(s for s in before if s.key not in again), *self]).save(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> LengthCurve:
+    def load(cls, folder: Path | str) -> LengthCurve:
         """Read results.json of a folder.
 
         Raises:
             InputError: when it is missing or broken.
         """
-        path = folder / RESULTS_JSON
+        path = Path(folder) / RESULTS_JSON
         try:
             return cls(Score(**row) for row in json.loads(path.read_text("utf-8")))
         except OSError as error:
@@ -203,9 +255,9 @@ def evaluate_run(
 ) -> LengthCurve:
     """Measure exact match on test problems of exactly these lengths.
 
-    Operands have exactly `length` digits. They are padded by no more than the answer needs, never to the
-    training width, unless `evaluation.padding` says so. The problems depend on the seed, the suite and
-    the length.
+    Operands have exactly `length` digits. They are padded by no more than the answer needs; those of a
+    model that learned one width also to that (`Run.paddings`). The problems depend on the seed, the suite
+    and the length.
 
     Args:
         run: the run.
@@ -228,15 +280,16 @@ def evaluate_run(
     for length in lengths:
         for suite in suites:
             count = samples or run.config.evaluation.samples_at(length)
-            scores.append(_score(run, suite, length, count, seed))
-            if on_progress is not None:
-                on_progress(scores[-1])
+            for padding in run.paddings(length):
+                scores.append(_score(run, suite, length, padding, count, seed))
+                if on_progress is not None:
+                    on_progress(scores[-1])
     return LengthCurve(scores)
 
 
-def _score(run: Run, suite: Suite, length: int, count: int, seed: int) -> Score:
+def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, seed: int) -> Score:
     began = time.perf_counter()
-    layout = run.layout(length)
+    layout = run.layout(length, padding)
     operands, split = draw_problems(run, layout, suite, length, count, seed)
     right, worst = exact_matches(run, layout, operands)
     correct = int(right.sum())
@@ -257,6 +310,8 @@ def _score(run: Run, suite: Suite, length: int, count: int, seed: int) -> Score:
         high=round(high, 6),
         worst_loss=round(worst, 6),
         seconds=round(time.perf_counter() - began, 3),
+        model=run.fingerprint,
+        padding="training" if layout.width > length + run.task.growth else "answer",
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import platform
-import shutil
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.config import InputError
-from lengthwise.files import write_with
+from lengthwise.config import FILES, Config, InputError, load_values
+from lengthwise.files import write_text, write_with
 from lengthwise.layout import Layout
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
@@ -32,15 +34,73 @@ WEIGHTS, BIAS, CHECKPOINT, MAPS = (
 MATRICES_FILE = "bias.safetensors"
 LOCK = ".lock"
 CALIBRATED, VANILLA, MATRICES = "calibrated", "vanilla", "matrices"
+CHECKPOINTS, PLOTS = "checkpoints", "plots"
+RESULTS_CSV, RESULTS_JSON, REPORT = "results.csv", "results.json", "report.html"
+CERTIFICATE, RULE, PROGRESS = "certificate.json", "rule.json", "proof.progress.json"
+
+# All that the package writes into a run folder.
+_WRITTEN = {
+    *(CONFIG, VERSIONS, METRICS, WEIGHTS, BIAS, CHECKPOINT, MAPS, MATRICES_FILE, LOCK),
+    *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS),
+}
+_PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")
+
+# A calibrated run that another calibration took the place of.
+_SET_ASIDE = re.compile(rf"{CALIBRATED}-\d+")
 
 # Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
 DENSE_LIMIT = 4 << 30
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write safetensors; the file appears whole or not at all."""
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], about: dict[str, str] | None = None
+) -> None:
+    """Write safetensors, with what is to be said about them; the file appears whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_with(path, lambda temporary: save_file(contiguous, temporary))
+    write_with(path, lambda temporary: save_file(contiguous, temporary, about))
+
+
+def save_config(folder: Path, config: Config, others: Iterable[str] = ()) -> None:
+    """Write the settings of a run, and the hashes of the other files without which it is another model."""
+    named = {name: sha256((folder / name).read_bytes()) for name in others}
+    values = {**config.model_dump(mode="json"), FILES: named}
+    write_text(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+
+
+def consists_of(config: Path) -> dict[str, str] | None:
+    """The files that a run's config.json names, each with its hash; None where it does not say.
+
+    Raises:
+        InputError: when the file can't be read.
+    """
+    return load_values(config).get(FILES)
+
+
+def check_parts(folder: Path) -> None:
+    """Refuse a run that lacks a file that its model depends on, or holds another in its place.
+
+    Raises:
+        InputError: for the first such file.
+    """
+    parts = consists_of(folder / CONFIG)
+    if parts is None:  # written by version 0.1
+        return
+    for name, wanted in parts.items():
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} lacks {name}, which its model was trained with and is another model without; "
+                f"copy it from where the run was made"
+            )
+        if sha256((folder / name).read_bytes()) != wanted:
+            raise InputError(f"{folder / name} is not the file that its model was trained with")
+    for name in (BIAS, MATRICES_FILE):
+        if name not in parts and (folder / name).exists():
+            raise InputError(f"{folder / name} is not of this run, which was trained without it")
+
+
+def sha256(data: bytes) -> str:
+    """The hash of some bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) -> None:
@@ -106,31 +166,114 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def prepare(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:
-    """Make sure that a folder may be written: never over an existing run without being told.
+def check_folder(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:
+    """Refuse a folder that may not be written: never over an existing run without being told.
 
-    Call it with the folder locked. `force` removes what is there. `pipeline` says that the folder is to
-    hold the runs of a pipeline, rather than one run.
+    Other programs' folders hold a config.json too, so that alone does not make one a run. `pipeline` says
+    that the folder is to hold the runs of a pipeline, rather than one run.
 
     Raises:
         InputError: when the folder holds something and neither flag is given, or what it holds is
             no run.
     """
-    content = [entry for entry in path.iterdir() if entry.name != LOCK]
-    names = {entry.name for entry in content if entry.suffix != ".part"}
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder")
+    names = (
+        {entry.name for entry in path.iterdir() if not _is_trace(entry)} if path.exists() else ()
+    )
     if not names:
         return
-    # Other programs' folders hold a config.json too, so that alone does not make one ours to remove.
-    run = {CONFIG, VERSIONS} <= names or names <= {BIAS, MATRICES_FILE, VERSIONS}
-    has_pipeline = (path / VANILLA / LOCK).exists()
-    if not run and not has_pipeline:
-        raise InputError(f"{path} exists and is not a run; choose another folder with --out")
-    if resume and pipeline != has_pipeline:
-        writer = "abc" if has_pipeline else "train"
-        raise InputError(f"{path} was written by `lengthwise {writer}`, which continues it")
-    if resume:
+    if not _holds_run(path):
+        # Of a run that ended before it began, or that --force removed, there is nothing to lose.
+        if not names <= {BIAS, MATRICES_FILE, VERSIONS} and not _says_ours(path / VERSIONS):
+            raise InputError(f"{path} exists and is not a run; choose another folder with --out")
         return
-    if not force:
-        raise InputError(f"{path} exists; --resume continues it, --force starts over")
-    for entry in content:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    if resume and pipeline != is_pipeline(path):
+        writer = "abc" if is_pipeline(path) else "train"
+        raise InputError(f"{path} was written by `lengthwise {writer}`, which continues it")
+    if not resume and not force:
+        raise InputError(
+            f"{path} exists; --resume continues it, --force starts over and deletes that run, "
+            f"another --out keeps it"
+        )
+
+
+def prepare(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:
+    """As `check_folder`; then remove what is in the way. Call it with the folder locked.
+
+    `force` removes what the package wrote there, and nothing else.
+    """
+    check_folder(path, resume=resume, force=force, pipeline=pipeline)
+    if not _holds_run(path):
+        for name in (BIAS, MATRICES_FILE):
+            (path / name).unlink(missing_ok=True)
+    elif not resume:
+        remove_run(path)
+
+
+def _holds_run(path: Path) -> bool:
+    return is_pipeline(path) or all((path / name).exists() for name in (CONFIG, VERSIONS))
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a folder holds the runs of a pipeline, finished or not."""
+    parts = (path / part for part in (VANILLA, CALIBRATED))
+    return any((part / name).exists() for part in parts for name in (CONFIG, VERSIONS, LOCK))
+
+
+def _says_ours(file: Path) -> bool:
+    """Whether a note of versions is one of the package."""
+    try:
+        return "lengthwise" in json.loads(file.read_text("utf-8"))
+    except (OSError, TypeError, ValueError):
+        return False
+
+
+def remove_run(path: Path) -> None:
+    """Remove what the package wrote into a folder; what others put there stays.
+
+    The folder itself stays, and so do the notes of versions, by which it is known as ours.
+    """
+    _remove_written(path, keep=(LOCK, VERSIONS))
+
+
+def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
+    for entry in sorted(path.iterdir()):
+        if entry.name in keep or entry.is_symlink():
+            continue
+        if entry.is_file():
+            if entry.name in _WRITTEN or _is_trace(entry):
+                entry.unlink()
+        elif entry.name == VANILLA:
+            _remove_written(entry, keep)
+            _remove_empty(entry)
+        elif entry.name == CALIBRATED or _SET_ASIDE.fullmatch(entry.name):
+            _remove_written(entry)
+            _remove_empty(entry)
+        elif entry.name == CHECKPOINTS:
+            for kept in sorted(entry.glob("step-*")):
+                _remove_written(kept)
+                _remove_empty(kept)
+            _remove_empty(entry)
+        elif entry.name == PLOTS:
+            for name in _PICTURES:
+                (entry / name).unlink(missing_ok=True)
+            _remove_empty(entry)
+
+
+def _remove_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def set_aside(path: Path) -> Path:
+    """Give a run another name beside its own, `NAME-1` and so on, and return that."""
+    number = 1
+    while (other := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return path.rename(other)
+
+
+def _is_trace(entry: Path) -> bool:
+    """Whether it is a lock, or what a crash left of a file that was being written."""
+    return entry.name == LOCK or (entry.name.startswith(".") and entry.suffix == ".part")

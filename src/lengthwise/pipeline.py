@@ -14,7 +14,17 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate
 from lengthwise.config import Config, InputError
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
-from lengthwise.folder import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, locked, prepare
+from lengthwise.folder import (
+    BIAS,
+    CALIBRATED,
+    CONFIG,
+    MAPS,
+    VANILLA,
+    check_folder,
+    locked,
+    prepare,
+    set_aside,
+)
 from lengthwise.metrics import Metrics
 from lengthwise.proof import (
     CERTIFICATE,
@@ -31,7 +41,7 @@ from lengthwise.run import (
     load_bias,
     make_bias,
 )
-from lengthwise.training import NotInterpolatedError, train_run
+from lengthwise.training import NotInterpolatedError, check_training, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
@@ -93,13 +103,46 @@ class Outcome:
     proof: Proof | None
     seconds: dict[str, float]
 
+    @property
+    def right(self) -> bool:
+        """Whether the calibrated model is proven, or no proof speaks about it and it made no mistake."""
+        if isinstance(self.proof, Counterexample):
+            return False
+        return (self.proof is not None and self.proof.proven) or not self._mistakes
+
+    @property
+    def _measured(self) -> list[Score]:
+        return [score for score in self.curve if score.model == self.calibrated.fingerprint]
+
+    @property
+    def _mistakes(self) -> int:
+        return sum(score.n - score.correct for score in self._measured)
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of the calibrated model, in a sentence."""
+        n, longest = sum(s.n for s in self._measured), max(s.length for s in self._measured)
+        on = f"{n:,} problems of up to {longest} digits"
+        seen = (
+            f"it is wrong on {self._mistakes:,} of {on}"
+            if self._mistakes
+            else f"it is right on all {on}"
+        )
+        if isinstance(self.proof, Certificate):
+            return f"Proven: {self.proof.claim}; measured, {seen}."
+        if isinstance(self.proof, Counterexample):
+            how = "is wrong on" if self.proof.wrong else "is not sure of"
+            return f"Not proven: the model {how} {self.proof.problem}; measured, {seen}."
+        why = "no proof was asked for" if self.proof is None else self.proof.reason
+        return f"Not proven, but measured: {seen} ({why})."
+
 
 def run_abc(
     config: Config,
     path: Path,
     *,
     lengths: Iterable[int] | None = None,
-    prove: bool = False,
+    prove: bool = True,
     resume: bool = False,
     force: bool = False,
     observer: Observer | None = None,
@@ -108,21 +151,24 @@ def run_abc(
 
     The vanilla model is trained in `path/vanilla`, the one with the calibrated bias in `path/calibrated`.
     If the retrained model does not interpolate, its lines were too few: calibration adds one more and
-    tries again, up to `calibration.attempts` times. With `prove`, problems that the proof finds it to
-    get wrong are drilled in another retraining, and so on, up to as many times.
+    tries again, up to `calibration.attempts` times. Unless `prove` is false, problems that the proof finds
+    it to get wrong are drilled in another retraining, and so on, up to as many times.
+
+    With `resume` what is there goes on, under the settings of before where none are set now; after another
+    calibration the model that was calibrated otherwise is set aside, as `path/calibrated-1`.
 
     Raises:
-        InputError: when the folder may not be written.
+        InputError: when the folder may not be written, or the settings can't be trained with; nothing is
+            written then.
         NotInterpolatedError: when a training does not meet its criterion.
         NoLinesError: when calibration finds no line.
     """
-    if config.make_task().writes is not None:
-        raise InputError(
-            f"{config.task} is not local: its answer depends on all of the problem, so there are no lines "
-            f"to find; `lengthwise train {config.task}` trains a model without"
-        )
+    check_local(config)
     clock = Clock(observer or Silent())
-    lengths = config.evaluation.lengths if lengths is None else list(lengths)
+    check_folder(path, resume=resume, force=force, pipeline=True)
+    if not (resume and (path / VANILLA / CONFIG).exists()):
+        for each in (config, config.for_retraining()):
+            check_training(each, path)
     with locked(path):
         prepare(path, resume=resume, force=force, pipeline=True)
         with clock.stage("train", config):
@@ -132,6 +178,8 @@ def run_abc(
                 resume=resume,
                 on_progress=lambda metrics: clock.observer.trained("train", metrics),
             )
+        config = vanilla.config  # where it was begun before, changed by what is set now
+        lengths = config.evaluation.lengths if lengths is None else list(lengths)
         maps, bias, calibrated = calibrate_and_retrain(
             config, path / CALIBRATED, vanilla, resume=resume, clock=clock
         )
@@ -146,8 +194,21 @@ def run_abc(
                     run, lengths, suites=config.evaluation.suites, on_progress=clock.observer.scored
                 )
             )
-        curve.save(path)
+        curve.add_to(path)
     return Outcome(path, vanilla, calibrated, maps, bias, curve, proof, clock.seconds)
+
+
+def check_local(config: Config) -> None:
+    """Refuse a task that the method can't serve.
+
+    Raises:
+        InputError: for it.
+    """
+    if config.make_task().writes is not None:
+        raise InputError(
+            f"{config.task} is not local: its answer depends on all of the problem, so there are no lines "
+            f"to find; `lengthwise train {config.task}` trains a model without"
+        )
 
 
 def calibrate_and_retrain(
@@ -170,9 +231,11 @@ def calibrate_and_retrain(
     if resume and (folder / CONFIG).exists():
         retraining = _with_drill(retraining, Run.open(folder).config.data.drill)
     with clock.stage("calibrate", config):
-        saved = vanilla.path / MAPS
-        maps = AttentionMaps.load(saved) if resume and saved.exists() else capture(vanilla)
-        settings = config.calibration
+        saved, settings = vanilla.path / MAPS, config.calibration
+        maps = AttentionMaps.load(saved) if resume and saved.exists() else None
+        if maps is None or maps.problems != 2 * ((settings.problems + 1) // 2):
+            maps = capture(vanilla)
+            maps.save(saved)
         attempts = settings.attempts if settings.policy == "auto" else 1
         biases = [
             calibrate(
@@ -186,6 +249,8 @@ def calibrate_and_retrain(
             for attempt in range(attempts)
         ]
     begun = load_bias(folder / BIAS) if resume and (folder / CONFIG).exists() else None
+    if begun is not None and begun not in biases:
+        set_aside(folder)
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
     for attempt, bias in enumerate(biases[first:], start=first):
         clock.observer.calibrated(bias, attempt)

@@ -11,33 +11,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
-from lengthwise.config import Config, InputError, load_config, make_config
+from lengthwise.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.files import reason, write_text
 from lengthwise.folder import (
     BIAS,
     CALIBRATED,
     CONFIG,
+    MAPS,
     MATRICES,
     MATRICES_FILE,
     METRICS,
     VANILLA,
     VERSIONS,
     WEIGHTS,
+    check_parts,
+    is_pipeline,
+    save_config,
     save_tensors,
+    sha256,
     versions,
 )
 from lengthwise.layout import END, Layout, Vocabulary, digits_of
 from lengthwise.methods import method_of
 from lengthwise.model import Transformer
+from lengthwise.settings import Padding
 from lengthwise.solving import check_ways, decode_problems, follows_lines
 from lengthwise.tasks import Transducer
 
 # The longest operand that is taken: a few bytes a digit through windows; with a cache of all keys and
 # values one answer of 200,000 digits needs about a gigabyte.
 LONGEST, LONGEST_CACHED = 10_000_000, 200_000
+
+# What weights say of the model that they are of, among the metadata of their file.
+_MODEL = "lengthwise"
 
 
 def make_model(config: Config) -> Transformer:
@@ -89,13 +99,16 @@ class Answer:
     """What a model made of an expression.
 
     Attributes:
-        text: the answer as a person writes it; for parity, the bit.
+        text: the answer as a person writes it; for parity, the bit. Where the model wrote something that is
+            no number, or did not end it, a sentence that says so.
         work: what the model wrote, symbol by symbol, least significant digit first; for parity the
             scratchpad of running exclusive ors.
+        complete: whether it is a number, and ended.
     """
 
     text: str
     work: str
+    complete: bool = True
 
 
 class Run:
@@ -132,8 +145,7 @@ class Run:
             if (path / VANILLA / CONFIG).exists():
                 what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
             raise InputError(f"{path} is not a run: it {what}")
-        changes = [] if device is None else [f"device={device}"]
-        config = make_config(load_config(path / CONFIG), [*changes, *set])
+        config = make_config(load_config(path / CONFIG), with_options(set, device=device))
         bias = make_bias(config)
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)
@@ -144,19 +156,20 @@ class Run:
             except ValueError as error:
                 raise InputError(str(error)) from error
             check_bias(bias, config)
+        check_parts(path)
         check_ways(bias, config)
         return cls(path, config, bias)
 
     @classmethod
     def create(cls, path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
         """Make the folder and write what is known before training."""
+        check_new(config, bias)
+        files = []
         if bias is not None:
-            check_bias(bias, config)
-        check_ways(bias or make_bias(config), config)
-        if bias is not None:
-            bias.save(path / (BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE))
+            files = [BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE]
+            bias.save(path / files[0])
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
-        write_text(path / CONFIG, config.model_dump_json(indent=2) + "\n")
+        save_config(path, config, files)
         return cls(path, config, bias or make_bias(config))
 
     def __repr__(self) -> str:
@@ -184,10 +197,13 @@ class Run:
         """
         path = self.path / WEIGHTS
         if not path.exists():
+            finish = f"train {self.path / CONFIG} --out {self.path}"
+            if self.path.name in (VANILLA, CALIBRATED) and is_pipeline(self.path.parent):
+                finish = f"abc {self.config.task} --out {self.path.parent}"
             raise InputError(
-                f"{self.path} holds no trained model yet; finish it with "
-                f"`lengthwise train {self.path / CONFIG} --out {self.path} --resume`"
+                f"{self.path} holds no trained model yet; finish it with `lengthwise {finish} --resume`"
             )
+        self._check_described(path)
         # Whoever asks first may be inside inference mode; the weights must not be bound to it.
         with torch.inference_mode(False):
             model = make_model(self.config)
@@ -206,6 +222,38 @@ class Run:
         except Exception as error:  # safetensors and torch raise many kinds
             raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
 
+    def _check_described(self, path: Path) -> None:
+        """Refuse weights that say themselves to be of other settings, or of another bias."""
+        try:
+            with safe_open(path, "pt") as file:
+                about = file.metadata() or {}
+        except Exception as error:  # safetensors and the system raise many kinds
+            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+        said, here = (json.loads(text) for text in (about.get(_MODEL, "{}"), self._describe()))
+        for key in sorted(said.keys() & here.keys()):
+            if said[key] != here[key]:
+                raise InputError(
+                    f"{path} holds weights that were trained with {key} {said[key]}, but this run has "
+                    f"{here[key]}"
+                )
+
+    def _describe(self) -> str:
+        """What the weights are of no use without: settings of model and task, and the bias, as JSON."""
+        config, laid = self.config, ("alignment", "input_order", "frame")
+        bias = (
+            self.bias.to_json_lines() if isinstance(self.bias, CalibratedBias) else str(self.bias)
+        )
+        values = {"task": config.task, "base": config.base, **config.parameters}
+        values |= {f"data.{key}": getattr(config.data, key) for key in laid}
+        values |= {f"model.{key}": value for key, value in config.model.model_dump().items()}
+        return json.dumps({**values, "bias": sha256(bias.encode())[:16]})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell the trained model from every other."""
+        weights = (self.path / WEIGHTS).read_bytes()
+        return sha256(weights + self._describe().encode())[:16]
+
     @property
     def method(self) -> str:
         """`calibrated` with a calibrated bias, `matrices` with one of matrices, else the method that the
@@ -216,8 +264,11 @@ class Run:
 
     def save_model(self, model: Transformer) -> None:
         """Write the weights."""
-        save_tensors(self.path / WEIGHTS, model.state_dict())
-        self.__dict__.pop("model", None)
+        save_tensors(self.path / WEIGHTS, model.state_dict(), {_MODEL: self._describe()})
+        # What was captured of the weights of before is not of these.
+        (self.path / MAPS).unlink(missing_ok=True)
+        for cached in ("model", "fingerprint"):
+            self.__dict__.pop(cached, None)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl: step, loss, exact_match, learning_rate, seconds, ...
@@ -234,16 +285,19 @@ class Run:
         except ValueError as error:
             raise InputError(f"{path} holds a broken row: {error}") from error
 
-    def layout(self, length: int) -> Layout:
-        """The layout for problems of this length: padded by no more than the answer needs.
+    def layout(self, length: int, padding: Padding | None = None) -> Layout:
+        """The layout for problems of this length.
 
-        Where `evaluation.padding` says `training`, and with fixed matrices, at least to the training width.
+        Args:
+            length: digits.
+            padding: `answer`: by no more than the answer needs; `training`: at least to the training
+                width; by default the first of `paddings`. With fixed matrices always the second.
 
         Raises:
             InputError: when the bias is of matrices that do not reach so far.
         """
         width = length + self.task.growth
-        if self.config.evaluation.padding == "training" or isinstance(self.bias, MatrixBias):
+        if (padding or self.paddings(length)[0]) == "training" or isinstance(self.bias, MatrixBias):
             width = max(width, self.config.width)
         if isinstance(self.bias, MatrixBias) and width > self.bias.width:
             raise InputError(
@@ -253,10 +307,25 @@ class Run:
             )
         return self.config.layout(width, self.task)
 
+    def paddings(self, length: int) -> tuple[Padding, ...]:
+        """How problems of this length are padded in an evaluation; by `solve` as the first says.
+
+        A model whose lines are anchored to operands does not mind. Another has learned one width: narrower
+        problems are fair to it when they are padded to that, and are asked without padding, too.
+        """
+        padding = self.config.evaluation.padding
+        if padding != "auto":
+            return (padding,)
+        indifferent = isinstance(self.bias, CalibratedBias) or self.config.data.widths == "varied"
+        if indifferent or length + self.task.growth >= self.config.width:
+            return ("answer",)
+        return ("training",) if isinstance(self.bias, MatrixBias) else ("training", "answer")
+
     def solve(self, expression: str) -> str:
         """Answer an expression such as `12+3`, as a person writes it: for parity, the bit.
 
-        Greedy decoding at the width that this expression needs, whatever it was in training.
+        Greedy decoding; how far operands are padded says `paddings`. A model that writes no number, or does
+        not end it, has given no answer: the text begins with `no answer` then.
 
         Raises:
             InputError: when the expression is malformed or has more than `longest` digits.
@@ -282,7 +351,7 @@ class Run:
         lengths = [max(len(part) for part in parts) for parts in problems]
         by_length = {length: self.layout(length) for length in set(lengths)}
         layouts = [by_length[length] for length in lengths]
-        answers = [Answer("", "")] * len(problems)
+        answers = [Answer("", "", False)] * len(problems)
         for layout in by_length.values():
             check_reach(self.model, layout)
 
@@ -300,8 +369,7 @@ class Run:
                 device=self.device,
                 on_progress=on_progress or (lambda done, of: None),
             ):
-                work = layouts[i].text(torch.from_numpy(tokens)).removesuffix(END)
-                answers[i] = Answer(self._read(layouts[i], tokens), work)
+                answers[i] = self._read(layouts[i], tokens)
         return answers
 
     def parse(self, expression: str) -> list[str]:
@@ -321,12 +389,18 @@ class Run:
             raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")
         return parts
 
-    def _read(self, layout: Layout, tokens: np.ndarray) -> str:
-        """The number that the model wrote; a malformed answer is shown as it is."""
-        digits = tokens[:-1]
-        if tokens[-1] != layout.vocabulary.end or (digits >= self.task.base).any():
-            return layout.text(torch.from_numpy(tokens))
-        return self.task.read(digits)
+    def _read(self, layout: Layout, tokens: np.ndarray) -> Answer:
+        """The number that the model wrote, or that it wrote none."""
+        written, digits = layout.text(torch.from_numpy(tokens)), tokens[:-1]
+        if tokens[-1] == layout.vocabulary.end and (digits < self.task.base).all():
+            return Answer(self.task.read(digits), written.removesuffix(END))
+        shown = written if len(written) <= 40 else f"{written[:37]}..."
+        return Answer(
+            f"no answer: {len(digits)} digits and an end ({END}) were due, least significant digit first, "
+            f"but the model wrote {shown}",
+            written,
+            complete=False,
+        )
 
 
 def load_bias(path: Path | str) -> CalibratedBias:
@@ -341,6 +415,17 @@ def load_bias(path: Path | str) -> CalibratedBias:
         raise InputError(f"can't read bias {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def check_new(config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
+    """Refuse a bias that does not fit, and ways of computing that it does not allow.
+
+    Raises:
+        InputError: for those.
+    """
+    if bias is not None:
+        check_bias(bias, config)
+    check_ways(bias or make_bias(config), config)
 
 
 def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:

@@ -21,6 +21,8 @@ from lengthwise.model.positions import POSITIONS
 from lengthwise.tasks.sampling import Distribution
 
 Count = Annotated[int, Field(ge=1)]
+# By no more than the answer needs; at least to the training width.
+Padding = Literal["answer", "training"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -215,8 +217,9 @@ class EvaluationSettings(Settings):
         samples: problems of each length up to 100 digits, and at most this many of any.
         long_samples: of longer ones.
         longer_samples, longest_samples: from 10,000 digits on, and from 100,000 on.
-        padding: `answer`: by no more than the answer needs; or `training`: at least to the training width,
-            as the paper's code does. It is that of `solve`, too.
+        padding: `answer`: by no more than the answer needs; `training`: at least to the training width,
+            as the paper's code does; `auto`: a calibrated model as the answer needs, another, which learned
+            one width, at that width and beside it as the answer needs. `solve` takes the first of these.
         suites: see `lengthwise.tasks.sampling.suite_problems`.
     """
 
@@ -225,7 +228,7 @@ class EvaluationSettings(Settings):
     long_samples: Count = 200
     longer_samples: Count = 20
     longest_samples: Count = 4
-    padding: Literal["answer", "training"] = "answer"
+    padding: Literal["auto", "answer", "training"] = "auto"
     suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
         "uniform",
         "carry",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -20,17 +21,19 @@ from torch import Tensor
 
 from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import Config, InputError
+from lengthwise.config import Config, InputError, flat_settings, overlaid
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.folder import (
-    BIAS,
     CHECKPOINT,
+    CHECKPOINTS,
     CONFIG,
-    MATRICES_FILE,
     METRICS,
     WEIGHTS,
+    check_folder,
+    consists_of,
     locked,
     prepare,
+    save_config,
 )
 from lengthwise.interrupts import stop_requests
 from lengthwise.layout import Layout
@@ -39,15 +42,15 @@ from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
 from lengthwise.run import (
     Run,
+    check_new,
     check_reach,
+    make_bias,
     make_device,
     make_model,
 )
 from lengthwise.schedule import Schedule
 from lengthwise.shards import Shards, backward, choose_shards, shard_threads
 from lengthwise.weights import FlatWeights
-
-CHECKPOINTS = "checkpoints"
 
 
 class NotInterpolatedError(RuntimeError):
@@ -82,52 +85,123 @@ def train_run(
         config: the settings.
         path: the run folder.
         bias: a calibrated bias, or one of matrices; without one, the settings name the bias.
-        resume: continue from the last checkpoint (or do nothing if the run is done).
+        resume: continue from the last checkpoint (or do nothing if the run is done). Settings that were not
+            set are the run's own; of those that were, some may differ from it (`continued`).
         force: start over where a run exists.
         on_progress: called with each row of metrics.
 
     Raises:
-        InputError: when the folder may not be written, the bias does not fit, or the model is to be
-            compiled and there is no C++ compiler.
+        InputError: when the folder may not be written, the bias does not fit, or the model can't be trained
+            so. Nothing is written then.
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
+    check_folder(path, resume=resume, force=force)
+    run = Run(path, config, bias or make_bias(config))
+    begun = resume and (path / CONFIG).exists()
+    if begun:
+        run = _reopen(path, config, bias)
+        if _is_finished(run):
+            _save_settings(run)
+            raise_if_unfinished(run)
+            return run
+    else:
+        check_new(config, bias)
     _check_compiler(config)
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
-    begun = resume and any((path / name).exists() for name in (BIAS, MATRICES_FILE))
-    window = config.model.bias == "window"
-    copies = window or bias is not None or begun or config.training.frozen != "nothing"
-    distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
+    drawn = config.model.bias == "window" or isinstance(run.bias, CalibratedBias | MatrixBias)
+    distributed = DistributedDataParallelKwargs(
+        find_unused_parameters=drawn or config.training.frozen != "nothing"
+    )
     accelerator = Accelerator(
         cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
     )
-    # One process writes; the others wait until the folder is ready, and read from it what to train.
+    trainer = Trainer(run.config, run, accelerator, on_progress)
+    trainer.check()
+    # One process writes; the others wait until the folder is ready.
     with locked(path) if accelerator.is_main_process else contextlib.nullcontext():
         if accelerator.is_main_process:
             prepare(path, resume=resume, force=force)
-            if not (resume and (path / CONFIG).exists()):
+            if begun:
+                _save_settings(run)
+            else:
                 Run.create(path, config, bias)
         accelerator.wait_for_everyone()
-        run = Run.open(path)
-        _check_same(run, config, bias)
-        if (path / WEIGHTS).exists():
-            raise_if_unfinished(run)
-            return run
-        return Trainer(run.config, run, accelerator, on_progress).train()
+        return trainer.train()
 
 
-def _check_same(run: Run, config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
-    free = {"device", "attention", "decode", "evaluation"}  # they do not change what is trained
-    if run.config.model_dump(exclude=free) != config.model_dump(exclude=free):
-        raise InputError(f"{run.path} was begun with other settings; --force starts over")
+def check_training(config: Config, path: Path) -> None:
+    """Refuse settings that no model can be trained with, before anything is written.
+
+    Raises:
+        InputError: for those.
+    """
+    check_new(config, None)
+    _check_compiler(config)
+    accelerator = Accelerator(cpu=make_device(config.device).type == "cpu")
+    Trainer(config, Run(path, config, make_bias(config)), accelerator).check()
+
+
+def _reopen(path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
+    """A run that was begun, with the settings with which it goes on.
+
+    Raises:
+        InputError: for settings or a bias with which it can't.
+    """
+    run = Run.open(path)
     if bias is not None and run.bias != bias:
-        raise InputError(f"{run.path} was begun with another bias; --force starts over")
+        raise InputError(
+            f"{path} was begun with the bias in its own folder; --resume can't go on with another: leave "
+            f"that out, or name another folder with --out"
+        )
+    return Run(path, continued(run.config, config, path), run.bias)
+
+
+# What may differ when a training goes on: none of it changes the steps that are done, or the next one.
+_FREE = re.compile(
+    r"(device|attention|decode|(evaluation|calibration|retraining)\..*|"
+    r"training\.(max_steps|checkpoint_every|keep_checkpoints_every))"
+)
+
+
+def continued(before: Config, config: Config, path: Path) -> Config:
+    """The settings of a run, changed by those that are set now.
+
+    Raises:
+        InputError: when one of them would have changed what was trained so far.
+    """
+    after = overlaid(before, config)
+    old, new = flat_settings(before), flat_settings(after)
+    for key, value in old.items():
+        if new[key] != value and not _FREE.fullmatch(key):
+            raise InputError(
+                f"{path} was begun with {key}={value}; --resume can't go on with {key}={new[key]}: leave "
+                f"that out, or name another folder with --out"
+            )
+    return after
+
+
+def _save_settings(run: Run) -> None:
+    """Write the settings, where they are others than those in the folder."""
+    if Run.open(run.path).config != run.config:
+        save_config(run.path, run.config, consists_of(run.path / CONFIG) or ())
+
+
+def _is_finished(run: Run) -> bool:
+    """Whether nothing is left to do: there is a model, and it met its criterion or had all its steps."""
+    if not (run.path / WEIGHTS).exists():
+        return False
+    rows, settings = read_metrics(run), run.config.training
+    if not rows or not (run.path / CHECKPOINT).exists():
+        return True
+    asked_for_steps = settings.until == "max_steps"
+    return rows[-1].step >= settings.max_steps or (rows[-1].phase == "done" and not asked_for_steps)
 
 
 def raise_if_unfinished(run: Run) -> None:
     """Raise `NotInterpolatedError` if a finished training missed its criterion."""
     rows = read_metrics(run)
     if not rows:
-        raise InputError(f"{run.path / METRICS} holds no rows; --force starts over")
+        raise InputError(f"{run.path / METRICS} holds no rows: nothing says how its training ended")
     if rows[-1].phase != "done":
         raise NotInterpolatedError(run, rows[-1])
 
@@ -197,6 +271,7 @@ class Trainer:
         )
         self.schedule = Schedule(self.settings)
         self.batches = Batches(config)
+        self.held_out = self.batches.validation(self.settings.validation_problems)
         self.layout = self.batches.layout
         check_reach(self.bare, self.layout)
         # One plan for each width that batches are padded to, by the length of the source.
@@ -237,15 +312,26 @@ class Trainer:
         problems, rows = self.settings.batch_size, self.layout.target_length
         return choose_shards(self.bare, self.plan, problems, rows)
 
+    def check(self) -> None:
+        """What else could be refused after the folder is made: a first batch, and the initial weights.
+
+        Raises:
+            InputError: when there are none.
+        """
+        if not (self.run.path / CHECKPOINT).exists():
+            self.batches.train(0)
+        if self.settings.initial is not None:
+            initial = Run.open(self.settings.initial)
+            _ = initial.model  # whole, and of its settings
+            self.run.load_weights(self.bare, initial.path / WEIGHTS)
+
     def train(self) -> Run:
         path = self.run.path / CHECKPOINT
         if path.exists():
             self._load(path)
-        elif self.settings.initial is not None:
-            self.run.load_weights(self.bare, Run.open(self.settings.initial).path / WEIGHTS)
         if self.accelerator.is_main_process:
             self._trim_metrics()
-        held_out = self.batches.validation(self.settings.validation_problems)
+        held_out = self.held_out
         validation = held_out.source.to(self.device), held_out.target.to(self.device)
         self.model.train()
         with stop_requests() as stopping, shard_threads(self.shards):
@@ -271,6 +357,20 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         raise_if_unfinished(self.run)
         return self.run
+
+    def time_steps(self, warm: int, count: int) -> float:
+        """Seconds of a step: the best of three means of several, after others that warm up."""
+        self.model.train()
+        means = []
+        with shard_threads(self.shards):
+            for _ in range(warm):
+                self.one_step()
+            for _ in range(3):
+                began = time.perf_counter()
+                for _ in range(count):
+                    self.one_step()
+                means.append((time.perf_counter() - began) / count)
+        return min(means)
 
     def one_step(self) -> None:
         """One step; a loop of them belongs into `shard_threads`."""

@@ -25,13 +25,14 @@ from lengthwise.cli.options import (
     Seed,
     Set,
     TaskOrFile,
-    assign,
     parse_lengths,
 )
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.bias import CalibratedBias
+    from lengthwise.metrics import Metrics
+    from lengthwise.run import Run
 
 app = typer.Typer(
     name="lengthwise",
@@ -76,11 +77,22 @@ def abc_command(
     resume: Resume = False,
     force: Force = False,
     prove: Annotated[
-        bool, typer.Option("--prove", help="Also prove the model right at every length.")
+        bool | None,
+        typer.Option(
+            "--prove/--no-prove",
+            help="Prove the model right at every length, and drill what the proof finds wrong.",
+            show_default="where a proof applies",
+        ),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what it will take, and write nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train, capture, calibrate, retrain, evaluate, report.
+    """Train, capture, calibrate, retrain, prove, evaluate, report.
+
+    Exit code 0: the model is proven; or no proof speaks about it, and it is right on all problems measured.
+    1: neither. 2: it could not be done, or --prove was asked for and no proof applies.
 
     Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
     """
@@ -88,6 +100,8 @@ def abc_command(
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
 
+    if estimate:
+        return _print_forecast(task, seed, length, parse_lengths(lengths), set_, device, as_json)
     outcome = run_abc(
         task,
         out=out,
@@ -98,7 +112,7 @@ def abc_command(
         device=device,
         resume=resume,
         force=force,
-        prove=prove,
+        prove=prove is not False,
     )
     report_file = write_report([outcome.path], outcome.path / "report.html")
     if as_json:
@@ -106,15 +120,37 @@ def abc_command(
         records = outcome.curve.records()
         proof = {} if outcome.proof is None else {"proof": outcome.proof.to_dict()}
         folder = str(outcome.path)
-        print_json({"folder": folder, "seconds": seconds, **proof, "results": records})
+        said = {"right": outcome.right, "verdict": outcome.verdict}
+        print_json({"folder": folder, "seconds": seconds, **said, **proof, "results": records})
     else:
         print_curve(outcome.curve)
         print(f"\n{outcome.bias.explain()}\n")
         if outcome.proof is not None:
             print(f"{outcome.proof}\n")
-        print(f"{pace(outcome)}\nRun: {outcome.path}\nReport: {report_file}")
-    if outcome.proof is not None and not outcome.proof.proven:
-        raise typer.Exit(2 if isinstance(outcome.proof, NotApplicable) else 1)
+        print(f"{pace(outcome)}\nRun: {outcome.path}\nReport: {report_file}\n{outcome.verdict}")
+    if prove and isinstance(outcome.proof, NotApplicable):
+        raise typer.Exit(2)
+    raise typer.Exit(0 if outcome.right else 1)
+
+
+def _print_forecast(
+    task: str,
+    seed: int | None,
+    length: int | None,
+    lengths: list[int] | None,
+    assignments: list[str] | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    from lengthwise.api import settings
+    from lengthwise.forecast import forecast
+
+    config = settings(task, assignments or [], length=length, seed=seed, device=device)
+    expected = forecast(config, lengths)
+    if as_json:
+        print_json(expected.to_dict())
+    else:
+        print(expected)
 
 
 @app.command("train")
@@ -156,39 +192,44 @@ def train_command(
     """
     from dataclasses import asdict
 
-    from lengthwise.api import find_bias, prove_training, settings, train
-    from lengthwise.config import InputError
-    from lengthwise.metrics import Metrics, read_metrics
+    from lengthwise.api import prove_training, training_folder, training_settings
+    from lengthwise.config import InputError, unknown, with_options
+    from lengthwise.metrics import read_metrics
     from lengthwise.proof import NotApplicable
+    from lengthwise.training import train_run
 
-    if bias is not None and method is not None:
-        raise InputError(f"--bias is a method of its own; leave --method {method} out")
-    assignments = [*(set_ or []), *assign(attention=attention)]
-    config = settings(
+    if until not in ("interpolated", "proven"):
+        raise InputError(unknown("end of training", until, ("interpolated", "proven")))
+    config, loaded = training_settings(
         task,
-        assignments,
+        with_options(set_ or [], attention=attention),
         length=length,
         seed=seed,
         device=device,
         method=method,
         epochs=epochs,
+        bias=bias,
+        self_bias=self_bias,
     )
-    loaded = find_bias(task, config, bias, self_bias)
     last: list[Metrics] = []
     proof = None
-    where = {"bias": loaded, "out": out, "resume": resume, "force": force}
     with progress() as display:
         if until == "proven":
-            run, proof = prove_training(config, observer=display, **where)
+            run, proof = prove_training(
+                config, bias=loaded, out=out, resume=resume, force=force, observer=display
+            )
         else:
             stage = "train" if loaded is None else "retrain"
-            display.begin(stage, config if loaded is None else config.for_retraining())
+            display.begin(stage, config)
 
             def trained(metrics: Metrics) -> None:
                 last[:] = [metrics]
                 display.trained(stage, metrics)
 
-            run = train(config, until=until, on_progress=trained, **where)  # type: ignore[arg-type]  # checked
+            folder = training_folder(config, loaded, out)
+            run = train_run(
+                config, folder, bias=loaded, resume=resume, force=force, on_progress=trained
+            )
             if last:
                 display.end(stage, last[0].seconds)
     if not last:
@@ -199,27 +240,45 @@ def train_command(
         proven = {} if proof is None else {"proof": proof.to_dict()}
         print_json({"folder": str(run.path), **asdict(last[0]), **proven})
     else:
-        print(
-            f"Interpolates after {last[0].step} steps, {last[0].seconds:.1f} s: exact match "
-            f"{last[0].exact_match:.2%} of held-out problems"
-        )
+        print(_trained_sentence(run, last[0]))
         print(f"{proof}\nRun: {run.path}" if proof else f"Run: {run.path}")
     if proof is not None and not proof.proven:
         raise typer.Exit(2 if isinstance(proof, NotApplicable) else 1)
+
+
+def _trained_sentence(run: Run, last: Metrics) -> str:
+    """What the last measurement says, whatever ended the training."""
+    training = run.config.training
+    good = last.exact_match >= training.exact_match and last.validation_loss <= training.loss
+    how = "Interpolates after" if good else "Does not interpolate: trained for"
+    return (
+        f"{how} {last.step} steps, {last.seconds:.1f} s: exact match {last.exact_match:.2%} of "
+        f"held-out problems"
+    )
 
 
 @app.command("calibrate")
 def calibrate_command(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="The bias file to write.")],
-    policy: Annotated[str, typer.Option(help="auto, or paper for Algorithm 1.")] = "auto",
+    policy: Annotated[
+        str | None,
+        typer.Option(help="auto, or paper for Algorithm 1.", show_default="the run's"),
+    ] = None,
     kappa_cross: Annotated[
-        float, typer.Option(min=0, help="Drop-off of the paper's policy.")
-    ] = 4.5,
-    kappa_self: Annotated[float, typer.Option(min=0, help="The same for self-attention.")] = 0.87,
+        float | None,
+        typer.Option(min=0, help="Drop-off of the paper's policy.", show_default="the run's"),
+    ] = None,
+    kappa_self: Annotated[
+        float | None,
+        typer.Option(min=0, help="The same for self-attention.", show_default="the run's"),
+    ] = None,
     lines: Annotated[
-        str, typer.Option(help="fewest, or all that pass, to spare or not (auto).")
-    ] = "fewest",
+        str | None,
+        typer.Option(
+            help="fewest, or all that pass, to spare or not (auto).", show_default="the run's"
+        ),
+    ] = None,
     to_length: Annotated[
         int | None,
         typer.Option(min=1, help="Also write dense matrices for this length, as safetensors."),
@@ -237,26 +296,44 @@ def calibrate_command(
     """
     from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
-    from lengthwise.config import InputError, unknown
-    from lengthwise.folder import VANILLA, locked, save_dense
+    from lengthwise.config import InputError, refuse_idle, unknown, with_options
+    from lengthwise.folder import VANILLA, save_dense
     from lengthwise.run import Run
 
-    if policy not in ("auto", "paper"):
+    if policy not in (None, "auto", "paper"):
         raise InputError(unknown("policy", policy, ("auto", "paper")))
-    if lines not in ("fewest", "all"):
+    if lines not in (None, "fewest", "all"):
         raise InputError(unknown("choice of lines", lines, ("fewest", "all")))
     if to_length is not None and out.suffix == ".safetensors":
         raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
-    changes = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    changes = with_options(
+        set_ or [],
+        seed=seed,
+        calibration__policy=policy,
+        calibration__kappa_cross=kappa_cross,
+        calibration__kappa_self=kappa_self,
+        calibration__lines=lines,
+    )
     folder = run / VANILLA if (run / VANILLA).exists() else run
     opened = Run.open(folder, device=device, set=changes)
-    with locked(opened.path):
-        maps = capture(opened)
+    refuse_idle(opened.config, changes)
+    chosen = opened.config.calibration
+    maps = capture(opened)
+    if maps.exact_match < 0.9:
+        print(
+            f"lengthwise: {folder} answers {maps.exact_match:.1%} of its training problems right; the "
+            f"lines of a model that does not interpolate may mean nothing",
+            file=sys.stderr,
+        )
     bias = calibrate(
-        maps, policy=policy, kappa_cross=kappa_cross, kappa_self=kappa_self, lines=lines
+        maps,
+        policy=chosen.policy,
+        kappa_cross=chosen.kappa_cross,
+        kappa_self=chosen.kappa_self,
+        lines=chosen.lines,
     )
     if to_length is not None:
-        layout, layers = opened.layout(to_length), opened.config.model.layers
+        layout, layers = opened.layout(to_length, "answer"), opened.config.model.layers
         save_dense(out.with_suffix(".safetensors"), bias, layout, layers)
     bias.save(out)
     print_bias(bias, as_json)
@@ -315,13 +392,16 @@ def pace(outcome) -> str:
 
 def run_abc(task: str, **arguments: Any):
     from lengthwise.api import abc, refuse_windows, settings
+    from lengthwise.config import with_options
 
     keys = ("length", "seed", "device")
     chosen = {key: arguments.pop(key, None) for key in keys}
     refuse_windows(task)
-    config = settings(task, arguments.pop("set", []), **chosen)
-    lengths = arguments.pop("lengths", None) or list(config.evaluation.lengths)
-    scores = 2 * len(lengths) * len(config.evaluation.suites)
+    assignments, lengths = arguments.pop("set", []), arguments.pop("lengths", None)
+    if lengths is not None:
+        with_options(assignments, evaluation__lengths=lengths)  # refuses another list
+    config = settings(task, assignments, **chosen)
+    scores = 2 * len(lengths or config.evaluation.lengths) * len(config.evaluation.suites)
     with progress(scores) as display:
         return abc(config, lengths=lengths, observer=display, **arguments)
 

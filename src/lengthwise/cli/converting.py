@@ -199,12 +199,12 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
     """Draw the keys that a bias leaves open; of a vanilla run, the attention that was captured."""
     if path is None:
         return
-    from lengthwise.attention_maps import AttentionMaps
+    from lengthwise.attention_maps import AttentionMaps, capture
     from lengthwise.bias import CalibratedBias, MatrixBias
-    from lengthwise.config import InputError
     from lengthwise.folder import MAPS
     from lengthwise.layout import Layout
     from lengthwise.report.plots import attention_maps, bias_map
+    from lengthwise.run import Run
     from lengthwise.tasks import TASKS, add_frame
 
     if isinstance(bias, MatrixBias):
@@ -213,9 +213,8 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
     elif isinstance(bias, CalibratedBias):
         definition = TASKS[bias.task]()
         bias_map(bias, Layout(definition, _DRAWN_DIGITS + definition.growth), path)
-    elif run is not None and (run / MAPS).exists():
-        attention_maps(AttentionMaps.load(run / MAPS), path)
-    else:
-        raise InputError(
-            f"{run} has no lines to draw; `lengthwise calibrate` captures its attention"
+    elif run is not None:
+        saved = run / MAPS
+        attention_maps(
+            AttentionMaps.load(saved) if saved.exists() else capture(Run.open(run)), path
         )

@@ -30,9 +30,15 @@ def demo_command(
 
     Example: lengthwise demo
     """
+    from lengthwise.config import InputError
     from lengthwise.display import print_curve
+    from lengthwise.folder import is_pipeline
     from lengthwise.report.html import write_report
 
+    if out != DEMO_FOLDER and not force and is_pipeline(out):
+        raise InputError(
+            f"{out} exists; --force deletes the run in it and starts over, another --out keeps it"
+        )
     print(
         "Training a small transformer to count to six digits, then to every length.\n",
         file=sys.stderr,
@@ -43,19 +49,15 @@ def demo_command(
         device=device,
         out=out,
         force=force or out == DEMO_FOLDER,
-        prove=True,
     )
     print_curve(outcome.curve)
     print(f"\n{outcome.bias.explain()}\n\n{outcome.proof}\n")
     answer = outcome.calibrated.solve(DEMO_EXPRESSION)
-    right = int(answer) == int(DEMO_EXPRESSION) + 1 if answer.isdigit() else False
+    right = answer == str(int(DEMO_EXPRESSION) + 1)
     print(f"The successor of the {len(DEMO_EXPRESSION)}-digit number\n  {DEMO_EXPRESSION}")
     print(f"is, says the model,\n  {answer}  ({'right' if right else 'WRONG'})\n")
     report_file = write_report([out], out / "report.html")
     length = outcome.vanilla.config.data.length
-    longest = max(score.length for score in outcome.curve)
-    mine = [s for s in outcome.curve if s.method == "calibrated" and s.length == longest]
-    share = sum(s.correct for s in mine) / sum(s.n for s in mine)
-    print(f"Trained on at most {length} digits; {share:.1%} right at {longest} digits.")
-    print(pace(outcome))
-    print(f"Report: {report_file}")
+    print(f"{pace(outcome)}\nReport: {report_file}")
+    print(f"Trained on at most {length} digits. {outcome.verdict}")
+    raise typer.Exit(0 if right and outcome.right else 1)

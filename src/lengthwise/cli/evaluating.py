@@ -16,7 +16,6 @@ from lengthwise.cli.options import (
     RunFolder,
     Samples,
     Set,
-    assign,
     parse_lengths,
 )
 
@@ -65,12 +64,12 @@ def evaluate_command(
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
     from lengthwise.api import evaluate
-    from lengthwise.config import InputError
+    from lengthwise.config import InputError, with_options
     from lengthwise.display import print_curve
     from lengthwise.folder import locked
     from lengthwise.run import Run
 
-    opened = Run.open(run, device=device, set=[*(set_ or []), *assign(attention=attention)])
+    opened = Run.open(run, device=device, set=with_options(set_ or [], attention=attention))
     if first is not None or last is not None:
         if any(
             option is not None for option in (lengths, samples, suite, seed, plot, wrong_positions)
@@ -87,7 +86,8 @@ def evaluate_command(
             picture_format(picture)  # before anything is measured
     chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
-    with progress(len(chosen) * len(suites)) as display:
+    scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
+    with progress(scores) as display:
         display.begin("evaluate", opened.config)
         curve = evaluate(
             opened,

@@ -57,11 +57,6 @@ TaskOrFile = Annotated[
 ]
 
 
-def assign(**given: str | None) -> list[str]:
-    """Assignments of the settings that were given."""
-    return [f"{name}={value}" for name, value in given.items() if value is not None]
-
-
 _MOST_LENGTHS = 10_000
 
 

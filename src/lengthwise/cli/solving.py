@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from lengthwise.cli.commands import app, print_json
-from lengthwise.cli.options import Attention, Json, RunDevice, RunFolder, ShowWork, assign
+from lengthwise.cli.options import Attention, Json, RunDevice, RunFolder, ShowWork
 
 if TYPE_CHECKING:
     from lengthwise.run import Run
@@ -50,34 +50,38 @@ def solve_command(
 ) -> None:
     """Answer expressions, each on its own line.
 
-    From a file or stdin, answers come in order while it works. A line that is no expression is reported on
-    stderr with its number and answered by an empty line, a blank line by a blank one; the exit code is 2
-    if there was any such line.
+    From a file or stdin, answers come in order while it works. What is no expression, and what the model
+    wrote no answer to, is reported on stderr and answered by an empty line, a blank line by a blank one.
+    The exit code is 2 if there was an expression that is none, else 1 if an answer is missing.
 
     Example: lengthwise solve runs/addition 987654321987654321987654321+1
     """
-    from lengthwise.config import InputError
+    from lengthwise.config import InputError, with_options
     from lengthwise.run import Run
 
     expressions = expressions or []
     if (file is None) == (not expressions):
         raise InputError("solve takes expressions, or --file with one expression a line")
-    opened = Run.open(run, device=device, set=assign(decode=decode, attention=attention))
+    opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
     if expressions == ["-"]:
         file = Path("-")
     if file is None:
         rows = [_Row(number, text) for number, text in enumerate(expressions, start=1)]
-        _answer(opened, rows)
+        for row in rows:
+            row.error = _objection(opened, row.text)
+        if len(rows) == 1 and rows[0].error is not None:
+            raise InputError(rows[0].error)
+        _answer(opened, [row for row in rows if row.error is None])
         if as_json:
             print_json([{"expression": row.text, **row.result(show_work)} for row in rows])
         else:
             for row in rows:
                 print(row.lines(show_work))
-        return
+        for row in rows:
+            row.complain(row.text if len(rows) > 1 else "")
+        raise typer.Exit(max((row.exit_code for row in rows), default=0))
     with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source:
-        bad = _answer_lines(opened, source, as_json, show_work)
-    if bad:
-        raise typer.Exit(2)
+        raise typer.Exit(_answer_lines(opened, source, as_json, show_work))
 
 
 def _answer(
@@ -85,25 +89,24 @@ def _answer(
 ) -> None:
     """Answer rows."""
     for row, answer in zip(rows, run.answers([row.text for row in rows], on_progress), strict=True):
-        row.answer, row.work = answer.text, answer.work
+        row.answer, row.work, row.complete = answer.text, answer.work, answer.complete
 
 
 def _answer_lines(run: Run, source: BinaryIO, as_json: bool, show_work: bool) -> int:
-    """Answer every line; return how many could not be answered."""
-    bad, progress = 0, _Progress()
+    """Answer every line; return the exit code."""
+    code, progress = 0, _Progress()
     with (_json_rows if as_json else _plain_rows)(show_work) as put:
         for batch in read_batches(source):
             rows = [_read(run, number, line) for number, line in batch]
             asked = [row for row in rows if row.text and row.error is None]
             _answer(run, asked, progress.decoding)
             for row in rows:
-                if row.error is not None:
-                    bad += 1
-                    _say(f"line {row.number}: {row.error}")
+                row.complain(f"line {row.number}")
+                code = max(code, row.exit_code)
                 put(row)
             sys.stdout.flush()
             progress.lines = rows[-1].number
-    return bad
+    return code
 
 
 @dataclass
@@ -114,37 +117,57 @@ class _Row:
     text: str = ""
     answer: str = ""
     work: str = ""
+    complete: bool = True
     error: str | None = None
 
-    def result(self, show_work: bool) -> dict[str, str]:
+    @property
+    def exit_code(self) -> int:
+        """2 for what is no expression, 1 where the model wrote no answer."""
+        return 2 if self.error is not None else 0 if self.complete else 1
+
+    def complain(self, place: str) -> None:
+        """Say on stderr what is wrong, and where."""
+        if self.exit_code:
+            wrong = self.answer if self.error is None else self.error
+            _say(f"{place}: {wrong}" if place else wrong)
+
+    def result(self, show_work: bool) -> dict[str, str | None]:
         """What became of it, as JSON values."""
         if self.error is not None:
             return {"error": self.error}
+        if not self.complete:
+            return {"answer": None, "error": self.answer, "work": self.work}
         return {"answer": self.answer} | ({"work": self.work} if show_work else {})
 
     def lines(self, show_work: bool) -> str:
         """The answer, and what the model wrote; what has none leaves its line empty."""
+        answer = self.answer if self.complete else ""
         if not show_work or not self.work:
-            return self.answer
-        return f"{self.answer}\n  written {self.work}, least significant digit first"
+            return answer
+        return f"{answer}\n  written {self.work}, least significant digit first"
 
 
 def _read(run: Run, number: int, line: bytes | None) -> _Row:
     """A line as text, and what is wrong where it is no expression."""
-    from lengthwise.config import InputError
-
     if line is None:
         return _Row(number, error=f"longer than {LONGEST_LINE:,} bytes")
     try:
         row = _Row(number, line.decode("utf-8").strip())
     except UnicodeDecodeError as error:
         return _Row(number, error=f"byte {error.start + 1} is not UTF-8")
-    try:
-        if row.text:
-            run.parse(row.text)
-    except InputError as error:
-        row.error = str(error)
+    row.error = _objection(run, row.text) if row.text else None
     return row
+
+
+def _objection(run: Run, text: str) -> str | None:
+    """What is wrong with an expression, or None."""
+    from lengthwise.config import InputError
+
+    try:
+        run.parse(text)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,15 +22,23 @@ from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError
-from lengthwise.evaluation import RESULTS_JSON, LengthCurve
+from lengthwise.evaluation import LengthCurve
 from lengthwise.files import write_text
-from lengthwise.folder import CALIBRATED, CONFIG, MAPS, VANILLA, VERSIONS
+from lengthwise.folder import (
+    CALIBRATED,
+    CERTIFICATE,
+    CONFIG,
+    MAPS,
+    PLOTS,
+    RESULTS_JSON,
+    VANILLA,
+    VERSIONS,
+    WEIGHTS,
+)
 from lengthwise.metrics import Metrics, read_metrics
-from lengthwise.proof import CERTIFICATE, Certificate, hashes
+from lengthwise.proof import Certificate, hashes
 from lengthwise.report import plots, summary
 from lengthwise.run import Run
-
-PLOTS = "plots"
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ class Folder:
         runs: method to run: vanilla and calibrated of a folder that `abc` wrote, or a single run.
         metrics: method to the rows of its training.
         versions: method to what ran it.
-        curve: its results, at least one score.
+        curve: of its results the most careful of each question, at least one score.
+        plots: where pictures go, as files of their own.
         maps: attention of the vanilla model, where it was captured.
         evidence: what calibration saw in the maps, the strongest first.
         certificate: that the calibrated run is right at every length, where that was proven.
@@ -54,6 +64,7 @@ class Folder:
     metrics: dict[str, list[Metrics]]
     versions: dict[str, dict[str, Any]]
     curve: LengthCurve
+    plots: Path
     maps: AttentionMaps | None
     evidence: list[Evidence]
     certificate: Certificate | None
@@ -62,6 +73,11 @@ class Folder:
     def main(self) -> Run:
         """The calibrated run, where there is one."""
         return self.runs.get(CALIBRATED) or next(iter(self.runs.values()))
+
+    @property
+    def headline(self) -> str:
+        """What was achieved; models are judged at the width that they learned, inside it."""
+        return summary.headline(self.curve.fairest(), self.main.config.data.length)
 
     @property
     def bias(self) -> CalibratedBias | None:
@@ -95,9 +111,9 @@ class Picture:
 def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write one HTML page about folders that hold runs and their results.
 
-    Each folder also gets the pictures as PNG files in `plots/`: length, attention, bias and
-    training, as far as it holds what they show; where several folders share a task and a training
-    length, the first of them gets `combined.png`, all of their curves.
+    A folder that the page is written into also gets the pictures as PNG files in `plots/`: length,
+    attention, bias and training, as far as it holds what they show, and where several folders share a task
+    and a training length, `combined.png`, all of their curves. Nothing is written into other folders.
 
     Args:
         folders: folders that `abc` wrote, or runs that were evaluated.
@@ -116,26 +132,33 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     if out.is_dir():
         raise InputError(f"{out} is a folder; name the HTML file to write")
     names = [folder.resolve().name for folder in folders]
-    opened = [
-        open_folder(folder, name if names.count(name) == 1 else str(folder))
-        for folder, name in zip(folders, names, strict=True)
-    ]
+    with tempfile.TemporaryDirectory() as elsewhere:
+        opened = []
+        for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
+            inside = folder.resolve() == out.parent.resolve()
+            pictures = folder / PLOTS if inside else Path(elsewhere) / str(number)
+            opened.append(
+                open_folder(folder, name if names.count(name) == 1 else str(folder), pictures)
+            )
+        write_text(out, _page(opened))
+    return out
+
+
+def _page(opened: list[Folder]) -> str:
     groups: dict[tuple[str, int, int], list[Folder]] = {}
     for folder in opened:
         config = folder.main.config
         groups.setdefault((config.task, config.base, config.data.length), []).append(folder)
     sections = [_section(folder, f"folder-{i}") for i, folder in enumerate(opened, start=1)]
-    page = _template().render(
+    return _template().render(
         groups=[_group(members) for members in groups.values()],
         sections=sections,
         data=_inline_json({"format": "lengthwise-report/1", "folders": [*map(_data, opened)]}),
     )
-    write_text(out, page)
-    return out
 
 
-def open_folder(path: Path, name: str) -> Folder:
-    """Read a folder that `abc` wrote, or a run that was evaluated.
+def open_folder(path: Path, name: str, pictures: Path) -> Folder:
+    """Read a folder that `abc` wrote, or a run that was evaluated; pictures are to be drawn elsewhere.
 
     Raises:
         InputError: when it is neither, or holds a broken file.
@@ -146,9 +169,13 @@ def open_folder(path: Path, name: str) -> Folder:
     if not (path / RESULTS_JSON).exists():
         hint = "let `lengthwise abc` finish with --resume" if parts else "run `lengthwise evaluate`"
         raise InputError(f"{path} holds no results ({RESULTS_JSON}); {hint}")
-    curve = LengthCurve.load(path)
+    trained = [run for run in opened if (run.path / WEIGHTS).exists()]
+    curve = LengthCurve.load(path).most_careful(run.fingerprint for run in trained)
     if not len(curve):
-        raise InputError(f"{path / RESULTS_JSON} holds no scores")
+        raise InputError(
+            f"{path / RESULTS_JSON} holds no scores of the models that the folder holds now; "
+            f"`lengthwise evaluate {path}` measures them"
+        )
     saved = next((run.path / MAPS for run in opened if (run.path / MAPS).exists()), None)
     maps = AttentionMaps.load(saved) if saved else None
     return Folder(
@@ -158,6 +185,7 @@ def open_folder(path: Path, name: str) -> Folder:
         metrics={method: read_metrics(run) for method, run in runs.items()},
         versions={method: _versions(run) for method, run in runs.items()},
         curve=curve,
+        plots=pictures,
         maps=maps,
         evidence=gather_evidence(maps) if maps else [],
         certificate=_certificate(runs.get(CALIBRATED)),
@@ -188,7 +216,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     curve = LengthCurve(score for folder in members for score in folder.curve)
     config = members[0].main.config
     group = {
-        "headline": summary.headline(curve, config.data.length),
+        "headline": summary.headline(curve.fairest(), config.data.length),
         "proven": summary.proven([folder.certificate for folder in members]),
         "standing": summary.standing(curve, proven=all(f.certificate for f in members)),
         "names": [folder.name for folder in members],
@@ -196,8 +224,8 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     }
     if len(members) == 1:
         return group
-    path = members[0].path / PLOTS / "combined.png"
-    plots.length_curve(curve, path, trained=config.data.length)
+    path = members[0].plots / "combined.png"
+    plots.length_curve(curve.labelled(), path, trained=config.data.length)
     names = [f"{folder.name} (seed {folder.main.config.seed})" for folder in members]
     group["combined"] = {
         "picture": Picture.of(
@@ -206,7 +234,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
             "Each point is one folder, with its 95 % Wilson interval; lines are means.",
         ),
         "names": names,
-        "rows": summary.combined_rows([folder.curve for folder in members]),
+        "rows": summary.combined_rows([folder.curve.labelled() for folder in members]),
         "differences": _differences(members),
     }
     return group
@@ -241,8 +269,9 @@ def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 def _section(folder: Folder, identifier: str) -> dict[str, Any]:
     """What the page says about one folder."""
-    methods = dict.fromkeys(score.method for score in folder.curve)
-    methods = list({summary.main_method(folder.curve): None, **methods})
+    curve = folder.curve.labelled()
+    methods = dict.fromkeys(score.method for score in curve)
+    methods = list({summary.main_method(curve): None, **methods})
     config, bias = folder.main.config, folder.bias
     facts = {
         m: summary.training_facts(run.config, folder.metrics[m]) for m, run in folder.runs.items()
@@ -253,11 +282,12 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
         "name": folder.name,
         "task": config.task,
         "seed": config.seed,
-        "headline": summary.headline(folder.curve, config.data.length),
+        "headline": folder.headline,
+        "problems": f"{sum(score.n for score in curve):,}",
         "certificate": summary.certificate_facts(folder.certificate),
         "pictures": _draw(folder),
         "methods": methods,
-        "rows": summary.score_rows(folder.curve, methods),
+        "rows": summary.score_rows(curve, methods),
         "bias": bias.explain() if bias else None,
         "policy": config.calibration.policy,
         "evidence": summary.evidence_rows(folder.evidence, bias),
@@ -271,12 +301,12 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
 
 def _draw(folder: Folder) -> dict[str, Picture]:
     """Draw what the folder holds into `plots/`: name to picture."""
-    target, config, found = folder.path / PLOTS, folder.main.config, {}
+    target, config, found = folder.plots, folder.main.config, {}
     path = target / "length.png"
-    plots.length_curve(folder.curve, path, trained=config.data.length)
+    plots.length_curve(folder.curve.labelled(), path, trained=config.data.length)
     found["length"] = Picture.of(
         path,
-        f"Exact match against length. {summary.headline(folder.curve, config.data.length)}",
+        f"Exact match against length. {folder.headline}",
         "Exact match against length on a logarithmic axis. An answer counts only if every symbol "
         "of it is right.",
     )

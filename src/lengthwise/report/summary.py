@@ -274,7 +274,10 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
     }
     if last is None:
         return {**facts, "Training": "no measurement yet"}
-    met = "yes" if last.phase == "done" else "no"
+    sure = last.exact_match >= settings.exact_match and last.validation_loss <= settings.loss
+    met = (
+        "yes" if last.phase == "done" and sure and last.worst_loss <= settings.worst_loss else "no"
+    )
     return {
         **facts,
         "Criterion reached": met,

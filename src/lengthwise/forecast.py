@@ -1,0 +1,145 @@
+"""What the whole method will take, before any of it is done: a few steps of each stage are tried."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from lengthwise.bias import AttentionBias, CalibratedBias, Line
+from lengthwise.config import Config
+from lengthwise.pipeline import check_local
+from lengthwise.proof import NotApplicableError, estimate
+from lengthwise.run import Run, make_bias, make_device
+from lengthwise.training import Trainer
+
+# Steps before the clock starts, and under it.
+_WARM, _TIMED = 3, 10
+
+# An evaluation passes forward only, where a step passes back as well.
+_FORWARD = 1 / 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What `abc` would take on this machine.
+
+    Attributes:
+        train_steps, retrain_steps: how many of each there may be at most; a model is done when it
+            interpolates, which usually is far earlier.
+        train_step, retrain_step: seconds of one.
+        contexts: local contexts of a proof, about; None where none would apply.
+        prove: seconds of it, about.
+        problems: that are answered in the evaluation.
+        evaluate: seconds of it, about.
+    """
+
+    train_steps: int
+    train_step: float
+    retrain_steps: int
+    retrain_step: float
+    contexts: int | None
+    prove: float
+    problems: int
+    evaluate: float
+
+    @property
+    def most(self) -> float:
+        """Seconds in all, if both trainings need all of their steps."""
+        trainings = self.train_steps * self.train_step + self.retrain_steps * self.retrain_step
+        return trainings + self.prove + self.evaluate
+
+    def to_dict(self) -> dict[str, Any]:
+        """The forecast as JSON values."""
+        return {**asdict(self), "most": round(self.most, 1)}
+
+    def __str__(self) -> str:
+        def training(steps: int, each: float) -> str:
+            return (
+                f"{each * 1000:.1f} ms a step, at most {steps:,} steps ({_duration(steps * each)})"
+            )
+
+        proof = "no proof applies"
+        if self.contexts is not None:
+            proof = f"about {self.contexts:,} local contexts, {_duration(self.prove)}"
+        return "\n".join(
+            [
+                f"Train a vanilla model:  {training(self.train_steps, self.train_step)}",
+                f"Retrain with the bias:  {training(self.retrain_steps, self.retrain_step)}",
+                f"Prove:                  {proof}",
+                f"Evaluate:               {self.problems:,} problems, about {_duration(self.evaluate)}",
+                f"At most {_duration(self.most)} in all. A training ends when its model interpolates, "
+                f"usually long before its last step.",
+            ]
+        )
+
+
+def forecast(config: Config, lengths: Iterable[int] | None = None) -> Forecast:
+    """Time a few steps of each stage; which lines calibration will find is guessed.
+
+    Raises:
+        InputError: for a task that is not local, or settings that no model can be trained with.
+    """
+    check_local(config)
+    lengths = config.evaluation.lengths if lengths is None else list(lengths)
+    retraining, bias = config.for_retraining(), _guess(config)
+    train_step, _ = _time_step(config, make_bias(config))
+    retrain_step, run = _time_step(retraining, bias)
+    try:
+        expected = estimate(run)
+        contexts, prove = expected.contexts, expected.seconds
+    except NotApplicableError:
+        contexts, prove = None, 0.0
+    suites = len(config.evaluation.suites)
+    counts = {length: suites * config.evaluation.samples_at(length) for length in lengths}
+    a_row = retrain_step * _FORWARD / (config.training.batch_size * (config.width + 1))
+    rows = sum(count * (length + run.task.growth + 1) for length, count in counts.items())
+    return Forecast(
+        train_steps=config.training.max_steps,
+        train_step=train_step,
+        retrain_steps=retraining.training.max_steps,
+        retrain_step=retrain_step,
+        contexts=contexts,
+        prove=round(prove, 3),
+        problems=2 * sum(counts.values()),
+        evaluate=round(rows * a_row, 3),
+    )
+
+
+def _guess(config: Config) -> CalibratedBias:
+    """A bias as calibration finds them: a head for each operand's digit, the others for the one before."""
+    operands = [segment for segment in config.make_task().segments if segment.kind != "symbol"]
+    heads, lines = config.model.heads, []
+    for head in range(heads):
+        segment = operands[head % len(operands)]
+        if segment.kind == "operand":
+            offset = -(head // len(operands) % 2)
+            direction = "diagonal" if config.data.input_order == "reversed" else "anti-diagonal"
+            lines.append(Line("cross", segment.name, direction, offset, head=head))
+        else:
+            lines.append(Line("cross", segment.name, "vertical", 0, head=head))
+        lines.append(Line("self", "answer", "diagonal", 0, head=head))
+    return CalibratedBias(config.task, heads, lines)
+
+
+def _time_step(config: Config, bias: AttentionBias) -> tuple[float, Run]:
+    """Seconds of a step of training, and a run, kept nowhere, with the model that took it."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        run = Run(Path(nowhere) / "run", config, bias)
+        accelerator = Accelerator(cpu=make_device(config.device).type == "cpu")
+        trainer = Trainer(config, run, accelerator)
+        trainer.check()
+        seconds = trainer.time_steps(_WARM, _TIMED)
+        run.__dict__["model"] = trainer.bare.eval()
+        return seconds, run
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, math.ceil(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
