@@ -377,3 +377,114 @@ def test_too_little_memory_is_one_line(call, monkeypatch, error):
     code, out, err = call("solve", "run", "1")
     assert (code, out) == (2, "")
     assert err.startswith("lengthwise: not enough memory")
+
+
+WEAK = (
+    *("--set", "retraining.exact_match=0.5", "--set", "retraining.loss=1.5"),
+    *("--set", "retraining.worst_loss=100", "--set", "retraining.cooldown_steps=0"),
+    *("--set", "training.evaluate_every=10", "--set", "calibration.attempts=1"),
+)
+
+
+def test_abc_says_what_it_reached_and_ends_with_it(call, tiny_abc, tiny_file, tmp_path):
+    """The exit code is that of the claim: a model that is measured right, but not proven, is no success."""
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "good")
+    again = ("--out", folder, "--resume", "--lengths", "5")
+    code, out, _ = call("abc", tiny_file, *again)
+    assert (code, out.splitlines()[-1][:30]) == (0, "Proven: greedy decoding answer")
+    code, out, _ = call("abc", tiny_file, *again, "--no-prove", "--json")
+    said = json.loads(out)
+    assert (code, said["right"], "proof" in said) == (0, True, False)
+    assert said["verdict"].startswith("Not proven, but measured: it is right on all")
+
+    code, out, err = call("abc", tiny_file, "--out", tmp_path / "weak", "--no-prove", *WEAK)
+    assert code == 1, err
+    assert "it is wrong on" in out.splitlines()[-1]
+    code, out, _ = call("abc", tiny_file, "--out", tmp_path / "weak", "--resume", *WEAK)
+    assert (code, out.splitlines()[-1][:32]) == (1, "Not proven: the model is wrong o")
+
+
+def test_abc_where_no_proof_applies_is_judged_by_what_was_measured(
+    call, tiny_abc, tiny_file, tmp_path, monkeypatch
+):
+    from lengthwise import pipeline
+    from lengthwise.proof import NotApplicableError
+
+    def refuse(*arguments, **options):
+        raise NotApplicableError("there are too many contexts")
+
+    monkeypatch.setattr(pipeline, "prove_run", refuse)
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    again = ("abc", tiny_file, "--out", folder, "--resume", "--lengths", "5")
+    code, out, _ = call(*again)
+    assert (code, out.rstrip()[-30:]) == (0, "(there are too many contexts).")
+    assert call(*again, "--prove")[0] == 2
+
+
+def test_the_estimate_writes_nothing(call, tiny_file, tmp_path):
+    code, out, _ = call("abc", tiny_file, "--estimate", "--out", tmp_path / "run")
+    assert code == 0
+    assert "at most 3,000 steps" in out
+    assert "232 local contexts" in out
+    assert out.splitlines()[-1].startswith("At most ")
+    values = json.loads(call("abc", tiny_file, "--estimate", "--json")[1])
+    assert (values["contexts"], values["retrain_steps"], values["problems"]) == (232, 2000, 1200)
+    assert not (tmp_path / "run").exists()
+    code, _, err = call("abc", "parity_classification", "--estimate")
+    assert (code, "is not local" in err) == (2, True)
+
+
+def test_a_training_that_was_asked_for_steps_says_what_it_reached(call, tiny_file, tmp_path):
+    steps = ("--set", "training.until=max_steps", "--set", "training.max_steps=4")
+    code, out, _ = call("train", tiny_file, "--out", tmp_path / "run", *steps)
+    assert code == 0
+    assert out.startswith("Does not interpolate: trained for 4 steps")
+
+
+def test_lines_of_a_model_that_knows_nothing_come_with_a_warning(call, tiny_file, tmp_path):
+    steps = ("--set", "training.until=max_steps", "--set", "training.max_steps=4")
+    call("train", tiny_file, "--out", tmp_path / "run", *steps)
+    _, _, err = call("calibrate", tmp_path / "run", "--out", tmp_path / "bias.jsonl")
+    assert "of its training problems right; the lines of a model that does not interpolate" in err
+
+
+def test_calibration_takes_the_settings_of_the_run(call, tiny_abc, tmp_path):
+    from lengthwise.bias import CalibratedBias
+
+    def segments(*arguments):
+        code, _, err = call("calibrate", tiny_abc.path, "--out", tmp_path / "b.jsonl", *arguments)
+        assert code == 0, err
+        return {line.segment for line in CalibratedBias.load(tmp_path / "b.jsonl").lines}
+
+    assert segments() == {"a", "answer"}
+    assert segments("--set", "calibration.policy=paper") == {"whole"}
+    arguments = ("--policy", "auto", "--set", "calibration.policy=paper")
+    code, _, err = call("calibrate", tiny_abc.path, "--out", tmp_path / "b.jsonl", *arguments)
+    assert (code, "policy auto and calibration.policy=paper contradict" in err) == (2, True)
+    code, _, err = call("calibrate", tiny_abc.path, "--out", tmp_path / "b", "--kappa-self", "2")
+    assert (code, "calibration.kappa_self counts only with" in err) == (2, True)
+
+
+def test_what_is_measured_of_a_part_is_kept_with_the_whole(call, tiny_abc, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    before = json.loads((folder / "results.json").read_text())
+    assert call("evaluate", folder / "vanilla", "--lengths", "3", "--samples", "9")[0] == 0
+    rows = json.loads((folder / "results.json").read_text())
+    assert rows[: len(before)] == before
+    assert [(r["length"], r["n"]) for r in rows[len(before) :]] == [(3, 9)] * 4
+    assert not (folder / "vanilla" / "results.json").exists()
+    assert call("report", folder / "vanilla", "--out", tmp_path / "page.html")[0] == 0
+    assert "vanilla, padded as trained" in (tmp_path / "page.html").read_text()
+
+
+def test_a_run_that_is_only_to_be_read_is_proven(call, tiny_abc, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    (folder / "calibrated" / "certificate.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    code, out, err = call("prove", folder)
+    assert (code, out[:7]) == (0, "Proven:")
+    assert "can't be written to, so the certificate is not kept; --out FILE writes it" in err
+    assert call("prove", folder, "--out", tmp_path / "c.json")[0] == 0
+    assert call("verify", tmp_path / "c.json", folder)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

@@ -1,12 +1,22 @@
 """Settings: typed, unknown keys refused by name, with the nearest one offered."""
 
+import re
 from datetime import date
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from lengthwise.config import Config, InputError, load_config, make_config
+from lengthwise.config import (
+    Config,
+    InputError,
+    flat_settings,
+    for_a_bias,
+    load_config,
+    make_config,
+    refuse_idle,
+    with_options,
+)
 from lengthwise.settings import Settings
 from lengthwise.tasks import TASKS
 
@@ -195,3 +205,66 @@ def test_a_file_that_is_no_settings_file_is_refused(tmp_path, content, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"can't read .*missing\.toml: No such file"):
         load_config(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    ("assignments", "wanted"),
+    [
+        (["training.max_steps=2"], {"training.max_steps": 2}),
+        (["model.positions=rope"], {"model.positions": "rope", "training.max_steps": 6000}),
+        (
+            ["training.loss=0.5", "retraining.max_steps=3"],
+            {"training.loss": 0.5, "training.max_steps": 3},
+        ),
+        (["training.exact_match=0.5", "retraining.exact_match=0.5"], {"training.exact_match": 0.5}),
+    ],
+)
+def test_what_is_set_counts_for_a_training_with_a_bias(assignments, wanted):
+    """Whatever the `retraining` part says by default, or in a file."""
+    for values in ({}, {"retraining": {"max_steps": 6000, "positions": "none"}}):
+        config = make_config(*for_a_bias(values, assignments)).for_retraining()
+        flat = flat_settings(config)
+        assert {key: flat[key] for key in wanted} == wanted
+
+
+def test_a_file_that_sets_the_first_training_alone_means_the_second_too():
+    values = {"training": {"max_steps": 5, "loss": 0.5}, "retraining": {"loss": 0.1}}
+    config = make_config(*for_a_bias(values, [])).for_retraining()
+    assert (config.training.max_steps, config.training.loss) == (5, 0.1)
+    assert values == {"training": {"max_steps": 5, "loss": 0.5}, "retraining": {"loss": 0.1}}
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(InputError, match=r"training\.loss=1 and retraining\.loss=2 contradict"):
+        for_a_bias({}, ["training.loss=1", "retraining.loss=2"])
+    with pytest.raises(InputError, match=r"model\.bias=alibi can't be set beside a bias"):
+        for_a_bias({}, ["model.bias=alibi"])
+    with pytest.raises(InputError, match=r"length 4 and data\.length=5 contradict each other"):
+        with_options(["data.length=5"], data__length=4)
+    assert with_options(["data.length=4"], data__length=4, seed=None) == ["data.length=4"] * 2
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            ["model.window=2"],
+            "model.window counts only with model.bias=window; here that is 'causal'",
+        ),
+        (["model.period=2"], "model.period counts only with model.positions=cyclic"),
+        (
+            ["calibration.kappa_self=1"],
+            "calibration.kappa_self counts only with calibration.policy=paper",
+        ),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(assignments, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        refuse_idle(make_config({}, assignments), assignments)
+    others = [
+        *assignments,
+        "model.bias=window",
+        "model.positions=cyclic",
+        "calibration.policy=paper",
+    ]
+    refuse_idle(make_config({}, others), others)

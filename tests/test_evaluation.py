@@ -1,6 +1,7 @@
 """Evaluation: the parallel pass decides what greedy decoding would; lengths and intervals are honest."""
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lengthwise import api
-from lengthwise.config import InputError
+from lengthwise.config import InputError, make_config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run, exact_matches, wilson
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import greedy_decode
@@ -218,3 +219,100 @@ def test_layouts_of_evaluation_never_use_the_training_width(tiny_abc):
     run = tiny_abc.calibrated
     assert run.layout(100).width == 101
     assert Layout(run.task, run.config.width).width == 5
+
+
+def row(**changes) -> Score:
+    """A score of a vanilla model, changed."""
+    usual = {
+        **{"task": "copy", "base": 10, "method": "vanilla", "seed": 0, "problem_seed": 0},
+        **{"suite": "uniform", "length": 3, "width": 3, "split": "test", "n": 100, "correct": 50},
+        **{"low": 0.4, "high": 0.6, "worst_loss": 1.0, "seconds": 1.0, "model": "a"},
+    }
+    return Score(**usual | changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 3},
+        {"problem_seed": 7},
+        {"model": "b"},
+        {"width": 7, "padding": "training"},
+        {"suite": "carry"},
+        {"decoding": "sampled"},
+        {"split": "any"},
+        {"length": 4},
+    ],
+    ids=str,
+)
+def test_nothing_measured_is_replaced_by_another_measurement(tmp_path, change):
+    """Rows are kept by all that defines them, whatever was measured afterwards."""
+    LengthCurve([row()]).add_to(tmp_path)
+    LengthCurve([row(correct=1, **change)]).add_to(str(tmp_path))
+    assert [s.correct for s in LengthCurve.load(tmp_path)] == [50, 1]
+    # The very same measurement again has the same outcome, but for the clock.
+    LengthCurve([row(seconds=9.0)]).add_to(tmp_path)
+    assert [(s.correct, s.seconds) for s in LengthCurve.load(tmp_path)] == [(1, 1.0), (50, 9.0)]
+    table = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [line["model"] for line in table] == [s.model for s in LengthCurve.load(tmp_path)]
+
+
+def test_reports_take_the_most_careful_rows_of_the_model_that_is_there():
+    many, few, later = row(n=1000), row(n=3), row(n=1000, problem_seed=5)
+    other, unnamed = row(model="b", n=10_000), row(model="", n=20_000)
+    curve = LengthCurve([many, few, other, unnamed])
+    assert list(curve.most_careful(["a"])) == [many]
+    assert list((curve + LengthCurve([later])).most_careful(["a"])) == [later]
+    assert list(curve.most_careful()) == [unnamed]
+    # What version 0.1 measured counts where nothing else was.
+    assert list(LengthCurve([few, unnamed]).most_careful(["c"])) == [unnamed]
+    assert list(LengthCurve([many]).most_careful(["c"])) == []
+
+
+def test_results_of_version_0_1_are_read(tmp_path):
+    before = {k: v for k, v in vars(row()).items() if k not in ("model", "padding", "decoding")}
+    (tmp_path / "results.json").write_text(json.dumps([before]))
+    assert list(LengthCurve.load(tmp_path)) == [row(model="")]
+
+
+def test_a_baseline_is_asked_at_the_width_that_it_learned(tiny_abc):
+    """Right at four digits and fewer there; padded by no more than the answer needs it fails at three."""
+    curve = evaluate_run(tiny_abc.vanilla, [2, 3, 4, 6], suites=["uniform"], samples=40)
+    found = {(s.length, s.padding): s for s in curve}
+    assert sorted(found) == [
+        *(
+            (2, "answer"),
+            (2, "training"),
+            (3, "answer"),
+            (3, "training"),
+            (4, "answer"),
+            (6, "answer"),
+        ),
+    ]
+    assert {found[n, "training"].width for n in (2, 3)} == {5}
+    assert all(
+        found[key].correct >= 38 for key in ((2, "training"), (3, "training"), (4, "answer"))
+    )
+    assert found[3, "answer"].correct < 20
+    labels = {curve.label(s) for s in curve}
+    assert labels == {"vanilla", "vanilla, padded as trained"}
+    assert {s.method for s in curve.fairest().labelled()} == {"vanilla"}
+    assert {s.length: s.padding for s in curve.fairest()} == {
+        2: "training",
+        3: "training",
+        4: "answer",
+        6: "answer",
+    }
+
+
+def test_padding_is_that_of_the_settings_where_they_name_one(tiny_abc, tiny_values, tmp_path):
+    def paddings(run, *assignments):
+        config = make_config(run.config.model_dump(mode="json"), assignments)
+        return type(run)(run.path, config, run.bias).paddings(2)
+
+    for run in (tiny_abc.vanilla, tiny_abc.calibrated):
+        for name in ("answer", "training"):
+            assert paddings(run, f"evaluation.padding={name}") == (name,)
+    assert paddings(tiny_abc.calibrated) == ("answer",)
+    assert paddings(tiny_abc.vanilla) == ("training", "answer")
+    assert paddings(tiny_abc.vanilla, "data.widths=varied") == ("answer",)

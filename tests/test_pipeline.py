@@ -1,5 +1,7 @@
 """The whole method: stages, second attempts, resuming after a crash at each stage."""
 
+import dataclasses
+import functools
 import shutil
 
 import pytest
@@ -7,8 +9,11 @@ from safetensors.torch import load_file
 
 from lengthwise import pipeline
 from lengthwise.config import InputError, make_config
+from lengthwise.evaluation import LengthCurve
 from lengthwise.folder import WEIGHTS
 from lengthwise.pipeline import Silent, run_abc
+from lengthwise.proof import Certificate, Counterexample, NotApplicable
+from lengthwise.run import Run
 from lengthwise.training import NotInterpolatedError, train_run
 
 
@@ -132,3 +137,83 @@ def test_resume_keeps_single_runs_and_pipelines_apart(tiny_abc, tiny_config):
 def test_an_existing_folder_is_refused(tiny_abc, tiny_config):
     with pytest.raises(InputError, match="exists; --resume continues it, --force starts over"):
         run_abc(tiny_config, tiny_abc.path)
+
+
+def test_another_calibration_continues_and_keeps_what_was(
+    tiny_abc, tiny_values, tmp_path, monkeypatch
+):
+    """The vanilla model is not trained again, and neither model nor measurement of before is lost."""
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    tiny_values["calibration"] |= {"lines": "all"}
+    tiny_values["evaluation"] |= {"lengths": [5]}
+    before = Run.open(path / "calibrated").fingerprint
+    one_more = functools.partial(pipeline.calibrate, extra=1)
+    monkeypatch.setattr(pipeline, "calibrate", lambda maps, **settings: one_more(maps))
+    outcome = run_abc(make_config(tiny_values), path, resume=True)
+    assert (path / "vanilla" / WEIGHTS).read_bytes() == (
+        tiny_abc.path / "vanilla" / WEIGHTS
+    ).read_bytes()
+    assert outcome.vanilla.config.calibration.lines == "all"
+    assert outcome.bias != tiny_abc.bias
+    assert Run.open(path / "calibrated-1").fingerprint == before
+    rows = LengthCurve.load(path)
+    assert {s.length for s in rows if s.model == before} == {4, 30, 100}
+    assert {s.length for s in rows if s.model == outcome.calibrated.fingerprint} == {5}
+
+
+def test_a_resumed_pipeline_keeps_the_settings_that_nobody_changed(tiny_abc, tmp_path):
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    config = make_config({"task": "successor"}, ["evaluation.lengths=[6]"])
+    outcome = run_abc(config, path, resume=True)
+    assert outcome.vanilla.config.data.length == 4
+    assert {s.length for s in outcome.curve} == {6}
+    assert (path / "calibrated" / WEIGHTS).read_bytes() == (
+        tiny_abc.path / "calibrated" / WEIGHTS
+    ).read_bytes()
+
+
+def test_a_folder_copied_without_hidden_files_goes_on(tiny_abc, tiny_config, tmp_path):
+    hidden = shutil.ignore_patterns(".*")
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run", ignore=hidden)
+    assert run_abc(tiny_config, path, resume=True).right
+    with pytest.raises(InputError, match="exists; --resume continues it"):
+        run_abc(tiny_config, path)
+
+
+def test_the_verdict_says_what_is_true(tiny_abc):
+    """Proven; or measured, and how; and it is good only where nothing speaks against it."""
+    assert isinstance(tiny_abc.proof, Certificate)
+    assert tiny_abc.right
+    assert tiny_abc.verdict == (
+        "Proven: greedy decoding answers every successor problem in base 10 right, at every length; "
+        "measured, it is right on all 600 problems of up to 100 digits."
+    )
+    wrong = LengthCurve(
+        dataclasses.replace(s, correct=s.correct - (s.length == 30)) for s in tiny_abc.curve
+    )
+    refuted = Counterexample(
+        *("successor", 10, "99", 1, "001$", "000$", -2.0, 232, 1, 1e-5, ("99",), 0.1)
+    )
+    unsure = dataclasses.replace(refuted, given="001$", margin=1e-9)
+    seen = "it is right on all 600 problems of up to 100 digits"
+    missed = "it is wrong on 2 of 600 problems of up to 100 digits"
+    for proof, curve, right, verdict in (
+        (None, tiny_abc.curve, True, f"Not proven, but measured: {seen} (no proof was asked for)."),
+        (None, wrong, False, f"Not proven, but measured: {missed} (no proof was asked for)."),
+        (NotApplicable("why"), tiny_abc.curve, True, f"Not proven, but measured: {seen} (why)."),
+        (NotApplicable("why"), wrong, False, f"Not proven, but measured: {missed} (why)."),
+        (
+            refuted,
+            tiny_abc.curve,
+            False,
+            f"Not proven: the model is wrong on 99; measured, {seen}.",
+        ),
+        (
+            unsure,
+            tiny_abc.curve,
+            False,
+            f"Not proven: the model is not sure of 99; measured, {seen}.",
+        ),
+    ):
+        outcome = dataclasses.replace(tiny_abc, proof=proof, curve=curve)
+        assert (outcome.right, outcome.verdict) == (right, verdict)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.folder import CHECKPOINT, METRICS, WEIGHTS
-from lengthwise.metrics import Metrics
+from lengthwise.metrics import Metrics, read_metrics
+from lengthwise.pipeline import run_abc
 from lengthwise.run import Run
 from lengthwise.schedule import Schedule
 from lengthwise.training import NotInterpolatedError, Trainer, rank_rows, train_run
@@ -184,6 +186,79 @@ def test_resume_refuses_other_settings(tmp_path):
         match=r"begun with training\.learning_rate=0\.002; --resume can't go on with .*=0\.0001",
     ):
         train_run(small(learning_rate=1e-4), tmp_path / "run", resume=True)
+
+
+def test_more_steps_go_on_to_the_same_weights(tmp_path):
+    """A training that ended at its last step continues; so does one that was asked for steps alone."""
+    train(tmp_path / "run", small(max_steps=20))
+    assert same_weights(train(tmp_path / "run", resume=True), train(tmp_path / "whole"))
+    counted = small(max_steps=40, until="max_steps")
+    train_run(counted, tmp_path / "counted")
+    more = train_run(small(until="max_steps"), tmp_path / "counted", resume=True)
+    assert [row.step for row in read_metrics(more)] == [20, 40, 60]
+    assert same_weights(more, train_run(small(until="max_steps"), tmp_path / "both"))
+
+
+def test_what_is_not_set_on_resume_stays_as_it_was(tmp_path):
+    """Neither the task's own defaults nor those of the second training count as set."""
+    begun = make_config(small().model_dump(mode="json", exclude_unset=True), ["data.length=2"])
+    train(tmp_path / "run", begun)
+    config = make_config({"task": "successor"}, ["training.max_steps=80", "evaluation.samples=7"])
+    run = train(tmp_path / "run", config, resume=True)
+    assert run.config.model_dump(exclude={"training", "evaluation"}) == begun.model_dump(
+        exclude={"training", "evaluation"}
+    )
+    assert (run.config.training.max_steps, run.config.training.batch_size) == (80, 16)
+    assert Run.open(run.path).config.evaluation.samples == 7
+    assert not make_config({}).for_retraining().training.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("assignment", "both"),
+    [
+        ("seed=3", "seed=0; --resume can't go on with seed=3"),
+        ("base=7", "base=10; --resume can't go on with base=7"),
+        ("data.length=4", "data.length=3; --resume can't go on with data.length=4"),
+        ("model.dropout=0.0", "model.dropout=0.1; --resume can't go on with model.dropout=0.0"),
+        ("training.loss=0.5", "training.loss=1e-06; --resume can't go on with training.loss=0.5"),
+    ],
+)
+def test_a_setting_that_shaped_what_was_trained_is_refused_by_name(tmp_path, assignment, both):
+    train(tmp_path / "run", small(max_steps=20))
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    config = make_config({"task": "successor"}, [assignment])
+    with pytest.raises(InputError, match=f"was begun with {re.escape(both)}"):
+        train_run(config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            ["model.positions=learned", "model.max_positions=3"],
+            "learned positions of this model end",
+        ),
+        (["training.initial=nowhere"], "nowhere is not a run"),
+        (["data.drill=['1+1']"], r"data\.drill: unexpected"),
+        (["base=2", "data.length=1"], "holds no problem of copy of length 1 to 1"),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_refused_leaves_no_folder(tmp_path, assignments, message, whole):
+    config = make_config({"task": "copy"}, assignments)
+    with pytest.raises(InputError, match=message):
+        run_abc(config, tmp_path / "run") if whole else train_run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_refused_leaves_a_run_that_is_there_alone(tmp_path):
+    train(tmp_path / "run", small(max_steps=20))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    config = make_config({"task": "copy"}, ["model.positions=learned", "model.max_positions=3"])
+    with pytest.raises(InputError, match="learned positions"):
+        train_run(config, tmp_path / "run", force=True)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_resume_of_a_finished_run_changes_nothing(tmp_path):

@@ -34,7 +34,7 @@ from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.run import Run
 from lengthwise.tasks import add_frame, make_task
-from lengthwise.tasks.sampling import generator, suite_problems
+from lengthwise.tasks.sampling import NoProblemsError, generator, suite_problems
 
 # A line is a candidate when it has a key on nearly all rows of real digits.
 _COVERAGE = 0.8
@@ -225,17 +225,23 @@ def capture(run: Run) -> AttentionMaps:
 
     Returns:
         The maps.
+
+    Raises:
+        InputError: when no problem of the training length is trained on.
     """
     config, model = run.config, run.model
     length, layout = config.covered_length, config.layout(task=run.task)
     rng = generator(config.seed, "capture")
     half = (config.calibration.problems + 1) // 2
-    operands = [
-        suite_problems(
-            run.task, rng, half, suite=suite, length=length, width=layout.width, split="train"
-        )
-        for suite in ("uniform", "carry")
-    ]
+    try:
+        operands = [
+            suite_problems(
+                run.task, rng, half, suite=suite, length=length, width=layout.width, split="train"
+            )
+            for suite in ("uniform", "carry")
+        ]
+    except NoProblemsError as error:
+        raise InputError(f"{error}; data.length must be more than {length}") from error
     source, target = (tokens.to(run.device) for tokens in layout.batch(np.concatenate(operands)))
 
     def plan(bias: AttentionBias) -> list:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from lengthwise.config import Config
+from lengthwise.config import Config, InputError
 from lengthwise.drill import drill_problems
 from lengthwise.layout import Layout, least_width
-from lengthwise.tasks.sampling import Split, generator, training_problems
+from lengthwise.tasks.sampling import NoProblemsError, Split, generator, training_problems
 
 # Steps whose problems are drawn at once: drawing costs many small calls, however few the problems.
 STEPS = 16
@@ -62,16 +62,19 @@ class Batches:
 
     def _draw(self, stream: Split, step: int, count: int) -> np.ndarray:
         data = self.config.data
-        return training_problems(
-            self.layout.task,
-            generator(self.config.seed, stream, step),
-            count,
-            length=data.length,
-            width=self.layout.width,
-            carry_fraction=data.carry_fraction,
-            split=stream,
-            distribution=data.distribution,
-        )
+        try:
+            return training_problems(
+                self.layout.task,
+                generator(self.config.seed, stream, step),
+                count,
+                length=data.length,
+                width=self.layout.width,
+                carry_fraction=data.carry_fraction,
+                split=stream,
+                distribution=data.distribution,
+            )
+        except NoProblemsError as error:
+            raise InputError(f"{error}; data.length must be more than {data.length}") from error
 
     def _draw_steps(self, several: int) -> list[Batch]:
         size, varied = self.config.training.batch_size, self.config.data.widths == "varied"

@@ -319,7 +319,8 @@ def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
         key = assignment.partition("=")[0].strip()
         if key in _COUNTS_WITH:
             (part, _, name), wanted = _COUNTS_WITH[key][0].partition("."), _COUNTS_WITH[key][1]
-            if values[part][name] != wanted:
+            # Positions are those of the first training, or of the second.
+            if wanted not in (values[part][name], values["retraining"].get(name)):
                 raise InputError(
                     f"{key} counts only with {part}.{name}={wanted}; here that is {values[part][name]!r}"
                 )

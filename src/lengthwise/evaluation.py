@@ -175,10 +175,9 @@ class LengthCurve:
         return length_curve(self, path)
 
     def label(self, score: Score) -> str:
-        """The method of a score; with its padding, where the method was measured with both."""
-        if score.padding == "training" and any(
-            other.method == score.method and other.padding == "answer" for other in self.scores
-        ):
+        """The method of a score; with its padding, where the same was asked without it, too."""
+        other = (*score.question[:6], "answer", score.decoding)
+        if score.padding == "training" and any(one.question == other for one in self.scores):
             return f"{score.method}, padded as trained"
         return score.method
 

@@ -9,6 +9,7 @@ import json
 import platform
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -219,6 +220,21 @@ def is_pipeline(path: Path) -> bool:
     """Whether a folder holds the runs of a pipeline, finished or not."""
     parts = (path / part for part in (VANILLA, CALIBRATED))
     return any((part / name).exists() for part in parts for name in (CONFIG, VERSIONS, LOCK))
+
+
+def results_folder(run: Path) -> Path:
+    """Where results of a run are kept: of one that a pipeline made, beside those of the others."""
+    inside = run.name in (VANILLA, CALIBRATED) and is_pipeline(run.parent)
+    return run.parent if inside else run
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part"):
+            return True
+    except OSError:
+        return False
 
 
 def _says_ours(file: Path) -> bool:

@@ -24,6 +24,7 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, flat_settings, overlaid
 from lengthwise.files import reason, write_text, write_with
 from lengthwise.folder import (
+    CALIBRATED,
     CHECKPOINT,
     CHECKPOINTS,
     CONFIG,
@@ -62,7 +63,8 @@ class NotInterpolatedError(RuntimeError):
             f"{run.path} did not interpolate within {last.step} steps: exact match "
             f"{last.exact_match:.2%} (wanted {wanted.exact_match:.2%}), loss "
             f"{last.validation_loss:.2g} (wanted {wanted.loss:.2g}), worst loss of a symbol "
-            f"{last.worst_loss:.2g} (wanted {wanted.worst_loss:.2g}), phase {last.phase}"
+            f"{last.worst_loss:.2g} (wanted {wanted.worst_loss:.2g}), phase {last.phase}; --resume with a "
+            f"larger {'re' * (run.path.name == CALIBRATED)}training.max_steps goes on"
         )
         self.run, self.last = run, last
 

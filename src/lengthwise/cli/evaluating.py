@@ -66,7 +66,7 @@ def evaluate_command(
     from lengthwise.api import evaluate
     from lengthwise.config import InputError, with_options
     from lengthwise.display import print_curve
-    from lengthwise.folder import locked
+    from lengthwise.folder import locked, results_folder
     from lengthwise.run import Run
 
     opened = Run.open(run, device=device, set=with_options(set_ or [], attention=attention))
@@ -103,8 +103,9 @@ def evaluate_command(
         print_json(curve.records())
     else:
         print_curve(curve)
-    with locked(run):
-        curve.add_to(run)
+    kept = results_folder(run)
+    with locked(kept):
+        curve.add_to(kept)
     if plot is not None:
         from lengthwise.report.plots import length_curve
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -18,33 +19,47 @@ def prove_command(
     budget: Annotated[
         int, typer.Option(min=1, help="Local contexts to check at most.")
     ] = 50_000_000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The certificate to write.", show_default="beside the weights"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove a calibrated model right at every length, or find a problem that it gets wrong.
 
-    Exit code 0: proven; the certificate is written beside the weights. 1: refuted, with a problem that the
-    model gets wrong. 2: the proof does not apply, and why. An interrupted proof goes on where it was.
+    Exit code 0: proven; the certificate is written. 1: refuted, with a problem that the model gets wrong.
+    2: the proof does not apply, and why. An interrupted proof goes on where it was.
 
     Example: lengthwise prove runs/addition
     """
     from lengthwise.config import InputError
-    from lengthwise.folder import locked
+    from lengthwise.folder import can_write, locked
     from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
     from lengthwise.run import Run
 
     opened = Run.open(run)
-    file = opened.path / PROGRESS
+    # A run that is only to be read is proven as well; then nothing keeps how far the proof is.
+    kept = can_write(opened.path)
+    file = opened.path / PROGRESS if kept else None
     expected = estimate(opened)
     if expected.contexts <= budget:
-        again = "Going on with an interrupted proof; in all " if file.exists() else "There are "
+        begun = file is not None and file.exists()
+        again = "Going on with an interrupted proof; in all " if begun else "There are "
         print(f"{again}{expected}", file=sys.stderr)
-    with locked(opened.path), progress() as display:
+    with locked(opened.path) if kept else nullcontext(), progress() as display:
         try:
             result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
         except KeyboardInterrupt:
-            raise InputError("interrupted; the same command goes on from there") from None
-        if isinstance(result, Certificate):
-            result.save(opened.path / CERTIFICATE)
+            how = "goes on from there" if kept else "begins anew, for the run can't be written to"
+            raise InputError(f"interrupted; the same command {how}") from None
+        if isinstance(result, Certificate) and (kept or out is not None):
+            result.save(out or opened.path / CERTIFICATE)
+        elif isinstance(result, Certificate):
+            print(
+                f"lengthwise: {opened.path} can't be written to, so the certificate is not kept; "
+                f"--out FILE writes it elsewhere",
+                file=sys.stderr,
+            )
     if as_json:
         print_json(result.to_dict())
     else:

@@ -34,6 +34,7 @@ from lengthwise.folder import (
     VANILLA,
     VERSIONS,
     WEIGHTS,
+    results_folder,
 )
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.proof import Certificate, hashes
@@ -166,14 +167,15 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
     parts = [path / part for part in (VANILLA, CALIBRATED) if (path / part / CONFIG).exists()]
     opened = [Run.open(part) for part in parts or [path]]
     runs = {run.method: run for run in opened}
-    if not (path / RESULTS_JSON).exists():
+    kept = results_folder(path)
+    if not (kept / RESULTS_JSON).exists():
         hint = "let `lengthwise abc` finish with --resume" if parts else "run `lengthwise evaluate`"
         raise InputError(f"{path} holds no results ({RESULTS_JSON}); {hint}")
     trained = [run for run in opened if (run.path / WEIGHTS).exists()]
-    curve = LengthCurve.load(path).most_careful(run.fingerprint for run in trained)
+    curve = LengthCurve.load(kept).most_careful(run.fingerprint for run in trained)
     if not len(curve):
         raise InputError(
-            f"{path / RESULTS_JSON} holds no scores of the models that the folder holds now; "
+            f"{kept / RESULTS_JSON} holds no scores of the models that the folder holds now; "
             f"`lengthwise evaluate {path}` measures them"
         )
     saved = next((run.path / MAPS for run in opened if (run.path / MAPS).exists()), None)
