@@ -7,14 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
 from lengthwise.layout import Layout
-from lengthwise.model import plan_attention, plans
+from lengthwise.model import plan_attention
 from lengthwise.model.few_keys import attend_few
-from lengthwise.model.plans import CopyPlan, DensePlan, FlexPlan, LinesPlan, OwnPlan
+from lengthwise.model.plans import CopyPlan, DensePlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5
@@ -331,40 +330,3 @@ def test_few_keys_with_a_bias_that_learns_are_few_keys():
         torch.allclose(own.float(), other, atol=0.1)
         for own, other in zip(rough, wanted, strict=True)
     )
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("site", SITES)
-def test_flex_adds_the_same_bias(site, monkeypatch):
-    """Its kernel without compilation runs on the CPU too; compiled it needs a GPU (the next test)."""
-    monkeypatch.setattr(plans, "flex_kernel", lambda: flex_attention)
-    lines = [
-        Line("cross", "a", "anti-diagonal", -1),
-        Line("self", "answer", "diagonal", -2, value=1),
-    ]
-    for bias in (Causal(HEADS), CalibratedBias("addition", HEADS, lines)):
-        check_flex(bias, site, "cpu")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="flex attention needs a GPU")
-@pytest.mark.parametrize("site", SITES)
-def test_flex_on_a_gpu(site):
-    check_flex(Causal(HEADS), site, "cuda")
-
-
-def check_flex(bias, site: str, device: str) -> None:
-    layout = Layout(TASKS["addition"](), 20)
-    random = torch.Generator().manual_seed(0)
-    rows, keys = layout.target_length, layout.keys(site)
-    shapes = (rows, keys, keys)
-    inputs = [torch.randn(2, HEADS, n, 16, generator=random).to(device) for n in shapes]
-    plans = {
-        path: plan_attention(bias, layout, 1, path=path, device=device)[0][site]
-        for path in ("flex", "dense")
-    }
-    assert isinstance(plans["flex"], FlexPlan)
-    found, wanted = (plans[path].attend(*inputs) for path in ("flex", "dense"))
-    torch.testing.assert_close(found, wanted, **TOLERANCE)
-    query, key, value = inputs
-    row = plans["flex"].row(7).attend(query[:, :, 7:8], key, value)
-    torch.testing.assert_close(row, wanted[:, :, 7:8], **TOLERANCE)

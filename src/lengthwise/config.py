@@ -50,7 +50,7 @@ class Config(Settings):
         factor: what `multiply_by` multiplies by, 7 by default; no other task takes it.
         seed: of weights and problems.
         device: where the model runs.
-        attention, decode: how attention and greedy decoding are computed, never what. `flex` needs a GPU;
+        attention, decode: how attention and greedy decoding are computed, never what;
             `lines` and `parallel` need a bias that consists of lines.
     """
 
@@ -60,7 +60,7 @@ class Config(Settings):
     factor: Count | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    attention: Literal["auto", "dense", "lines", "flex"] = "auto"
+    attention: Literal["auto", "dense", "lines"] = "auto"
     decode: Literal["auto", "parallel", "sequential"] = "auto"
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()

@@ -80,17 +80,15 @@ def check_reach(model: Transformer, layout: Layout) -> None:
         )
 
 
-def make_device(name: str, attention: str = "auto") -> torch.device:
+def make_device(name: str) -> torch.device:
     """`auto` is a GPU where there is one.
 
     Raises:
-        InputError: when `cuda` is asked for and there is none, or `flex` attention without it.
+        InputError: when `cuda` is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
     use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    if attention == "flex" and not use_gpu:
-        raise InputError("attention 'flex' needs a GPU; use 'auto', 'dense' or 'lines'")
     return torch.device("cuda" if use_gpu else "cpu")
 
 
@@ -181,7 +179,7 @@ class Run:
 
     @cached_property
     def device(self) -> torch.device:
-        return make_device(self.config.device, self.config.attention)
+        return make_device(self.config.device)
 
     @cached_property
     def longest(self) -> int:

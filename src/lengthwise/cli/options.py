@@ -15,7 +15,7 @@ RunDevice = Annotated[
 Attention = Annotated[
     str | None,
     typer.Option(
-        help="How attention is computed: auto, dense, lines, or flex on a GPU.",
+        help="How attention is computed: auto, dense or lines.",
         show_default="the settings'",
     ),
 ]

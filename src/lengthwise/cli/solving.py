@@ -137,7 +137,7 @@ class _Row:
             return {"error": self.error}
         if not self.complete:
             return {"answer": None, "error": self.answer, "work": self.work}
-        return {"answer": self.answer} | ({"work": self.work} if show_work else {})
+        return {"answer": self.answer, **({"work": self.work} if show_work else {})}
 
     def lines(self, show_work: bool) -> str:
         """The answer, and what the model wrote; what has none leaves its line empty."""

@@ -1,9 +1,9 @@
 """Attention with a bias: several paths, one meaning.
 
-`dense` scores every key and adds the bias; `flex` is the same by torch's FlexAttention; `lines` gathers the
-open keys of each query and scores only those, so that its cost follows the open keys. Where no query has
-more than one open key its weight is 1 whatever its score, and no path but `flex` computes scores: attention
-copies. Tests hold all of them equal. A query with no open key yields zeros, and zero gradients.
+`dense` scores every key and adds the bias; `lines` gathers the open keys of each query and scores only
+those, so that its cost follows the open keys. Where no query has more than one open key its weight is 1
+whatever its score, and no scores are computed: attention copies. Tests hold all of them equal. A query with
+no open key yields zeros, and zero gradients.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from lengthwise.model.plans import (
     KEYS_PER_SLOT,
     CopyPlan,
     DensePlan,
-    FlexPlan,
     LayerPlan,
     LinesPlan,
     OwnPlan,
@@ -37,7 +36,7 @@ from lengthwise.model.plans import (
 )
 from lengthwise.model.reads import Reads
 
-Path = Literal["auto", "dense", "lines", "flex"]
+Path = Literal["auto", "dense", "lines"]
 
 
 def plan_attention(
@@ -57,7 +56,7 @@ def plan_attention(
         layout: the task at one width.
         layers: decoder layers.
         rows: the queries, all of them by default.
-        path: `dense`, `flex`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
+        path: `dense`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
         device: where the plan is used.
         encoder: also lay out what all layers of an encoder share, as `encoder` of the first layer.
 
@@ -86,7 +85,7 @@ def _plan(
     device: torch.device | str,
 ) -> Plan:
     few = layout.keys(site) <= FEW_KEYS
-    open_keys = None if path in ("dense", "flex") else bias.open_keys(site, layer, layout, rows)
+    open_keys = None if path == "dense" else bias.open_keys(site, layer, layout, rows)
     if open_keys is None and path == "lines":
         raise ValueError(
             f"the lines path needs a bias that opens a bounded number of keys; "
@@ -102,8 +101,7 @@ def _plan(
             return OwnPlan(bias.heads, reads)
         return replace(plan_lines(open_keys, layout.keys(site), device), reads=reads)
     relative = relative_index(bias, site, layout, rows)
-    kind = FlexPlan if path == "flex" else DensePlan
-    dense = _dense_plan(bias.dense(site, layer, layout, rows), relative, device, kind)
+    dense = _dense_plan(bias.dense(site, layer, layout, rows), relative, device)
     return replace(dense, reads=reads if relative is None else None)
 
 
@@ -114,15 +112,12 @@ def _lines_pay(open_keys: OpenKeys, keys: int) -> bool:
 
 
 def _dense_plan(
-    bias: Tensor | None,
-    relative: Tensor | None,
-    device: torch.device | str,
-    kind: type[DensePlan] = DensePlan,
+    bias: Tensor | None, relative: Tensor | None, device: torch.device | str
 ) -> DensePlan:
     relative = None if relative is None else relative.to(device)
     if bias is None or not bias.any():
-        return kind(None, None, relative)
-    return kind(*_close_safely(bias, device), relative)
+        return DensePlan(None, None, relative)
+    return DensePlan(*_close_safely(bias, device), relative)
 
 
 def plan_lines(open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:

@@ -47,7 +47,7 @@ def greedy_decode(
         bias: the bias it was trained with.
         layout: the task at one width.
         source: tokens `[problem, source position]`.
-        path: the attention path; `dense` and `flex` take the cache, for any bias.
+        path: the attention path; `dense` takes the cache, for any bias.
         decode: `parallel` or `sequential` where the bias consists of lines; `auto` chooses.
 
     Returns:

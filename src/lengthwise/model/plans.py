@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -209,36 +206,6 @@ class LinesPlan:
 
 
 @dataclass(frozen=True)
-class FlexPlan(DensePlan):
-    """As `DensePlan`, computed by torch's FlexAttention, which needs a GPU."""
-
-    def row(self, row: int) -> FlexPlan:
-        """The plan of one query."""
-        return FlexPlan(*_parts(super().row(row)))
-
-    def narrow(self, keys: int) -> FlexPlan:
-        """As `DensePlan.narrow`."""
-        return FlexPlan(*_parts(super().narrow(keys)))
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """As `DensePlan.attend`."""
-        bias = self._with(term)
-        bias = bias[None] if bias is not None and bias.dim() == 3 else bias
-
-        def add_bias(
-            score: Tensor, batch: Tensor, head: Tensor, row: Tensor, key: Tensor
-        ) -> Tensor:
-            if bias is None:
-                return score
-            return score + bias[batch if len(bias) > 1 else 0, head, row, key]
-
-        read = flex_kernel()(query, key, value, score_mod=add_bias)
-        return read if self.open_rows is None else read * self.open_rows
-
-
-@dataclass(frozen=True)
 class OwnPlan:
     """One layer's bias at self-attention where every query reads its own row and nothing else.
 
@@ -276,16 +243,8 @@ class OwnPlan:
         return own.expand(len(key), self.heads, -1, -1)
 
 
-Plan = DensePlan | FlexPlan | CopyPlan | LinesPlan | OwnPlan
+Plan = DensePlan | CopyPlan | LinesPlan | OwnPlan
 LayerPlan = dict[SomeSite, Plan]
-
-
-@cache
-def flex_kernel() -> Callable[..., Any]:
-    """FlexAttention, compiled when it is first called."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention)
 
 
 def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
@@ -298,10 +257,6 @@ def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
         site: replace(one, **{f.name: convert(getattr(one, f.name)) for f in fields(one)})
         for site, one in plan.items()
     }
-
-
-def _parts(plan: DensePlan) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    return plan.bias, plan.open_rows, plan.relative
 
 
 def _narrow(reads: Reads | None, keys: int) -> Reads | None:
