@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line
+from lengthwise.evaluation import exact_matches
 from lengthwise.layout import Layout, Vocabulary
 from lengthwise.model import Transformer, greedy_decode
 from lengthwise.proof import Cone, Counterexample
 from lengthwise.proof.contexts import Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Segment, Transducer
+from lengthwise.tasks.sampling import generator, suite_problems
 
 # Of every bias that `biases` draws, and of every model that `make_untrained` makes.
 HEADS, LAYERS = 3, 2
@@ -101,6 +103,33 @@ def altered(
         for weight in copy.model.parameters():
             weight += noise * weight.std().nan_to_num() * torch.randn(weight.shape, generator=rng)
     return copy
+
+
+def carry_problems(run, length):
+    """Hard problems of a run's task, and their layout."""
+    layout, rng = run.layout(length), generator(0, "test")
+    operands = suite_problems(
+        *(run.task, rng, 200), suite="carry", length=length, width=layout.width, split="any"
+    )
+    return layout, operands
+
+
+def half_trained(run, length):
+    """A run whose model gets some of the problems right and some wrong: its weights, disturbed more and
+    more until it does.
+    """
+    layout, operands = carry_problems(run, length)
+    for step in range(60):
+        copy = type(run)(run.path, run.config, run.bias)
+        rng = torch.Generator().manual_seed(step)
+        with torch.no_grad():
+            for weight in copy.model.parameters():
+                size = 0.05 * 1.1**step * weight.std().nan_to_num()
+                weight += size * torch.randn(weight.shape, generator=rng)
+        right, _ = exact_matches(copy, layout, operands)
+        if 0 < right.float().mean() < 1:
+            return copy
+    raise AssertionError("no disturbance makes the model sometimes wrong")
 
 
 def context_of(task: Transducer, cone: Cone, operands: np.ndarray, row: int) -> tuple:

@@ -10,39 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import carry_problems, half_trained
 from lengthwise import api
 from lengthwise.config import InputError, make_config
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run, exact_matches, wilson
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import greedy_decode
 from lengthwise.tasks.sampling import generator, split_of, suite_problems
-
-
-def carry_problems(run, length):
-    """Hard problems of a run's task, and their layout."""
-    layout, rng = run.layout(length), generator(0, "test")
-    operands = suite_problems(
-        *(run.task, rng, 200), suite="carry", length=length, width=layout.width, split="any"
-    )
-    return layout, operands
-
-
-def half_trained(run, length):
-    """A run whose model gets some of the problems right and some wrong: its weights, disturbed more and
-    more until it does.
-    """
-    layout, operands = carry_problems(run, length)
-    for step in range(60):
-        copy = type(run)(run.path, run.config, run.bias)
-        rng = torch.Generator().manual_seed(step)
-        with torch.no_grad():
-            for weight in copy.model.parameters():
-                size = 0.05 * 1.1**step * weight.std().nan_to_num()
-                weight += size * torch.randn(weight.shape, generator=rng)
-        right, _ = exact_matches(copy, layout, operands)
-        if 0 < right.float().mean() < 1:
-            return copy
-    raise AssertionError("no disturbance makes the model sometimes wrong")
 
 
 @pytest.mark.parametrize("method", ["vanilla", "calibrated"])

@@ -160,6 +160,23 @@ def test_what_lies_off_the_lines_is_told():
     )
 
 
+@pytest.mark.parametrize("width", [8, 11, 30])
+def test_a_few_open_cells_in_a_corner_are_no_line(width):
+    """Every open cell lies on some line; one is found where at least half of the rows are open along it."""
+    half = -(-width // 2)
+    for cells, is_line in ((1, False), (half - 1, False), (half, True)):
+        cross = torch.full((1, width + 1, 2 * width + 1), CLOSED)
+        own = torch.full((1, width + 1, width + 1), CLOSED)
+        own[0].fill_diagonal_(0.0)
+        for row in range(cells):
+            # Of b the column `width - cells` further on than the one being written.
+            cross[0, row, 2 * width - (width - cells) - row] = 0.0
+        traced = trace_lines(MatrixBias("addition", {"cross": cross, "self": own}))
+        found = [(line.segment, line.offset) for line in traced.lines.lines if line.site == "cross"]
+        assert found == ([("b", width - half)] if is_line else [])
+        assert traced.exact == is_line or cells == 1
+
+
 def test_layers_may_have_matrices_of_their_own(tmp_path):
     cross = torch.randn(2, 3, 5, 4)
     bias = MatrixBias("copy", {"cross": cross})

@@ -30,7 +30,7 @@ from lengthwise.tasks import TASKS
 from test_decoding import CALIBRATED, make_lively
 
 MODES = ("auto", "parallel", "sequential")
-POSITIONS = ("none", "sinusoidal")
+POSITIONS = ("none", "sinusoidal", "cyclic")  # not at all, from the start, back from the end
 
 # Sizes at which every limit is met within a few rows.
 SMALL = {
