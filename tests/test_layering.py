@@ -196,7 +196,9 @@ def test_pictures_are_drawn_in_one_place(library):
         for name, source in SOURCES.items()
         if any(dotted.split(".")[0] == library for dotted, _ in imported(source))
     }
-    drawing = {f"report.{name}" for name in ("canvas", "histograms", "paper_figures", "plots")}
+    drawing = {
+        f"report.{name}" for name in ("backend", "canvas", "histograms", "paper_figures", "plots")
+    }
     assert users <= (drawing if library == "matplotlib" else set())
 
 
