@@ -27,7 +27,6 @@ def prove_command(
 
     Example: lengthwise prove runs/addition
     """
-    from lengthwise.config import InputError
     from lengthwise.folder import locked
     from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
     from lengthwise.run import Run
@@ -39,10 +38,7 @@ def prove_command(
         again = "Going on with an interrupted proof; in all " if file.exists() else "There are "
         print(f"{again}{expected}", file=sys.stderr)
     with locked(opened.path), progress() as display:
-        try:
-            result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
-        except KeyboardInterrupt:
-            raise InputError("interrupted; the same command goes on from there") from None
+        result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
         if isinstance(result, Certificate):
             result.save(opened.path / CERTIFICATE)
     if as_json:
