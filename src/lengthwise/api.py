@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import Config, InputError, load_config, make_config, unknown
+from lengthwise.config import Config, InputError, make_config, unknown
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.folder import CALIBRATED
 from lengthwise.methods import find_method, method_of
@@ -36,7 +36,7 @@ from lengthwise.pipeline import (
     train_until_proven,
 )
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
-from lengthwise.run import Run
+from lengthwise.run import Run, read_config
 from lengthwise.seed_files import SeedOptions, load_ini, read_bias
 from lengthwise.training import Progress, train_run
 
@@ -64,22 +64,21 @@ def settings(
     Raises:
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
-    values: dict[str, Any]
     ini = _load_ini(task)
     if epochs is not None and ini is None:
         raise InputError("epochs are those of an .ini file; else set training.max_steps")
-    if ini is not None:
-        values = ini.settings(epochs)
-    elif isinstance(task, Config):
-        values = task.model_dump(mode="json")
-    elif Path(task).suffix in (".toml", ".json"):
-        values = load_config(Path(task))
-    else:
-        values = {"task": str(task)}
     extra = {"data.length": length, "seed": seed, "device": device}
     given = [f"{key}={value}" for key, value in extra.items() if value is not None]
     chosen = [] if method is None else find_method(method).assignments
-    config = make_config(values, [*chosen, *given, *assignments])
+    changes = [*chosen, *given, *assignments]
+    if ini is not None:
+        config = make_config(ini.settings(epochs), changes)
+    elif isinstance(task, Config):
+        config = make_config(task.model_dump(mode="json"), changes)
+    elif Path(task).suffix in (".toml", ".json"):
+        config = read_config(Path(task), changes)
+    else:
+        config = make_config({"task": str(task)}, changes)
     if ini is not None and ini.load_pretrained and config.training.initial is None:
         raise InputError(
             f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "

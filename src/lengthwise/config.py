@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from lengthwise.files import read_text
 from lengthwise.layout import Layout
 from lengthwise.settings import (
     CalibrationSettings,
@@ -236,7 +237,7 @@ def load_config(path: Path) -> dict[str, Any]:
         InputError: when the file can't be read or parsed.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from error

@@ -22,7 +22,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError
 from lengthwise.evaluation import RESULTS_JSON, LengthCurve
-from lengthwise.files import write_text
+from lengthwise.files import read_text, write_text
 from lengthwise.folder import CALIBRATED, CONFIG, MAPS, VANILLA, VERSIONS
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.proof import CERTIFICATE, Certificate, hashes
@@ -178,7 +178,7 @@ def _versions(run: Run) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(json.loads(read_text(path)))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold versions: {error}") from error
 
