@@ -230,6 +230,14 @@ def _explain(error: ValidationError) -> str:
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 
+def shipped_configs() -> dict[str, Path]:
+    """The settings files that come with the package, by name."""
+    # In a checkout they lie at its top, where a person looks for them.
+    places = Path(__file__).parent / "configs", Path(__file__).parents[2] / "configs"
+    folder = next((place for place in places if place.is_dir()), places[0])
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 def load_config(path: Path) -> dict[str, Any]:
     """The nested values of a TOML file (ours) or of a run's config.json.
 
