@@ -37,6 +37,7 @@ FLOW = (
     "run",
     "metrics",
     "schedule",
+    "processes",
     "training",
     "attention_maps",
     "proof",

@@ -312,7 +312,12 @@ def _new_folder(name: str) -> Path:
 
 def _processes() -> int:
     """How many processes torchrun started, or 1."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    given = os.environ.get("WORLD_SIZE") or "1"
+    if not given.isdecimal():
+        raise InputError(
+            f"WORLD_SIZE, the environment's number of processes, must be a whole number, got {given!r}"
+        )
+    return int(given)
 
 
 __all__ = ["Outcome", "Score", "abc", "evaluate", "settings", "train"]

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
+from accelerate.utils import broadcast, reduce
 from torch import Tensor
 
 from lengthwise.batches import Batches
@@ -38,6 +38,7 @@ from lengthwise.layout import Layout
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
+from lengthwise.processes import make_accelerator
 from lengthwise.run import (
     Run,
     check_reach,
@@ -99,10 +100,7 @@ def train_run(
     begun = resume and any((path / name).exists() for name in (BIAS, MATRICES_FILE))
     window = config.model.bias == "window"
     copies = window or bias is not None or begun or config.training.frozen != "nothing"
-    distributed = DistributedDataParallelKwargs(find_unused_parameters=copies)
-    accelerator = Accelerator(
-        cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
-    )
+    accelerator = make_accelerator(make_device(config.device), find_unused=copies)
     # One process writes; the others wait until the folder is ready, and read from it what to train.
     with locked(path) if accelerator.is_main_process else contextlib.nullcontext():
         if accelerator.is_main_process:
