@@ -282,7 +282,8 @@ def test_a_full_disk_is_one_line(call, tiny_file, tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", full)
     code, out, err = call("train", tiny_file, "--out", tmp_path / "run")
     assert (code, out) == (2, "")
-    assert err == "lengthwise: No space left on device\n"
+    assert err.startswith(f"lengthwise: No space left on device {tmp_path / 'run'}")
+    assert (err.count("\n"), ".part" in err) == (1, False)
     left = [p.name for p in (tmp_path / "run").iterdir()]
     assert not [name for name in left if name.endswith(".part")]
 
@@ -321,8 +322,7 @@ def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err == (
-        "lengthwise: interrupted; what was finished is kept, and --resume continues it; a proof and "
-        "cells of a table go on with the same command\n"
+        "lengthwise: interrupted; what was finished is kept, and --resume continues it\n"
     )
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
