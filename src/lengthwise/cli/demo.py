@@ -30,9 +30,14 @@ def demo_command(
 
     Example: lengthwise demo
     """
+    from lengthwise.config import InputError
     from lengthwise.display import print_curve
+    from lengthwise.folder import LOCK
     from lengthwise.report.html import write_report
 
+    force = force or out == DEMO_FOLDER
+    if not force and out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+        raise InputError(f"{out} exists; --force starts over, or leave --out away")
     print(
         "Training a small transformer to count to six digits, then to every length.\n",
         file=sys.stderr,
@@ -42,7 +47,7 @@ def demo_command(
         seed=seed,
         device=device,
         out=out,
-        force=force or out == DEMO_FOLDER,
+        force=force,
         prove=True,
     )
     print_curve(outcome.curve)

@@ -90,7 +90,7 @@ def _run(arguments: list[str]) -> int:
         where = f" {place}" if place else ""
         return _fail(f"{error.strerror or error}{where}")
     except Exception as error:
-        return _known(error)
+        return _known(error, _command(arguments))
 
 
 # What an interrupted command keeps, and how it goes on; of the others there is nothing to keep.
@@ -105,12 +105,15 @@ _GO_ON = {
 
 
 def _interrupted(arguments: list[str]) -> int:
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    advice = _GO_ON.get(command)
+    advice = _GO_ON.get(_command(arguments))
     return _fail(f"interrupted; {advice}" if advice else "interrupted")
 
 
-def _known(error: Exception) -> int:
+def _command(arguments: list[str]) -> str:
+    return next((word for word in arguments if not word.startswith("-")), "")
+
+
+def _known(error: Exception, command: str) -> int:
     from lengthwise.calibration import NoLinesError
     from lengthwise.config import InputError
     from lengthwise.proof import NotApplicableError
@@ -121,7 +124,12 @@ def _known(error: Exception) -> int:
     if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
         return _fail(str(error), code=1)
     # torch has no error of its own for memory on the CPU.
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+    lacking = ("allocate memory", "out of memory")
+    if isinstance(error, MemoryError) or any(words in str(error) for words in lacking):
+        if command in ("abc", "demo", "train", "reproduce"):
+            return _fail(
+                "not enough memory; a smaller training.batch_size, model.width or data.length needs less"
+            )
         return _fail("not enough memory for problems of this size; make them shorter or fewer")
     raise error
 
