@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test smoke lint format bench docs clean
+LOWEST := .venv-lowest/bin
+
+.PHONY: setup demo test test-slow test-lowest smoke lint format bench docs clean
 
 setup: .venv/ready
 
@@ -18,6 +20,21 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+# The lowest versions that pyproject.toml allows, with what touches other libraries most.
+test-lowest: .venv-lowest/ready
+	$(LOWEST)/python -m pytest tests/test_cli.py tests/test_streams.py tests/test_folder.py \
+		tests/test_training.py tests/test_report.py tests/test_proof.py
+
+.venv-lowest/ready: pyproject.toml constraints-lowest.txt
+	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt torch
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt \
+		-e . hypothesis pandas pyparsing pytest
+	touch $@
 
 smoke: setup
 	rm -rf runs/smoke
@@ -41,4 +58,4 @@ docs: setup
 	@echo docs/_build/html/index.html
 
 clean:
-	rm -rf .venv docs/_build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest docs/_build .pytest_cache .ruff_cache .hypothesis

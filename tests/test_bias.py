@@ -312,7 +312,7 @@ def text_of(*rows) -> bytes:
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"\x00\xff\xfe\x80", "it is not text"),
+        (b"\x00\xff\xfe\x80", "it is not UTF-8 text"),
         (b"nonsense\n", "line 1 is not JSON"),
         (text_of(HEADER, ROW)[:-20], "line 2 is not JSON"),
         (text_of(HEADER, ROW, ROW) + b"}\n", "line 4 is not JSON"),

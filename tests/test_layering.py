@@ -37,6 +37,7 @@ FLOW = (
     "run",
     "metrics",
     "schedule",
+    "processes",
     "training",
     "attention_maps",
     "proof",
@@ -197,7 +198,9 @@ def test_pictures_are_drawn_in_one_place(library):
         for name, source in SOURCES.items()
         if any(dotted.split(".")[0] == library for dotted, _ in imported(source))
     }
-    drawing = {f"report.{name}" for name in ("canvas", "histograms", "paper_figures", "plots")}
+    drawing = {
+        f"report.{name}" for name in ("backend", "canvas", "histograms", "paper_figures", "plots")
+    }
     assert users <= (drawing if library == "matplotlib" else set())
 
 

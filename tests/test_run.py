@@ -356,7 +356,7 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
 def test_versions_do_without_git(monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "PATH": ""})
     versions = run_module.versions()
-    assert (versions["git_commit"], versions["git_changed"]) == (None, False)
+    assert (versions["git_commit"], versions["git_changed"]) == (None, None)
 
 
 def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):

@@ -26,7 +26,6 @@ from lengthwise.config import (
     InputError,
     for_a_bias,
     load_config,
-    make_config,
     refuse_idle,
     unknown,
     with_options,
@@ -45,7 +44,7 @@ from lengthwise.pipeline import (
     train_until_proven,
 )
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
-from lengthwise.run import Run
+from lengthwise.run import Run, config_of_file
 from lengthwise.seed_files import SeedOptions, load_ini, read_bias
 from lengthwise.training import Progress, train_run
 
@@ -76,23 +75,23 @@ def settings(
     Raises:
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
-    values: dict[str, Any]
     ini = _load_ini(task)
     if epochs is not None and ini is None:
         raise InputError("epochs are those of an .ini file; else set training.max_steps")
+    path = None
     if ini is not None:
         values = ini.settings(epochs)
     elif isinstance(task, Config):
         values = task.model_dump(mode="json", exclude_unset=True)
     elif Path(task).suffix in (".toml", ".json"):
-        values = load_config(Path(task))
+        path, values = Path(task), load_config(Path(task))
     else:
         values = {"task": str(task)}
     given = with_options(assignments, data__length=length, seed=seed, device=device)
     if with_bias:
         values, given = for_a_bias(values, given)
     chosen = [] if method is None else find_method(method).assignments
-    config = make_config(values, [*chosen, *given])
+    config = config_of_file(path, values, [*chosen, *given])
     refuse_idle(config, given)
     if ini is not None and ini.load_pretrained and config.training.initial is None:
         raise InputError(
@@ -359,7 +358,12 @@ def _new_folder(name: str) -> Path:
 
 def _processes() -> int:
     """How many processes torchrun started, or 1."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    given = os.environ.get("WORLD_SIZE") or "1"
+    if not given.isdecimal():
+        raise InputError(
+            f"WORLD_SIZE, the environment's number of processes, must be a whole number, got {given!r}"
+        )
+    return int(given)
 
 
 __all__ = ["Outcome", "Score", "abc", "evaluate", "settings", "train"]

@@ -28,13 +28,15 @@ from lengthwise.bias import (
     relative_index,
 )
 from lengthwise.config import InputError
-from lengthwise.files import write_with
+from lengthwise.files import check_format, write_with
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.run import Run
 from lengthwise.tasks import add_frame, make_task
 from lengthwise.tasks.sampling import NoProblemsError, generator, suite_problems
+
+FORMAT = "lengthwise-maps/1"
 
 # A line is a candidate when it has a key on nearly all rows of real digits.
 _COVERAGE = 0.8
@@ -81,6 +83,7 @@ class AttentionMaps:
     def save(self, path: Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
         about = {
+            "format": FORMAT,
             "task": self.task,
             "base": self.base,
             "length": self.length,
@@ -107,6 +110,7 @@ class AttentionMaps:
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
+                check_format(about.pop("format", FORMAT), FORMAT)
                 weights: dict[Site, Tensor] = {site: file.get_tensor(site) for site in SITES}
             knockout = {Track(**track): cost for track, cost in about.pop("knockout")}
             return cls(**about, weights=weights, knockout=knockout)

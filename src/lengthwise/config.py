@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from lengthwise.files import read_text
 from lengthwise.layout import Layout
 from lengthwise.settings import (
     CalibrationSettings,
@@ -353,6 +354,14 @@ def _explain(error: ValidationError) -> str:
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 
+def shipped_configs() -> dict[str, Path]:
+    """The settings files that come with the package, by name."""
+    # In a checkout they lie at its top, where a person looks for them.
+    places = Path(__file__).parent / "configs", Path(__file__).parents[2] / "configs"
+    folder = next((place for place in places if place.is_dir()), places[0])
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 def load_config(path: Path) -> dict[str, Any]:
     """The settings of a TOML file (ours) or of a run's config.json, as nested values.
 
@@ -371,7 +380,7 @@ def load_values(path: Path) -> dict[str, Any]:
         InputError: when the file can't be read or parsed.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"settings are a table of keys and values, got {values!r}")

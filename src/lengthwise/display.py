@@ -1,8 +1,11 @@
-"""Progress on stderr: one bar for each stage in a terminal, one line for each stage elsewhere."""
+"""Progress on stderr: one bar for each stage in a terminal, elsewhere lines: one every few seconds and
+one for each stage. Tables on stdout."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 from types import TracebackType
 from typing import TextIO
 
@@ -27,6 +30,9 @@ _TITLES = {
 }
 
 
+# Seconds between lines about a stage, where there is no bar.
+_EVERY = 10.0
+
 # On a bar; with its facts and the time left it fits 80 columns.
 _NAMES = {
     "train": "Train {method}",
@@ -35,6 +41,10 @@ _NAMES = {
     "evaluate": "Evaluate",
     "prove": "Prove",
 }
+
+
+# Columns: more than any table has.
+_UNBOUNDED = 10_000
 
 
 class _Remaining(ProgressColumn):
@@ -74,9 +84,15 @@ class Display:
         self.config = Config()
         self.cooling: int | None = None
         self.facts = ""
+        self.over = threading.Event()
+        self.teller: threading.Thread | None = None
 
     def __enter__(self) -> Display:
-        self.progress.start()
+        if self.console.is_terminal:
+            self.progress.start()
+        elif not self.quiet:
+            self.teller = threading.Thread(target=self._tell, daemon=True)
+            self.teller.start()
         return self
 
     def __exit__(
@@ -85,7 +101,29 @@ class Display:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.progress.stop()
+        self.over.set()
+        if self.teller is not None:
+            self.teller.join()
+        if self.console.is_terminal:
+            self.progress.stop()
+
+    def _tell(self) -> None:
+        """Say every few seconds how far it is."""
+        while not self.over.wait(_EVERY):
+            if self.task is None or self.progress.finished:
+                continue
+            task = self.progress.tasks[self.task]
+            done = f"{task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
+            facts = {"calibrate": "", "prove": ""}.get(
+                self.stage, f"step {done}" if self.stage in ("train", "retrain") else done
+            )
+            left = _Remaining().render(task).plain
+            words = [f"{self._title()}:", facts, self.facts, left]
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                print("  ".join(word for word in words if word), file=sys.stderr, flush=True)
+
+    def _title(self) -> str:
+        return _TITLES[self.stage].format(method=with_article(method_of(self.config)))
 
     def begin(self, stage: Stage, config: Config) -> None:
         self.stage, self.config, self.cooling, self.facts = stage, config, None, ""
@@ -138,8 +176,7 @@ class Display:
             self._update(completed=task.total or task.completed, total=task.total or task.completed)
         if not self.console.is_terminal and not self.quiet:
             facts = f"  {self.facts}" if self.facts else ""
-            title = _TITLES[stage].format(method=with_article(method_of(self.config)))
-            print(f"{title}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
+            print(f"{self._title()}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
 
     def _update(self, **changes) -> None:
         if self.task is not None:
@@ -147,7 +184,11 @@ class Display:
 
 
 def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
-    """Print exact match: a row for each length, a column for each method and suite."""
+    """Print exact match: a row for each length, a column for each method and suite.
+
+    No cell is cut: what is no terminal gets the whole width, a terminal that is too narrow a list.
+    """
+    console = Console(file=file or sys.stdout, highlight=False)
     table = Table(title="Exact match by length", title_justify="left")
     table.add_column("digits", justify="right")
     table.add_column("problems", justify="right")
@@ -164,9 +205,23 @@ def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
         rate = sum(s.n * s.length for s in known) / max(sum(s.seconds for s in known), 1e-3)
         shares = [_cell(score) if score else "" for score in row]
         table.add_row(str(length), counts, *shares, f"{rate:,.0f}")
-    Console(file=file or sys.stdout, highlight=False).print(table)
+    needed = console.measure(table, options=console.options.update(max_width=_UNBOUNDED)).maximum
+    if console.is_terminal and needed > console.width:
+        _print_list(curve, file)
+    else:
+        console.width = max(console.width, needed)
+        console.print(table)
     if any(score.split != "test" for score in curve):
         print("* too few problems of this length to hold any out: some were trained on", file=file)
+
+
+def _print_list(curve: LengthCurve, file: TextIO | None) -> None:
+    """The same, one short line for each score."""
+    for length in sorted({score.length for score in curve}):
+        print(f"{length} digits", file=file)
+        for score in curve:
+            if score.length == length:
+                print(f"  {score.method} {score.suite}: {_cell(score)} of {score.n}", file=file)
 
 
 def _cell(score: Score) -> str:

@@ -1,35 +1,65 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and text as people save it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+UTF8_MARK = b"\xef\xbb\xbf"
+# UTF-32's little-endian mark begins with that of UTF-16.
+_OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in its place at once.
 
     Whatever happens before that, a file already at `path` stays as it is and the temporary file goes.
+
+    Raises:
+        OSError: when it can't be written, naming `path`; also where the library that writes it has an
+            error of its own for that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    with _naming(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            # For writing: on Windows nothing else can be flushed to the disk.
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of writing, whoever raises them, as an OSError that names the file a person knows."""
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise OSError(f"can't write {path}: {reason(error)}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors raise
+        # They do not always say that the disk is full.
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"can't write {path}: {reason(error)} ({free / 2**20:,.0f} MiB are free there)"
+        ) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -40,6 +70,66 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text; the file appears whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add UTF-8 text to the end of a file, which appears if it is not there.
+
+    Raises:
+        OSError: when it can't be written, naming `path`.
+    """
+    with _naming(path), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a file that a person may have saved: UTF-8, with or without a byte order mark.
+
+    Lines end in `\\n`, however they ended in the file.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: in a few words that fit behind the file's name, when it is saved in another encoding.
+    """
+    data = Path(path).read_bytes()
+    check_encoding(data)
+    try:
+        text = data.removeprefix(UTF8_MARK).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is not UTF-8 text; save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_encoding(data: bytes) -> None:
+    """Refuse the beginning of a text that is in UTF-16 or UTF-32.
+
+    Raises:
+        ValueError: when it is, in a few words that fit behind the file's name.
+    """
+    if data.startswith(_OTHER_MARKS) or b"\0" in data:
+        raise ValueError("it is not UTF-8 text, but UTF-16 or no text at all; save it as UTF-8")
+
+
+def check_format(found: object, wanted: str) -> None:
+    """Refuse a file of another format, such as `lengthwise-bias/2` where `lengthwise-bias/1` is read.
+
+    Raises:
+        ValueError: when it is, in words that fit behind the file's name.
+    """
+    if found == wanted:
+        return
+    kind, _, number = wanted.rpartition("/")
+    given, _, other = str(found).rpartition("/")
+    if given != kind or not other.isdecimal():
+        raise ValueError(f"its format is {found!r}, not {wanted!r}")
+    newer = int(other) > int(number)
+    advice = (
+        "a newer lengthwise wrote it; install that"
+        if newer
+        else "an older one wrote it; make it again"
+    )
+    raise ValueError(f"its format is {found!r}, this lengthwise reads {wanted!r}: {advice}")
 
 
 def reason(error: Exception) -> str:

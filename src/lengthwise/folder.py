@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import functools
 import hashlib
 import json
+import os
 import platform
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -17,12 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import lock_descriptor
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias
 from lengthwise.config import FILES, Config, InputError, load_values
-from lengthwise.files import write_text, write_with
+from lengthwise.files import read_text, write_text, write_with
 from lengthwise.layout import Layout
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
@@ -48,6 +52,9 @@ _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combine
 
 # A calibrated run that another calibration took the place of.
 _SET_ASIDE = re.compile(rf"{CALIBRATED}-\d+")
+
+# What the system says where a file system has no locks.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 # Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
 DENSE_LIMIT = 4 << 30
@@ -128,7 +135,11 @@ def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) ->
 
 
 def versions() -> dict[str, Any]:
-    """What ran: versions, machine and, inside a git checkout, the commit, and whether files changed."""
+    """What ran: versions, machine and, where git tracks the package's own files, which repository, at
+    what commit, and whether those files were changed."""
+    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    top = _git("rev-parse", "--show-toplevel") if tracked else None
+    changed = _git("status", "--porcelain", "--untracked-files=no", ".") if tracked else None
     return {
         "lengthwise": version("lengthwise"),
         "torch": torch.__version__.split("+")[0],
@@ -137,34 +148,83 @@ def versions() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no", ".")),
+        "git_repository": None if top is None else Path(top).name,
+        "git_commit": _git("rev-parse", "HEAD") if tracked else None,
+        "git_changed": None if changed is None else bool(changed),
     }
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the package's own checkout, if it lies in one."""
+    """What git says in the package's folder; None where it fails."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    # A hook of git's runs with variables that name the repository it is for.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=10, check=True
+        )
         return done.stdout.strip()
     return None
 
 
+def written_by(folder: Path) -> str | None:
+    """The version of lengthwise that wrote a run, as versions.json says; None where it does not."""
+    try:
+        values = json.loads(read_text(folder / VERSIONS))
+        return str(values["lengthwise"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a folder for writing.
+    """Hold a folder for writing. It is made; if nothing is written, it goes again.
+
+    On a file system without locks, work goes on after a word on stderr.
 
     Raises:
-        InputError: when another process holds it.
+        InputError: when another process holds it, or it can't be written.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"another process is writing {path}") from error
-        yield
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / LOCK).open("a")
+    except FileExistsError as error:
+        raise InputError(f"{path} is a file, not a folder") from error
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror}") from error
+    try:
+        with file:
+            _lock(file.fileno(), path)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    if missing and [entry.name for entry in path.iterdir()] == [LOCK]:
+                        (path / LOCK).unlink()
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # it is not empty: something was written
+                folder.rmdir()
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        if not lock_descriptor(descriptor, blocking=False):
+            raise InputError(f"another process is writing {path}")
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise InputError(f"can't lock {path}: {error.strerror}") from error
+        _say_without_locks(str(error.strerror))
+
+
+@functools.cache
+def _say_without_locks(why: str) -> None:
+    """Say it once: a pipeline locks several folders."""
+    print(
+        f"lengthwise: this file system has no locks ({why}); see to it that nothing else writes the run",
+        file=sys.stderr,
+    )
 
 
 def check_folder(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:

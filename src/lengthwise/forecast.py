@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from lengthwise.bias import AttentionBias, CalibratedBias, Line
 from lengthwise.config import Config
 from lengthwise.pipeline import check_local
+from lengthwise.processes import make_accelerator
 from lengthwise.proof import NotApplicableError, estimate
 from lengthwise.run import Run, make_bias, make_device
 from lengthwise.training import Trainer
@@ -131,7 +130,7 @@ def _time_step(config: Config, bias: AttentionBias) -> tuple[float, Run]:
     """Seconds of a step of training, and a run, kept nowhere, with the model that took it."""
     with tempfile.TemporaryDirectory() as nowhere:
         run = Run(Path(nowhere) / "run", config, bias)
-        accelerator = Accelerator(cpu=make_device(config.device).type == "cpu")
+        accelerator = make_accelerator(make_device(config.device), find_unused=False)
         trainer = Trainer(config, run, accelerator)
         trainer.check()
         seconds = trainer.time_steps(_WARM, _TIMED)

@@ -7,12 +7,18 @@ import signal
 import threading
 from collections.abc import Iterator
 
+# Besides Ctrl-C: being asked to end, and, where there is such a signal, a terminal that is closed.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination requests, so that a step and its checkpoint can finish.
+    """Collect Ctrl-C and `STOP_SIGNALS`, so that a step and its checkpoint can finish.
 
-    A second Ctrl-C stops at once. Outside the main thread signals are left alone.
+    A second request stops at once, but for that of a closed terminal, which shells pass on twice. A signal
+    that is ignored (`nohup`) stays so. Outside the main thread signals are left alone.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -20,11 +26,12 @@ def stop_requests() -> Iterator[list[int]]:
         return
 
     def receive(number: int, frame: object) -> None:
-        if received:
+        if received and number != getattr(signal, "SIGHUP", None):
             raise KeyboardInterrupt
         received.append(number)
 
-    before = {kind: signal.signal(kind, receive) for kind in (signal.SIGINT, signal.SIGTERM)}
+    kinds = [k for k in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(k) != signal.SIG_IGN]
+    before = {kind: signal.signal(kind, receive) for kind in kinds}
     try:
         yield received
     finally:

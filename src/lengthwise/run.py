@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config, with_options
-from lengthwise.files import reason, write_text
+from lengthwise.files import read_text, reason, write_text
 from lengthwise.folder import (
     BIAS,
     CALIBRATED,
@@ -34,6 +34,7 @@ from lengthwise.folder import (
     save_tensors,
     sha256,
     versions,
+    written_by,
 )
 from lengthwise.layout import END, Layout, Vocabulary, digits_of
 from lengthwise.methods import method_of
@@ -41,6 +42,7 @@ from lengthwise.model import Transformer
 from lengthwise.settings import Padding
 from lengthwise.solving import check_ways, decode_problems, follows_lines
 from lengthwise.tasks import Transducer
+from lengthwise.version import __version__
 
 # The longest operand that is taken: a few bytes a digit through windows; with a cache of all keys and
 # values one answer of 200,000 digits needs about a gigabyte.
@@ -143,7 +145,7 @@ class Run:
             if (path / VANILLA / CONFIG).exists():
                 what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
             raise InputError(f"{path} is not a run: it {what}")
-        config = make_config(load_config(path / CONFIG), with_options(set, device=device))
+        config = read_config(path / CONFIG, with_options(set, device=device))
         bias = make_bias(config)
         if (path / BIAS).exists():
             bias = load_bias(path / BIAS)
@@ -216,9 +218,21 @@ class Run:
             InputError: when it does not hold weights of such a model.
         """
         try:
-            model.load_state_dict(load_file(path))
-        except Exception as error:  # safetensors and torch raise many kinds
+            weights = load_file(path)
+        except Exception as error:  # safetensors raises many kinds
             raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+        wanted = model.state_dict()
+        for name in dict.fromkeys([*wanted, *weights]):
+            shapes = [
+                "none" if name not in tensors else str(list(tensors[name].shape))
+                for tensors in (weights, wanted)
+            ]
+            if shapes[0] != shapes[1]:
+                raise InputError(
+                    f"{path} does not hold this run's weights: of {name} it has {shapes[0]}, the model of "
+                    f"{path.with_name(CONFIG)} {shapes[1]}"
+                )
+        model.load_state_dict(weights)
 
     def _check_described(self, path: Path) -> None:
         """Refuse weights that say themselves to be of other settings, or of another bias."""
@@ -278,7 +292,7 @@ class Run:
         """
         path = self.path / METRICS
         try:
-            text = path.read_text("utf-8") if path.exists() else ""
+            text = read_text(path) if path.exists() else ""
             return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
         except ValueError as error:
             raise InputError(f"{path} holds a broken row: {error}") from error
@@ -399,6 +413,37 @@ class Run:
             written,
             complete=False,
         )
+
+
+def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
+    """The settings of a file, such as a run's config.json, changed by assignments.
+
+    Raises:
+        InputError: when they can't be used; where the file is to blame it is named, with the version of
+            lengthwise that wrote it, if that is known and another.
+    """
+    return config_of_file(path, load_config(path), assignments)
+
+
+def config_of_file(
+    path: Path | None, values: dict[str, Any], assignments: Iterable[str] = ()
+) -> Config:
+    """As `read_config`, from the values that the file holds; without one as `make_config`."""
+    assignments = list(assignments)
+    try:
+        return make_config(values, assignments)
+    except InputError as error:
+        if path is None:
+            raise
+        try:
+            make_config(values)
+        except InputError as alone:
+            if str(alone) == str(error):
+                writer = written_by(path.parent)
+                other = writer is not None and writer != __version__
+                note = f"; lengthwise {writer} wrote it, this is {__version__}" if other else ""
+                raise InputError(f"{path}: {error}{note}") from error
+        raise
 
 
 def load_bias(path: Path | str) -> CalibratedBias:

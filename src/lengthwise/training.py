@@ -16,13 +16,13 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, reduce
+from accelerate.utils import broadcast, reduce
 from torch import Tensor
 
 from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, flat_settings, overlaid
-from lengthwise.files import reason, write_text, write_with
+from lengthwise.files import append_text, reason, write_text, write_with
 from lengthwise.folder import (
     CALIBRATED,
     CHECKPOINT,
@@ -35,12 +35,14 @@ from lengthwise.folder import (
     locked,
     prepare,
     save_config,
+    written_by,
 )
 from lengthwise.interrupts import stop_requests
 from lengthwise.layout import Layout
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
+from lengthwise.processes import make_accelerator
 from lengthwise.run import (
     Run,
     check_new,
@@ -51,7 +53,10 @@ from lengthwise.run import (
 )
 from lengthwise.schedule import Schedule
 from lengthwise.shards import Shards, backward, choose_shards, shard_threads
+from lengthwise.version import __version__
 from lengthwise.weights import FlatWeights
+
+CHECKPOINT_FORMAT = "lengthwise-checkpoint/1"
 
 
 class NotInterpolatedError(RuntimeError):
@@ -111,11 +116,8 @@ def train_run(
     _check_compiler(config)
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
     drawn = config.model.bias == "window" or isinstance(run.bias, CalibratedBias | MatrixBias)
-    distributed = DistributedDataParallelKwargs(
-        find_unused_parameters=drawn or config.training.frozen != "nothing"
-    )
-    accelerator = Accelerator(
-        cpu=make_device(config.device).type == "cpu", kwargs_handlers=[distributed]
+    accelerator = make_accelerator(
+        make_device(config.device), find_unused=drawn or config.training.frozen != "nothing"
     )
     trainer = Trainer(run.config, run, accelerator, on_progress)
     trainer.check()
@@ -139,7 +141,7 @@ def check_training(config: Config, path: Path) -> None:
     """
     check_new(config, None)
     _check_compiler(config)
-    accelerator = Accelerator(cpu=make_device(config.device).type == "cpu")
+    accelerator = make_accelerator(make_device(config.device), find_unused=False)
     Trainer(config, Run(path, config, make_bias(config)), accelerator).check()
 
 
@@ -433,8 +435,7 @@ class Trainer:
             phase="done" if done else self.schedule.phase,
         )
         if self.accelerator.is_main_process:
-            with (self.run.path / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(metrics)) + "\n")
+            append_text(self.run.path / METRICS, json.dumps(asdict(metrics)) + "\n")
             self.on_progress(metrics)
         self.loss_sum.zero_()
         self.loss_count = self.tokens = 0
@@ -454,6 +455,8 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         state = {
+            "format": CHECKPOINT_FORMAT,
+            "lengthwise": __version__,
             "model": self.bare.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -470,6 +473,7 @@ class Trainer:
     def _load(self, path: Path) -> None:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self._check_format(path, state)
             self.bare.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["random"])
@@ -480,8 +484,20 @@ class Trainer:
             self.schedule.warming_since = state["warming_since"]
             self.loss_sum.copy_(state["loss_sum"])
             self.loss_count = state["loss_count"]
+        except InputError:
+            raise
         except Exception as error:  # a broken file raises many kinds
             raise InputError(f"{path} is not a checkpoint of this run: {reason(error)}") from error
+
+    def _check_format(self, path: Path, state: dict[str, Any]) -> None:
+        """A checkpoint serves only the format that wrote it; finished weights serve all."""
+        found = state.get("format", "none")
+        if found != CHECKPOINT_FORMAT:
+            writer = state.get("lengthwise") or written_by(self.run.path) or "of an unknown version"
+            raise InputError(
+                f"{path} is a checkpoint of lengthwise {writer}, format {found}; this is {__version__}, "
+                f"which reads {CHECKPOINT_FORMAT}. Continue with that version, or train again with --force"
+            )
 
     def _trim_metrics(self) -> None:
         """Drop the rows of steps that will be done again, and a row cut off by a crash."""

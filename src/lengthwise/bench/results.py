@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lengthwise.config import InputError
 from lengthwise.version import __version__
 
 
@@ -79,7 +80,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
@@ -135,8 +136,13 @@ def measured_process(arguments: list[str], stdout: int | None = None) -> tuple[f
     """Wall-clock seconds and peak memory in MiB of Python with these arguments.
 
     Raises:
+        InputError: where the system does not count a process's memory (Windows).
         RuntimeError: when it does not end with 0.
     """
+    if not hasattr(os, "wait4"):
+        raise InputError(
+            "this system does not count the memory of a process; measure other benchmarks"
+        )
     with tempfile.NamedTemporaryFile("r") as file:
         command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, file.name, sys.executable]
         subprocess.run([*command, *arguments], stdout=stdout, stderr=subprocess.DEVNULL, check=True)

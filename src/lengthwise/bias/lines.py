@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Places, Site, causal
-from lengthwise.files import write_text
+from lengthwise.files import check_format, read_text, write_text
 from lengthwise.layout import Layout, Span
 from lengthwise.tasks import Transducer
 
@@ -291,11 +291,10 @@ class CalibratedBias:
             OSError: when it cannot be read.
         """
         try:
-            texts = Path(path).read_text("utf-8").splitlines()
+            texts = read_text(path).splitlines()
             rows = [_object(text, place) for place, text in enumerate(texts, start=1)]
             header, lines = rows[0], rows[1:]
-            if header["format"] != FORMAT:
-                raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
+            check_format(header["format"], FORMAT)
             heads = header["heads"]
             if type(heads) is not int or heads < 1 or not isinstance(header["task"], str):
                 raise ValueError("its header lacks a task or a number of heads")
@@ -308,8 +307,6 @@ class CalibratedBias:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not text"
     if isinstance(error, IndexError):
         return "it is empty"
     if isinstance(error, KeyError):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
-from lengthwise.files import write_with
+from lengthwise.files import check_format, write_with
 from lengthwise.layout import Layout
 from lengthwise.tasks import FRAME, TASKS, Transducer
 
@@ -191,6 +191,11 @@ class MatrixBias:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path} does not hold matrices: {error}") from error
+        if str(about.get("format")).startswith("lengthwise-"):
+            try:
+                check_format(about["format"], FORMAT)
+            except ValueError as error:
+                raise ValueError(f"{path} does not hold matrices: {error}") from error
         task = about.get("task", task)
         if task not in TASKS:
             raise ValueError(f"{path} does not say the task that it is for; name it with --task")

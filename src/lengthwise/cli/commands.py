@@ -423,7 +423,8 @@ def print_bias(bias: CalibratedBias, as_json: bool) -> None:
 
 def main_process() -> bool:
     """Whether this is the one process, or the first that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+    alone = os.environ.get("WORLD_SIZE", "1") in ("", "1")
+    return alone or os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: Any) -> None:

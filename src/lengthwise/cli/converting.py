@@ -1,4 +1,4 @@
-"""The commands that show biases and turn files of the paper's code into ours, and back."""
+"""The commands that show biases and settings, and turn files of the paper's code into ours, and back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from lengthwise.cli.commands import app, print_bias, print_json
 from lengthwise.cli.options import Force, Json, Set
+from lengthwise.files import read_text
 
 if TYPE_CHECKING:
     from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
@@ -151,6 +152,33 @@ def convert_command(
         print_json({"written": [str(path) for path in written], "notes": notes})
     else:
         print("\n".join([*notes, *(str(path) for path in written)]))
+
+
+@app.command("config")
+def config_command(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Such as default, which has every setting."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a settings file that comes with lengthwise, or list them.
+
+    Example: lengthwise config default > mine.toml
+    """
+    from lengthwise.config import InputError, load_config, shipped_configs, unknown
+
+    known = shipped_configs()
+    if name is None:
+        if as_json:
+            return print_json({key: str(path) for key, path in known.items()})
+        return print("\n".join(f"{key}  {path}" for key, path in known.items()))
+    if name not in known:
+        raise InputError(unknown("settings file", name, known))
+    if as_json:
+        print_json(load_config(known[name]))
+    else:
+        print(read_text(known[name]), end="")
 
 
 def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> CalibratedBias | MatrixBias:

@@ -32,10 +32,11 @@ def demo_command(
     """
     from lengthwise.config import InputError
     from lengthwise.display import print_curve
-    from lengthwise.folder import is_pipeline
+    from lengthwise.folder import LOCK
     from lengthwise.report.html import write_report
 
-    if out != DEMO_FOLDER and not force and is_pipeline(out):
+    force = force or out == DEMO_FOLDER
+    if not force and out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
         raise InputError(
             f"{out} exists; --force deletes the run in it and starts over, another --out keeps it"
         )
@@ -48,7 +49,7 @@ def demo_command(
         seed=seed,
         device=device,
         out=out,
-        force=force or out == DEMO_FOLDER,
+        force=force,
     )
     print_curve(outcome.curve)
     print(f"\n{outcome.bias.explain()}\n\n{outcome.proof}\n")

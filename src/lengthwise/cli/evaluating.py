@@ -124,11 +124,16 @@ def evaluate_command(
 def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from lengthwise.config import InputError
     from lengthwise.mistakes import check_range
 
+    if last is None:
+        raise InputError(
+            f"--from {first} needs --to: the last number, or `ceil` to stop at the first mistake"
+        )
     start = _number("--from", first or "0")
     search = last == "ceil"
-    stop = start + _CEILING - 1 if search else _number("--to", last or "")
+    stop = start + _CEILING - 1 if search else _number("--to", last)
     result = check_range(run, start, stop, stop_at_first=search)
     if as_json:
         return print_json(asdict(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,23 @@ TaskOrFile = Annotated[
         help="A task (successor, addition, nx1, parity, ...), a .toml file, or an .ini file.",
     ),
 ]
+
+
+def refuse_unknown_options(context: typer.Context, words: list[str]) -> None:
+    """For a command whose arguments may begin with a dash: what begins like a long option is one.
+
+    Raises:
+        InputError: for the first.
+    """
+    from lengthwise.config import InputError
+
+    known = [name for option in context.command.params for name in option.opts]
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name[2:3].isalpha() and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"No such option: {name}{hint}")
 
 
 _MOST_LENGTHS = 10_000

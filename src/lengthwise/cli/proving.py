@@ -32,7 +32,6 @@ def prove_command(
 
     Example: lengthwise prove runs/addition
     """
-    from lengthwise.config import InputError
     from lengthwise.folder import can_write, locked
     from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
     from lengthwise.run import Run
@@ -47,11 +46,7 @@ def prove_command(
         again = "Going on with an interrupted proof; in all " if begun else "There are "
         print(f"{again}{expected}", file=sys.stderr)
     with locked(opened.path) if kept else nullcontext(), progress() as display:
-        try:
-            result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
-        except KeyboardInterrupt:
-            how = "goes on from there" if kept else "begins anew, for the run can't be written to"
-            raise InputError(f"interrupted; the same command {how}") from None
+        result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
         if isinstance(result, Certificate) and (kept or out is not None):
             result.save(out or opened.path / CERTIFICATE)
         elif isinstance(result, Certificate):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import select
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from lengthwise.cli.commands import app, print_json
-from lengthwise.cli.options import Attention, Json, RunDevice, RunFolder, ShowWork
+from lengthwise.cli.options import (
+    Attention,
+    Json,
+    RunDevice,
+    RunFolder,
+    ShowWork,
+    refuse_unknown_options,
+)
+from lengthwise.files import UTF8_MARK, check_encoding
 
 if TYPE_CHECKING:
     from lengthwise.run import Run
@@ -30,8 +40,10 @@ LONGEST_LINE = 1 << 25
 _EVERY = 5.0
 
 
-@app.command("solve")
+# An expression that begins with a dash is one, if a bad one.
+@app.command("solve", context_settings={"ignore_unknown_options": True})
 def solve_command(
+    context: typer.Context,
     run: RunFolder,
     expressions: Annotated[
         list[str] | None,
@@ -60,11 +72,14 @@ def solve_command(
     from lengthwise.run import Run
 
     expressions = expressions or []
+    refuse_unknown_options(context, [str(run), *expressions])
     if (file is None) == (not expressions):
         raise InputError("solve takes expressions, or --file with one expression a line")
     opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
     if expressions == ["-"]:
         file = Path("-")
+    if str(file) == "-" and sys.stdin is None:
+        raise InputError("stdin is closed, so there are no lines to read; name a file with --file")
     if file is None:
         rows = [_Row(number, text) for number, text in enumerate(expressions, start=1)]
         for row in rows:
@@ -175,13 +190,22 @@ def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
 
     A slow pipe is answered as it comes; of a file only so much is read as is answered next. A line
     longer than `LONGEST_LINE` is None.
+
+    Raises:
+        InputError: when the text is in UTF-16.
     """
+    from lengthwise.config import InputError
+
     read = getattr(source, "read1", source.read)
     batch: list[tuple[int, bytes | None]] = []
     rest, length, number, held = [], 0, 0, 0  # of the line that has begun; of the batch
     while part := read(1 << 16):
         if not number and not length:
-            part = part.removeprefix(b"\xef\xbb\xbf")
+            part = part.removeprefix(UTF8_MARK)
+            try:
+                check_encoding(part[:4])  # of the first two characters
+            except ValueError as error:
+                raise InputError(f"{getattr(source, 'name', 'the input')}: {error}") from error
         *ends, last = part.split(b"\n")
         for end in ends:
             number, length = number + 1, length + len(end)
@@ -206,6 +230,8 @@ def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
 def _has_more(source: BinaryIO) -> bool:
     """Whether a read would return at once."""
     try:
+        if os.name == "nt":  # there `select` is for sockets; a pipe or console may wait
+            return stat.S_ISREG(os.fstat(source.fileno()).st_mode)
         return bool(select.select([source], [], [], 0)[0])
     except (OSError, ValueError):  # no file of the operating system
         return True

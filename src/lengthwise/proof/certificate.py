@@ -10,7 +10,7 @@ from typing import Any
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
-from lengthwise.files import write_text
+from lengthwise.files import check_format, read_text, write_text
 from lengthwise.folder import WEIGHTS
 from lengthwise.proof.cone import Cone
 from lengthwise.run import Run
@@ -74,11 +74,12 @@ class Certificate:
             InputError: when the file is missing or no certificate.
         """
         try:
-            values = json.loads(path.read_text("utf-8"))
+            values = json.loads(read_text(path))
             if not isinstance(values, dict) or "format" not in values:
                 raise ValueError(f"it has no format, {FORMAT!r}")
-            if values.pop("format") != FORMAT or values.pop("proven") is not True:
-                raise ValueError(f"its format is not {FORMAT!r}")
+            check_format(values.pop("format"), FORMAT)
+            if values.pop("proven") is not True:
+                raise ValueError("it does not say that the model is proven")
             cone = values["cone"]
             values["cone"] = Cone(
                 tuple(cone["rows"]),

@@ -13,7 +13,7 @@ import numpy as np
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
-from lengthwise.files import write_text
+from lengthwise.files import read_text, write_text
 from lengthwise.folder import versions
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
@@ -208,7 +208,7 @@ class _Progress:
         if self.path is None or not self.path.exists():
             return 0, 0.0
         try:
-            values = json.loads(self.path.read_text("utf-8"))
+            values = json.loads(read_text(self.path))
             if {name: values[name] for name in self.key} != self.key:
                 return 0, 0.0
             batches, seconds = int(values["batches"]), float(values["seconds"])

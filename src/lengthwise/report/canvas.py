@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from lengthwise.bias import Site
@@ -174,10 +176,14 @@ def finish(figure: Figure, path: Path | str | None) -> Figure | Path:
         return figure
     path = Path(path)
     kind = picture_format(path)
-    write_with(
-        path,
-        lambda temporary: figure.savefig(
-            temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.1
-        ),
-    )
+    # A person's matplotlibrc may ask for LaTeX, which need not be there.
+    for text in figure.findobj(Text):
+        text.set_usetex(False)  # type: ignore[attr-defined]  # findobj says Artist
+    with rc_context({"text.usetex": False}):
+        write_with(
+            path,
+            lambda temporary: figure.savefig(
+                temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.1
+            ),
+        )
     return path

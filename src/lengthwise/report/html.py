@@ -23,7 +23,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError
 from lengthwise.evaluation import LengthCurve
-from lengthwise.files import write_text
+from lengthwise.files import read_text, write_text
 from lengthwise.folder import (
     CALIBRATED,
     CERTIFICATE,
@@ -208,7 +208,7 @@ def _versions(run: Run) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(json.loads(read_text(path)))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold versions: {error}") from error
 

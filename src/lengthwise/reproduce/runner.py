@@ -18,7 +18,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
 from lengthwise.config import InputError
 from lengthwise.evaluation import Score, evaluate_run
-from lengthwise.files import write_text
+from lengthwise.files import read_text, write_text
 from lengthwise.folder import CONFIG, locked
 from lengthwise.metrics import read_metrics
 from lengthwise.pipeline import calibrate_and_retrain
@@ -63,7 +63,7 @@ class Record:
             InputError: when it is broken.
         """
         try:
-            values = json.loads(path.read_text("utf-8"))
+            values = json.loads(read_text(path))
             cell = Cell(**values.pop("cell"))
             scores = tuple(Score(**score) for score in values.pop("scores"))
             return cls(cell=cell, scores=scores, **values)
@@ -188,7 +188,10 @@ def check_budget(out: Path, budget_name: str) -> None:
     """
     path = out / BUDGET_FILE
     if path.exists():
-        begun = json.loads(path.read_text("utf-8"))["budget"]
+        try:
+            begun = json.loads(read_text(path))["budget"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} does not name a budget: {error}; remove it") from error
         if begun != budget_name:
             raise InputError(f"{out} was begun with budget {begun!r}; choose another --out")
 

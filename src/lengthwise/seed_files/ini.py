@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.config import InputError
+from lengthwise.files import read_text
 from lengthwise.seed_files.arithmetic import evaluate_arithmetic
 from lengthwise.tasks import DIGITS, TASKS
 
@@ -348,11 +349,10 @@ def load_ini(path: Path) -> SeedOptions:
         inline_comment_prefixes=("#",), interpolation=None, default_section="\0"
     )
     try:
-        with path.open(encoding="utf-8") as file:
-            parser.read_file(file)
+        parser.read_string(read_text(path), str(path))
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from error
-    except (configparser.Error, UnicodeDecodeError) as error:
+    except (configparser.Error, ValueError) as error:
         raise InputError(
             f"{path} is not a settings file: {' '.join(str(error).split())}"
         ) from error
