@@ -95,6 +95,36 @@ def test_a_task_that_is_not_local_is_not_provable():
         receptive_cone(config, bias)
 
 
+def seen_of_a_multiple(factor: int, numbers: np.ndarray, row: int, width: int) -> set[tuple]:
+    """What a row sees of multiples in base 2, by arithmetic: ends, carry, the column before and its own."""
+    before = max(row - 1, 0)
+    carry = (numbers % 2**before) * factor >> before
+    bits = [numbers >> column & 1 if 0 <= column < width else -1 for column in (row - 1, row)]
+    growth = (factor - 1).bit_length()
+    ends = min(row, 1), min(width - row, growth + 1)
+    columns = np.broadcast_arrays(carry, *bits)
+    return {(*ends, *values) for values in np.unique(np.stack(columns, axis=1), axis=0).tolist()}
+
+
+@pytest.mark.parametrize("factor", [255, 256, 257, 999])
+def test_carries_of_a_large_factor_are_counted(factor):
+    """More states than a byte holds; all multiples of up to 13 bits show every context."""
+    task = TASKS["multiply_by"](2, factor)
+    contexts = Contexts(task, Cone((0,), (("a", -1), ("a", 0))))
+    checked, count = set(), 0
+    for batch in contexts:
+        count += len(batch.operands)
+        numbers = batch.operands[:, 0].astype(np.int64) @ 2 ** np.arange(batch.width)
+        checked |= seen_of_a_multiple(factor, numbers, batch.row, batch.width)
+    oracle = set()
+    for bits in range(1, 14):
+        width = bits + task.growth
+        for row in range(width + 1):
+            oracle |= seen_of_a_multiple(factor, np.arange(2**bits), row, width)
+    assert checked == oracle
+    assert count == len(oracle)
+
+
 def test_certificates_are_of_one_factor(binary):
     found = set()
     for factor in (7, 8):
