@@ -11,6 +11,8 @@ import typer
 from lengthwise.cli.commands import app, print_json, progress
 from lengthwise.cli.options import Json, RunFolder
 
+SECOND = "python tools/check_certificate.py"
+
 
 @app.command("prove")
 def prove_command(
@@ -22,14 +24,23 @@ def prove_command(
 ) -> None:
     """Prove a calibrated model right at every length, or find a problem that it gets wrong.
 
-    Exit code 0: proven; the certificate is written beside the weights. 1: refuted, with a problem that the
-    model gets wrong. 2: the proof does not apply, and why. An interrupted proof goes on where it was.
+    Exit code 0: proven; the certificate is written beside the weights, and the rule that it is of.
+    1: refuted, with a problem that the model gets wrong. 2: the proof does not apply, and why. An
+    interrupted proof goes on where it was.
 
     Example: lengthwise prove runs/addition
     """
     from lengthwise.config import InputError
     from lengthwise.folder import locked
-    from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
+    from lengthwise.proof import (
+        CERTIFICATE,
+        PROGRESS,
+        Certificate,
+        estimate,
+        prove,
+        rule_text,
+        save_rule,
+    )
     from lengthwise.run import Run
 
     opened = Run.open(run)
@@ -45,6 +56,9 @@ def prove_command(
             raise InputError("interrupted; the same command goes on from there") from None
         if isinstance(result, Certificate):
             result.save(opened.path / CERTIFICATE)
+        else:
+            # A counterexample is checked against it, too.
+            save_rule(opened.path, rule_text(opened.task))
     if as_json:
         print_json(result.to_dict())
     else:
@@ -58,17 +72,27 @@ def verify_command(
     run: RunFolder,
     as_json: Json = False,
 ) -> None:
-    """Check that a certificate is of this run, and prove it again.
+    """Check that a certificate is of this run and of the task's rule, and prove it again.
+
+    A second program, which shares no code with this one, checks it too:
+    python tools/check_certificate.py RUN (installed: python -m lengthwise.tools.check_certificate RUN).
 
     Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
     """
     from lengthwise.proof import Certificate, verify
     from lengthwise.run import Run
 
+    given = Certificate.load(certificate)
     with progress() as display:
-        result = verify(Certificate.load(certificate), Run.open(run), on_progress=display.checked)
+        result = verify(given, Run.open(run), on_progress=display.checked)
     if as_json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), "binds_rule": given.binds_rule})
     else:
         print(result)
+        if not given.binds_rule:
+            print(
+                f"  the certificate is of an earlier version and binds no rule; `lengthwise prove {run}` "
+                f"renews it"
+            )
+        print(f"  a second program that shares no code checks it too: {SECOND} {run}")
     raise typer.Exit(0 if result.proven else 1)

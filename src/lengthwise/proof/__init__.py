@@ -9,11 +9,13 @@ from lengthwise.proof.certificate import (
 )
 from lengthwise.proof.cone import Cone, NotApplicableError, receptive_cone
 from lengthwise.proof.prover import BUDGET, PROGRESS, Estimate, estimate, prove, verify
+from lengthwise.proof.rule import RULE, rule_text, save_rule
 
 __all__ = [
     "BUDGET",
     "CERTIFICATE",
     "PROGRESS",
+    "RULE",
     "Certificate",
     "Cone",
     "Counterexample",
@@ -24,5 +26,7 @@ __all__ = [
     "hashes",
     "prove",
     "receptive_cone",
+    "rule_text",
+    "save_rule",
     "verify",
 ]

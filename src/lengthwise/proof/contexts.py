@@ -205,7 +205,9 @@ class Contexts:
         self, digits: Column, end: int, first: int, start: int, prefix: list[Column]
     ) -> Iterator[Batch]:
         columns = np.zeros((1, len(self.task.operands), 0), np.uint8)
-        for window, states in self._windows(digits, first, end, columns, np.array([start], np.int64)):
+        for window, states in self._windows(
+            digits, first, end, columns, np.array([start], np.int64)
+        ):
             for state in np.unique(states).tolist():
                 chosen = window[states == state]
                 # Without an ending, no problem of the task goes on like this.
