@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import shutil
 from itertools import chain
@@ -50,35 +49,6 @@ from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import in_split
-from lengthwise.training import train_run
-
-
-@pytest.fixture(scope="session")
-def binary(tmp_path_factory) -> Run:
-    """Addition in base 2, calibrated by hand; trains in seconds."""
-    config = make_config(
-        {
-            "task": "addition",
-            "base": 2,
-            "data": {"length": 5},
-            "model": {"width": 32, "heads": 4, "layers": 2, "feed_forward": 64},
-            "training": {
-                "batch_size": 64,
-                "learning_rate": 5e-3,
-                "warmup_steps": 20,
-                "evaluate_every": 50,
-                "validation_problems": 64,
-            },
-            "retraining": {"cooldown_steps": 100},
-        }
-    )
-    lines = [
-        Line("cross", segment, "anti-diagonal", offset, head=head)
-        for head, (segment, offset) in enumerate(itertools.product("ab", (0, -1)))
-    ]
-    lines += [Line("self", "answer", "diagonal", 0, head=head) for head in range(4)]
-    path = tmp_path_factory.mktemp("binary") / "run"
-    return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))
 
 
 @pytest.mark.parametrize("name", LOCAL)
