@@ -8,11 +8,14 @@ Fixtures, from cheap to dear:
 - `tiny_abc` (session): the whole method on `tiny_config`, once for the whole test run; an `Outcome`
   whose folder lives until the end. Read it, copy it (`shutil.copytree(tiny_abc.path, ...)`), but
   never write into it.
+- `binary` (session): a `Run` of addition in base 2, its bias by hand, trained in seconds and proven. Read
+  only, too.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import Config, make_config
 from lengthwise.pipeline import Outcome, run_abc
+from lengthwise.run import Run
+from lengthwise.training import train_run
 
 # Deterministic, without deadlines: a slow machine must not turn a property into a failure.
 settings.register_profile(
@@ -80,3 +86,31 @@ def tiny_file(tiny_config: Config, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.json"
     path.write_text(tiny_config.model_dump_json())
     return path
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Addition in base 2, calibrated by hand; trains in seconds."""
+    config = make_config(
+        {
+            "task": "addition",
+            "base": 2,
+            "data": {"length": 5},
+            "model": {"width": 32, "heads": 4, "layers": 2, "feed_forward": 64},
+            "training": {
+                "batch_size": 64,
+                "learning_rate": 5e-3,
+                "warmup_steps": 20,
+                "evaluate_every": 50,
+                "validation_problems": 64,
+            },
+            "retraining": {"cooldown_steps": 100},
+        }
+    )
+    lines = [
+        Line("cross", segment, "anti-diagonal", offset, head=head)
+        for head, (segment, offset) in enumerate(itertools.product("ab", (0, -1)))
+    ]
+    lines += [Line("self", "answer", "diagonal", 0, head=head) for head in range(4)]
+    path = tmp_path_factory.mktemp("binary") / "run"
+    return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))

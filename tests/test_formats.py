@@ -108,6 +108,6 @@ def test_maps_of_a_newer_format_say_so(tiny_abc, tmp_path, monkeypatch):
 
 def test_a_certificate_of_a_newer_format_says_so(tmp_path):
     path = tmp_path / "certificate.json"
-    path.write_text(json.dumps({"format": "lengthwise-certificate/2", "proven": True}))
+    path.write_text(json.dumps({"format": "lengthwise-certificate/3", "proven": True}))
     with pytest.raises(InputError, match="a newer lengthwise wrote it"):
         Certificate.load(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import shutil
 from itertools import chain
@@ -30,11 +29,11 @@ from lengthwise.bias import CalibratedBias, Line
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
 from lengthwise.drill import drill_problems
+from lengthwise.folder import PROGRESS
 from lengthwise.layout import Layout, digits_of
 from lengthwise.model import plan_attention
 from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
 from lengthwise.proof import (
-    PROGRESS,
     Certificate,
     Cone,
     Counterexample,
@@ -50,35 +49,6 @@ from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import in_split
-from lengthwise.training import train_run
-
-
-@pytest.fixture(scope="session")
-def binary(tmp_path_factory) -> Run:
-    """Addition in base 2, calibrated by hand; trains in seconds."""
-    config = make_config(
-        {
-            "task": "addition",
-            "base": 2,
-            "data": {"length": 5},
-            "model": {"width": 32, "heads": 4, "layers": 2, "feed_forward": 64},
-            "training": {
-                "batch_size": 64,
-                "learning_rate": 5e-3,
-                "warmup_steps": 20,
-                "evaluate_every": 50,
-                "validation_problems": 64,
-            },
-            "retraining": {"cooldown_steps": 100},
-        }
-    )
-    lines = [
-        Line("cross", segment, "anti-diagonal", offset, head=head)
-        for head, (segment, offset) in enumerate(itertools.product("ab", (0, -1)))
-    ]
-    lines += [Line("self", "answer", "diagonal", 0, head=head) for head in range(4)]
-    path = tmp_path_factory.mktemp("binary") / "run"
-    return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -93,6 +63,36 @@ def test_a_task_that_is_not_local_is_not_provable():
     bias = CalibratedBias("parity_classification", 4, [Line("cross", "a", "anti-diagonal")])
     with pytest.raises(NotApplicableError, match="depends on all of the problem, however long"):
         receptive_cone(config, bias)
+
+
+def seen_of_a_multiple(factor: int, numbers: np.ndarray, row: int, width: int) -> set[tuple]:
+    """What a row sees of multiples in base 2, by arithmetic: ends, carry, the column before and its own."""
+    before = max(row - 1, 0)
+    carry = (numbers % 2**before) * factor >> before
+    bits = [numbers >> column & 1 if 0 <= column < width else -1 for column in (row - 1, row)]
+    growth = (factor - 1).bit_length()
+    ends = min(row, 1), min(width - row, growth + 1)
+    columns = np.broadcast_arrays(carry, *bits)
+    return {(*ends, *values) for values in np.unique(np.stack(columns, axis=1), axis=0).tolist()}
+
+
+@pytest.mark.parametrize("factor", [255, 256, 257, 999])
+def test_carries_of_a_large_factor_are_counted(factor):
+    """More states than a byte holds; all multiples of up to 13 bits show every context."""
+    task = TASKS["multiply_by"](2, factor)
+    contexts = Contexts(task, Cone((0,), (("a", -1), ("a", 0))))
+    checked, count = set(), 0
+    for batch in contexts:
+        count += len(batch.operands)
+        numbers = batch.operands[:, 0].astype(np.int64) @ 2 ** np.arange(batch.width)
+        checked |= seen_of_a_multiple(factor, numbers, batch.row, batch.width)
+    oracle = set()
+    for bits in range(1, 14):
+        width = bits + task.growth
+        for row in range(width + 1):
+            oracle |= seen_of_a_multiple(factor, np.arange(2**bits), row, width)
+    assert checked == oracle
+    assert count == len(oracle)
 
 
 def test_certificates_are_of_one_factor(binary):
@@ -346,14 +346,13 @@ def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert entry.run(["prove", str(folder), "--budget", "3"]) == 2
     assert "232 local contexts, more than the budget of 3" in capsys.readouterr().err
-    # A line removed by hand: refuted, exit code 1, and the old certificate no longer verifies.
-    bias = CalibratedBias.load(folder / "calibrated" / "bias.jsonl")
-    without(bias, next(ln for ln in bias.lines if ln.offset == -1)).save(
-        folder / "calibrated" / "bias.jsonl"
-    )
-    assert entry.run(["prove", str(folder)]) == 1
+    # The same weights without a line: refuted, exit code 1, and the certificate does not verify.
+    run = Run.open(folder)
+    bias = without(run.bias, next(ln for ln in run.bias.lines if ln.offset == -1))
+    Run.create(tmp_path / "other", run.config, bias).save_model(run.model)
+    assert entry.run(["prove", str(tmp_path / "other")]) == 1
     assert capsys.readouterr().out.startswith("Refuted: ")
-    assert entry.run(["verify", str(certificate), str(folder)]) == 2
+    assert entry.run(["verify", str(certificate), str(tmp_path / "other")]) == 2
     assert "the certificate is of other bias than" in capsys.readouterr().err
 
 

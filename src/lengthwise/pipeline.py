@@ -17,8 +17,10 @@ from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.folder import (
     BIAS,
     CALIBRATED,
+    CERTIFICATE,
     CONFIG,
     MAPS,
+    PROGRESS,
     VANILLA,
     check_folder,
     locked,
@@ -27,8 +29,6 @@ from lengthwise.folder import (
 )
 from lengthwise.metrics import Metrics
 from lengthwise.proof import (
-    CERTIFICATE,
-    PROGRESS,
     Certificate,
     Counterexample,
     NotApplicable,

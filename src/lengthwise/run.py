@@ -158,7 +158,10 @@ class Run:
             check_bias(bias, config)
         check_parts(path)
         check_ways(bias, config)
-        return cls(path, config, bias)
+        run = cls(path, config, bias)
+        if (path / WEIGHTS).exists():
+            run._check_described(path / WEIGHTS)
+        return run
 
     @classmethod
     def create(cls, path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
@@ -203,7 +206,6 @@ class Run:
             raise InputError(
                 f"{self.path} holds no trained model yet; finish it with `lengthwise {finish} --resume`"
             )
-        self._check_described(path)
         # Whoever asks first may be inside inference mode; the weights must not be bound to it.
         with torch.inference_mode(False):
             model = make_model(self.config)

@@ -12,6 +12,8 @@ import typer
 from lengthwise.cli.commands import app, print_json, progress
 from lengthwise.cli.options import Json, RunFolder
 
+SECOND = "python tools/check_certificate.py"
+
 
 @app.command("prove")
 def prove_command(
@@ -27,13 +29,20 @@ def prove_command(
 ) -> None:
     """Prove a calibrated model right at every length, or find a problem that it gets wrong.
 
-    Exit code 0: proven; the certificate is written. 1: refuted, with a problem that the model gets wrong.
-    2: the proof does not apply, and why. An interrupted proof goes on where it was.
+    Exit code 0: proven; the certificate is written, and beside it the rule that it is of. 1: refuted,
+    with a problem that the model gets wrong. 2: the proof does not apply, and why. An interrupted proof
+    goes on where it was.
 
     Example: lengthwise prove runs/addition
     """
-    from lengthwise.folder import can_write, locked
-    from lengthwise.proof import CERTIFICATE, PROGRESS, Certificate, estimate, prove
+    from lengthwise.folder import CERTIFICATE, PROGRESS, can_write, locked
+    from lengthwise.proof import (
+        Certificate,
+        estimate,
+        prove,
+        rule_text,
+        save_rule,
+    )
     from lengthwise.run import Run
 
     opened = Run.open(run)
@@ -47,9 +56,12 @@ def prove_command(
         print(f"{again}{expected}", file=sys.stderr)
     with locked(opened.path) if kept else nullcontext(), progress() as display:
         result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
-        if isinstance(result, Certificate) and (kept or out is not None):
+        if not isinstance(result, Certificate):
+            if kept:  # a counterexample is checked against it, too
+                save_rule(opened.path, rule_text(opened.task))
+        elif kept or out is not None:
             result.save(out or opened.path / CERTIFICATE)
-        elif isinstance(result, Certificate):
+        else:
             print(
                 f"lengthwise: {opened.path} can't be written to, so the certificate is not kept; "
                 f"--out FILE writes it elsewhere",
@@ -68,17 +80,27 @@ def verify_command(
     run: RunFolder,
     as_json: Json = False,
 ) -> None:
-    """Check that a certificate is of this run, and prove it again.
+    """Check that a certificate is of this run and of the task's rule, and prove it again.
+
+    A second program, which shares no code with this one, checks it too:
+    python tools/check_certificate.py RUN (installed: python -m lengthwise.tools.check_certificate RUN).
 
     Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
     """
     from lengthwise.proof import Certificate, verify
     from lengthwise.run import Run
 
+    given = Certificate.load(certificate)
     with progress() as display:
-        result = verify(Certificate.load(certificate), Run.open(run), on_progress=display.checked)
+        result = verify(given, Run.open(run), on_progress=display.checked)
     if as_json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), "binds_rule": given.binds_rule})
     else:
         print(result)
+        if not given.binds_rule:
+            print(
+                f"  the certificate is of an earlier version and binds no rule; `lengthwise prove {run}` "
+                f"renews it"
+            )
+        print(f"  a second program that shares no code checks it too: {SECOND} {run}")
     raise typer.Exit(0 if result.proven else 1)

@@ -1,19 +1,17 @@
 """Proof that a calibrated model is right at every length: see docs/proof.md."""
 
 from lengthwise.proof.certificate import (
-    CERTIFICATE,
     Certificate,
     Counterexample,
     NotApplicable,
     hashes,
 )
 from lengthwise.proof.cone import Cone, NotApplicableError, receptive_cone
-from lengthwise.proof.prover import BUDGET, PROGRESS, Estimate, estimate, prove, verify
+from lengthwise.proof.prover import BUDGET, Estimate, estimate, prove, verify
+from lengthwise.proof.rule import rule_text, save_rule
 
 __all__ = [
     "BUDGET",
-    "CERTIFICATE",
-    "PROGRESS",
     "Certificate",
     "Cone",
     "Counterexample",
@@ -24,5 +22,7 @@ __all__ = [
     "hashes",
     "prove",
     "receptive_cone",
+    "rule_text",
+    "save_rule",
     "verify",
 ]

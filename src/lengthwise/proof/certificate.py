@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from lengthwise.config import InputError
 from lengthwise.files import check_format, read_text, write_text
 from lengthwise.folder import WEIGHTS
 from lengthwise.proof.cone import Cone
+from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.run import Run
 
-FORMAT = "lengthwise-certificate/1"
-CERTIFICATE = "certificate.json"
+FORMAT = "lengthwise-certificate/2"
+# Written by earlier versions: it names the task and does not bind its rule.
+EARLIER = "lengthwise-certificate/1"
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class Certificate:
         smallest_margin: the least lead of the right token's logit over the next, of all contexts.
         tightest: a problem and the row in which that lead occurs.
         float_bound: by how much rounding may move a logit (docs/proof.md); the margin is over twice that.
-        hashes: SHA-256 of weights, bias and the settings that the model depends on.
+        hashes: SHA-256 of weights, bias, the task's rule and the settings that the model depends on.
         versions: lengthwise, torch, Python.
         seconds: of the proof.
+        rule: the rule's text, which `save` writes beside the certificate; empty once it was loaded.
     """
 
     task: str
@@ -47,8 +50,14 @@ class Certificate:
     hashes: dict[str, str]
     versions: dict[str, Any]
     seconds: float
+    rule: str = field(default="", compare=False, repr=False)
 
     proven = True
+
+    @property
+    def binds_rule(self) -> bool:
+        """Whether it is of one rule; else it was written by an earlier version, for a task's name."""
+        return "rule" in self.hashes
 
     def __str__(self) -> str:
         return (
@@ -60,10 +69,14 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """The certificate as JSON values."""
-        return {"format": FORMAT, "proven": True, **asdict(self)}
+        values = asdict(self)
+        del values["rule"]
+        return {"format": FORMAT if self.binds_rule else EARLIER, "proven": True, **values}
 
     def save(self, path: Path) -> None:
-        """Write the certificate; the file appears whole or not at all."""
+        """Write the certificate, and the rule beside it; each appears whole or not at all."""
+        if self.rule:
+            save_rule(path.parent, self.rule)
         write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
 
     @classmethod
@@ -77,7 +90,11 @@ class Certificate:
             values = json.loads(read_text(path))
             if not isinstance(values, dict) or "format" not in values:
                 raise ValueError(f"it has no format, {FORMAT!r}")
-            check_format(values.pop("format"), FORMAT)
+            found = values.pop("format")
+            if found != EARLIER:
+                check_format(found, FORMAT)
+                if "rule" not in values["hashes"]:
+                    raise ValueError("its hashes lack that of the rule")
             if values.pop("proven") is not True:
                 raise ValueError("it does not say that the model is proven")
             cone = values["cone"]
@@ -173,7 +190,11 @@ class NotApplicable:
 
 
 def hashes(run: Run) -> dict[str, str]:
-    """SHA-256 of what a proof depends on: weights, bias, task and model."""
+    """SHA-256 of what a proof depends on: weights, bias, the task's rule and the model.
+
+    Raises:
+        NotApplicableError, InputError: as `tabulate`.
+    """
     model = {
         "task": run.config.task,
         "base": run.config.base,
@@ -191,6 +212,7 @@ def hashes(run: Run) -> dict[str, str]:
         "bias": (
             run.bias.to_json_lines() if isinstance(run.bias, CalibratedBias) else str(run.bias)
         ).encode(),
+        "rule": rule_text(run.task).encode(),
         "model": json.dumps(model, sort_keys=True).encode(),
     }
     return {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}

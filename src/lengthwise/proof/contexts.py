@@ -205,7 +205,9 @@ class Contexts:
         self, digits: Column, end: int, first: int, start: int, prefix: list[Column]
     ) -> Iterator[Batch]:
         columns = np.zeros((1, len(self.task.operands), 0), np.uint8)
-        for window, states in self._windows(digits, first, end, columns, np.array([start])):
+        for window, states in self._windows(
+            digits, first, end, columns, np.array([start], np.int64)
+        ):
             for state in np.unique(states).tolist():
                 chosen = window[states == state]
                 # Without an ending, no problem of the task goes on like this.
@@ -225,7 +227,7 @@ class Contexts:
 
         Args:
             offset: the next column.
-            columns, states: those so far.
+            columns, states: those so far; digits fit a byte, states (carries of a factor) need not.
         """
         if offset >= min(self.cone.last + 1, end):
             yield columns, states
@@ -238,7 +240,7 @@ class Contexts:
             grown = np.repeat(chosen, len(options), axis=0)
             added = np.tile(np.array([column for column, _ in options], np.uint8), (len(chosen), 1))
             parts.append(np.concatenate([grown, added[:, :, None]], axis=2))
-            after.append(np.tile(np.array([s for _, s in options], np.uint8), len(chosen)))
+            after.append(np.tile(np.array([s for _, s in options], np.int64), len(chosen)))
         columns, states = np.concatenate(parts), np.concatenate(after)
         # The next columns make many of each.
         following = min(self.cone.last, end - 1) - offset

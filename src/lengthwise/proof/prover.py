@@ -14,7 +14,7 @@ import numpy as np
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
 from lengthwise.files import read_text, write_text
-from lengthwise.folder import versions
+from lengthwise.folder import RULE, versions
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.cone import (
@@ -26,10 +26,10 @@ from lengthwise.proof.cone import (
     receptive_cone,
 )
 from lengthwise.proof.contexts import Batch, Contexts
+from lengthwise.proof.rule import rule_text
 from lengthwise.run import Run
 
 BUDGET = 50_000_000
-PROGRESS = "proof.progress.json"
 
 # What is measured of rounding counts so many times over.
 _SAFETY = 16.0
@@ -96,10 +96,13 @@ def prove(
         on_progress: called with the contexts checked so far, and about how many there are.
 
     Raises:
-        NotApplicableError: for a model that the proof can't speak about, or more contexts than the budget.
+        NotApplicableError: for a model that the proof can't speak about, more contexts than the budget,
+            or a rule too large to state.
+        InputError: for a rule that is none (`tabulate`).
     """
     began = time.perf_counter()
     cone = receptive_cone(run.config, run.bias)
+    rule = rule_text(run.task)
     contexts = Contexts(run.task, cone)
     bound = contexts.bound()
     if bound > budget:
@@ -139,6 +142,7 @@ def prove(
             hashes=hashes(run),
             versions={key: versions()[key] for key in ("lengthwise", "torch", "python")},
             seconds=seconds,
+            rule=rule,
         )
     return checker.counterexample(float_bound, seconds)
 
@@ -240,16 +244,32 @@ def verify(
     budget: int = BUDGET,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Certificate | Counterexample:
-    """Check a certificate against a run: the same weights, bias and model, proven again.
+    """Check a certificate against a run: the same weights, bias, rule and model, proven again.
+
+    A certificate of an earlier version binds no rule; the new proof is then of the rule as it is now.
 
     Raises:
-        InputError: when the certificate is of another run, or says something else than is found.
+        InputError: when the certificate is of another run or another rule, or says something else than is
+            found; or when the run's `rule.json` is not that rule.
         NotApplicableError: as `prove`.
     """
     receptive_cone(run.config, run.bias)
     for name, value in hashes(run).items():
+        if name == "rule" and not certificate.binds_rule:
+            continue
         if certificate.hashes.get(name) != value:
+            if name == "rule":
+                raise InputError(
+                    f"the certificate is of another rule than {run.config.task} has now: its steps, "
+                    f"segments or ends have changed"
+                )
             raise InputError(f"the certificate is of other {name} than {run.path} holds")
+    stated = run.path / RULE
+    if stated.exists() and stated.read_bytes() != rule_text(run.task).encode():
+        raise InputError(
+            f"{stated} is another rule than {run.config.task} has now; `lengthwise prove {run.path}` "
+            f"writes it again"
+        )
     found = prove(run, budget=budget, on_progress=on_progress)
     if isinstance(found, Certificate):
         for name in ("task", "base", "claim", "cone", "contexts"):

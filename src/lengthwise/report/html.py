@@ -10,7 +10,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from lengthwise.folder import (
     results_folder,
 )
 from lengthwise.metrics import Metrics, read_metrics
-from lengthwise.proof import Certificate, hashes
+from lengthwise.proof import Certificate, NotApplicableError, hashes
 from lengthwise.report import plots, summary
 from lengthwise.run import Run
 
@@ -195,11 +195,26 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
 
 
 def _certificate(run: Run | None) -> Certificate | None:
-    """The run's certificate, if it is of the weights and the bias that the run has now."""
+    """The run's certificate, if it is of the weights, the bias and the rule that the run has now.
+
+    One of an earlier version binds no rule, and its claim says so.
+    """
     if run is None or not (run.path / CERTIFICATE).exists():
         return None
     certificate = Certificate.load(run.path / CERTIFICATE)
-    return certificate if certificate.hashes == hashes(run) else None
+    try:
+        now = hashes(run)
+    except (
+        InputError,
+        NotApplicableError,
+    ):  # the rule is none, or no certificate can state it, by now
+        return None
+    if certificate.binds_rule:
+        return certificate if certificate.hashes == now else None
+    if certificate.hashes != {name: value for name, value in now.items() if name != "rule"}:
+        return None
+    earlier = "by an earlier version, which bound no rule; `lengthwise prove RUN` renews it"
+    return replace(certificate, claim=f"{certificate.claim} ({earlier})")
 
 
 def _versions(run: Run) -> dict[str, Any]:

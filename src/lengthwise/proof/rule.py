@@ -1,0 +1,96 @@
+"""The rule of a task as a table: what a certificate binds, and what another program can check it by.
+
+A task's name says nothing of its `step`. The table does: what is written for every state and column, what
+the next state is, where a problem begins and where it may end.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lengthwise.config import InputError
+from lengthwise.files import write_text
+from lengthwise.folder import RULE
+from lengthwise.proof.cone import NotApplicableError
+from lengthwise.tasks import Transducer
+
+FORMAT = "lengthwise-rule/1"
+
+# Rows of a table. Whatever has contexts within a proof's budget has fewer: 8 operands in base 3, 52,488.
+LARGEST = 100_000
+
+
+def tabulate(task: Transducer) -> dict[str, Any]:
+    """The rule as JSON values, always in the same order.
+
+    Its keys are
+
+    - format, and `task` and `base`, what the task is called;
+    - segments: the source from left to right, name and kind of each (`tasks.Segment`), of a symbol its
+      character;
+    - start: the state before the first column;
+    - growth: columns of zeros after the longest operand's last digit, before the end token;
+    - writes: symbols of an answer, null for one in each column;
+    - final: the states in which a problem may end, null for all;
+    - table: `[state, digits, written, next state]` for every state that can occur and every column, whose
+      digits are those of the segments that are no symbols.
+
+    Raises:
+        NotApplicableError: for a table of more than `LARGEST` rows.
+        InputError: for a `step` that writes no digit of the base, or leads to no state.
+    """
+    width = len(task.operands)
+    table: list[tuple[int, tuple[int, ...], int, int]] = []
+    reached, known = [task.start_state], {task.start_state}
+    for state in reached:
+        if len(reached) * task.base**width > LARGEST:
+            raise NotApplicableError(
+                f"the rule of {task.name} has a table of more than {LARGEST:,} rows (columns of {width} "
+                f"digits in base {task.base}, {task.states} states), too many for a certificate to state"
+            )
+        for column in product(range(task.base), repeat=width):
+            after, written = (int(value) for value in task.step(state, *column))
+            if written not in range(task.base) or after not in range(task.states):
+                raise InputError(
+                    f"the rule of {task.name} writes {written} and goes on in state {after} where state "
+                    f"{state} reads {list(column)}; digits are 0 to {task.base - 1}, states 0 to "
+                    f"{task.states - 1}"
+                )
+            table.append((state, column, written, after))
+            if after not in known:
+                known.add(after)
+                reached.append(after)
+    return {
+        "format": FORMAT,
+        "task": task.name,
+        "base": task.base,
+        "segments": [
+            {"name": segment.name, "kind": segment.kind}
+            | ({"text": segment.text} if segment.kind == "symbol" else {})
+            for segment in task.segments
+        ],
+        "start": task.start_state,
+        "growth": task.growth,
+        "writes": task.writes,
+        "final": None if task.final_states is None else sorted(task.final_states),
+        "table": sorted(table),
+    }
+
+
+def rule_text(task: Transducer) -> str:
+    """What `rule.json` holds: `tabulate`, a row of the table in each line.
+
+    Raises:
+        NotApplicableError, InputError: as `tabulate`.
+    """
+    rule = tabulate(task)
+    rows = ",\n  ".join(json.dumps(row) for row in rule.pop("table"))
+    return f'{json.dumps(rule)[:-1]},\n "table": [\n  {rows}\n ]}}\n'
+
+
+def save_rule(folder: Path, text: str) -> None:
+    """Write `rule.json` into a folder; it appears whole or not at all."""
+    write_text(folder / RULE, text)

@@ -1,0 +1,400 @@
+"""Check a certificate of lengthwise with nothing of lengthwise: NumPy, safetensors and docs/proof.md.
+
+    python tools/check_certificate.py RUN [--counterexample FILE]
+
+Read are a run's config.json, model.safetensors, bias.jsonl, rule.json and certificate.json, or of FILE
+what `lengthwise prove RUN --json` printed. The rule is taken for a grammar. A problem with its answer is
+one endless word of columns, `... . . ^ c c c c 0 0 $ . . ...`, with nothing before and after: `^` and `$`
+are where the start and the end token are written, 0 the columns of zeros (the rule's `growth`) behind the
+longest operand. A graph spells all such words. What a row sees is a stretch of a word, so every local
+context is a walk of one fixed length through the graph, and starts and ends are no cases. Walks go through
+the model, written here once more, in double precision.
+
+Exit code 0: the program agrees, or the counterexample is one. 1: it does not, and says where. 2: it can't
+say, and why: it speaks about calibrated biases, without positions and without an encoder.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+DIGITS, NOTHING = "0123456789abcdefghijklmnopqrstuvwxyz", -1
+# Walks through the model at once, and how far a smallest margin may lie from one in single precision.
+CHUNK, TOLERANCE = 1 << 15, 1e-3
+# Where a row reads: ("", d) the row d after it, (operand, d) a digit, ("=" + name, 0) one character.
+Place = tuple[str, int]
+# Nodes of the graph; the others are (state, columns of zeros so far).
+BEFORE, FRESH, DONE = ("before", 0), ("fresh", 0), ("done", 0)
+
+
+class RefusedError(Exception):
+    """This program can't speak about what was given."""
+
+
+class Rule:
+    """The table of rule.json: state and column to the digit written and the next state."""
+
+    def __init__(self, text: bytes) -> None:
+        values = json.loads(text)
+        if values["format"] != "lengthwise-rule/1" or values["writes"] is not None:
+            raise RefusedError("rule.json is no lengthwise-rule/1 that writes in every column")
+        self.task, self.base, self.segments = values["task"], values["base"], values["segments"]
+        self.start, self.growth = values["start"], values["growth"]
+        self.table = {(q, tuple(column)): (out, to) for q, column, out, to in values["table"]}
+        self.ends = {q for q, _ in self.table if values["final"] is None or q in values["final"]}
+        self.kinds = {s["name"]: s["kind"] for s in self.segments}
+        self.operands = [name for name, kind in self.kinds.items() if kind != "symbol"]
+        self.fixed = [i for i, name in enumerate(self.operands) if self.kinds[name] == "digit"]
+        texts = {f"={s['name']}": s["text"] for s in self.segments if s["kind"] == "symbol"}
+        self.tokens = (
+            DIGITS[: self.base] + "".join(dict.fromkeys(texts.values())).strip("^$") + "^$"
+        )
+        self.first, self.end = len(self.tokens) - 2, len(self.tokens) - 1
+        self.symbols = {name: self.tokens.index(text) for name, text in texts.items()}
+
+    def edges(self, zeros: tuple[int, ...]) -> list[tuple]:
+        """The graph for some one-digit operands, zeros beside: edges (from, to, digits, token)."""
+        none = (NOTHING,) * len(zeros)
+        found: list[tuple] = [(BEFORE, FRESH, none, self.first)]
+        found += [(node, node, none, NOTHING) for node in (BEFORE, DONE)]
+        for (state, column), (out, to) in self.table.items():
+            if any(column[i] != zeros[i] for i in self.fixed):
+                continue
+            found.append(((state, 0), (to, 0), column, out))
+            if state == self.start:
+                # From a node of its own: no problem is without a column, and zeros are none.
+                found.append((FRESH, (to, 0), column, out))
+            if column == zeros:
+                found += [((state, n), (to, n + 1), column, out) for n in range(self.growth)]
+        found += [((state, self.growth), DONE, none, self.end) for state in self.ends]
+        ahead = reached(BEFORE, [edge[:2] for edge in found])
+        back = reached(DONE, [edge[1::-1] for edge in found])
+        return [edge for edge in found if edge[0] in ahead and edge[1] in back]
+
+    def parse(self, text: str) -> list[tuple[int, ...]]:
+        """The columns of a problem, with those of zeros."""
+        digit = f"[{DIGITS[: self.base]}]"
+        ways = {"operand": f"({digit}+)", "digit": f"({digit})"}
+        inner = [s for s in self.segments if s.get("text") not in ("^", "$")]
+        pattern = "".join(ways.get(s["kind"]) or re.escape(s["text"]) for s in inner)
+        match = re.fullmatch(pattern, text)
+        if match is None:
+            raise RefusedError(f"{text!r} is no problem of {self.task} in base {self.base}")
+        parts, width = list(match.groups()), max(map(len, match.groups())) + self.growth
+        for i, part in enumerate(parts):
+            parts[i] = part * width if i in self.fixed else part[::-1].ljust(width, "0")
+        return [tuple(map(DIGITS.index, column)) for column in zip(*parts, strict=True)]
+
+    def answer(self, columns: list[tuple[int, ...]]) -> str:
+        """What is to be written, the end token included."""
+        state, written = self.start, ""
+        for column in columns:
+            out, state = self.table[state, column]
+            written += self.tokens[out]
+        if state not in self.ends:
+            raise RefusedError(f"no problem of {self.task} ends like this one")
+        return written + "$"
+
+
+def reached(node: tuple, pairs: list[tuple]) -> set[tuple]:
+    """The nodes that paths from a node lead to, itself included."""
+    found, before = {node}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {b for a, b in pairs if a in found}
+    return found
+
+
+def tracks(rule: Rule, config: dict, lines: list[dict]) -> dict[tuple, dict[Place, dict]]:
+    """For each layer and site the places that are read, each with its heads and their values."""
+    layers = range(config["model"]["layers"])
+    columns = config["data"]["alignment"] == "interleaved" and len(rule.operands) > 1
+    way = "diagonal" if config["data"]["input_order"] == "reversed" else "anti-diagonal"
+    found: dict = {at: {} for at in itertools.product(layers, ("self", "cross"))}
+    for line in lines:
+        site, name, distance = line["site"], line["segment"], line["offset"]
+        kind = rule.kinds.get(name) if site == "cross" else {"answer": "operand"}.get(name)
+        moves = kind == "operand" or (kind == "digit" and columns)
+        wanted = ("diagonal" if site == "self" else way) if moves else "vertical"
+        if kind is None or line["direction"] != wanted or (distance and not moves):
+            line = f"the {line['direction']} {distance:+d} of {name!r} ({site}-attention)"
+            raise RefusedError(f"a head reads {line}, which does not move with the column written")
+        if site == "self" and distance > 0:
+            continue  # not written yet: closed
+        place = ("", distance) if site == "self" else (name if moves else "=" + name, distance)
+        for layer in layers if line["layer"] is None else [line["layer"]]:
+            heads = found[layer, site].setdefault(place, {})
+            # Where lines cross, the larger value counts.
+            heads[line["head"]] = max(heads.get(line["head"], -np.inf), line["value"])
+    return found
+
+
+class Model:
+    """The transformer in double precision, on the tokens at all places that a row depends on."""
+
+    def __init__(self, rule: Rule, config: dict, weights: dict, lines: list[dict]) -> None:
+        settings = config["model"]
+        self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
+        scale = settings["width"] ** 0.5 if settings["embedding_scale"] == "sqrt" else 1.0
+        for side in ("source", "target"):
+            self.weights[f"{side}_embedding.weight"] *= scale
+        self.heads, self.layers = settings["heads"], settings["layers"]
+        norms = self._norm, lambda name, x: x
+        self.before, self.after = norms if settings["norm"] == "pre" else norms[::-1]
+        self.tracks = tracks(rule, config, lines)
+        self.places = sorted(self.seen(self.layers, 0))
+        self.index = {place: i for i, place in enumerate(self.places)}
+
+    def seen(self, layers: int, row: int) -> set[Place]:
+        """The places that a row at some distance depends on after some layers."""
+        if not layers:
+            return {("", row)}
+        found = {(name, row + distance) for name, distance in self.tracks[layers - 1, "cross"]}
+        rows = {0, *(distance for _, distance in self.tracks[layers - 1, "self"])}
+        return found.union(*(self.seen(layers - 1, row + distance) for distance in rows))
+
+    def logits(self, symbols: np.ndarray) -> np.ndarray:
+        """Logits `[context, token]` of the row being written."""
+        return self._linear("to_logits", self._norm("norm", self._row(self.layers, 0, symbols)))
+
+    def _row(self, layers: int, row: int, symbols: np.ndarray) -> np.ndarray:
+        """A row `[context, channel]` after some layers."""
+        if not layers:
+            return self.weights["target_embedding.weight"][symbols[:, self.index["", row]]]
+        # Rows that see the same tokens are the same row. (A token is a byte, and so is nothing.)
+        seen = symbols[:, [self.index[place] for place in self.seen(layers, row)]].astype(np.uint8)
+        _, one, which = np.unique(seen, axis=0, return_index=True, return_inverse=True)
+        return self._layer(layers - 1, row, symbols[one])[which.ravel()]
+
+    def _layer(self, layer: int, row: int, symbols: np.ndarray) -> np.ndarray:
+        """A row after a layer: self-attention, cross-attention, feed-forward."""
+        of, slots = f"layers.{layer}.", []
+
+        def own(x: np.ndarray) -> list[np.ndarray]:
+            x = self.before(of + "norm_self", x)
+            return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
+
+        x = self._row(layer, row, symbols)
+        for (_, distance), heads in self.tracks[layer, "self"].items():
+            there = symbols[:, self.index["", row + distance]] != NOTHING
+            slots.append((*own(self._row(layer, row + distance, symbols))[1:], there, heads))
+        read = self._linear(of + "self_attention.out", self._read(own(x)[0], slots))
+        x, slots = self.after(of + "norm_self", x + read), []
+        query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
+        source = self.weights["source_embedding.weight"]
+        key, value = np.split(self._linear(of + "cross_attention.key_value", source), 2, axis=1)
+        for (name, distance), heads in self.tracks[layer, "cross"].items():
+            token = symbols[:, self.index[name, row + distance]]
+            slots.append((key[token], value[token], token != NOTHING, heads))
+        read = self._linear(of + "cross_attention.out", self._read(query, slots))
+        x = self.after(of + "norm_cross", x + read)
+        hidden = self._linear(of + "expand", self.before(of + "norm_feed_forward", x))
+        read = self._linear(of + "contract", np.maximum(hidden, 0.0))
+        return self.after(of + "norm_feed_forward", x + read)
+
+    def _read(self, query: np.ndarray, slots: list[tuple]) -> np.ndarray:
+        """What heads read: of each slot key, value, whether it is there, and whom it is open to."""
+        shape = (len(query), self.heads, query.shape[1] // self.heads)
+        query = query.reshape(shape) / shape[2] ** 0.5
+        scores = np.full((len(slots), *shape[:2]), -np.inf)
+        for i, (key, _, there, heads) in enumerate(slots):
+            products = (query * key.reshape(shape)).sum(axis=2)
+            for head, bias in heads.items():
+                scores[i, there, head] = products[there, head] + bias
+        # The largest becomes 1, so that a sum is at least 1; a head with nothing open reads zeros.
+        top = scores.max(axis=0, initial=-np.inf)
+        scores = np.exp(scores - np.where(top == -np.inf, 0.0, top))
+        scores /= np.maximum(scores.sum(axis=0), 1.0)
+        read = np.zeros(shape)
+        for score, (_, value, _, _) in zip(scores, slots, strict=True):
+            read += score[:, :, None] * value.reshape(shape)
+        return read.reshape(len(query), -1)
+
+    def _linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        x = x - x.mean(axis=1, keepdims=True)
+        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5)
+        return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+
+def gather(rule: Rule, places: list[Place], column: tuple, word: dict) -> np.ndarray:
+    """The tokens `[context, place]` of words: digits and token written in columns around the row."""
+    constants = rule.symbols | dict(zip(map("=".__add__, rule.operands), column, strict=True))
+    found = []
+    for name, at in places:
+        if name in constants:
+            found.append(constants[name])
+        else:
+            # The token of a row was written in the column before it.
+            found.append(word[at][:, rule.operands.index(name)] if name else word[at - 1][:, -1])
+    return np.stack(np.broadcast_arrays(*found), axis=1)
+
+
+def contexts(rule: Rule, places: list[Place]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every local context: the tokens at the places `[context, place]`, what to write `[context]`.
+
+    Columns alike in the digits seen, in what is written if that is seen or asked, and in state are one.
+    """
+    reads = [(name, at if name else at - 1) for name, at in places if name[:1] != "="]
+    offsets = range(min(at for _, at in reads), max(0, *(at for _, at in reads)) + 1)
+    digits = [range(rule.base if i in rule.fixed else 1) for i in range(len(rule.operands))]
+    for zeros in itertools.product(*digits):
+        edges = rule.edges(zeros)
+        nodes = {node: i for i, node in enumerate(dict.fromkeys(edge[0] for edge in edges))}
+        steps = [step(rule, edges, nodes, reads, offset) for offset in offsets]
+        # What begins in the start state looks the same whether columns stand before it or none.
+        begin = [i for node, i in nodes.items() if node != FRESH or (rule.start, 0) not in nodes]
+        for walk in walks(steps, np.array(begin)):
+            word = {at: steps[i][2][walk[:, i]] for i, at in enumerate(offsets)}
+            yield gather(rule, places, zeros, word), word[0][:, -1]
+
+
+def step(rule: Rule, edges: list, nodes: dict, reads: list[Place], offset: int) -> tuple:
+    """The edges that differ at a distance from the row: where each node's begin, to, digits and token."""
+    shown = offset == 0 or ("", offset) in reads
+    read = [i for i, name in enumerate(rule.operands) if (name, offset) in reads]
+    kept = {}
+    for a, b, column, written in edges:
+        # The row itself writes a digit or the end token.
+        if offset or a not in (BEFORE, DONE):
+            sight = (*(column[i] for i in read), written if shown else None)
+            kept.setdefault((nodes[a], nodes[b], sight), (*column, written))
+    ordered = sorted(kept, key=lambda key: key[:2])
+    begin = np.searchsorted([a for a, *_ in ordered], range(len(nodes) + 1))
+    return begin, np.array([b for _, b, _ in ordered]), np.array([kept[key] for key in ordered])
+
+
+def walks(steps: list[tuple], nodes: np.ndarray) -> Iterator[np.ndarray]:
+    """All walks from some nodes, depth first: the edge taken in each step, `[walk, step]`."""
+    stack = [(nodes, np.zeros((len(nodes), 0), np.int32))]
+    while stack:
+        nodes, walk = stack.pop()
+        if walk.shape[1] == len(steps):
+            yield walk
+            continue
+        begin, to, _ = steps[walk.shape[1]]
+        share = max(1, CHUNK // int(np.diff(begin).max()))
+        rest = range(share, len(nodes), share)
+        stack += [(nodes[i : i + share], walk[i : i + share]) for i in rest]
+        nodes, walk = nodes[:share], walk[:share]
+        ways = begin[nodes + 1] - begin[nodes]
+        which = np.repeat(np.arange(len(nodes)), ways)
+        edge = np.arange(len(which)) - (ways.cumsum() - ways - begin[nodes])[which]
+        if len(edge):
+            stack.append((to[edge], np.c_[walk[which], edge].astype(np.int32)))
+
+
+def open_run(folder: Path) -> tuple[Path, Rule, Model]:
+    """The files of a run, or of the calibrated one that `lengthwise abc` made."""
+    path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
+    config = json.loads((path / "config.json").read_bytes())
+    if config["model"]["positions"] != "none":
+        raise RefusedError(f"positions are {config['model']['positions']!r}; here, 'none' can be")
+    if config["model"]["encoder_layers"]:
+        raise RefusedError("the model has an encoder; here it can have none")
+    for file, hint in (("bias.jsonl", "calibrated bias"), ("rule.json", "rule of a proof")):
+        if not (path / file).exists():
+            raise RefusedError(f"{path} has no {hint} ({file}); see `lengthwise prove`")
+    _, *lines = map(json.loads, (path / "bias.jsonl").read_bytes().splitlines())
+    rule = Rule((path / "rule.json").read_bytes())
+    return path, rule, Model(rule, config, load_file(path / "model.safetensors"), lines)
+
+
+def check_certificate(path: Path, rule: Rule, model: Model) -> dict:
+    """Whether the certificate is of these files and says what is found here, and what differs."""
+    said, began = json.loads((path / "certificate.json").read_bytes()), time.perf_counter()
+    files = {"weights": "model.safetensors", "bias": "bias.jsonl", "rule": "rule.json"}
+    found = {n: hashlib.sha256((path / f).read_bytes()).hexdigest() for n, f in files.items()}
+    differ = [
+        f"{files[n]} is not the certificate's" for n in files if said["hashes"].get(n) != found[n]
+    ]
+    if (said["proven"], said["task"], said["base"]) != (True, rule.task, rule.base):
+        differ.append(f"the certificate is none of {rule.task} in base {rule.base}")
+    if differ:
+        return {"good": False, "says": f"Differs: {'; '.join(differ)}"}
+    count, failing, least = 0, 0, np.inf
+    for symbols, wanted in contexts(rule, model.places):
+        logits = model.logits(symbols)
+        right = np.take_along_axis(logits, wanted[:, None], axis=1)[:, 0]
+        np.put_along_axis(logits, wanted[:, None], -np.inf, axis=1)
+        margins = np.nan_to_num(right - logits.max(axis=1), nan=-np.inf)
+        count, failing = count + len(margins), failing + int((margins <= 0).sum())
+        least = min(least, float(margins.min()))
+        if count // 10**6 > (count - len(margins)) // 10**6:
+            print(f"{count:,} of {said['contexts']:,} contexts", file=sys.stderr)
+    cone = {("", row) for row in said["cone"]["rows"]} | {tuple(at) for at in said["cone"]["reads"]}
+    cone |= {(f"={name}", 0) for name in said["cone"]["constants"]}
+    places = {(n, 0 if n[:1] == "=" else at) for n, at in model.places if n not in rule.symbols}
+    margin = said["smallest_margin"]
+    apart = abs(least - margin) / max(1.0, margin)
+    claims = {
+        "a row depends on other places than its cone": places == cone,
+        f"there are {count:,} contexts, not {said['contexts']:,}": count == said["contexts"],
+        f"{failing:,} contexts are answered wrong": not failing,
+        f"the smallest margin is {least:.6f}, not {margin:.6f}": apart <= TOLERANCE,
+        f"a margin of {least:.2e} is what rounding may move": least > 2 * said["float_bound"],
+    }
+    differ = [claim for claim, holds in claims.items() if not holds]
+    says = f"Agrees: {count:,} contexts, smallest margin {least:.6f}"
+    says = f"Differs: {'; '.join(differ)}" if differ else says
+    least, seconds = least if np.isfinite(least) else None, round(time.perf_counter() - began, 3)
+    found = {"contexts": count, "failing": failing, "smallest_margin": least, "seconds": seconds}
+    return {"good": not differ, "says": says, **found}
+
+
+def check_counterexample(path: Path, rule: Rule, model: Model) -> dict:
+    """Whether greedy decoding answers the problem of a counterexample wrong."""
+    said = json.loads(path.read_bytes())
+    if (said["proven"], said["task"], said["base"]) != (False, rule.task, rule.base):
+        raise RefusedError(f"it is no counterexample of {rule.task} in base {rule.base}")
+    columns, given = rule.parse(said["problem"]), ""
+    expected, nothing = rule.answer(columns), [NOTHING] * (len(rule.operands) + 1)
+    word = {-1: [*nothing[1:], rule.first]} | {i: [*c, 0] for i, c in enumerate(columns)}
+    around = {at - d for _, at in model.places for d in (0, 1)}
+    while len(given) <= len(columns) and "$" not in given:
+        row = len(given)
+        near = {at: np.array([word.get(row + at, nothing)]) for at in around}
+        token = int(model.logits(gather(rule, model.places, columns[0], near)).argmax())
+        word[row], given = [*word.get(row, nothing)[:-1], token], given + rule.tokens[token]
+    good = given != expected == said["expected"]
+    says = f"{said['problem']} should give {expected}, gives {given}"
+    says = f"{'Confirmed' if good else 'Not confirmed'}: {says}"
+    return {"good": good, "says": says, "expected": expected, "given": given}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one made by abc")
+    parser.add_argument("--counterexample", type=Path, metavar="FILE", help="check this instead")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    try:
+        with np.errstate(all="ignore"):
+            path, rule, model = open_run(options.run)
+            check = check_counterexample if options.counterexample else check_certificate
+            found = check(options.counterexample or path, rule, model)
+    except (RefusedError, OSError, SafetensorError) as error:
+        print(f"check_certificate.py: {error}", file=sys.stderr)
+        return 2
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        print(f"check_certificate.py: a file is broken: {error!r}", file=sys.stderr)
+        return 2
+    print(json.dumps(found, indent=1) if options.json else found["says"])
+    return 0 if found["good"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
