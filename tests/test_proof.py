@@ -353,7 +353,7 @@ def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
     assert entry.run(["prove", str(tmp_path / "other")]) == 1
     assert capsys.readouterr().out.startswith("Refuted: ")
     assert entry.run(["verify", str(certificate), str(tmp_path / "other")]) == 2
-    assert "the certificate is of other bias than" in capsys.readouterr().err
+    assert "the certificate is of other weights than" in capsys.readouterr().err
 
 
 def test_counterexamples_offer_problems_to_train_on(binary):
