@@ -309,4 +309,4 @@ def test_asked_to_end_it_ends_with_its_workers(tmp_path):
     # The workers write to the same stderr, which is at its end only when they are.
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert err.splitlines()[-1].startswith("lengthwise: interrupted; what was finished is kept")
+    assert err.splitlines()[-1].startswith("lengthwise: interrupted; cells that are done are kept")

@@ -147,7 +147,7 @@ def test_numbers_from_one_to_another(trained, call):
                 "--from",
                 5,
             ),
-            "--to: '' is not arithmetic",
+            "--from 5 needs --to",
         ),
     ]:
         code, _, err = call("evaluate", run, *arguments)
