@@ -71,12 +71,13 @@ def test_decoding_uses_the_layout_of_the_run(aligned):
     assert greedy_decode(aligned.model, aligned.bias, layout, source).equal(target[:, 1:])
 
 
-def test_calibration_finds_the_lines_again_in_the_layout_of_the_run(aligned):
+def test_calibration_finds_the_lines_again_in_the_layout_of_the_run(aligned, tmp_path):
     maps = capture(aligned)
     bias = calibrate(maps)
     assert {t for t in _tracks(bias) if t.segment != "+"} == _tracks(aligned.bias)
     assert maps.layout.source_length == maps.weights["cross"].shape[-1]
-    loaded = AttentionMaps.load(aligned.path / MAPS)
+    maps.save(tmp_path / MAPS)
+    loaded = AttentionMaps.load(tmp_path / MAPS)
     data = aligned.config.data
     assert (loaded.alignment, loaded.input_order) == (data.alignment, data.input_order)
     assert loaded.layout.anchors("cross") == aligned.config.layout().anchors("cross")

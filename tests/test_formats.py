@@ -11,6 +11,7 @@ from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError, make_config
 from lengthwise.proof import Certificate
+from lengthwise.report.html import open_folder
 from lengthwise.run import Run, read_config
 from lengthwise.training import CHECKPOINT_FORMAT, NotInterpolatedError, train_run
 from lengthwise.version import __version__
@@ -111,3 +112,14 @@ def test_a_certificate_of_a_newer_format_says_so(tmp_path):
     path.write_text(json.dumps({"format": "lengthwise-certificate/3", "proven": True}))
     with pytest.raises(InputError, match="a newer lengthwise wrote it"):
         Certificate.load(path)
+
+
+@pytest.mark.parametrize(("name", "part"), [("results.json", "."), ("metrics.jsonl", "vanilla")])
+def test_rows_of_a_newer_version_say_so(tiny_abc, tmp_path, name, part):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    path = folder / part / name
+    path.write_text(path.read_text().replace('"seconds"', '"minutes"'))
+    with pytest.raises(
+        InputError, match="'minutes' is unknown to this lengthwise; a newer one may"
+    ):
+        open_folder(folder, "run", tmp_path / "plots")

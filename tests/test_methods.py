@@ -244,7 +244,7 @@ def test_a_method_changes_a_file_and_assignments_change_a_method():
 
 
 def test_a_bias_and_a_method_exclude_each_other(tmp_path):
-    with pytest.raises(InputError, match="leave 'rope' out"):
+    with pytest.raises(InputError, match="leave the method 'rope' out"):
         api.train("addition", bias=tmp_path / "bias.jsonl", method="rope")
 
 

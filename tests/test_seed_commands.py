@@ -190,7 +190,7 @@ def test_a_checkpoint_becomes_a_run(trained, tmp_path, call):
     assert code == 0, err
     code, _, err = call("convert", tmp_path / "a.ckpt", "--config", ini, "--out", out)
     assert code == 2
-    assert "exists; --resume continues it, --force starts over" in err
+    assert "exists; --force starts over and deletes that run, another --out keeps it" in err
     assert call("convert", tmp_path / "a.ckpt", "--config", ini, "--out", out, "--force")[0] == 0
 
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from lengthwise.config import InputError
-from lengthwise.files import read_text, write_text
+from lengthwise.files import from_row, read_text, write_text
 from lengthwise.folder import RESULTS_CSV, RESULTS_JSON
 from lengthwise.layout import Layout
 from lengthwise.model import Streams, Windows, plan_attention
@@ -236,7 +236,7 @@ class LengthCurve:
         """
         path = Path(folder) / RESULTS_JSON
         try:
-            return cls(Score(**row) for row in json.loads(read_text(path)))
+            return cls(from_row(Score, row) for row in json.loads(read_text(path)))
         except OSError as error:
             raise InputError(f"{folder} holds no results: {error.strerror}") from error
         except (TypeError, ValueError) as error:

@@ -8,8 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
+
+T = TypeVar("T")
 
 UTF8_MARK = b"\xef\xbb\xbf"
 # UTF-32's little-endian mark begins with that of UTF-16.
@@ -130,6 +133,20 @@ def check_format(found: object, wanted: str) -> None:
         else "an older one wrote it; make it again"
     )
     raise ValueError(f"its format is {found!r}, this lengthwise reads {wanted!r}: {advice}")
+
+
+def from_row(kind: type[T], row: Any) -> T:
+    """A dataclass from a row of a file that may have been written by a newer version.
+
+    Raises:
+        TypeError, ValueError: when it is no such row, in words that fit behind the file's name.
+    """
+    known = getattr(kind, "__dataclass_fields__", {})
+    if isinstance(row, dict) and (others := sorted(row.keys() - known.keys())):
+        raise ValueError(
+            f"{others[0]!r} is unknown to this lengthwise; a newer one may have written it"
+        )
+    return kind(**row)
 
 
 def reason(error: Exception) -> str:

@@ -70,7 +70,7 @@ def save_tensors(
 
 def save_config(folder: Path, config: Config, others: Iterable[str] = ()) -> None:
     """Write the settings of a run, and the hashes of the other files without which it is another model."""
-    named = {name: sha256((folder / name).read_bytes()) for name in others}
+    named = {name: _hash(folder / name) for name in others}
     values = {**config.model_dump(mode="json"), FILES: named}
     write_text(folder / CONFIG, json.dumps(values, indent=2) + "\n")
 
@@ -99,11 +99,17 @@ def check_parts(folder: Path) -> None:
                 f"{folder} lacks {name}, which its model was trained with and is another model without; "
                 f"copy it from where the run was made"
             )
-        if sha256((folder / name).read_bytes()) != wanted:
+        if _hash(folder / name) != wanted:
             raise InputError(f"{folder / name} is not the file that its model was trained with")
     for name in (BIAS, MATRICES_FILE):
         if name not in parts and (folder / name).exists():
             raise InputError(f"{folder / name} is not of this run, which was trained without it")
+
+
+def _hash(path: Path) -> str:
+    """That of a file's content: of text whatever marks and line ends an editor gave it."""
+    lines = path.suffix == ".jsonl"
+    return sha256("\n".join(read_text(path).splitlines()).encode() if lines else path.read_bytes())
 
 
 def sha256(data: bytes) -> str:
@@ -227,11 +233,12 @@ def _say_without_locks(why: str) -> None:
     )
 
 
-def check_folder(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:
+def check_folder(path: Path, *, resume: bool | None, force: bool, pipeline: bool = False) -> None:
     """Refuse a folder that may not be written: never over an existing run without being told.
 
     Other programs' folders hold a config.json too, so that alone does not make one a run. `pipeline` says
-    that the folder is to hold the runs of a pipeline, rather than one run.
+    that the folder is to hold the runs of a pipeline, rather than one run. `resume` is None where the
+    command can't go on with one.
 
     Raises:
         InputError: when the folder holds something and neither flag is given, or what it holds is
@@ -253,13 +260,13 @@ def check_folder(path: Path, *, resume: bool, force: bool, pipeline: bool = Fals
         writer = "abc" if is_pipeline(path) else "train"
         raise InputError(f"{path} was written by `lengthwise {writer}`, which continues it")
     if not resume and not force:
+        goes_on = "" if resume is None else "--resume continues it, "
         raise InputError(
-            f"{path} exists; --resume continues it, --force starts over and deletes that run, "
-            f"another --out keeps it"
+            f"{path} exists; {goes_on}--force starts over and deletes that run, another --out keeps it"
         )
 
 
-def prepare(path: Path, *, resume: bool, force: bool, pipeline: bool = False) -> None:
+def prepare(path: Path, *, resume: bool | None, force: bool, pipeline: bool = False) -> None:
     """As `check_folder`; then remove what is in the way. Call it with the folder locked.
 
     `force` removes what the package wrote there, and nothing else.

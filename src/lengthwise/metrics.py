@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lengthwise.config import InputError
+from lengthwise.files import from_row
 from lengthwise.folder import METRICS
 from lengthwise.run import Run
 
@@ -42,6 +43,6 @@ def read_metrics(run: Run) -> list[Metrics]:
         InputError: when metrics.jsonl holds something else.
     """
     try:
-        return [Metrics(**row) for row in run.metrics()]
-    except TypeError as error:
+        return [from_row(Metrics, row) for row in run.metrics()]
+    except (TypeError, ValueError) as error:
         raise InputError(f"{run.path / METRICS} does not hold metrics: {error}") from error

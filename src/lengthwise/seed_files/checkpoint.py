@@ -58,7 +58,7 @@ def convert_checkpoint(
     paths = list(bias) or options.window_paths()
     loaded = read_bias(paths, config.task) if paths else None
     with locked(out):
-        prepare(out, resume=False, force=force)
+        prepare(out, resume=None, force=force)
         run = Run.create(out, config, loaded)
         run.save_model(model)
     return run
@@ -80,7 +80,7 @@ def convert_run(path: Path, out: Path, *, force: bool = False) -> tuple[Run, lis
     evaluation = opened.config.evaluation.model_copy(update={"padding": "answer"})
     config = opened.config.model_copy(update={"evaluation": evaluation})
     with locked(out):
-        prepare(out, resume=False, force=force)
+        prepare(out, resume=None, force=force)
         run = Run.create(out, config, lines)
         run.save_model(opened.model)
     return run, notes
