@@ -403,6 +403,7 @@ def planted(
 A, B = Track("cross", "a", "anti-diagonal"), Track("cross", "b", "anti-diagonal")
 BEFORE_A, BEFORE_B = (Track("cross", s, "anti-diagonal", -1) for s in "ab")
 AFTER_A = Track("cross", "a", "anti-diagonal", 1)
+AFTER_B = Track("cross", "b", "anti-diagonal", 1)
 PLUS = Track("cross", "+", "vertical")
 BACK = Track("self", "answer", "diagonal", -1)
 
@@ -646,6 +647,27 @@ def test_a_line_read_faintly_joins_where_the_others_leave_a_case_open(task):
     assert tracks_of(calibrate(maps(faint), lines="all")) == {A, B, BEFORE_A, OWN_TOKEN}
     # No line joins that is not read at all.
     assert tracks_of(calibrate(maps({}))) == {A, B, BEFORE_A, OWN_TOKEN}
+
+
+@pytest.mark.parametrize("missing", [[BEFORE_B], [BEFORE_A, BEFORE_B]])
+def test_a_line_that_attention_hides_joins_by_what_it_costs_to_close_it(missing):
+    """Some query reads it less than a uniform head would; but the model can't do without it."""
+    read = [track for track in (A, B, BEFORE_A, BEFORE_B) if track not in missing]
+    weights = planted({(0, i): [(track, 0.6)] for i, track in enumerate(read)}, layers=1)
+    needed = needs(*read) | dict.fromkeys(missing, 3.9) | {AFTER_A: 0.4, AFTER_B: 0.02}
+
+    def found(knockout):
+        return tracks_of(calibrate(maps_of("addition", 7, weights, knockout=knockout)))
+
+    hidden = [
+        item
+        for item in gather_evidence(maps_of("addition", 7, weights, knockout=needed))
+        if item.track in missing
+    ]
+    assert all(item.strength <= 0 for item in hidden)
+    assert found(needed) == {A, B, BEFORE_A, BEFORE_B, OWN_TOKEN}
+    # What costs nothing is no evidence: the definition of the task alone adds no line.
+    assert found(needed | dict.fromkeys(missing, 0.02)) == {*read, OWN_TOKEN}
 
 
 def test_no_lines():

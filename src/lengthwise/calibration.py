@@ -7,6 +7,7 @@ symbol.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,10 @@ KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87
 # docs/log.md, 2026-11-24, "What tells a line from noise", has the measurements behind these.
 _SUPPORT: dict[Site, float] = {"cross": 0.03, "self": 0.5}
 _BOTH = 0.08
+
+# Nats a problem that closing a line costs a model that reads along it, however little attention shows it
+# (docs/log.md, 2026-11-26, "A line that no query shows plainly"); and how many such lines may be missing.
+_NEEDED, _MISSING = 0.05, 3
 OWN_TOKEN = Track("self", "answer", "diagonal", 0)
 
 
@@ -157,17 +162,24 @@ def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts:
 def _enough(
     maps: AttentionMaps, chosen: list[Evidence], evidence: list[Evidence]
 ) -> list[Evidence]:
-    """The tracks, with the strongest one more where they don't tell every symbol and with it do.
+    """The tracks, with as few more as it takes where they don't tell every symbol and with those do.
 
     A model interpolates with less: where what it reads leaves a case open that is rare in few digits, it
     goes by what it reads faintly. A retrained model reads its lines and nothing else, and would fail.
+    Others come in the order of their strength, and then those that the model cannot do without, although
+    some query hides that it reads along them: what closing them costs is evidence enough.
     """
     if not any(item.track.site == "cross" for item in chosen) or _seen(maps, chosen).suffice():
         return chosen
-    others = (item for item in evidence if item not in chosen and item.strength > 0)
-    return next(
-        (more for other in others if _seen(maps, more := [*chosen, other]).suffice()), chosen
-    )
+    others = [item for item in evidence if item not in chosen]
+    faint = [item for item in others if item.strength > 0]
+    hidden = [item for item in others if item.strength <= 0 and item.need >= _NEEDED]
+    hidden.sort(key=lambda item: -item.need)
+    for count in range(1, _MISSING + 1):
+        for more in itertools.combinations([*faint, *hidden], count):
+            if _seen(maps, [*chosen, *more]).suffice():
+                return [*chosen, *more]
+    return chosen
 
 
 def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
