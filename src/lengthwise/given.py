@@ -21,7 +21,7 @@ def as_run(run: SomeRun) -> Run:
     """A run, from itself or its folder; of what `abc` made the calibrated one."""
     if isinstance(run, Outcome):
         return run.calibrated
-    return run if isinstance(run, Run) else Run.open(as_path("run", run, "runs/addition"))
+    return run if isinstance(run, Run) else Run.open(_folder(run))
 
 
 def as_vanilla(run: SomeRun) -> Run:
@@ -30,11 +30,22 @@ def as_vanilla(run: SomeRun) -> Run:
         return run.vanilla
     if isinstance(run, Run):
         return run
-    path = as_path("run", run, "runs/addition")
+    path = _folder(run)
     return Run.open(path / VANILLA if (path / VANILLA).exists() else path)
 
 
+def _folder(run: object) -> Path:
+    if not isinstance(run, str | os.PathLike):
+        refuse("run", "a run, or its folder, such as 'runs/addition'", run)
+    return as_path("run", run, "runs/addition")
+
+
 def as_maps(maps: AttentionMaps | SomeRun) -> AttentionMaps:
+    """Attention maps, from themselves, their file, or a run, whose attention is captured.
+
+    Raises:
+        InputError: for anything else.
+    """
     if isinstance(maps, AttentionMaps):
         return maps
     if isinstance(maps, Outcome):

@@ -52,7 +52,7 @@ class LiveLine:
         self.done: list[str] = []
         self.name, self.facts = "", ""
         self.most = 0
-        self.shown = 0.0
+        self.shown = float("-inf")
         self.handle: Any = None
         self.broken = False
 
