@@ -68,6 +68,7 @@ EXCEPTIONS = {
     ("evaluation", "report.plots"),
     ("bias.lines", "report.notebook"),
     ("bias.matrix", "report.notebook"),
+    ("config", "report.notebook"),
     ("evaluation", "report.notebook"),
     ("pipeline", "report.notebook"),
     ("proof.certificate", "report.notebook"),

@@ -114,6 +114,17 @@ def test_a_run_is_a_small_table(tiny_abc, tmp_path):
     assert "none yet" in untrained._repr_html_()
 
 
+def test_settings_are_a_table_of_what_was_set(tiny_config):
+    html = tiny_config._repr_html_()
+    assert re.search(r">training.learning_rate</th><td[^>]*>0.005</td>", html)
+    assert "training.loss" not in html
+
+
+def test_maps_can_be_compared(tiny_abc):
+    assert tiny_abc.maps == tiny_abc.maps
+    assert tiny_abc.maps != lw.capture(tiny_abc)
+
+
 def test_an_outcome_holds_its_parts(tiny_abc):
     html = tiny_abc._repr_html_()
     assert html.startswith("<p>Proven: greedy decoding answers every successor problem")

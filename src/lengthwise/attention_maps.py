@@ -43,7 +43,7 @@ FORMAT = "lengthwise-maps/1"
 _COVERAGE = 0.8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
 class AttentionMaps:
     """How the heads of a model attend on average, over problems of the training length.
 

@@ -108,6 +108,11 @@ class Config(Settings):
             )
         return self
 
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import settings_html
+
+        return settings_html(self)
+
     def make_task(self) -> Transducer:
         """The task itself."""
         task = make_task(self.task, self.base, **self.parameters)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.config import Config
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
@@ -85,6 +86,17 @@ def matrices_png(bias: MatrixBias) -> bytes | None:
     task = TASKS[bias.task]()
     figure = bias_map(bias, Layout(add_frame(task) if bias.framed else task, bias.width))
     return figure._repr_png_()  # type: ignore[union-attr]  # no path was given
+
+
+def settings_html(config: Config) -> str:
+    """The settings that were set; the others are as in `configs/default.toml`."""
+    given = config.model_dump(mode="json", exclude_unset=True)
+    rows = [
+        (f"{part}.{key}" if key else part, str(value))
+        for part, held in given.items()
+        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+    ]
+    return _table(rows) + _paragraph("All else is as by default.")
 
 
 def run_html(run: Run) -> str:
