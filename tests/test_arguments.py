@@ -87,10 +87,8 @@ def test_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert arguments.as_path("out", "~/a", "x") == tmp_path / "a"
     assert arguments.as_path("out", SimpleNamespace(path=Path("a")), "x") == Path("a")
-    with pytest.raises(
-        lw.InputError, match=r"path takes a file to write, such as '.*x.png'; .* is a "
-    ):
-        arguments.as_new_file("path", tmp_path, "x.png")
+    with pytest.raises(lw.InputError, match=r"path takes a file, such as '.*x.png'; .* is a "):
+        arguments.as_file("path", tmp_path, "x.png")
     (tmp_path / "file").touch()
     with pytest.raises(lw.InputError, match=r"out takes a folder, such as .*file is a file"):
         arguments.as_folder("out", tmp_path / "file")
@@ -213,7 +211,7 @@ def test_what_is_saved_is_loaded_by_path_or_text(tiny_abc, tmp_path):
 def test_where_nothing_can_be_saved(tiny_abc, tmp_path):
     things = [tiny_abc.bias, tiny_abc.maps, tiny_abc.proof]
     for save in [thing.save for thing in things] + [tiny_abc.curve.plot, tiny_abc.maps.plot]:
-        with pytest.raises(lw.InputError, match=r"path takes a file to write, .* is a folder"):
+        with pytest.raises(lw.InputError, match=r"path takes a file, .* is a folder"):
             save(tmp_path)
         with pytest.raises(lw.InputError, match=r"path takes a path, such as .*; got 5"):
             save(5)
@@ -222,6 +220,8 @@ def test_where_nothing_can_be_saved(tiny_abc, tmp_path):
     for load in (lw.CalibratedBias.load, AttentionMaps.load, Certificate.load):
         with pytest.raises(lw.InputError, match=r"can't read .*nothing"):
             load(tmp_path / "nothing")
+        with pytest.raises(lw.InputError, match=r"path takes a file, such as .* is a folder"):
+            load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,15 @@ def test_where_nothing_can_be_saved(tiny_abc, tmp_path):
             "suites takes at least one of 'uniform', 'carry'",
         ),
         (lambda run: lw.evaluate(run, 6, progress="no"), "progress takes True or False; got 'no'"),
+        (
+            lambda run: lw.evaluate(run, 6, samples=10**30),
+            "samples must be at most 10000000, got 1000",
+        ),
+        (lambda run: lw.evaluate(run, 6, on_progress=1), "on_progress takes a function, .*; got 1"),
+        (lambda run: lw.prove(run, keep="."), "keep takes a file, such as .*; . is a folder"),
+        (lambda run: lw.train("copy", on_progress=1), "on_progress takes a function, .*; got 1"),
+        (lambda run: lw.abc("copy", observer=1), "observer takes an observer, .*; got 1"),
+        (lambda run: lw.LengthCurve([1]), r"scores takes a list of `Score`, .*; got \[1\]"),
         (lambda run: lw.prove(run, budget="1"), "budget takes a whole number .*; got '1'"),
         (lambda run: lw.train(None), "task takes a task's name, .*; got None"),
         (lambda run: lw.train(""), "task takes a task's name, .*; got ''"),

@@ -231,7 +231,7 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["train", "{tmp}/date.toml", "--out", "{tmp}/r"], "seed: input should be a valid integer"),
         (
             ["calibrate", "{abc}", "--out", "{tmp}"],
-            "path takes a file to write, such as '{tmp}/bias.jsonl'; {tmp} is a folder",
+            "path takes a file, such as '{tmp}/bias.jsonl'; {tmp} is a folder",
         ),
         (
             ["calibrate", "{abc}", "--out", "{tmp}/b", "--to-length", "20000"],

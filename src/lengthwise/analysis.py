@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lengthwise import attention_maps, calibration, proof
-from lengthwise.arguments import as_choice, as_choices, as_number, as_path, as_whole, as_wholes
+from lengthwise.arguments import (
+    as_choice,
+    as_choices,
+    as_file,
+    as_function,
+    as_number,
+    as_whole,
+    as_wholes,
+)
 from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, Lines, Policy
@@ -92,7 +100,9 @@ def evaluate(
     of: Any = as_choices("suites", suites, get_args(Suite))
     scores = len(of) * sum(len(opened.paddings(length)) for length in chosen)
     with (
-        observing(progress, scores=scores, scored=on_progress) as observer,
+        observing(
+            progress, scores=scores, scored=as_function("on_progress", on_progress)
+        ) as observer,
         Clock(observer).stage("evaluate", opened.config),
     ):
         return evaluate_run(
@@ -122,9 +132,9 @@ def prove(
         NotApplicableError: for a model that the proof can't speak about, or more contexts than the budget.
     """
     opened, budget = as_run(run), as_whole("budget", budget, 1)
-    kept = None if keep is None else as_path("keep", keep, "proof.progress.json")
+    kept = None if keep is None else as_file("keep", keep, "proof.progress.json")
     with (
-        observing(progress, checked=on_progress) as observer,
+        observing(progress, checked=as_function("on_progress", on_progress)) as observer,
         Clock(observer).stage("prove", opened.config),
     ):
         return proof.prove(opened, budget=budget, progress=kept, on_progress=observer.checked)

@@ -24,6 +24,7 @@ from lengthwise.arguments import (
     as_choice,
     as_flag,
     as_folder,
+    as_function,
     as_path,
     as_text,
     as_whole,
@@ -259,7 +260,7 @@ def train(
     )
     until = as_choice("until", until, get_args(Until))  # type: ignore[assignment]  # one of them
     flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
-    with observing(progress, trained=on_progress) as observer:
+    with observing(progress, trained=as_function("on_progress", on_progress)) as observer:
         if until == "proven":
             run, answer = prove_training(config, bias=bias, out=out, observer=observer, **flags)
             if isinstance(answer, Counterexample):

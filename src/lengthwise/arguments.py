@@ -33,11 +33,12 @@ def refuse(name: str, wanted: str, given: object) -> NoReturn:
     raise InputError(f"{name} takes {wanted}; got {shown}")
 
 
-def as_whole(name: str, given: object, least: int = 0) -> int:
+def as_whole(name: str, given: object, least: int = 0, most: int | None = None) -> int:
     """A whole number, of any integer type (numpy's and torch's too).
 
     Raises:
-        InputError: for what is none, or is less than `least`; for floats and text that look like one, too.
+        InputError: for what is none, or is less than `least` or more than `most`; for floats and text that
+            look like one, too.
     """
     wanted = f"a whole number from {least} up, such as {max(least, 6)}"
     try:
@@ -47,6 +48,8 @@ def as_whole(name: str, given: object, least: int = 0) -> int:
         number = None
     if number is None or number < least:
         refuse(name, wanted, given)
+    if most is not None and number > most:
+        raise InputError(f"{name} must be at most {most}, got {number}")
     return number
 
 
@@ -88,6 +91,17 @@ def as_flag(name: str, given: object) -> bool:
     if not isinstance(given, bool | np.bool_):
         refuse(name, "True or False", given)
     return bool(given)
+
+
+def as_function(name: str, given: Any) -> Any:
+    """A function, or None.
+
+    Raises:
+        InputError: for what can't be called.
+    """
+    if given is not None and not callable(given):
+        refuse(name, "a function, such as print", given)
+    return given
 
 
 def as_text(name: str, given: object, example: str) -> str:
@@ -167,8 +181,8 @@ def as_folder(name: str, given: object, example: str = "runs/addition") -> Path:
     return path
 
 
-def as_new_file(name: str, given: object, example: str) -> Path:
-    """The path of a file to write.
+def as_file(name: str, given: object, example: str) -> Path:
+    """The path of a file, which need not be there.
 
     Raises:
         InputError: where it is a folder.
@@ -176,7 +190,7 @@ def as_new_file(name: str, given: object, example: str) -> Path:
     path = as_path(name, given, example)
     if path.is_dir():
         raise InputError(
-            f"{name} takes a file to write, such as {str(path / example)!r}; {path} is a folder"
+            f"{name} takes a file, such as {str(path / example)!r}; {path} is a folder"
         )
     return path
 

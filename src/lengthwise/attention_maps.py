@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lengthwise.arguments import as_new_file, as_path
+from lengthwise.arguments import as_file
 from lengthwise.bias import (
     CLOSED,
     SITES,
@@ -103,7 +103,7 @@ class AttentionMaps:
         Raises:
             InputError: where `path` is no path, or a folder.
         """
-        path = as_new_file("path", path, "maps.safetensors")
+        path = as_file("path", path, "maps.safetensors")
         about = {
             "format": FORMAT,
             "task": self.task,
@@ -129,7 +129,7 @@ class AttentionMaps:
         Raises:
             InputError: when the file is missing or broken.
         """
-        path = as_path("path", path, "maps.safetensors")
+        path = as_file("path", path, "maps.safetensors")
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])

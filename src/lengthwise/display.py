@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from lengthwise.arguments import as_flag
+from lengthwise.arguments import as_flag, refuse
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
@@ -226,6 +226,8 @@ def observing(
     wanted = None if progress is None else as_flag("progress", progress)
     if own is None and any(function is not None for function in (trained, scored, checked)):
         own = _Own(trained, scored, checked)
+    if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
+        refuse("observer", "an observer, such as a subclass of lengthwise.pipeline.Silent", own)
     if own is not None:
         yield own
     elif wanted is False or os.environ.get("RANK", "0") != "0":

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lengthwise.arguments import as_folder, as_path, as_whole, as_wholes
+from lengthwise.arguments import as_folder, as_path, as_whole, as_wholes, refuse
 from lengthwise.config import InputError
 from lengthwise.files import from_row, read_text, write_text
 from lengthwise.folder import RESULTS_CSV, RESULTS_JSON
@@ -46,6 +46,9 @@ _PROBE = 64
 
 # Problems with more rows than this are read through windows, where the bias has them, so many at a time.
 _LONG, _BLOCK = 2000, 2048
+
+# More problems of a length than anyone waits for; their digits have to fit the memory, too.
+_MOST_SAMPLES = 10_000_000
 
 # Stands for a loss that is infinite or no number.
 _NO_LOSS = 1e6
@@ -135,6 +138,8 @@ class LengthCurve:
 
     def __init__(self, scores: Iterable[Score]) -> None:
         self.scores = list(scores)
+        if not all(isinstance(score, Score) for score in self.scores):
+            refuse("scores", "a list of `Score`, as lw.evaluate makes them", self.scores)
 
     def __add__(self, other: LengthCurve) -> LengthCurve:
         return LengthCurve([*self.scores, *other.scores])
@@ -308,7 +313,7 @@ def evaluate_run(
     lengths, suites = as_wholes("lengths", lengths), list(suites)
     if max(lengths) > run.longest:
         raise InputError(f"lengths must be at most {run.longest}, got {max(lengths)}")
-    samples = None if samples is None else as_whole("samples", samples, 1)
+    samples = None if samples is None else as_whole("samples", samples, 1, _MOST_SAMPLES)
     seed = run.config.seed if seed is None else as_whole("seed", seed)
     scores = []
     for length in lengths:

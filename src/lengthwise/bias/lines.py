@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lengthwise.arguments import as_new_file, as_path
+from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Places, Site, causal
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, read_text, write_text
@@ -303,7 +303,7 @@ class CalibratedBias:
         Raises:
             InputError: where `path` is no path, or a folder.
         """
-        write_text(as_new_file("path", path, "bias.jsonl"), self.to_json_lines())
+        write_text(as_file("path", path, "bias.jsonl"), self.to_json_lines())
 
     @classmethod
     def load(cls, path: Path | str) -> CalibratedBias:
@@ -312,7 +312,7 @@ class CalibratedBias:
         Raises:
             InputError: in one sentence, when the file can't be read or is not a bias.
         """
-        path = as_path("path", path, "bias.jsonl")
+        path = as_file("path", path, "bias.jsonl")
         try:
             texts = read_text(path).splitlines()
             rows = [_object(text, place) for place, text in enumerate(texts, start=1)]

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lengthwise.arguments import as_new_file, as_path
+from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, write_with
@@ -188,7 +188,7 @@ class MatrixBias:
         Raises:
             InputError: where `path` is no path, or a folder.
         """
-        path = as_new_file("path", path, "bias.safetensors")
+        path = as_file("path", path, "bias.safetensors")
         about = {"format": FORMAT, "task": self.task}
         tensors = {site: matrix.contiguous() for site, matrix in self.matrices.items()}
         write_with(path, lambda temporary: save_file(tensors, temporary, about))
@@ -205,7 +205,7 @@ class MatrixBias:
             InputError: when it can't be read.
             ValueError: in one sentence, when the file holds something else.
         """
-        path = as_path("path", path, "bias.safetensors")
+        path = as_file("path", path, "bias.safetensors")
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}

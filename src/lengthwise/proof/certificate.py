@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lengthwise.arguments import as_new_file, as_path
+from lengthwise.arguments import as_file
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
 from lengthwise.errors import shorten
 from lengthwise.files import check_format, read_text, write_text
-from lengthwise.folder import WEIGHTS
+from lengthwise.folder import CERTIFICATE, WEIGHTS
 from lengthwise.proof.cone import Cone
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.run import Run
@@ -92,7 +92,7 @@ class Certificate:
         Raises:
             InputError: where `path` is no path, or a folder.
         """
-        path = as_new_file("path", path, CERTIFICATE)
+        path = as_file("path", path, CERTIFICATE)
         if self.rule:
             save_rule(path.parent, self.rule)
         write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
@@ -104,7 +104,7 @@ class Certificate:
         Raises:
             InputError: when the file is missing or no certificate.
         """
-        path = as_path("path", path, CERTIFICATE)
+        path = as_file("path", path, CERTIFICATE)
         try:
             values = json.loads(read_text(path))
             if not isinstance(values, dict) or "format" not in values:

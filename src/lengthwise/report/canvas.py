@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from lengthwise.arguments import as_new_file
+from lengthwise.arguments import as_file
 from lengthwise.bias import Site
 from lengthwise.config import InputError
 from lengthwise.files import write_with
@@ -200,7 +200,7 @@ def finish(figure: ShownFigure, path: Path | str | None) -> ShownFigure | Path:
     """The figure, or the path of the picture, which appears whole or not at all."""
     if path is None:
         return figure
-    path = as_new_file("path", path, "picture.png")
+    path = as_file("path", path, "picture.png")
     kind = picture_format(path)
     write_with(
         path,
