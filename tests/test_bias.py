@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import CLOSED, SITES, WHOLE, CalibratedBias, Causal, Line, Track
+from lengthwise.errors import InputError
 from lengthwise.layout import Layout
 from lengthwise.tasks import TASKS
 
@@ -385,8 +386,8 @@ def test_a_cut_off_file_is_never_taken_for_a_whole_one_within_a_line(tmp_path):
             CalibratedBias.load(path)
 
 
-def test_a_missing_file_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"can't read bias .*none.jsonl: No such file"):
         CalibratedBias.load(tmp_path / "none.jsonl")
 
 

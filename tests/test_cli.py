@@ -192,7 +192,7 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["abc", "addition", "--set", "model.widht=1"], "did you mean 'width'?"),
         (
             ["abc", "addition", "--length", "0"],
-            "data.length: input should be greater than or equal",
+            "length takes a whole number from 1 up, such as 6; got 0",
         ),
         (["abc", "addition", "--lengths", "6,x"], "--lengths takes whole numbers from 1 up"),
         (["abc", "addition", "--lengths", "6,0"], "--lengths takes whole numbers from 1 up"),
@@ -219,11 +219,20 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["explain", "{tmp}/text"], "text is not a calibrated bias: line 1 is not JSON"),
         (["evaluate", "{abc}", "--lengths", "0"], "--lengths takes whole numbers from 1 up"),
         (["evaluate", "{abc}", "--lengths", "1" + "0" * 5000], "--lengths takes whole numbers"),
-        (["evaluate", "{abc}", "--lengths", "10000001"], "lengths must be whole numbers from 1 to"),
-        (["evaluate", "{abc}", "--seed", "-1"], "seed must be at least 0, got -1"),
+        (
+            ["evaluate", "{abc}", "--lengths", "10000001"],
+            "lengths must be at most 10000000, got 10000001",
+        ),
+        (
+            ["evaluate", "{abc}", "--seed", "-1"],
+            "seed takes a whole number from 0 up, such as 6; got -1",
+        ),
         (["solve", "{abc}", "1", "--device", "tpu"], "device: input should be 'auto', 'cpu' or"),
         (["train", "{tmp}/date.toml", "--out", "{tmp}/r"], "seed: input should be a valid integer"),
-        (["calibrate", "{abc}", "--out", "{tmp}"], "Is a directory {tmp}"),
+        (
+            ["calibrate", "{abc}", "--out", "{tmp}"],
+            "path takes a file, such as '{tmp}/bias.jsonl'; {tmp} is a folder",
+        ),
         (
             ["calibrate", "{abc}", "--out", "{tmp}/b", "--to-length", "20000"],
             "dense matrices for 20001 columns take",
@@ -233,7 +242,10 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
             "b.safetensors is where the dense matrices would go",
         ),
         (["evaluate", "{abc}", "--suite", "hard"], "unknown suite 'hard'; known: carry, uniform"),
-        (["evaluate", "{abc}", "--samples", "0"], "samples must be at least 1, got 0"),
+        (
+            ["evaluate", "{abc}", "--samples", "0"],
+            "samples takes a whole number from 1 up, such as 6; got 0",
+        ),
         (["calibrate", "{abc}", "--out", "{tmp}/b", "--policy", "best"], "unknown policy 'best'"),
         (["calibrate", "{abc}"], "Missing option '--out'"),
         (["report", "{tmp}"], "is not a run"),

@@ -19,6 +19,8 @@ PACKAGE = Path(lengthwise.__file__).parent
 # Top to bottom: a module imports from those above it, never from those below.
 FLOW = (
     "version",
+    "errors",
+    "arguments",
     "files",
     "interrupts",
     "tasks",
@@ -49,16 +51,30 @@ FLOW = (
     "forecast",
     "report",
     "reproduce",
-    "api",
+    "notebook",
     "display",
+    "given",
+    "analysis",
+    "api",
     "bench",
     "cli",
     "__main__",
     "__init__",  # the public names of the package
 )
 
-# `LengthCurve.plot()` draws with what lies below it; imported only when it is called.
-EXCEPTIONS = {("evaluation", "report.plots")}
+# Objects draw themselves, and show themselves in a notebook, with what lies below them; imported only then.
+EXCEPTIONS = {
+    ("attention_maps", "report.plots"),
+    ("evaluation", "report.plots"),
+    ("bias.lines", "report.notebook"),
+    ("bias.matrix", "report.notebook"),
+    ("config", "report.notebook"),
+    ("evaluation", "report.notebook"),
+    ("pipeline", "report.notebook"),
+    ("proof.certificate", "report.notebook"),
+    ("proof.prover", "report.notebook"),
+    ("run", "report.notebook"),
+}
 
 NOT_FROM_FILES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 

@@ -120,9 +120,9 @@ def test_evaluating_draws_accuracy_and_wrong_digits(trained, tmp_path, call):
 def test_a_picture_of_no_known_format_is_refused_before_anything_is_measured(
     option, trained, tmp_path, call, monkeypatch
 ):
-    from lengthwise import api
+    from lengthwise import analysis
 
-    monkeypatch.setattr(api, "evaluate", lambda *args, **kwargs: pytest.fail("measured"))
+    monkeypatch.setattr(analysis, "evaluate", lambda *args, **kwargs: pytest.fail("measured"))
     code, out, err = call("evaluate", trained[1], "--lengths", "3", option, tmp_path / "a.doc")
     assert (code, out) == (2, "")
     assert "a.doc: pictures end in" in err

@@ -290,7 +290,7 @@ def test_assignments_and_epochs_change_the_file(tmp_path):
     assert config.training.keep_checkpoints_every == config.training.evaluate_every == 7
     with pytest.raises(InputError, match=r"epochs are those of an \.ini file"):
         settings("addition", epochs=3)
-    with pytest.raises(InputError, match="epochs are counted from 1"):
+    with pytest.raises(InputError, match="epochs takes a whole number from 1 up"):
         settings(ini, epochs=0)
 
 

@@ -3,19 +3,19 @@
 Names are loaded on first use, so that `import lengthwise` (and `lengthwise --help`) costs nothing.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
-    from lengthwise.api import abc, evaluate, train
-    from lengthwise.attention_maps import AttentionMaps, capture
+    from lengthwise.analysis import calibrate, capture, evaluate, prove
+    from lengthwise.api import abc, train
+    from lengthwise.attention_maps import AttentionMaps
     from lengthwise.bias import CalibratedBias
-    from lengthwise.calibration import calibrate
     from lengthwise.config import Config, InputError
     from lengthwise.evaluation import LengthCurve
-    from lengthwise.proof import prove
     from lengthwise.run import Run
 
 _HOMES = {
@@ -26,10 +26,10 @@ _HOMES = {
     "LengthCurve": "evaluation",
     "Run": "run",
     "abc": "api",
-    "calibrate": "calibration",
-    "capture": "attention_maps",
-    "evaluate": "api",
-    "prove": "proof",
+    "calibrate": "analysis",
+    "capture": "analysis",
+    "evaluate": "analysis",
+    "prove": "analysis",
     "train": "api",
 }
 
@@ -53,4 +53,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lengthwise' has no attribute {name!r}")
-    return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)
+    with warnings.catch_warnings():
+        # A library below tells notebooks to install widgets, for bars that are never shown.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)

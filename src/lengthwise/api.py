@@ -16,10 +16,21 @@ tuned.solve("99999999999999999999+1")
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from lengthwise.arguments import (
+    as_choice,
+    as_flag,
+    as_folder,
+    as_function,
+    as_path,
+    as_text,
+    as_whole,
+    as_wholes,
+    refuse,
+)
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import (
     Config,
@@ -27,19 +38,18 @@ from lengthwise.config import (
     for_a_bias,
     load_config,
     refuse_idle,
-    unknown,
     with_options,
 )
-from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.display import observing
 from lengthwise.folder import CALIBRATED, CONFIG, consists_of
+from lengthwise.given import SomeRun, as_bias
 from lengthwise.methods import find_method, method_of
-from lengthwise.metrics import Metrics
 from lengthwise.pipeline import (
+    Clock,
     NotProvenError,
     Observer,
     Outcome,
     Proof,
-    Silent,
     run_abc,
     train_until_proven,
 )
@@ -50,10 +60,14 @@ from lengthwise.training import Progress, train_run
 
 Until = Literal["interpolated", "proven"]
 
+# What a person may pass: settings as `as_assignments` takes them, and whole numbers, one or many.
+Assignments = str | Iterable[str] | Mapping[str, Any] | None
+Wholes = int | Iterable[int]
+
 
 def settings(
     task: str | Path | Config,
-    assignments: Iterable[str] = (),
+    assignments: Assignments = (),
     *,
     length: int | None = None,
     seed: int | None = None,
@@ -75,6 +89,10 @@ def settings(
     Raises:
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
+    task = _as_task(task)
+    length = None if length is None else as_whole("length", length, 1)
+    seed = None if seed is None else as_whole("seed", seed)
+    epochs = None if epochs is None else as_whole("epochs", epochs, 1)
     ini = _load_ini(task)
     if epochs is not None and ini is None:
         raise InputError("epochs are those of an .ini file; else set training.max_steps")
@@ -90,7 +108,7 @@ def settings(
     given = with_options(assignments, data__length=length, seed=seed, device=device)
     if with_bias:
         values, given = for_a_bias(values, given)
-    chosen = [] if method is None else find_method(method).assignments
+    chosen = [] if method is None else find_method(as_text("method", method, "rope")).assignments
     config = config_of_file(path, values, [*chosen, *given])
     refuse_idle(config, given)
     if ini is not None and ini.load_pretrained and config.training.initial is None:
@@ -99,6 +117,19 @@ def settings(
             f"(`lengthwise convert` makes one of a checkpoint)"
         )
     return config
+
+
+def _as_task(task: str | Path | Config) -> Path | Config:
+    """Settings, or the name of a task or of a file.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(task, Config):
+        return task
+    if not isinstance(task, str | os.PathLike) or not os.fspath(task):
+        refuse("task", "a task's name, such as 'addition', a settings file, or settings", task)
+    return as_path("task", task, "addition.toml")
 
 
 def _load_ini(task: str | Path | Config) -> SeedOptions | None:
@@ -114,16 +145,16 @@ def refuse_windows(task: str | Path | Config) -> None:
     Raises:
         InputError: where it does.
     """
-    ini = _load_ini(task)
+    ini = _load_ini(_as_task(task))
     if ini is not None and ini.load_window:
         raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
 
 
 def training_settings(
     task: str | Path | Config,
-    assignments: Iterable[str] = (),
+    assignments: Assignments = (),
     *,
-    bias: CalibratedBias | MatrixBias | Path | str | None = None,
+    bias: CalibratedBias | MatrixBias | SomeRun | None = None,
     self_bias: Path | str | None = None,
     method: str | None = None,
     **options: Any,
@@ -144,20 +175,23 @@ def training_settings(
         raise InputError(
             f"a calibrated bias is a method of its own; leave the method {method!r} out"
         )
-    files = [Path(path) for path in (bias, self_bias) if isinstance(path, str | Path)]
+    task, found = _as_task(task), as_bias(bias)
+    files = [found] if isinstance(found, Path) else []
+    if self_bias is not None:
+        files.append(as_path("self_bias", self_bias, "self.t"))
     of_a_run: list[Path] = []
-    if bias is None and not files and not isinstance(task, Config):
+    if found is None and not files and not isinstance(task, Config):
         ini = _load_ini(task)
         if ini is not None:
             files = ini.window_paths()
         elif Path(task).name == CONFIG:
             of_a_run = [Path(task).parent / name for name in consists_of(Path(task)) or ()]
-    given = bias is not None or bool(files)
+    given = found is not None or bool(files)
     config = settings(task, assignments, method=method, with_bias=given, **options)
     if files or of_a_run:
-        bias = read_bias(files or of_a_run, config.task)
-    assert not isinstance(bias, str | Path)
-    return config.for_retraining() if given else config, bias
+        found = read_bias(files or of_a_run, config.task)
+    assert not isinstance(found, Path)
+    return config.for_retraining() if given else config, found
 
 
 def train(
@@ -165,16 +199,17 @@ def train(
     *,
     length: int | None = None,
     seed: int | None = None,
-    bias: CalibratedBias | MatrixBias | Path | str | None = None,
+    bias: CalibratedBias | MatrixBias | SomeRun | None = None,
     self_bias: Path | str | None = None,
     method: str | None = None,
     until: Until = "interpolated",
     out: Path | str | None = None,
-    set: Iterable[str] = (),
+    set: Assignments = (),
     device: str | None = None,
     epochs: int | None = None,
     resume: bool = False,
     force: bool = False,
+    progress: bool | None = None,
     on_progress: Progress | None = None,
 ) -> Run:
     """Train a model until it interpolates, or until it is proven right at every length.
@@ -183,9 +218,9 @@ def train(
         task: a task's name, a settings file (.toml, or .ini of the paper's code), or settings.
         length: digits of the longest training operand.
         seed: of weights and problems.
-        bias: a calibrated bias, one of matrices, or its file; the model is then trained as the settings'
-            `retraining` part says, without positions by default. Without it the model is vanilla, unless
-            an .ini file names biases.
+        bias: a calibrated bias, one of matrices, its file, or a run that has one; the model is then trained
+            as the settings' `retraining` part says, without positions by default. Without it the model is
+            vanilla, unless an .ini file names biases.
         self_bias: the other file, where self- and cross-attention have one each (.t).
         method: a name in `lengthwise.methods.METHODS`, such as `rope` or `window`; by default what the
             settings say, which is `vanilla` unless they say otherwise.
@@ -193,12 +228,15 @@ def train(
             another is trained on them besides, up to `calibration.attempts` times; the certificate is
             written beside the weights.
         out: the run folder; by default a new one under `runs/`.
-        set: assignments such as `"training.learning_rate=1e-3"`.
+        set: settings: `"training.learning_rate=1e-3"`, several of these, or a dictionary such as
+            `{"training.learning_rate": 1e-3}`.
         device: `auto`, `cpu` or `cuda`.
         epochs: see `settings`.
         resume: continue an interrupted run, to the same weights as without the interruption.
         force: start over where a run exists.
-        on_progress: called with each row of metrics.
+        progress: by default one live line in a notebook and nothing elsewhere; True also shows what the
+            command shows, on stderr; False shows nothing.
+        on_progress: called with each row of metrics, instead.
 
     Returns:
         The run.
@@ -220,19 +258,26 @@ def train(
         bias=bias,
         self_bias=self_bias,
     )
-    if until == "proven":
-        run, proof = prove_training(
-            config, bias=bias, out=out, resume=resume, force=force, observer=_Trained(on_progress)
-        )
-        if isinstance(proof, Counterexample):
-            raise NotProvenError(run, proof)
-        if isinstance(proof, NotApplicable):
-            raise NotApplicableError(proof.reason)
-        return run
-    if until != "interpolated":
-        raise InputError(unknown("end of training", until, ("interpolated", "proven")))
-    path = training_folder(config, bias, out)
-    return train_run(config, path, bias=bias, resume=resume, force=force, on_progress=on_progress)
+    until = as_choice("until", until, get_args(Until))  # type: ignore[assignment]  # one of them
+    flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
+    with observing(progress, trained=as_function("on_progress", on_progress)) as observer:
+        if until == "proven":
+            run, answer = prove_training(config, bias=bias, out=out, observer=observer, **flags)
+            if isinstance(answer, Counterexample):
+                raise NotProvenError(run, answer)
+            if isinstance(answer, NotApplicable):
+                raise NotApplicableError(answer.reason)
+            return run
+        path = training_folder(config, bias, out)
+        stage = "train" if bias is None else "retrain"
+        with Clock(observer).stage(stage, config):
+            return train_run(
+                config,
+                path,
+                bias=bias,
+                on_progress=lambda metrics: observer.trained(stage, metrics),
+                **flags,
+            )
 
 
 def prove_training(
@@ -262,18 +307,9 @@ def training_folder(
 ) -> Path:
     """The folder of a training: the one that is named, or a new one under `runs/`."""
     name = method_of(config) if bias is None else CALIBRATED
-    return _new_folder(f"{config.task}-{name}-seed{config.seed}") if out is None else Path(out)
-
-
-class _Trained(Silent):
-    """An observer that passes metrics on."""
-
-    def __init__(self, on_progress: Progress | None) -> None:
-        self.on_progress = on_progress
-
-    def trained(self, stage: str, metrics: Metrics) -> None:
-        if self.on_progress is not None:
-            self.on_progress(metrics)
+    if out is not None:
+        return as_folder("out", out)
+    return _new_folder(f"{config.task}-{name}-seed{config.seed}")
 
 
 def abc(
@@ -282,12 +318,13 @@ def abc(
     length: int | None = None,
     seed: int | None = None,
     out: Path | str | None = None,
-    lengths: Iterable[int] | None = None,
+    lengths: Wholes | None = None,
     prove: bool = True,
-    set: Iterable[str] = (),
+    set: Assignments = (),
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    progress: bool | None = None,
     observer: Observer | None = None,
 ) -> Outcome:
     """The whole method: train, capture, calibrate, retrain, prove, evaluate. Arguments as for `train`.
@@ -296,6 +333,7 @@ def abc(
         lengths: digits to evaluate; by default those of the settings' `evaluation` part.
         prove: prove the model right at every length where a proof applies (see `lengthwise.proof`), and
             train it on what the proof finds wrong.
+        observer: is told how far it is, instead of what `progress` shows.
 
     Returns:
         What was made; its `verdict` is a sentence that says what was reached.
@@ -304,45 +342,17 @@ def abc(
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     config = settings(task, set, length=length, seed=seed, device=device)
     refuse_windows(task)
-    path = _new_folder(f"{config.task}-abc-seed{config.seed}") if out is None else Path(out)
-    return run_abc(
-        config, path, lengths=lengths, prove=prove, resume=resume, force=force, observer=observer
+    chosen = None if lengths is None else as_wholes("lengths", lengths)
+    flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
+    prove = as_flag("prove", prove)
+    path = (
+        _new_folder(f"{config.task}-abc-seed{config.seed}")
+        if out is None
+        else as_folder("out", out)
     )
-
-
-def evaluate(
-    run: Run | Path | str,
-    lengths: Iterable[int] | None = None,
-    *,
-    samples: int | None = None,
-    suites: Iterable[str] = ("uniform", "carry"),
-    seed: int | None = None,
-    on_progress: Any = None,
-) -> LengthCurve:
-    """Measure exact match at each length; see `lengthwise.evaluation`.
-
-    Args:
-        run: a run, or its folder.
-        lengths: digits; by default those of the run's settings.
-        samples: problems of each length; by default 1000, and 200 past 100 digits.
-        suites: `uniform`, `carry`, or both.
-        seed: of the test problems; by default the run's.
-        on_progress: called with each score.
-    """
-    run = run if isinstance(run, Run) else Run.open(run)
-    suites = list(suites)
-    for suite in suites:
-        if suite not in ("uniform", "carry"):
-            raise InputError(f"unknown suite {suite!r}; known: carry, uniform")
-    chosen = run.config.evaluation.lengths if lengths is None else lengths
-    return evaluate_run(
-        run,
-        chosen,
-        suites=suites,  # type: ignore[arg-type]  # checked above
-        samples=samples,
-        seed=seed,
-        on_progress=on_progress,
-    )
+    scores = 2 * len(chosen or config.evaluation.lengths) * len(config.evaluation.suites)
+    with observing(progress, observer, scores=scores) as watching:
+        return run_abc(config, path, lengths=chosen, prove=prove, observer=watching, **flags)
 
 
 def _new_folder(name: str) -> Path:
@@ -366,4 +376,4 @@ def _processes() -> int:
     return int(given)
 
 
-__all__ = ["Outcome", "Score", "abc", "evaluate", "settings", "train"]
+__all__ = ["Outcome", "abc", "settings", "train"]

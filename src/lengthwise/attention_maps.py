@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lengthwise.arguments import as_file
 from lengthwise.bias import (
     CLOSED,
     SITES,
@@ -42,7 +43,7 @@ FORMAT = "lengthwise-maps/1"
 _COVERAGE = 0.8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
 class AttentionMaps:
     """How the heads of a model attend on average, over problems of the training length.
 
@@ -80,8 +81,29 @@ class AttentionMaps:
         task = add_frame(task) if self.frame == "tokens" else task
         return Layout(task, self.width, self.alignment, self.input_order)
 
-    def save(self, path: Path) -> None:
-        """Write one safetensors file; it appears whole or not at all."""
+    def __repr__(self) -> str:
+        layers, heads = self.weights["cross"].shape[:2]
+        return (
+            f"AttentionMaps({self.task}: {layers} layers of {heads} heads, mean of {self.problems} "
+            f"problems of at most {self.length} digits)"
+        )
+
+    def plot(self, path: Path | str | None = None):
+        """Draw a panel for each layer, site and head; write it to `path`, or return the figure."""
+        from lengthwise.report.plots import attention_maps
+
+        return attention_maps(self, path)
+
+    def _repr_png_(self) -> bytes:
+        return self.plot()._repr_png_()  # type: ignore[union-attr]  # no path was given
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file; it appears whole or not at all.
+
+        Raises:
+            InputError: where `path` is no path, or a folder.
+        """
+        path = as_file("path", path, "maps.safetensors")
         about = {
             "format": FORMAT,
             "task": self.task,
@@ -101,12 +123,13 @@ class AttentionMaps:
         write_with(path, lambda temporary: save_file(tensors, temporary, metadata))
 
     @classmethod
-    def load(cls, path: Path) -> AttentionMaps:
+    def load(cls, path: Path | str) -> AttentionMaps:
         """Read maps.
 
         Raises:
             InputError: when the file is missing or broken.
         """
+        path = as_file("path", path, "maps.safetensors")
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])

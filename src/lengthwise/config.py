@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from lengthwise.arguments import as_assignments
+from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
 from lengthwise.layout import Layout
 from lengthwise.settings import (
@@ -23,12 +25,10 @@ from lengthwise.settings import (
     Count,
     DataSettings,
     EvaluationSettings,
-    InputError,
     ModelSettings,
     RetrainingSettings,
     Settings,
     TrainingSettings,
-    unknown,
 )
 from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, add_frame, make_task
 from lengthwise.tasks.sampling import PAPER_LIMIT
@@ -107,6 +107,11 @@ class Config(Settings):
                 f"{self.data.length}, got {self.data.width}"
             )
         return self
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import settings_html
+
+        return settings_html(self)
 
     def make_task(self) -> Transducer:
         """The task itself."""
@@ -240,17 +245,17 @@ def flat_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def with_options(assignments: Iterable[str], **options: Any) -> list[str]:
+def with_options(assignments: Any, **options: Any) -> list[str]:
     """Assignments, with those of options that have a setting of their own; None is an option not given.
 
     Args:
-        assignments: such as `data.length=6`.
+        assignments: such as `data.length=6`, or whatever else `as_assignments` takes.
         options: by the setting's name, with `__` for its dots.
 
     Raises:
         InputError: when an option and an assignment say two things about one setting.
     """
-    assignments = list(assignments)
+    assignments = as_assignments("set", assignments)
     chosen = {key: value for key, _, value in (each.partition("=") for each in assignments)}
     given = {name.replace("__", "."): v for name, v in options.items() if v is not None}
     for key, value in given.items():

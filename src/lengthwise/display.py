@@ -4,8 +4,10 @@ one for each stage. Tables on stdout."""
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TextIO
 
@@ -14,12 +16,14 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise.arguments import as_flag, refuse
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.methods import method_of, with_article
 from lengthwise.metrics import Metrics
-from lengthwise.pipeline import Stage
+from lengthwise.notebook import NAMES, LiveLine, in_notebook
+from lengthwise.pipeline import Observer, Silent, Stage
 
 _TITLES = {
     "train": "Train {method} model",
@@ -32,16 +36,6 @@ _TITLES = {
 
 # Seconds between lines about a stage, where there is no bar.
 _EVERY = 10.0
-
-# On a bar; with its facts and the time left it fits 80 columns.
-_NAMES = {
-    "train": "Train {method}",
-    "calibrate": "Calibrate",
-    "retrain": "Retrain",
-    "evaluate": "Evaluate",
-    "prove": "Prove",
-}
-
 
 # Columns: more than any table has.
 _UNBOUNDED = 10_000
@@ -130,7 +124,7 @@ class Display:
         total = {"calibrate": 1, "evaluate": self.scores or None, "prove": None}.get(
             stage, config.training.max_steps
         )
-        name = _NAMES[stage].format(method=method_of(config))
+        name = NAMES[stage].format(method=method_of(config))
         self.task = self.progress.add_task(name, total=total, facts="", open_ended=True)
 
     def trained(self, stage: Stage, metrics: Metrics) -> None:
@@ -181,6 +175,74 @@ class Display:
     def _update(self, **changes) -> None:
         if self.task is not None:
             self.progress.update(self.task, facts=self.facts, **changes)
+
+
+class _Own(Silent):
+    """An observer that passes on what a caller's own functions want to know."""
+
+    def __init__(
+        self,
+        trained: Callable[[Metrics], object] | None,
+        scored: Callable[[Score], object] | None,
+        checked: Callable[[int, int], object] | None,
+    ) -> None:
+        self._trained, self._scored, self._checked = trained, scored, checked
+
+    def trained(self, stage: Stage, metrics: Metrics) -> None:
+        if self._trained is not None:
+            self._trained(metrics)
+
+    def scored(self, score: Score) -> None:
+        if self._scored is not None:
+            self._scored(score)
+
+    def checked(self, contexts: int, total: int) -> None:
+        if self._checked is not None:
+            self._checked(contexts, total)
+
+
+@contextlib.contextmanager
+def observing(
+    progress: bool | None,
+    own: Observer | None = None,
+    *,
+    scores: int = 0,
+    trained: Callable[[Metrics], object] | None = None,
+    scored: Callable[[Score], object] | None = None,
+    checked: Callable[[int, int], object] | None = None,
+) -> Iterator[Observer]:
+    """An observer for a call from Python.
+
+    Args:
+        progress: True shows one live line in a notebook, else what commands show, on stderr; None only the
+            line in a notebook; False nothing. Of several processes the first shows it.
+        own: the caller's, which takes the place of all that.
+        scores: how many scores an evaluation will report.
+        trained, scored, checked: functions of the caller's, which also do.
+
+    Raises:
+        InputError: where `progress` is none of the three.
+    """
+    wanted = None if progress is None else as_flag("progress", progress)
+    if own is None and any(function is not None for function in (trained, scored, checked)):
+        own = _Own(trained, scored, checked)
+    if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
+        refuse("observer", "an observer, such as a subclass of lengthwise.pipeline.Silent", own)
+    if own is not None:
+        yield own
+    elif wanted is False or os.environ.get("RANK", "0") != "0":
+        yield Silent()
+    elif in_notebook():
+        line = LiveLine(scores)
+        try:
+            yield line
+        finally:
+            line.stop()
+    elif wanted:
+        with Display(scores) as display:
+            yield display
+    else:
+        yield Silent()
 
 
 def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lengthwise.arguments import as_folder, as_path, as_whole, as_wholes, refuse
 from lengthwise.config import InputError
 from lengthwise.files import from_row, read_text, write_text
 from lengthwise.folder import RESULTS_CSV, RESULTS_JSON
@@ -45,6 +46,9 @@ _PROBE = 64
 
 # Problems with more rows than this are read through windows, where the bias has them, so many at a time.
 _LONG, _BLOCK = 2000, 2048
+
+# More problems of a length than anyone waits for; their digits have to fit the memory, too.
+_MOST_SAMPLES = 10_000_000
 
 # Stands for a loss that is infinite or no number.
 _NO_LOSS = 1e6
@@ -134,6 +138,8 @@ class LengthCurve:
 
     def __init__(self, scores: Iterable[Score]) -> None:
         self.scores = list(scores)
+        if not all(isinstance(score, Score) for score in self.scores):
+            refuse("scores", "a list of `Score`, as lw.evaluate makes them", self.scores)
 
     def __add__(self, other: LengthCurve) -> LengthCurve:
         return LengthCurve([*self.scores, *other.scores])
@@ -143,6 +149,23 @@ class LengthCurve:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        if not self.scores:
+            return "LengthCurve(no scores)"
+        tasks = ", ".join(dict.fromkeys(score.task for score in self))
+        lengths = [score.length for score in self]
+        return f"LengthCurve({tasks}: {len(self)} scores, {min(lengths)} to {max(lengths)} digits)"
+
+    def _repr_png_(self) -> bytes | None:
+        if not self.scores:
+            return None
+        return self.plot()._repr_png_()  # type: ignore[union-attr]  # no path was given
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import curve_html
+
+        return curve_html(self)
 
     def __str__(self) -> str:
         wide = max([10, *(len(self.label(score)) for score in self.scores)])
@@ -163,8 +186,17 @@ class LengthCurve:
         return [asdict(score) for score in self.scores]
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas DataFrame, one row per score (pandas comes with the `notebook` extra)."""
-        import pandas
+        """A pandas DataFrame, one row per score.
+
+        Raises:
+            InputError: where pandas, which comes with the `notebook` extra, is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError(
+                "to_frame needs pandas: pip install 'lengthwise[notebook]'; records() needs nothing"
+            ) from error
 
         return pandas.DataFrame(self.records(), columns=[field.name for field in fields(Score)])
 
@@ -212,8 +244,17 @@ class LengthCurve:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write results.csv and results.json into a folder."""
-        text, folder = io.StringIO(), Path(folder)
+        """Write results.csv and results.json into a folder.
+
+        Raises:
+            InputError: where `folder` is no path, or that of a file.
+        """
+        text, folder = io.StringIO(), as_folder("folder", folder)
+        if folder.suffix in (".csv", ".json") and not folder.exists():
+            raise InputError(
+                f"folder takes a folder, in which {RESULTS_CSV} and {RESULTS_JSON} are written; got the "
+                f"name of a file, {str(folder)!r}"
+            )
         writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.records())
@@ -222,7 +263,7 @@ class LengthCurve:
 
     def add_to(self, folder: Path | str) -> None:
         """Write these scores below those in the folder; only the same measurement replaces itself."""
-        folder = Path(folder)
+        folder = as_folder("folder", folder)
         before = LengthCurve.load(folder) if (folder / RESULTS_JSON).exists() else LengthCurve([])
         again = {score.key for score in self}
         LengthCurve([*(s for s in before if s.key not in again), *self]).save(folder)
@@ -234,7 +275,9 @@ class LengthCurve:
         Raises:
             InputError: when it is missing or broken.
         """
-        path = Path(folder) / RESULTS_JSON
+        path = as_path("folder", folder, "runs/addition")
+        if path.name != RESULTS_JSON:
+            path = path / RESULTS_JSON
         try:
             return cls(from_row(Score, row) for row in json.loads(read_text(path)))
         except OSError as error:
@@ -267,14 +310,11 @@ def evaluate_run(
         seed: of the test problems; the run's own by default.
         on_progress: called with each score.
     """
-    lengths, suites = list(lengths), list(suites)
-    if not lengths or min(lengths) < 1 or max(lengths) > run.longest:
-        raise InputError(f"lengths must be whole numbers from 1 to {run.longest}, got {lengths}")
-    if samples is not None and samples < 1:
-        raise InputError(f"samples must be at least 1, got {samples}")
-    if seed is not None and seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
-    seed = run.config.seed if seed is None else seed
+    lengths, suites = as_wholes("lengths", lengths), list(suites)
+    if max(lengths) > run.longest:
+        raise InputError(f"lengths must be at most {run.longest}, got {max(lengths)}")
+    samples = None if samples is None else as_whole("samples", samples, 1, _MOST_SAMPLES)
+    seed = run.config.seed if seed is None else as_whole("seed", seed)
     scores = []
     for length in lengths:
         for suite in suites:

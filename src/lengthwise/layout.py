@@ -101,6 +101,12 @@ class Layout:
         self.target_length = (task.writes or width) + 1
         self.target_spans: dict[str, Span] = {"answer": Span(0, self.target_length, True)}
 
+    def __repr__(self) -> str:
+        return (
+            f"Layout({self.task.name} in base {self.task.base}, {self.width} digits: {self.source_length} "
+            f"source tokens, {self.target_length} target tokens)"
+        )
+
     def _pieces(self) -> tuple[dict[str, Span], int]:
         """The spans of the source's pieces from left to right, and its length."""
         spans, position = {}, 0

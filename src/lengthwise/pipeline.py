@@ -38,7 +38,6 @@ from lengthwise.proof import (
 from lengthwise.proof import prove as prove_run
 from lengthwise.run import (
     Run,
-    load_bias,
     make_bias,
 )
 from lengthwise.training import NotInterpolatedError, check_training, train_run
@@ -102,6 +101,15 @@ class Outcome:
     curve: LengthCurve
     proof: Proof | None
     seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        proven = "proven" if self.proof is not None and self.proof.proven else "not proven"
+        return f"Outcome({str(self.path)!r}: {self.calibrated.config.task}, {proven})"
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import outcome_html
+
+        return outcome_html(self)
 
     @property
     def right(self) -> bool:
@@ -248,7 +256,7 @@ def calibrate_and_retrain(
             )
             for attempt in range(attempts)
         ]
-    begun = load_bias(folder / BIAS) if resume and (folder / CONFIG).exists() else None
+    begun = CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
     if begun is not None and begun not in biases:
         set_aside(folder)
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)

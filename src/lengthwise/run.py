@@ -14,8 +14,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from lengthwise.arguments import as_path, as_text, as_texts
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, load_config, make_config, with_options
+from lengthwise.errors import shorten
 from lengthwise.files import read_text, reason, write_text
 from lengthwise.folder import (
     BIAS,
@@ -110,6 +112,13 @@ class Answer:
     work: str
     complete: bool = True
 
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        work = "" if self.complete else ", complete=False"
+        return f"Answer({shorten(self.text)!r}, work={shorten(self.work)!r}{work})"
+
 
 class Run:
     """A run folder, opened.
@@ -135,7 +144,7 @@ class Run:
         Raises:
             InputError: when the folder is no run, or holds a broken file.
         """
-        path = Path(path)
+        path = as_path("path", path, "runs/addition")
         if (path / CALIBRATED / CONFIG).exists():
             path = path / CALIBRATED
         if not (path / CONFIG).exists():
@@ -148,7 +157,7 @@ class Run:
         config = read_config(path / CONFIG, with_options(set, device=device))
         bias = make_bias(config)
         if (path / BIAS).exists():
-            bias = load_bias(path / BIAS)
+            bias = CalibratedBias.load(path / BIAS)
             check_bias(bias, config)
         elif (path / MATRICES_FILE).exists():
             try:
@@ -174,6 +183,11 @@ class Run:
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         save_config(path, config, files)
         return cls(path, config, bias or make_bias(config))
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import run_html
+
+        return run_html(self)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"
@@ -344,7 +358,7 @@ class Run:
         Raises:
             InputError: when the expression is malformed or has more than `longest` digits.
         """
-        return self.solve_many([expression])[0]
+        return self.solve_many([as_text("expression", expression, self.task.example[0])])[0]
 
     def solve_many(
         self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
@@ -361,6 +375,7 @@ class Run:
         self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
     ) -> list[Answer]:
         """As `solve_many`, with what the model wrote."""
+        expressions = as_texts("expressions", expressions, self.task.example[0], most=None)
         problems = [self.parse(expression) for expression in expressions]
         lengths = [max(len(part) for part in parts) for parts in problems]
         by_length = {length: self.layout(length) for length in set(lengths)}
@@ -446,20 +461,6 @@ def config_of_file(
                 note = f"; lengthwise {writer} wrote it, this is {__version__}" if other else ""
                 raise InputError(f"{path}: {error}{note}") from error
         raise
-
-
-def load_bias(path: Path | str) -> CalibratedBias:
-    """Read a bias file.
-
-    Raises:
-        InputError: when it is missing or broken.
-    """
-    try:
-        return CalibratedBias.load(path)
-    except OSError as error:
-        raise InputError(f"can't read bias {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def check_new(config: Config, bias: CalibratedBias | MatrixBias | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,6 +14,7 @@ from pydantic import (
 )
 
 from lengthwise.bias import BIASES, Sides
+from lengthwise.errors import unknown
 from lengthwise.layout import Alignment, InputOrder
 from lengthwise.model.positions import POSITIONS
 from lengthwise.tasks.sampling import Distribution
@@ -24,18 +23,6 @@ Count = Annotated[int, Field(ge=1)]
 # By no more than the answer needs; at least to the training width.
 Padding = Literal["answer", "training"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class InputError(ValueError):
-    """What a person gave can't be used; the message says what was given and what is allowed."""
-
-
-def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """`unknown task 'adition'; did you mean 'addition'? known: ...`"""
-    names = sorted(known)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"unknown {kind} {given!r}{hint} known: {', '.join(names)}"
 
 
 class Settings(BaseModel):

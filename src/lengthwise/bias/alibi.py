@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import OpenKeys, Site, causal
+from lengthwise.bias.base import OpenKeys, Site, Spoken, causal
 from lengthwise.layout import Layout
 
 Cross = Literal["none", "distance"]
@@ -26,7 +26,7 @@ def slopes(heads: int) -> Tensor:
     return torch.tensor(first + more)
 
 
-class Alibi:
+class Alibi(Spoken):
     """Minus slope times distance, added to every open key.
 
     Self-attention is causal. The encoder, where a model has one, gets the symmetric form.

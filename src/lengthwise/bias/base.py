@@ -115,7 +115,16 @@ def causal(keys: int, rows: range) -> Tensor:
     return torch.zeros(later.shape).masked_fill_(later, CLOSED)
 
 
-class Causal:
+class Spoken:
+    """A bias whose `str` is a sentence, which its `repr` then shows."""
+
+    heads: int
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.heads} heads: {self})"
+
+
+class Causal(Spoken):
     """The bias of a vanilla transformer: self-attention sees the past, cross-attention everything."""
 
     def __init__(self, heads: int) -> None:

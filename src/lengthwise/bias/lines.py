@@ -11,7 +11,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Places, Site, causal
+from lengthwise.errors import InputError
 from lengthwise.files import check_format, read_text, write_text
 from lengthwise.layout import Layout, Span
 from lengthwise.tasks import Transducer
@@ -20,6 +22,7 @@ Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
 WHOLE = "whole"
 FORMAT = "lengthwise-bias/1"
 _FARTHEST = 2**31
+_READING: dict[Site, str] = {"cross": "reading the problem", "self": "reading the answer so far"}
 
 
 @dataclass(frozen=True)
@@ -237,11 +240,18 @@ class CalibratedBias:
     def explain(self) -> str:
         """The bias in words: for each head, what it reads."""
         out = [f"Calibrated bias for {self.task}: {self.heads} heads"]
-        for site, title in (
-            ("cross", "reading the problem"),
-            ("self", "reading the answer so far"),
-        ):
-            out.append(f"  {title} ({site}-attention)")
+        before = None
+        for site, heads, words in self.readings():
+            if site != before:
+                out.append(f"  {_READING[site]} ({site}-attention)")
+            out.append(f"    {heads} {words}")
+            before = site
+        return "\n".join(out)
+
+    def readings(self) -> list[tuple[Site, str, str]]:
+        """For each site, which heads read what: `("cross", "heads 0, 2 read", "the digit of a in ...")`."""
+        found: list[tuple[Site, str, str]] = []
+        for site in ("cross", "self"):
             readers: dict[str, list[int]] = {}
             for head in range(self.heads):
                 lines = [ln for ln in self.lines if ln.site == site and ln.head == head]
@@ -262,10 +272,19 @@ class CalibratedBias:
                 who = (
                     f"heads {', '.join(map(str, heads))} read" if many else f"head {heads[0]} reads"
                 )
-                out.append(f"    {who} {words}")
-        return "\n".join(out)
+                found.append((site, who, words))
+        return found
 
     __str__ = explain
+
+    def __repr__(self) -> str:
+        tracks = len({line.track for line in self.lines})
+        return f"CalibratedBias({self.task}: {tracks} lines for {self.heads} heads)"
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import lines_html
+
+        return lines_html(self)
 
     def to_json_lines(self) -> str:
         """One JSON object a line: a header, then the lines of the bias."""
@@ -279,17 +298,21 @@ class CalibratedBias:
         return "".join(json.dumps(row) + "\n" for row in rows)
 
     def save(self, path: Path | str) -> None:
-        """Write the bias as JSON lines; the file appears whole or not at all."""
-        write_text(Path(path), self.to_json_lines())
+        """Write the bias as JSON lines; the file appears whole or not at all.
+
+        Raises:
+            InputError: where `path` is no path, or a folder.
+        """
+        write_text(as_file("path", path, "bias.jsonl"), self.to_json_lines())
 
     @classmethod
     def load(cls, path: Path | str) -> CalibratedBias:
         """Read a bias.
 
         Raises:
-            ValueError: in one sentence, when the file is not a bias.
-            OSError: when it cannot be read.
+            InputError: in one sentence, when the file can't be read or is not a bias.
         """
+        path = as_file("path", path, "bias.jsonl")
         try:
             texts = read_text(path).splitlines()
             rows = [_object(text, place) for place, text in enumerate(texts, start=1)]
@@ -302,8 +325,10 @@ class CalibratedBias:
             if header["lines"] != len(lines):
                 raise ValueError(f"its header says {header['lines']} lines, it has {len(lines)}")
             return bias
+        except OSError as error:
+            raise InputError(f"can't read bias {path}: {error.strerror}") from error
         except (ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"{path} is not a calibrated bias: {_reason(error)}") from error
+            raise InputError(f"{path} is not a calibrated bias: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
+from lengthwise.errors import InputError
 from lengthwise.files import check_format, write_with
 from lengthwise.layout import Layout
 from lengthwise.tasks import FRAME, TASKS, Transducer
@@ -167,8 +169,26 @@ class MatrixBias:
         )
         return text + ours
 
-    def save(self, path: Path) -> None:
-        """Write one safetensors file; it appears whole or not at all."""
+    def __repr__(self) -> str:
+        return f"MatrixBias({self.task}: {self.heads} heads, at most {self.width} digits)"
+
+    def _repr_png_(self) -> bytes | None:
+        from lengthwise.report.notebook import matrices_png
+
+        return matrices_png(self)
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import matrices_html
+
+        return matrices_html(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file; it appears whole or not at all.
+
+        Raises:
+            InputError: where `path` is no path, or a folder.
+        """
+        path = as_file("path", path, "bias.safetensors")
         about = {"format": FORMAT, "task": self.task}
         tensors = {site: matrix.contiguous() for site, matrix in self.matrices.items()}
         write_with(path, lambda temporary: save_file(tensors, temporary, about))
@@ -182,13 +202,16 @@ class MatrixBias:
             task: the task's name, for files that do not say it.
 
         Raises:
+            InputError: when it can't be read.
             ValueError: in one sentence, when the file holds something else.
-            OSError: when it cannot be read.
         """
+        path = as_file("path", path, "bias.safetensors")
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except OSError as error:
+            raise InputError(f"can't read bias {path}: {error.strerror or error}") from error
         except SafetensorError as error:
             raise ValueError(f"{path} does not hold matrices: {error}") from error
         if str(about.get("format")).startswith("lengthwise-"):

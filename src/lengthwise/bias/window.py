@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import CLOSED, OpenKeys, Site
+from lengthwise.bias.base import CLOSED, OpenKeys, Site, Spoken
 from lengthwise.layout import Layout
 
 Sides = Literal["both", "left", "right", "code"]
 
 
-class Window:
+class Window(Spoken):
     """Each row reads a few keys around its own place.
 
     At self-attention a row reads itself and the `window` rows before it. At cross-attention, row i

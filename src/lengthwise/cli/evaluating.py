@@ -63,7 +63,7 @@ def evaluate_command(
 
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
-    from lengthwise.api import evaluate
+    from lengthwise.analysis import evaluate
     from lengthwise.config import InputError, with_options
     from lengthwise.display import print_curve
     from lengthwise.folder import locked, results_folder

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lengthwise.arguments import as_file
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
+from lengthwise.errors import shorten
 from lengthwise.files import check_format, read_text, write_text
-from lengthwise.folder import WEIGHTS
+from lengthwise.folder import CERTIFICATE, WEIGHTS
 from lengthwise.proof.cone import Cone
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.run import Run
@@ -59,6 +61,17 @@ class Certificate:
         """Whether it is of one rule; else it was written by an earlier version, for a task's name."""
         return "rule" in self.hashes
 
+    def __repr__(self) -> str:
+        return (
+            f"Certificate({self.task} in base {self.base}: {self.contexts:,} local contexts, smallest "
+            f"margin {self.smallest_margin:.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import certificate_html
+
+        return certificate_html(self)
+
     def __str__(self) -> str:
         return (
             f"Proven: {self.claim}\n"
@@ -73,19 +86,25 @@ class Certificate:
         del values["rule"]
         return {"format": FORMAT if self.binds_rule else EARLIER, "proven": True, **values}
 
-    def save(self, path: Path) -> None:
-        """Write the certificate, and the rule beside it; each appears whole or not at all."""
+    def save(self, path: Path | str) -> None:
+        """Write the certificate, and the rule beside it; each appears whole or not at all.
+
+        Raises:
+            InputError: where `path` is no path, or a folder.
+        """
+        path = as_file("path", path, CERTIFICATE)
         if self.rule:
             save_rule(path.parent, self.rule)
         write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Certificate:
+    def load(cls, path: Path | str) -> Certificate:
         """Read a certificate.
 
         Raises:
             InputError: when the file is missing or no certificate.
         """
+        path = as_file("path", path, CERTIFICATE)
         try:
             values = json.loads(read_text(path))
             if not isinstance(values, dict) or "format" not in values:
@@ -145,6 +164,17 @@ class Counterexample:
 
     proven = False
 
+    def __repr__(self) -> str:
+        return (
+            f"Counterexample({self.task} in base {self.base}: {shorten(self.problem)!r}, {self.failing:,} "
+            f"of {self.contexts:,} local contexts fail)"
+        )
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import counterexample_html
+
+        return counterexample_html(self)
+
     @property
     def wrong(self) -> bool:
         """Whether greedy decoding gives another answer; else the right one leads by too little."""
@@ -180,6 +210,11 @@ class NotApplicable:
     reason: str
 
     proven = False
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import text_html
+
+        return text_html(self)
 
     def __str__(self) -> str:
         return f"Neither proven nor refuted: {self.reason}"

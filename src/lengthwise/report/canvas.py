@@ -5,6 +5,7 @@ Only this package imports matplotlib, and never through pyplot, so that nothing 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from lengthwise.arguments import as_file
 from lengthwise.bias import Site
 from lengthwise.config import InputError
 from lengthwise.files import write_with
@@ -32,6 +34,8 @@ _MORE_COLOURS += ("#882255", "#44AA99", "#999933", "#332288", "#DDCC77", "#AA449
 INK, FAINT, CLOSED_COLOUR = "#333333", "#BBBBBB", "#F1F1F1"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#00243A"])
 DPI = 150
+# In a notebook, where pictures appear dot by dot.
+_SCREEN_DPI = 100
 
 
 def key_labels(layout: Layout, site: Site) -> list[str]:
@@ -64,12 +68,34 @@ def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:
     axis.set_tick_params(length=1.5, pad=1.5, color=FAINT)
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot and whatever matplotlib's backend."""
+
+    def savefig(self, *args: Any, **options: Any) -> None:
+        """As a figure's, but a person's matplotlibrc may ask for LaTeX, which need not be there."""
+        for text in self.findobj(Text):
+            text.set_usetex(False)  # type: ignore[attr-defined]  # findobj says Artist
+        with rc_context({"text.usetex": False}):
+            super().savefig(*args, **options)
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        self.savefig(out, format="png", dpi=_SCREEN_DPI, bbox_inches="tight", pad_inches=0.1)
+        return out.getvalue()
+
+
+def new_canvas(wide: float, tall: float) -> ShownFigure:
+    """An empty figure of so many inches."""
+    figure = ShownFigure((wide, tall), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def new_figure(
     wide: float, tall: float, *, rows: int = 1, columns: int = 1
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[ShownFigure, list[Axes]]:
     """A figure of plain axes, row by row."""
-    figure = Figure((wide, tall), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(wide, tall)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
@@ -170,20 +196,16 @@ def picture_format(path: Path) -> str:
     return kind
 
 
-def finish(figure: Figure, path: Path | str | None) -> Figure | Path:
+def finish(figure: ShownFigure, path: Path | str | None) -> ShownFigure | Path:
     """The figure, or the path of the picture, which appears whole or not at all."""
     if path is None:
         return figure
-    path = Path(path)
+    path = as_file("path", path, "picture.png")
     kind = picture_format(path)
-    # A person's matplotlibrc may ask for LaTeX, which need not be there.
-    for text in figure.findobj(Text):
-        text.set_usetex(False)  # type: ignore[attr-defined]  # findobj says Artist
-    with rc_context({"text.usetex": False}):
-        write_with(
-            path,
-            lambda temporary: figure.savefig(
-                temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.1
-            ),
-        )
+    write_with(
+        path,
+        lambda temporary: figure.savefig(
+            temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.1
+        ),
+    )
     return path

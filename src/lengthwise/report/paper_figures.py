@@ -7,20 +7,19 @@ from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, Site
 from lengthwise.layout import Layout
 from lengthwise.report.canvas import (
-    DPI,
     INK,
     SHADES,
+    ShownFigure,
     finish,
     key_labels,
     length_axis,
     name_cells,
+    new_canvas,
     percent_axis,
     row_labels,
 )
@@ -53,8 +52,7 @@ def accuracy_panels(
         protocol: `short` or `padded`.
         path: the picture.
     """
-    figure = Figure((4.2 * len(shares), 3.9), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(4.2 * len(shares), 3.9)
     grid = figure.subplots(1, len(shares), squeeze=False)[0]
     drawn = {}
     for axes, (task, rows) in zip(grid, shares.items(), strict=True):
@@ -103,8 +101,7 @@ def attention_panels(
     sites: tuple[Site, ...] = ("cross", "self")
     rows: list[tuple[int, Site]] = [(length, site) for length in maps for site in sites]
     heads = maps[rows[0][0]]["cross"].shape[1]
-    figure = Figure((2.6 * heads + 0.8, 2.1 * len(rows) + 0.5), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(2.6 * heads + 0.8, 2.1 * len(rows) + 0.5)
     grid = figure.subplots(len(rows), heads, squeeze=False)
     image = None
     for (length, site), panels in zip(rows, grid, strict=True):
@@ -138,8 +135,7 @@ def direction_panels(
         task: its name.
         path: the picture.
     """
-    figure = Figure((4.3 * len(means), 5.2), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(4.3 * len(means), 5.2)
     grid = figure.subplots(2, len(means), squeeze=False)
     for column, (direction, (offsets, values)) in enumerate(means.items()):
         top, bottom = grid[0][column], grid[1][column]
@@ -172,8 +168,7 @@ def mask_panels(panels: Sequence[tuple[str, Tensor, Layout, Site]], path: Path) 
         path: the picture.
     """
     wide = [max(2.4, 0.2 * bias.shape[1]) for _, bias, _, _ in panels]
-    figure = Figure((sum(wide) + 1.0, 3.2), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(sum(wide) + 1.0, 3.2)
     grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=wide)[0]
     for axes, (title, bias, layout, site) in zip(grid, panels, strict=True):
         axes.imshow((bias > CLOSED).float().numpy(), cmap=SHADES, vmin=0, vmax=1.6)
@@ -199,7 +194,7 @@ def _line(direction: str, offset: int, queries: int, keys: int) -> list[tuple[in
     return [(row, place(row)) for row in range(queries) if 0 <= place(row) < keys]
 
 
-def _written(figure: Figure, path: Path) -> Path:
+def _written(figure: ShownFigure, path: Path) -> Path:
     written = finish(figure, path)
     assert isinstance(written, Path)
     return written

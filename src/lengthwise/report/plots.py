@@ -12,29 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site
+from lengthwise.errors import InputError
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
 from lengthwise.report.canvas import (
     CLOSED_COLOUR,
-    DPI,
     FAINT,
     INK,
     SHADES,
+    ShownFigure,
     colours_of,
     finish,
     key_labels,
     label_ends,
     length_axis,
     name_cells,
+    new_canvas,
     new_figure,
     percent_axis,
     row_labels,
@@ -48,7 +48,7 @@ _SITE_TITLES: dict[Site, str] = {"self": "self-attention", "cross": "cross-atten
 
 def length_curve(
     curve: LengthCurve, path: Path | str | None = None, *, trained: int | None = None
-) -> Figure | Path:
+) -> ShownFigure | Path:
     """Draw accuracy against length: one line per method and suite, on a logarithmic axis.
 
     A line is the mean over seeds; a point with its 95 % Wilson interval is one seed.
@@ -59,8 +59,7 @@ def length_curve(
         trained: digits that the models were trained on, at most; shaded.
 
     Raises:
-        ValueError: when the curve holds no scores.
-        InputError: when the suffix of `path` is no picture format.
+        InputError: when the curve holds no scores, or the suffix of `path` is no picture format.
     """
     series: dict[tuple[str, str, str], list[Score]] = {}
     several = len({score.task for score in curve}) > 1
@@ -69,7 +68,7 @@ def length_curve(
         task = f"{score.task} " * several + f"in base {score.base}, " * bases
         series.setdefault((task, score.method, score.suite), []).append(score)
     if not series:
-        raise ValueError("a curve without scores can't be drawn")
+        raise InputError("a curve without scores can't be drawn")
     figure, (axes,) = new_figure(6.8, 4.0)
     colours = colours_of([task + method for task, method, _ in series])
     ends = []
@@ -117,7 +116,7 @@ def mean_by_length(scores: Iterable[Score]) -> dict[int, float]:
     return {length: sum(shares) / len(shares) for length, shares in found.items()}
 
 
-def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Figure | Path:
+def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> ShownFigure | Path:
     """Draw attention maps: a row of panels for each layer and site, a column for each head.
 
     In a panel each row of cells is one query, named by the symbol that it writes; each column is
@@ -145,7 +144,7 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Figur
 
 def bias_map(
     bias: CalibratedBias | MatrixBias, layout: Layout, path: Path | str | None = None
-) -> Figure | Path:
+) -> ShownFigure | Path:
     """Draw which keys a calibrated bias leaves open, in panels like those of `attention_maps`.
 
     Closed keys are light grey. Layers that read the same share a row of panels.
@@ -183,7 +182,7 @@ def bias_map(
 
 def training_curves(
     metrics_by_label: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str | None = None
-) -> Figure | Path:
+) -> ShownFigure | Path:
     """Draw validation loss (logarithmic) and exact match against seconds of training.
 
     Args:
@@ -235,8 +234,7 @@ def _panels(
     cell = min(0.15, 3.5 / max(layout.source_length, layout.target_length))
     wide = max(1.5, cell * max(layout.source_length, layout.target_length)) + 0.25
     tall = max(1.2, cell * layout.target_length) + 0.55
-    figure = Figure((wide * heads + 1.4, tall * len(rows) + 0.6), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(wide * heads + 1.4, tall * len(rows) + 0.6)
     figure.suptitle(title, fontsize=12, color=INK)
     grid = figure.subplots(len(rows), heads, squeeze=False)
     image = None

@@ -14,7 +14,6 @@ from lengthwise.config import InputError, unknown
 from lengthwise.files import write_with
 from lengthwise.folder import DENSE_LIMIT
 from lengthwise.layout import Layout
-from lengthwise.run import load_bias
 from lengthwise.tasks import TASKS, add_frame
 
 TENSORS = (".t", ".pt", ".pth")
@@ -87,11 +86,9 @@ def read_bias(paths: Sequence[Path], task: str | None = None) -> CalibratedBias 
         names = " and ".join(str(path) for path in paths)
         raise InputError(f"only .t files come in pairs, got {names}")
     if paths[0].suffix != ".safetensors":
-        return load_bias(paths[0])
+        return CalibratedBias.load(paths[0])
     try:
         return MatrixBias.load(paths[0], task)
-    except OSError as error:
-        raise InputError(f"can't read bias {paths[0]}: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(str(error)) from error
 

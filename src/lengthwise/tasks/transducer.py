@@ -85,6 +85,9 @@ class Transducer(ABC):
             raise ValueError(f"base of {self.name} must be {allowed}, got {base}")
         self.base = base
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base={self.base})"
+
     @property
     def states(self) -> int:
         """The number of states."""

@@ -1,0 +1,26 @@
+"""What is said of input that can't be used."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What a person gave can't be used; the message says what was given and what is allowed."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> str:
+    """`unknown task 'adition'; did you mean 'addition'? known: ...`"""
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"unknown {kind} {given!r}{hint} known: {', '.join(names)}"
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """A text without its middle, where it has more than so many characters."""
+    if len(text) <= most:
+        return text
+    kept = (most - 3) // 2
+    return f"{text[:kept]}...{text[-kept:]}"

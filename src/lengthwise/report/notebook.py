@@ -1,0 +1,192 @@
+"""What a notebook shows of each object: HTML tables and sentences, escaped, and pictures among them.
+
+The classes' `_repr_html_` and `_repr_png_` call these functions. A notebook shows the HTML where it can, so
+that holds the picture, too.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.config import Config
+from lengthwise.errors import InputError, shorten
+from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.layout import Layout
+from lengthwise.metrics import read_metrics
+from lengthwise.pipeline import Outcome
+from lengthwise.proof import Certificate, Counterexample
+from lengthwise.report.summary import percent
+from lengthwise.run import Run
+from lengthwise.tasks import TASKS, add_frame
+
+# Rows of a table; what a person wants of more is in `to_frame` and `records`.
+_MOST_ROWS = 60
+
+# The widest operands whose matrices are drawn: past them a key is less than a dot.
+_MOST_DIGITS = 60
+
+# Left in every cell; notebooks align cells to the right by default.
+_CELL = "text-align:left;vertical-align:top"
+
+
+def curve_html(curve: LengthCurve) -> str:
+    """The picture of a curve, and its table: a row for each length."""
+    if not curve.scores:
+        return _paragraph("No scores.")
+    found = curve.most_careful().labelled()
+    several = [len({getattr(score, name) for score in found}) > 1 for name in ("task", "base")]
+
+    def column(score: Score) -> str:
+        task = f"{score.task} " * several[0] + f"base {score.base} " * several[1]
+        return f"{task}{score.method}, {score.suite}"
+
+    columns = list(dict.fromkeys(column(score) for score in found))
+    lengths = sorted({score.length for score in found})
+    rows = []
+    for length in lengths[:_MOST_ROWS]:
+        here = [score for score in found if score.length == length]
+        cells = [[score for score in here if column(score) == name] for name in columns]
+        rows.append([f"{length:,}", *(_share(scores) for scores in cells)])
+    more = len(lengths) - len(rows)
+    note = _paragraph(f"... and {more:,} lengths more; to_frame() has all.") if more else ""
+    png = curve._repr_png_()
+    assert png is not None
+    return _picture(png) + _table(rows, ["digits", *columns]) + note
+
+
+def _share(scores: Sequence[Score]) -> str:
+    if not scores:
+        return ""
+    n, correct = sum(score.n for score in scores), sum(score.correct for score in scores)
+    return f"{percent(correct / n)} ({correct:,} of {n:,})"
+
+
+def lines_html(bias: CalibratedBias) -> str:
+    """What each head reads, in words."""
+    where = {"cross": "in the problem", "self": "in the answer so far"}
+    rows = [(where[site], f"{heads} {words}") for site, heads, words in bias.readings()]
+    return _paragraph(f"Calibrated bias for {bias.task}, {bias.heads} heads") + _table(rows)
+
+
+def matrices_html(bias: MatrixBias) -> str:
+    """The matrices in words, and drawn."""
+    png = matrices_png(bias)
+    return text_html(bias) + (_picture(png) if png else "")
+
+
+def matrices_png(bias: MatrixBias) -> bytes | None:
+    """The keys that matrices leave open; None where there are too many to be seen."""
+    from lengthwise.report.plots import bias_map
+
+    if bias.width > _MOST_DIGITS:
+        return None
+    task = TASKS[bias.task]()
+    figure = bias_map(bias, Layout(add_frame(task) if bias.framed else task, bias.width))
+    return figure._repr_png_()  # type: ignore[union-attr]  # no path was given
+
+
+def settings_html(config: Config) -> str:
+    """The settings that were set; the others are as in `configs/default.toml`."""
+    given = config.model_dump(mode="json", exclude_unset=True)
+    rows = [
+        (f"{part}.{key}" if key else part, str(value))
+        for part, held in given.items()
+        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+    ]
+    return _table(rows) + _paragraph("All else is as by default.")
+
+
+def run_html(run: Run) -> str:
+    """What a run is, and how its training ended."""
+    try:
+        last = read_metrics(run)[-1:]
+    except InputError:
+        last = []
+    facts = [
+        ("task", f"{run.config.task}, base {run.config.base}"),
+        ("method", run.method),
+        ("seed", str(run.config.seed)),
+        ("steps", f"{last[0].step:,}" if last else "none yet"),
+        ("exact match", percent(last[0].exact_match) if last else "not measured yet"),
+        ("folder", str(run.path)),
+    ]
+    return _table(facts)
+
+
+def certificate_html(proof: Certificate) -> str:
+    """What is proven, and by how much."""
+    margin = (
+        f"{proof.smallest_margin:.3f} at row {proof.tightest[1]} of {shorten(proof.tightest[0])}; rounding "
+        f"moves at most {proof.float_bound:.1e}"
+    )
+    facts = [
+        ("proven", proof.claim),
+        ("local contexts", f"{proof.contexts:,}, all that there are"),
+        ("smallest margin", margin),
+        ("seconds", f"{proof.seconds:.1f}"),
+    ]
+    return _table(facts)
+
+
+def counterexample_html(proof: Counterexample) -> str:
+    """The problem that a model gets wrong."""
+    first = "least significant digit first"
+    facts = [
+        ("refuted by" if proof.wrong else "not proven for", shorten(proof.problem)),
+        ("should give", f"{shorten(proof.expected)} ({first})"),
+        ("gives", f"{shorten(proof.given)} (first wrong in row {proof.row})"),
+        ("local contexts", f"{proof.failing:,} of {proof.contexts:,} fail"),
+        ("seconds", f"{proof.seconds:.1f}"),
+    ]
+    if not proof.wrong:
+        lead = (
+            f"the right symbol leads by {proof.margin:.2e} in row {proof.row}; rounding may move "
+        )
+        facts[2] = ("but", f"{lead}{proof.float_bound:.1e}")
+    return _table(facts)
+
+
+def outcome_html(outcome: Outcome) -> str:
+    """What the whole method made: the verdict, the curve, the lines, the runs."""
+    seconds = [(stage, f"{spent:.1f} s") for stage, spent in outcome.seconds.items()]
+    facts = [
+        *seconds,
+        ("vanilla run", str(outcome.vanilla.path)),
+        ("calibrated run", str(outcome.calibrated.path)),
+    ]
+    parts = [
+        _paragraph(outcome.verdict),
+        curve_html(outcome.curve),
+        lines_html(outcome.bias),
+        _table(facts),
+    ]
+    return "".join(parts)
+
+
+def text_html(shown: object) -> str:
+    """An object in its own words, line by line."""
+    return "".join(_paragraph(line.strip()) for line in str(shown).splitlines())
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
+
+
+def _picture(png: bytes) -> str:
+    return f'<img alt="" src="data:image/png;base64,{b64encode(png).decode()}">'
+
+
+def _table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
+    """A table of texts; without heads the first cell of each row names it."""
+    out = ["<table>"]
+    if heads:
+        cells = "".join(f'<th style="{_CELL}">{escape(head)}</th>' for head in heads)
+        out.append(f"<thead><tr>{cells}</tr></thead>")
+    out.append("<tbody>")
+    for first, *rest in rows:
+        cells = "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in rest)
+        out.append(f'<tr><th style="{_CELL}">{escape(first)}</th>{cells}</tr>')
+    return "".join([*out, "</tbody></table>"])
