@@ -18,7 +18,7 @@ from lengthwise.arguments import (
 )
 from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
-from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, Lines, Policy
+from lengthwise.calibration import Lines, Policy
 from lengthwise.display import observing
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.given import SomeRun, as_maps, as_run, as_vanilla
@@ -42,17 +42,18 @@ def capture(run: SomeRun) -> AttentionMaps:
 def calibrate(
     maps: AttentionMaps | SomeRun,
     *,
-    policy: Policy = "auto",
-    kappa_cross: float = KAPPA_CROSS,
-    kappa_self: float = KAPPA_SELF,
-    lines: Lines = "fewest",
+    policy: Policy | None = None,
+    kappa_cross: float | None = None,
+    kappa_self: float | None = None,
+    lines: Lines | None = None,
     extra: int = 0,
 ) -> CalibratedBias:
     """Turn attention maps into a bias that is defined at every length; see `lengthwise.calibration`.
 
     Args:
         maps: from `capture`, or the file of such; of a run, or its folder, they are captured first.
-        policy: `auto`, or `paper` for Algorithm 1.
+        policy: `auto`, or `paper` for Algorithm 1; like those below by default what the settings of a run
+            say, where one is given.
         kappa_cross, kappa_self: drop-off thresholds of the paper's policy.
         lines: `fewest`, or `all` that pass, to spare or not (`auto` only).
         extra: lines to select beyond those (`auto` only).
@@ -61,14 +62,16 @@ def calibrate(
         InputError: for what holds no maps, and no run.
         NoLinesError: when `auto` finds no line at cross-attention.
     """
-    policy = as_choice("policy", policy, get_args(Policy))  # type: ignore[assignment]  # one of them
-    lines = as_choice("lines", lines, get_args(Lines))  # type: ignore[assignment]  # one of them
-    options: dict[str, Any] = {
-        "kappa_cross": as_number("kappa_cross", kappa_cross),
-        "kappa_self": as_number("kappa_self", kappa_self),
-        "extra": as_whole("extra", extra),
+    given: dict[str, Any] = {
+        "policy": None if policy is None else as_choice("policy", policy, get_args(Policy)),
+        "kappa_cross": None if kappa_cross is None else as_number("kappa_cross", kappa_cross),
+        "kappa_self": None if kappa_self is None else as_number("kappa_self", kappa_self),
+        "lines": None if lines is None else as_choice("lines", lines, get_args(Lines)),
     }
-    return calibration.calibrate(as_maps(maps), policy=policy, lines=lines, **options)
+    extra = as_whole("extra", extra)
+    captured, chosen = as_maps(maps)
+    options = {name: getattr(chosen, name) if v is None else v for name, v in given.items()}
+    return calibration.calibrate(captured, extra=extra, **options)
 
 
 def evaluate(

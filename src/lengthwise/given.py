@@ -13,6 +13,7 @@ from lengthwise.config import InputError
 from lengthwise.folder import VANILLA
 from lengthwise.pipeline import Outcome
 from lengthwise.run import Run
+from lengthwise.settings import CalibrationSettings
 
 SomeRun = Run | Outcome | Path | str
 
@@ -40,21 +41,26 @@ def _folder(run: object) -> Path:
     return as_path("run", run, "runs/addition")
 
 
-def as_maps(maps: AttentionMaps | SomeRun) -> AttentionMaps:
+def as_maps(maps: AttentionMaps | SomeRun) -> tuple[AttentionMaps, CalibrationSettings]:
     """Attention maps, from themselves, their file, or a run, whose attention is captured.
+
+    Returns:
+        The maps, and how they are to become a bias, as far as nothing else is said: as the run's settings
+        say, where there is a run.
 
     Raises:
         InputError: for anything else.
     """
     if isinstance(maps, AttentionMaps):
-        return maps
+        return maps, CalibrationSettings()
     if isinstance(maps, Outcome):
-        return maps.maps
+        return maps.maps, maps.vanilla.config.calibration
     if isinstance(maps, str | os.PathLike) and as_path("maps", maps, "maps.safetensors").is_file():
-        return AttentionMaps.load(maps)
+        return AttentionMaps.load(maps), CalibrationSettings()
     if not isinstance(maps, str | os.PathLike | Run):
         refuse("maps", "what lw.capture returns, its file, or a run, such as 'runs/addition'", maps)
-    return attention_maps.capture(as_vanilla(maps))
+    run = as_vanilla(maps)
+    return attention_maps.capture(run), run.config.calibration
 
 
 def as_bias(bias: object) -> CalibratedBias | MatrixBias | Path | None:
