@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import random_batch
-from lengthwise import api
+from lengthwise import analysis, api
 from lengthwise.attention_maps import capture
 from lengthwise.bias import BIASES, SITES, Window
 from lengthwise.config import Config, InputError, make_config
@@ -193,7 +193,7 @@ def test_a_trained_run_is_what_it_was_when_opened_again(name, tmp_path):
     source, _ = random_batch(layout, 4)
     written = greedy_decode(again.model, again.bias, layout, source)
     assert torch.equal(written, greedy_decode(run.model, run.bias, layout, source))
-    curve = api.evaluate(again, [3, 70], samples=5)
+    curve = analysis.evaluate(again, [3, 70], samples=5)
     assert [score.method for score in curve] == [name] * 4
     assert len(again.solve("12+3")) > 0
 
