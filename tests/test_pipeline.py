@@ -217,3 +217,20 @@ def test_the_verdict_says_what_is_true(tiny_abc):
     ):
         outcome = dataclasses.replace(tiny_abc, proof=proof, curve=curve)
         assert (outcome.right, outcome.verdict) == (right, verdict)
+
+
+def test_lengths_are_looked_at_before_anything_is_trained(
+    tiny_config, tiny_abc, tmp_path, monkeypatch
+):
+    with pytest.raises(InputError, match="lengths go up to 10000000, got 10000001"):
+        run_abc(tiny_config, tmp_path / "run", lengths=[10_000_001])
+    assert not (tmp_path / "run").exists()
+    # A vanilla model is not asked where it can't be; the calibrated one is.
+    monkeypatch.setattr("lengthwise.run.LONGEST_CACHED", 50)
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    curve = run_abc(tiny_config, path, lengths=[4, 60], resume=True).curve
+    assert {(s.method, s.length) for s in curve} == {
+        ("vanilla", 4),
+        ("calibrated", 4),
+        ("calibrated", 60),
+    }

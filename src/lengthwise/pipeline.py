@@ -36,10 +36,7 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
-from lengthwise.run import (
-    Run,
-    make_bias,
-)
+from lengthwise.run import LONGEST, Run, make_bias
 from lengthwise.training import NotInterpolatedError, check_training, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
@@ -174,6 +171,11 @@ def run_abc(
     check_local(config)
     clock = Clock(observer or Silent())
     check_folder(path, resume=resume, force=force, pipeline=True)
+    lengths = None if lengths is None else list(lengths)
+    if max(lengths or config.evaluation.lengths) > LONGEST:
+        raise InputError(
+            f"lengths go up to {LONGEST}, got {max(lengths or config.evaluation.lengths)}"
+        )
     if not (resume and (path / VANILLA / CONFIG).exists()):
         for each in (config, config.for_retraining()):
             check_training(each, path)
@@ -187,7 +189,7 @@ def run_abc(
                 on_progress=lambda metrics: clock.observer.trained("train", metrics),
             )
         config = vanilla.config  # where it was begun before, changed by what is set now
-        lengths = config.evaluation.lengths if lengths is None else list(lengths)
+        lengths = config.evaluation.lengths if lengths is None else lengths
         maps, bias, calibrated = calibrate_and_retrain(
             config, path / CALIBRATED, vanilla, resume=resume, clock=clock
         )
@@ -198,8 +200,10 @@ def run_abc(
             curve = LengthCurve(
                 score
                 for run in (vanilla, calibrated)
+                # Without lines there is a length past which a model can't be asked.
+                if (within := [length for length in lengths if length <= run.longest])
                 for score in evaluate_run(
-                    run, lengths, suites=config.evaluation.suites, on_progress=clock.observer.scored
+                    run, within, suites=config.evaluation.suites, on_progress=clock.observer.scored
                 )
             )
         curve.add_to(path)
