@@ -1,4 +1,4 @@
-"""README and docs: links that lead somewhere, lines that fit, a tree and messages that are those of the code."""
+"""README and docs: links, widths, the tree of the package and quoted messages are those of the code."""
 
 import ast
 import re
