@@ -22,6 +22,8 @@ from lengthwise.calibration import (
     line_means,
 )
 from lengthwise.layout import Layout
+from lengthwise.proof.cone import join, reach_of
+from lengthwise.proof.contexts import Contexts
 from lengthwise.tasks import TASKS
 
 DIRECTIONS = ("diagonal", "anti-diagonal", "vertical")
@@ -668,6 +670,21 @@ def test_a_line_that_attention_hides_joins_by_what_it_costs_to_close_it(missing)
     assert found(needed) == {A, B, BEFORE_A, BEFORE_B, OWN_TOKEN}
     # What costs nothing is no evidence: the definition of the task alone adds no line.
     assert found(needed | dict.fromkeys(missing, 0.02)) == {*read, OWN_TOKEN}
+
+
+def test_a_proof_within_the_budget_comes_before_lines_that_are_read_plainly(monkeypatch):
+    """Two digits and the symbols written before tell the carry, but see far; four digits see less."""
+    lines = {(0, i): [(track, 0.6)] for i, track in enumerate((A, B))} | {(0, 2): [(BACK, 0.9)]}
+    knockout = needs(A, B, BACK) | {BEFORE_A: 0.5, BEFORE_B: 0.4, AFTER_A: 0.3}
+    maps = maps_of("addition", 7, planted(lines, layers=2), knockout=knockout)
+    plain, small = {A, B, BACK, OWN_TOKEN}, {A, B, BEFORE_A, BEFORE_B, OWN_TOKEN}
+    assert tracks_of(calibrate(maps)) == plain
+    layers = [reach_of(calibrate(maps), layer, maps.layout) for layer in range(2)]
+    bound = Contexts(maps.layout.task, join(layers)).bound()
+    monkeypatch.setattr("lengthwise.calibration.BUDGET", bound - 1)
+    assert tracks_of(calibrate(maps)) == small
+    monkeypatch.setattr("lengthwise.calibration.BUDGET", bound)
+    assert tracks_of(calibrate(maps)) == plain
 
 
 def test_no_lines():

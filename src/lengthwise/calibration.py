@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps, real_rows
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, Site, Track
+from lengthwise.proof import BUDGET
 from lengthwise.proof.cone import join, reach_of
 from lengthwise.proof.contexts import Contexts
 
@@ -129,6 +130,10 @@ def _auto(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
     chosen = [item for item in evidence if item.strength >= 1]
     if lines == "fewest":
         chosen = _fewest(maps, _enough(maps, chosen, evidence))
+        if chosen and _seen(maps, chosen).bound() > BUDGET:
+            # What the model reads faintly may do instead of what makes a proof too long.
+            others = [item for item in evidence if item not in chosen]
+            chosen = _fewest(maps, [*chosen, *_faint(others), *_hidden(others)])
     more = [item for item in evidence if item not in chosen][:extra]
     # In the order of strength, for the strongest line chooses its head first.
     chosen = [item for item in evidence if item in chosen or item in more]
@@ -172,14 +177,22 @@ def _enough(
     if not any(item.track.site == "cross" for item in chosen) or _seen(maps, chosen).suffice():
         return chosen
     others = [item for item in evidence if item not in chosen]
-    faint = [item for item in others if item.strength > 0]
-    hidden = [item for item in others if item.strength <= 0 and item.need >= _NEEDED]
-    hidden.sort(key=lambda item: -item.need)
     for count in range(1, _MISSING + 1):
-        for more in itertools.combinations([*faint, *hidden], count):
+        for more in itertools.combinations([*_faint(others), *_hidden(others)], count):
             if _seen(maps, [*chosen, *more]).suffice():
                 return [*chosen, *more]
     return chosen
+
+
+def _faint(evidence: list[Evidence]) -> list[Evidence]:
+    """Those that every query reads, in the order of strength."""
+    return [item for item in evidence if item.strength > 0]
+
+
+def _hidden(evidence: list[Evidence]) -> list[Evidence]:
+    """Those that some query hardly reads, but closing them costs something: the dearest first."""
+    found = [item for item in evidence if item.strength <= 0 and item.need >= _NEEDED]
+    return sorted(found, key=lambda item: -item.need)
 
 
 def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
