@@ -412,6 +412,21 @@ def test_pictures_are_written_beside_the_page_and_nowhere_else(tmp_path: Path):
         assert path.read_bytes().startswith(PNG)
 
 
+def test_a_baseline_is_shown_at_the_width_that_it_learned_and_judged_by_that(tmp_path: Path):
+    run = make_run(tmp_path / "run", settings(), None)
+    inside = score(VANILLA, 3, 200)
+    rows = [
+        dataclasses.replace(inside, padding="training", width=run.config.width),
+        dataclasses.replace(inside, correct=0),
+        score(VANILLA, 40, 0),
+    ]
+    LengthCurve(rows).save(run.path)
+    page = Page(write_report([run.path], tmp_path / "r.html"))
+    assert "No errors up to 3 digits." in page.headings[0]
+    assert "vanilla, padded as trained" in page.text
+    assert "but in the rows `padded as trained`, where a model is asked as it learned" in page.text
+
+
 def test_several_folders_share_a_headline_and_have_sections(tmp_path: Path):
     folders = [
         make_folder(tmp_path / "first"),

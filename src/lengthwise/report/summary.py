@@ -127,6 +127,7 @@ def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
         "Time": f"{certificate.seconds:.1f} s",
         "Weights, SHA-256": certificate.hashes["weights"],
         "Bias, SHA-256": certificate.hashes["bias"],
+        **({"Rule, SHA-256": certificate.hashes["rule"]} if certificate.binds_rule else {}),
     }
 
 
@@ -181,12 +182,17 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
         if task.growth
         else "L, because an answer is no longer than its operands"
     )
+    but = ""
+    if any(score.padding == "training" for score in curve):
+        but = (
+            ", but in the rows `padded as trained`, where a model is asked as it learned to answer"
+        )
     return [
         f"Training saw operands of at most {digits(config.data.length)}, padded to "
         f"{digits(config.width)}: {train.source_length} source tokens and {train.target_length} "
         f"target tokens in every problem.",
         f"A test problem has operands of exactly L digits and is padded to {padded}, "
-        f"never to the training width.",
+        f"never to the training width{but}.",
         f"At the longest test, {digits(last.length)}, a problem is padded to {digits(last.width)}: "
         f"{test.source_length} source tokens and {test.target_length} target tokens. {verdict}",
     ]
