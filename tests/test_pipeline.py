@@ -92,12 +92,30 @@ def test_a_failed_retraining_gets_one_more_line(tiny_abc, tiny_config, tmp_path,
         return real(config, path, **arguments)
 
     monkeypatch.setattr(pipeline, "train_run", fail_once)
+    monkeypatch.setattr(pipeline, "suffices", lambda maps, bias: False)
     recorder = Recorder()
     outcome = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
     assert [attempt for attempt, _ in recorder.attempts] == [0, 1]
     first, second = ({(ln.segment, ln.offset, ln.site) for ln in bias.lines} for bias in begun)
     assert len(second - first) == 1
     assert outcome.bias == begun[1] == outcome.calibrated.bias
+
+
+def test_lines_that_tell_every_symbol_get_more_steps(tiny_abc, tiny_values, tmp_path):
+    """Not more lines: the training goes on, to the model of one that had the steps from the start."""
+    shutil.copytree(tiny_abc.path / "vanilla", tmp_path / "run" / "vanilla")
+    tiny_values["retraining"]["max_steps"] = steps = 150
+    recorder = Recorder()
+    outcome = run_abc(make_config(tiny_values), tmp_path / "run", resume=True, observer=recorder)
+    assert recorder.stages.count("retrain") > 1
+    assert [attempt for attempt, _ in recorder.attempts] == [0]
+    assert outcome.bias == tiny_abc.bias
+    done = outcome.calibrated.metrics()[-1]
+    assert (done["phase"], steps < done["step"]) == ("done", True)
+    assert outcome.calibrated.config.training.max_steps in (2 * steps, 3 * steps)
+    before = load_file(tiny_abc.path / "calibrated" / WEIGHTS)
+    after = load_file(outcome.path / "calibrated" / WEIGHTS)
+    assert all(before[name].equal(after[name]) for name in before)
 
 
 def _last(run):

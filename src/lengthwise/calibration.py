@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps, real_rows
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, Site, Track
-from lengthwise.proof import BUDGET
+from lengthwise.proof import BUDGET, NotApplicableError
 from lengthwise.proof.cone import join, reach_of
 from lengthwise.proof.contexts import Contexts
 
@@ -159,9 +159,24 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
 
 def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts:
     """What a row sees that reads these tracks and its own token."""
-    bias, layers = _bias(maps, chosen), range(len(maps.weights["cross"]))
-    reach = join(reach_of(bias, layer, maps.layout) for layer in layers)
-    return Contexts(maps.layout.task, reach)
+    return _contexts(maps, _bias(maps, chosen))
+
+
+def _contexts(maps: AttentionMaps, bias: CalibratedBias) -> Contexts:
+    layers = range(len(maps.weights["cross"]))
+    return Contexts(maps.layout.task, join(reach_of(bias, layer, maps.layout) for layer in layers))
+
+
+def suffices(maps: AttentionMaps, bias: CalibratedBias) -> bool:
+    """Whether a row that reads these lines sees enough to know every symbol that it must write.
+
+    Exactly, from the task's definition (`Contexts.suffice`). Lines through whole matrices, which are those
+    of the paper's policy, say nothing of columns: of them it is not known.
+    """
+    try:
+        return _contexts(maps, bias).suffice()
+    except NotApplicableError:
+        return False
 
 
 def _enough(

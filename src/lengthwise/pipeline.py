@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from lengthwise.attention_maps import AttentionMaps, capture
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.calibration import calibrate
+from lengthwise.calibration import calibrate, suffices
 from lengthwise.config import Config, InputError
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run
 from lengthwise.folder import (
@@ -156,8 +156,9 @@ def run_abc(
 
     The vanilla model is trained in `path/vanilla`, the one with the calibrated bias in `path/calibrated`.
     If the retrained model does not interpolate, its lines were too few: calibration adds one more and
-    tries again, up to `calibration.attempts` times. Unless `prove` is false, problems that the proof finds
-    it to get wrong are drilled in another retraining, and so on, up to as many times.
+    tries again, up to `calibration.attempts` times; or, where they tell every symbol, the training goes on
+    for as many steps again. Unless `prove` is false, problems that the proof finds the model to get wrong
+    are drilled in another retraining, and so on, up to as many times.
 
     With `resume` what is there goes on, under the settings of before where none are set now; after another
     calibration the model that was calibrated otherwise is set aside, as `path/calibrated-1`.
@@ -264,12 +265,18 @@ def calibrate_and_retrain(
     if begun is not None and begun not in biases:
         set_aside(folder)
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
-    for attempt, bias in enumerate(biases[first:], start=first):
-        clock.observer.calibrated(bias, attempt)
+    tries = [(attempt, biases[attempt], 1) for attempt in range(first, attempts)]
+    if suffices(maps, biases[first]):
+        # Lines that tell every symbol are not too few: what a model lacks then is steps.
+        tries = [(first, biases[first], times) for times in range(1, attempts + 1)]
+    for number, (attempt, bias, times) in enumerate(tries, start=1):
+        if times == 1:
+            clock.observer.calibrated(bias, attempt)
+        longer = _with_steps(retraining, times)
         try:
-            with clock.stage("retrain", retraining):
+            with clock.stage("retrain", longer):
                 run = train_run(
-                    retraining,
+                    longer,
                     folder,
                     bias=bias,
                     resume=bias == begun,
@@ -277,11 +284,20 @@ def calibrate_and_retrain(
                     on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
                 )
         except NotInterpolatedError:
-            if bias is biases[-1]:
+            if number == len(tries):
                 raise
+            begun = bias
             continue
         return maps, bias, run
     raise AssertionError("the last attempt returns or raises")
+
+
+def _with_steps(config: Config, times: int) -> Config:
+    """Settings with so many times the steps; with as many, as they are."""
+    if times == 1:
+        return config
+    training = config.training.model_copy(update={"max_steps": times * config.training.max_steps})
+    return config.model_copy(update={"training": training})
 
 
 class NotProvenError(RuntimeError):
