@@ -363,6 +363,33 @@ def test_schedule_warms_up_again_when_the_cooldown_was_in_vain():
     assert plan.learning_rate(99) == pytest.approx(1.0)
 
 
+def test_a_cooldown_in_vain_is_followed_by_longer_ones():
+    plan, step, spans = schedule(cooldown_steps=50, worst_loss=0.05), 7, []
+    for _ in range(6):
+        assert not plan.measured(step, exact_match=1.0, loss=0.01, worst=0.01)
+        began = step
+        assert plan.due(began + plan.cooldown_steps)
+        assert not plan.due(began + plan.cooldown_steps - 1)
+        while plan.phase == "cooldown":
+            step += 50
+            assert plan.learning_rate(step) == pytest.approx(
+                1 - (step - began) / plan.cooldown_steps
+            )
+            assert not plan.measured(step, exact_match=1.0, loss=0.01, worst=0.2)
+        spans.append(step - began)
+        step += 100
+    assert spans == [50, 50, 100, 200, 400, 400]
+
+
+def test_resume_remembers_the_cooldowns_that_were_in_vain(tmp_path):
+    settings = {"exact_match": 0.0, "loss": 100.0, "worst_loss": 1e-9, "cooldown_steps": 10}
+    whole = train(tmp_path / "whole", small(**settings))
+    cut = train(tmp_path / "cut", small(**settings, max_steps=40))
+    state = torch.load(cut.path / CHECKPOINT, weights_only=True)
+    assert state["cooldowns"] == 1
+    assert same_weights(train(cut.path, small(**settings), resume=True), whole)
+
+
 def two_processes(*arguments):
     """One command under torchrun, on two gloo processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

@@ -465,15 +465,20 @@ class Trainer:
             "seconds": self.seconds + time.perf_counter() - self._mark,
             "cooling_since": self.schedule.cooling_since,
             "warming_since": self.schedule.warming_since,
+            "cooldowns": self.schedule.cooldowns,
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
         }
         write_with(path, lambda temporary: torch.save(state, temporary))
 
     def _load(self, path: Path) -> None:
+        state: Any = None
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            self._check_format(path, state)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if (
+                "format" in state
+            ):  # else of a version before there were formats; most of these are read
+                self._check_format(path, state)
             self.bare.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["random"])
@@ -482,11 +487,14 @@ class Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
             self.schedule.cooling_since = state["cooling_since"]
             self.schedule.warming_since = state["warming_since"]
+            self.schedule.cooldowns = state.get("cooldowns", 0)
             self.loss_sum.copy_(state["loss_sum"])
             self.loss_count = state["loss_count"]
         except InputError:
             raise
         except Exception as error:  # a broken file raises many kinds
+            if isinstance(state, dict) and "format" not in state and "step" in state:
+                self._check_format(path, state)
             raise InputError(f"{path} is not a checkpoint of this run: {reason(error)}") from error
 
     def _check_format(self, path: Path, state: dict[str, Any]) -> None:
