@@ -22,6 +22,7 @@ from lengthwise.bias import CalibratedBias, Line
 from lengthwise.cli import entry
 from lengthwise.config import Config, make_config
 from lengthwise.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
+from lengthwise.parts import make_model
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -33,7 +34,7 @@ from lengthwise.proof import (
     save_rule,
 )
 from lengthwise.proof.contexts import Batch, Contexts
-from lengthwise.run import Run, make_model
+from lengthwise.run import Run
 
 PROGRAM = Path(__file__).parents[1] / "tools" / "check_certificate.py"
 SPEC = importlib.util.spec_from_file_location("check_certificate", PROGRAM)

@@ -10,11 +10,9 @@ from helpers import carry_problems, half_trained
 from lengthwise.config import InputError, make_config
 from lengthwise.evaluation import draw_problems, exact_matches
 from lengthwise.mistakes import check_range, count_mistakes, save_mistakes, wrong_symbols
+from lengthwise.parts import make_model
 from lengthwise.report.histograms import mistake_histogram
-from lengthwise.run import (
-    Run,
-    make_model,
-)
+from lengthwise.run import Run
 
 
 @pytest.fixture(scope="module")

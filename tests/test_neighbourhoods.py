@@ -16,14 +16,12 @@ from lengthwise.bias.lines import Direction
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
+from lengthwise.parts import make_model
 from lengthwise.proof import prove, receptive_cone
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
-from lengthwise.run import (
-    Run,
-    make_model,
-)
+from lengthwise.run import Run
 
 HEADS = 2
 

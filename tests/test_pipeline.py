@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+import json
 import shutil
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lengthwise import pipeline
 from lengthwise.config import InputError, make_config
@@ -188,6 +189,23 @@ def test_a_resumed_pipeline_keeps_the_settings_that_nobody_changed(tiny_abc, tmp
     assert (path / "calibrated" / WEIGHTS).read_bytes() == (
         tiny_abc.path / "calibrated" / WEIGHTS
     ).read_bytes()
+
+
+def test_a_pipeline_that_version_0_1_wrote_goes_on(tiny_abc, tiny_values, tmp_path):
+    """Its runs do not say what they consist of; with other settings of the evaluation they do then."""
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    for part in ("vanilla", "calibrated"):
+        values = json.loads((path / part / "config.json").read_text())
+        del values["files"]
+        (path / part / "config.json").write_text(json.dumps(values))
+        save_file(load_file(path / part / WEIGHTS), path / part / WEIGHTS)
+    tiny_values["evaluation"] |= {"lengths": [7]}
+    tiny_values["retraining"] |= {"max_steps": 2500}
+    assert run_abc(make_config(tiny_values), path, resume=True).right
+    assert list(json.loads((path / "calibrated" / "config.json").read_text())["files"]) == [
+        "bias.jsonl"
+    ]
+    assert Run.open(path).solve("99") == "100"
 
 
 def test_a_folder_copied_without_hidden_files_goes_on(tiny_abc, tiny_config, tmp_path):

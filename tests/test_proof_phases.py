@@ -27,6 +27,7 @@ from helpers import (
 from lengthwise.bias import CalibratedBias, Line, Window
 from lengthwise.config import make_config
 from lengthwise.model import POSITIONS, Transformer, plan_attention
+from lengthwise.parts import make_model
 from lengthwise.proof import (
     Certificate,
     Cone,
@@ -37,10 +38,7 @@ from lengthwise.proof import (
 )
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.contexts import Contexts
-from lengthwise.run import (
-    Run,
-    make_model,
-)
+from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 
 # One task with a state that can't end a problem, one with a fixed digit, one with much padding.

@@ -24,12 +24,10 @@ from lengthwise.evaluation import LengthCurve, Score, wilson
 from lengthwise.folder import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS
 from lengthwise.layout import Layout
 from lengthwise.methods import METHODS
+from lengthwise.parts import make_model
 from lengthwise.report import canvas, plots, summary
 from lengthwise.report.html import write_report
-from lengthwise.run import (
-    Run,
-    make_model,
-)
+from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 
 PNG = b"\x89PNG\r\n\x1a\n"

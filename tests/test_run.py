@@ -18,12 +18,8 @@ from lengthwise.bias import CalibratedBias, Line
 from lengthwise.config import InputError, make_config
 from lengthwise.files import write_bytes, write_with
 from lengthwise.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
-from lengthwise.run import (
-    Answer,
-    Run,
-    check_bias,
-    make_device,
-)
+from lengthwise.parts import check_bias, make_device
+from lengthwise.run import Answer, Run
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from lengthwise.config import make_config
 from lengthwise.folder import WEIGHTS
 from lengthwise.methods import METHODS
 from lengthwise.model import plan_attention
-from lengthwise.run import Run, make_bias, make_model
+from lengthwise.parts import make_bias, make_model
+from lengthwise.run import Run
 from lengthwise.shards import (
     FEW_ROWS,
     FEW_SHARED_ROWS,

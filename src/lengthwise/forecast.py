@@ -11,10 +11,11 @@ from typing import Any
 
 from lengthwise.bias import AttentionBias, CalibratedBias, Line
 from lengthwise.config import Config
+from lengthwise.parts import make_bias, make_device
 from lengthwise.pipeline import check_local
 from lengthwise.processes import make_accelerator
 from lengthwise.proof import NotApplicableError, estimate
-from lengthwise.run import Run, make_bias, make_device
+from lengthwise.run import Run
 from lengthwise.training import Trainer
 
 # Steps before the clock starts, and under it.

@@ -28,6 +28,7 @@ from lengthwise.folder import (
     set_aside,
 )
 from lengthwise.metrics import Metrics
+from lengthwise.parts import make_bias
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -36,7 +37,7 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
-from lengthwise.run import LONGEST, Run, make_bias
+from lengthwise.run import LONGEST, Run
 from lengthwise.training import NotInterpolatedError, check_training, train_run
 
 Proof = Certificate | Counterexample | NotApplicable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import Config, InputError, flat_settings, overlaid
+from lengthwise.config import Config, InputError
 from lengthwise.files import append_text, reason, write_text, write_with
 from lengthwise.folder import (
     CALIBRATED,
@@ -31,10 +30,8 @@ from lengthwise.folder import (
     METRICS,
     WEIGHTS,
     check_folder,
-    consists_of,
     locked,
     prepare,
-    save_config,
     written_by,
 )
 from lengthwise.interrupts import stop_requests
@@ -42,15 +39,10 @@ from lengthwise.layout import Layout
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
+from lengthwise.parts import check_new, check_reach, make_bias, make_device, make_model
 from lengthwise.processes import make_accelerator
-from lengthwise.run import (
-    Run,
-    check_new,
-    check_reach,
-    make_bias,
-    make_device,
-    make_model,
-)
+from lengthwise.resuming import is_finished, reopen, save_settings
+from lengthwise.run import Run
 from lengthwise.schedule import Schedule
 from lengthwise.shards import Shards, backward, choose_shards, shard_threads
 from lengthwise.version import __version__
@@ -93,7 +85,7 @@ def train_run(
         path: the run folder.
         bias: a calibrated bias, or one of matrices; without one, the settings name the bias.
         resume: continue from the last checkpoint (or do nothing if the run is done). Settings that were not
-            set are the run's own; of those that were, some may differ from it (`continued`).
+            set are the run's own; of those that were, some may differ from it (`lengthwise.resuming`).
         force: start over where a run exists.
         on_progress: called with each row of metrics.
 
@@ -106,9 +98,9 @@ def train_run(
     run = Run(path, config, bias or make_bias(config))
     begun = resume and (path / CONFIG).exists()
     if begun:
-        run = _reopen(path, config, bias)
-        if _is_finished(run):
-            _save_settings(run)
+        run = reopen(path, config, bias)
+        if is_finished(run):
+            save_settings(run)
             raise_if_unfinished(run)
             return run
     else:
@@ -126,7 +118,7 @@ def train_run(
         if accelerator.is_main_process:
             prepare(path, resume=resume, force=force)
             if begun:
-                _save_settings(run)
+                save_settings(run)
             else:
                 Run.create(path, config, bias)
         accelerator.wait_for_everyone()
@@ -143,62 +135,6 @@ def check_training(config: Config, path: Path) -> None:
     _check_compiler(config)
     accelerator = make_accelerator(make_device(config.device), find_unused=False)
     Trainer(config, Run(path, config, make_bias(config)), accelerator).check()
-
-
-def _reopen(path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
-    """A run that was begun, with the settings with which it goes on.
-
-    Raises:
-        InputError: for settings or a bias with which it can't.
-    """
-    run = Run.open(path)
-    if bias is not None and run.bias != bias:
-        raise InputError(
-            f"{path} was begun with the bias in its own folder; --resume can't go on with another: leave "
-            f"that out, or name another folder with --out"
-        )
-    return Run(path, continued(run.config, config, path), run.bias)
-
-
-# What may differ when a training goes on: none of it changes the steps that are done, or the next one.
-_FREE = re.compile(
-    r"(device|attention|decode|(evaluation|calibration|retraining)\..*|"
-    r"training\.(max_steps|checkpoint_every|keep_checkpoints_every))"
-)
-
-
-def continued(before: Config, config: Config, path: Path) -> Config:
-    """The settings of a run, changed by those that are set now.
-
-    Raises:
-        InputError: when one of them would have changed what was trained so far.
-    """
-    after = overlaid(before, config)
-    old, new = flat_settings(before), flat_settings(after)
-    for key, value in old.items():
-        if new[key] != value and not _FREE.fullmatch(key):
-            raise InputError(
-                f"{path} was begun with {key}={value}; --resume can't go on with {key}={new[key]}: leave "
-                f"that out, or name another folder with --out"
-            )
-    return after
-
-
-def _save_settings(run: Run) -> None:
-    """Write the settings, where they are others than those in the folder."""
-    if Run.open(run.path).config != run.config:
-        save_config(run.path, run.config, consists_of(run.path / CONFIG) or ())
-
-
-def _is_finished(run: Run) -> bool:
-    """Whether nothing is left to do: there is a model, and it met its criterion or had all its steps."""
-    if not (run.path / WEIGHTS).exists():
-        return False
-    rows, settings = read_metrics(run), run.config.training
-    if not rows or not (run.path / CHECKPOINT).exists():
-        return True
-    asked_for_steps = settings.until == "max_steps"
-    return rows[-1].step >= settings.max_steps or (rows[-1].phase == "done" and not asked_for_steps)
 
 
 def raise_if_unfinished(run: Run) -> None:

@@ -13,7 +13,7 @@ from lengthwise.bench.results import Result, alternate
 from lengthwise.layout import Layout
 from lengthwise.model import greedy_decode
 from lengthwise.model.attention import Path
-from lengthwise.run import make_model
+from lengthwise.parts import make_model
 from lengthwise.tasks.sampling import generator, suite_problems
 
 _BATCH = 16

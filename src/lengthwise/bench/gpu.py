@@ -22,7 +22,7 @@ from lengthwise.bench.train import step_flops
 from lengthwise.bias import Causal
 from lengthwise.config import Config, make_config
 from lengthwise.model import plan_attention
-from lengthwise.run import make_device, make_model
+from lengthwise.parts import make_device, make_model
 from lengthwise.shards import backward
 from lengthwise.training import compiled, in_precision
 from lengthwise.weights import FlatWeights

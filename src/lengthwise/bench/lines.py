@@ -14,7 +14,7 @@ from lengthwise.bench.results import Result, alternate, measured_process
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.attention import Path
-from lengthwise.run import make_model
+from lengthwise.parts import make_model
 from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks.sampling import generator, training_problems
 from lengthwise.weights import FlatWeights

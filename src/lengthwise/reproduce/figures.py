@@ -9,6 +9,7 @@ from lengthwise.bias import SITES, AttentionBias, CalibratedBias
 from lengthwise.calibration import DIRECTIONS, line_means
 from lengthwise.folder import MAPS
 from lengthwise.layout import Layout
+from lengthwise.parts import make_bias
 from lengthwise.report.paper_figures import (
     accuracy_panels,
     attention_panels,
@@ -18,10 +19,7 @@ from lengthwise.report.paper_figures import (
 from lengthwise.report.plots import bias_map
 from lengthwise.reproduce.cells import TABLE_TASKS, Budget, Cell, config_of
 from lengthwise.reproduce.runner import MODEL, Record, folder_of
-from lengthwise.run import (
-    Run,
-    make_bias,
-)
+from lengthwise.run import Run
 
 # Digits at which heat maps of models trained on six are drawn, and width of drawn biases.
 _LONGER, _DRAWN_WIDTH = 12, 12

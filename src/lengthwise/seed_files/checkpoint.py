@@ -12,10 +12,8 @@ from lengthwise.config import Config, InputError, make_config
 from lengthwise.folder import locked, prepare
 from lengthwise.layout import END, START, Vocabulary
 from lengthwise.model.positions import POSITIONS
-from lengthwise.run import (
-    Run,
-    make_model,
-)
+from lengthwise.parts import make_model
+from lengthwise.run import Run
 from lengthwise.seed_files.ini import SeedOptions
 from lengthwise.seed_files.tensors import find_lines, load_tensors, read_bias
 

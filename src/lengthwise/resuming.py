@@ -1,0 +1,78 @@
+"""Going on with a training that was begun: with which settings, and whether anything is left to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.config import Config, InputError, flat_settings, overlaid
+from lengthwise.folder import (
+    BIAS,
+    CHECKPOINT,
+    CONFIG,
+    MATRICES_FILE,
+    WEIGHTS,
+    consists_of,
+    save_config,
+)
+from lengthwise.metrics import read_metrics
+from lengthwise.run import Run
+
+# What may differ when a training goes on: none of it changes the steps that are done, or the next one.
+_FREE = re.compile(
+    r"(device|attention|decode|(evaluation|calibration|retraining)\..*|"
+    r"training\.(max_steps|checkpoint_every|keep_checkpoints_every))"
+)
+
+
+def reopen(path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
+    """A run that was begun, with the settings with which it goes on.
+
+    Raises:
+        InputError: for settings or a bias with which it can't.
+    """
+    run = Run.open(path)
+    if bias is not None and run.bias != bias:
+        raise InputError(
+            f"{path} was begun with the bias in its own folder; --resume can't go on with another: leave "
+            f"that out, or name another folder with --out"
+        )
+    return Run(path, continued(run.config, config, path), run.bias)
+
+
+def continued(before: Config, config: Config, path: Path) -> Config:
+    """The settings of a run, changed by those that are set now.
+
+    Raises:
+        InputError: when one of them would have changed what was trained so far.
+    """
+    after = overlaid(before, config)
+    old, new = flat_settings(before), flat_settings(after)
+    for key, value in old.items():
+        if new[key] != value and not _FREE.fullmatch(key):
+            raise InputError(
+                f"{path} was begun with {key}={value}; --resume can't go on with {key}={new[key]}: leave "
+                f"that out, or name another folder with --out"
+            )
+    return after
+
+
+def save_settings(run: Run) -> None:
+    """Write the settings, where they are others than those in the folder."""
+    if Run.open(run.path).config != run.config:
+        parts = consists_of(run.path / CONFIG)
+        if parts is None:  # version 0.1 did not say
+            parts = [name for name in (BIAS, MATRICES_FILE) if (run.path / name).exists()]
+        save_config(run.path, run.config, parts)
+
+
+def is_finished(run: Run) -> bool:
+    """Whether nothing is left to do: there is a model, and it met its criterion or had all its steps."""
+    if not (run.path / WEIGHTS).exists():
+        return False
+    rows, settings = read_metrics(run), run.config.training
+    if not rows or not (run.path / CHECKPOINT).exists():
+        return True
+    asked_for_steps = settings.until == "max_steps"
+    return rows[-1].step >= settings.max_steps or (rows[-1].phase == "done" and not asked_for_steps)
