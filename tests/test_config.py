@@ -268,3 +268,11 @@ def test_a_setting_that_would_change_nothing_is_refused(assignments, message):
         "calibration.policy=paper",
     ]
     refuse_idle(make_config({}, others), others)
+
+
+@pytest.mark.parametrize(("base", "length"), [(2, 14), (3, 9), (4, 7), (5, 6), (10, 6), (36, 6)])
+def test_small_bases_train_on_more_digits(base, length):
+    """So that there are ten thousand numbers; fewer are learned by heart."""
+    assert make_config({"task": "addition", "base": base}).data.length == length
+    assert max(base**length, 10**6) >= 10_000 > base ** (length - 1) or length == 6
+    assert make_config({"task": "addition", "base": base, "data": {"length": 3}}).data.length == 3

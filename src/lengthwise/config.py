@@ -34,6 +34,10 @@ from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, add_frame, make_ta
 from lengthwise.tasks.sampling import PAPER_LIMIT
 from lengthwise.tasks.transducer import digits_needed
 
+# As many numbers, at least, have the digits that a model trains on: of fewer it keeps a table in mind, and
+# attends to no columns (docs/log.md, 2026-11-26, "sixty-four numbers").
+_NUMBERS = 10_000
+
 # The part of a run's config.json that names its other files.
 FILES = "files"
 
@@ -207,7 +211,10 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         if isinstance(data, dict):
             paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)
             longest = digits_needed(PAPER_LIMIT - 1, max(2, merged["base"])) if paper else 0
-            for key, value in (("length", longest or task.length), ("carry_fraction", 0.0)):
+            small = isinstance(merged["base"], int) and 2 <= merged["base"] < 10
+            least = digits_needed(_NUMBERS - 1, merged["base"]) if small else 0
+            length = longest or max(task.length, least)
+            for key, value in (("length", length), ("carry_fraction", 0.0)):
                 if key not in data and (paper or key == "length"):
                     data[key] = value
                     filled.append(("data", key))

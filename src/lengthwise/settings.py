@@ -44,7 +44,8 @@ class DataSettings(Settings):
     """Which problems the model trains on.
 
     Attributes:
-        length: digits of the longest operand, at most.
+        length: digits of the longest operand, at most; where it is not given the task's own, and in small
+            bases as many as tell 10,000 numbers apart.
         width: digits that operands are padded to; by default just enough for every answer.
         alignment: how the operands lie in the source: `natural` one after the other, `interleaved` column
             by column behind the symbol (paper, input alignment).

@@ -26,7 +26,10 @@ Set = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to write; a new one in runs/ by default.")]
 Length = Annotated[
-    int | None, typer.Option(help="Digits of the longest training operand.", show_default="6")
+    int | None,
+    typer.Option(
+        help="Digits of the longest training operand.", show_default="6, in base 2 to 4 more"
+    ),
 ]
 Lengths = Annotated[
     str | None,
