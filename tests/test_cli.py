@@ -515,3 +515,23 @@ def test_a_run_that_is_only_to_be_read_is_proven(call, tiny_abc, tmp_path, monke
     assert call("prove", folder, "--out", tmp_path / "c.json")[0] == 0
     assert call("verify", tmp_path / "c.json", folder)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_an_interrupted_evaluation_keeps_what_it_measured(call, tiny_abc, tmp_path, monkeypatch):
+    from lengthwise import display
+
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    before = json.loads((folder / "results.json").read_text())
+
+    def stop(self, score):
+        if score.length == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(display.Display, "scored", stop)
+    code, _, err = call(
+        "evaluate", folder, "--lengths", "7,8,9", "--samples", "5", "--suite", "carry"
+    )
+    assert code == 2, err
+    rows = json.loads((folder / "results.json").read_text())
+    assert rows[: len(before)] == before
+    assert [(r["length"], r["n"]) for r in rows[len(before) :]] == [(7, 5), (8, 5)]

@@ -65,6 +65,9 @@ def test_calibration_finds_the_digit_and_the_one_before(tiny_abc):
 def test_resume_after_a_crash_reaches_the_same_weights(tiny_abc, tiny_config, tmp_path, crash):
     with pytest.raises(CrashError):
         run_abc(tiny_config, tmp_path / "run", observer=Recorder(crash))
+    if crash == ("scored", 30):  # what was measured is not lost
+        measured = [(s.method, s.length) for s in LengthCurve.load(tmp_path / "run")]
+        assert measured == [("vanilla", 4)] * 2 + [("vanilla", 30)]
     recorder = Recorder()
     again = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
     assert recorder.stages == ["train", "calibrate", "retrain", "prove", "evaluate"]

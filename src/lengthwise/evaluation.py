@@ -10,12 +10,13 @@ model whose bias consists of lines are read through windows, some rows at a time
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,6 +285,29 @@ class LengthCurve:
             raise InputError(f"{folder} holds no results: {error.strerror}") from error
         except (TypeError, ValueError) as error:
             raise InputError(f"{path} does not hold results: {error}") from error
+
+
+@contextlib.contextmanager
+def kept_if_interrupted(
+    folder: Path, on_progress: Callable[[Score], object]
+) -> Iterator[Callable[[Score], None]]:
+    """Of a measurement that does not end, keep in a folder what was measured.
+
+    Yields:
+        What takes each score, and passes it on.
+    """
+    measured: list[Score] = []
+
+    def take(score: Score) -> None:
+        measured.append(score)
+        on_progress(score)
+
+    try:
+        yield take
+    except BaseException:
+        if measured:
+            LengthCurve(measured).add_to(folder)
+        raise
 
 
 def evaluate_run(

@@ -13,7 +13,7 @@ from lengthwise.attention_maps import AttentionMaps, capture
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate, suffices
 from lengthwise.config import Config, InputError
-from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.evaluation import LengthCurve, Score, evaluate_run, kept_if_interrupted
 from lengthwise.folder import (
     BIAS,
     CALIBRATED,
@@ -198,14 +198,15 @@ def run_abc(
         proof = None
         if prove:
             calibrated, proof = _until_proven(calibrated, bias, clock)
-        with clock.stage("evaluate", config):
+        scored = clock.observer.scored
+        with clock.stage("evaluate", config), kept_if_interrupted(path, scored) as take:
             curve = LengthCurve(
                 score
                 for run in (vanilla, calibrated)
                 # Without lines there is a length past which a model can't be asked.
                 if (within := [length for length in lengths if length <= run.longest])
                 for score in evaluate_run(
-                    run, within, suites=config.evaluation.suites, on_progress=clock.observer.scored
+                    run, within, suites=config.evaluation.suites, on_progress=take
                 )
             )
         curve.add_to(path)

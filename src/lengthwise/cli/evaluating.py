@@ -66,6 +66,7 @@ def evaluate_command(
     from lengthwise.analysis import evaluate
     from lengthwise.config import InputError, with_options
     from lengthwise.display import print_curve
+    from lengthwise.evaluation import kept_if_interrupted
     from lengthwise.folder import locked, results_folder
     from lengthwise.run import Run
 
@@ -87,7 +88,8 @@ def evaluate_command(
     chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
     suites = ("uniform", "carry") if suite is None else (suite,)
     scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
-    with progress(scores) as display:
+    kept = results_folder(run)
+    with progress(scores) as display, kept_if_interrupted(kept, display.scored) as take:
         display.begin("evaluate", opened.config)
         curve = evaluate(
             opened,
@@ -95,7 +97,7 @@ def evaluate_command(
             samples=samples,
             suites=suites,
             seed=seed,
-            on_progress=display.scored,
+            on_progress=take,
         )
         display.end("evaluate", sum(score.seconds for score in curve))
     # First to the reader: in a folder that can't be written the measurement is not lost.
@@ -103,7 +105,6 @@ def evaluate_command(
         print_json(curve.records())
     else:
         print_curve(curve)
-    kept = results_folder(run)
     with locked(kept):
         curve.add_to(kept)
     if plot is not None:
