@@ -515,3 +515,60 @@ def test_a_run_that_is_only_to_be_read_is_proven(call, tiny_abc, tmp_path, monke
     assert call("prove", folder, "--out", tmp_path / "c.json")[0] == 0
     assert call("verify", tmp_path / "c.json", folder)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--set", "training.max_steps=3"], "training.max_steps does not count when a"),
+        (["evaluate", "--set", "data.widths=varied"], "data.widths does not count when a run is"),
+        (
+            ["evaluate", "--set", "seed=7"],
+            "seed does not count when a run is evaluated; what does: ",
+        ),
+        (
+            ["evaluate", "--lengths", "4", "--set", "evaluation.lengths=[5]"],
+            "lengths [4] and evaluation.lengths=[5] contradict each other",
+        ),
+        (
+            ["evaluate", "--suite", "carry", "--set", 'evaluation.suites=["uniform"]'],
+            "contradict each other",
+        ),
+        (
+            ["evaluate", "--samples", "4", "--set", "evaluation.long_samples=5"],
+            "--samples 4 counts at every length; leave it or evaluation.long_samples out",
+        ),
+        (
+            ["evaluate", "--from", "0", "--to", "5", "--set", "evaluation.samples=5"],
+            "evaluation.samples does not count when numbers of a range are asked",
+        ),
+        (
+            ["calibrate", "--out", "b.jsonl", "--set", "training.max_steps=3"],
+            "training.max_steps does not count when attention is captured",
+        ),
+        (
+            ["calibrate", "--out", "b.jsonl", "--set", "calibration.attempts=5"],
+            "calibration.attempts does not count when attention is captured",
+        ),
+    ],
+)
+def test_settings_that_change_nothing_are_refused(
+    call, tiny_abc, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    before = (tiny_abc.path / "results.json").read_bytes()
+    code, out, err = call(arguments[0], tiny_abc.path, *arguments[1:])
+    assert (code, out) == (2, "")
+    assert message in err
+    assert (tiny_abc.path / "results.json").read_bytes() == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_asks_what_the_settings_say(call, tiny_abc, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    chosen = ["evaluation.lengths=[5]", 'evaluation.suites=["carry"]', "evaluation.samples=7"]
+    assignments = [word for each in chosen for word in ("--set", each)]
+    rows = json.loads(call("evaluate", folder, *assignments, "--json")[1])
+    assert [(row["length"], row["suite"], row["n"]) for row in rows] == [(5, "carry", 7)]
+    # Saying it twice is no contradiction.
+    assert call("evaluate", folder, *assignments, "--lengths", "5", "--suite", "carry")[0] == 0

@@ -257,6 +257,13 @@ def _trained_sentence(run: Run, last: Metrics) -> str:
     )
 
 
+# The settings that count in a calibration by itself; attempts are those of abc.
+_CALIBRATION = (
+    *("device", "seed"),
+    *(f"calibration.{name}" for name in ("policy", "lines", "problems", "kappa_*")),
+)
+
+
 @app.command("calibrate")
 def calibrate_command(
     run: RunFolder,
@@ -296,7 +303,13 @@ def calibrate_command(
     """
     from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
-    from lengthwise.config import InputError, refuse_idle, unknown, with_options
+    from lengthwise.config import (
+        InputError,
+        refuse_idle,
+        refuse_uncounted,
+        unknown,
+        with_options,
+    )
     from lengthwise.folder import VANILLA, save_dense
     from lengthwise.run import Run
 
@@ -317,6 +330,7 @@ def calibrate_command(
     folder = run / VANILLA if (run / VANILLA).exists() else run
     opened = Run.open(folder, device=device, set=changes)
     refuse_idle(opened.config, changes)
+    refuse_uncounted(changes, _CALIBRATION, "attention is captured and calibrated")
     chosen = opened.config.calibration
     maps = capture(opened)
     if maps.exact_match < 0.9:
