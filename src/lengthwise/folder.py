@@ -331,7 +331,10 @@ def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
             _remove_written(entry, keep)
             _remove_empty(entry)
         elif entry.name == CALIBRATED or _SET_ASIDE.fullmatch(entry.name):
-            _remove_written(entry)
+            _remove_written(entry, keep)
+            # Beside what others put there the notes say whose the folder is; alone they are of no use.
+            if all(left.name in keep for left in entry.iterdir()):
+                _remove_written(entry)
             _remove_empty(entry)
         elif entry.name == CHECKPOINTS:
             for kept in sorted(entry.glob("step-*")):
