@@ -572,3 +572,41 @@ def test_evaluate_asks_what_the_settings_say(call, tiny_abc, tmp_path):
     assert [(row["length"], row["suite"], row["n"]) for row in rows] == [(5, "carry", 7)]
     # Saying it twice is no contradiction.
     assert call("evaluate", folder, *assignments, "--lengths", "5", "--suite", "carry")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["calibrate", "{run}", "--out", "{run}/vanilla/config.json"], "config.json"),
+        # A bias beside a model is taken for the one that it was trained with.
+        (["calibrate", "{run}", "--out", "{run}/vanilla/bias.jsonl"], "bias.jsonl"),
+        (
+            ["calibrate", "{run}", "--out", "{run}/calibrated/model.jsonl", "--to-length", "5"],
+            "model.safetensors",
+        ),
+        (["convert", "{run}/calibrated/bias.jsonl", "--out", "{run}/vanilla/bias.jsonl"], "bias"),
+        (["evaluate", "{run}", "--wrong-positions", "{run}/results.csv"], "results.csv"),
+        (["prove", "{run}", "--out", "{run}/calibrated/config.json"], "config.json"),
+        (["report", "{run}", "--out", "{run}/results.json"], "results.json"),
+    ],
+)
+def test_no_output_takes_the_place_of_a_file_of_a_run(call, tiny_abc, arguments, name):
+    before = {path: path.read_bytes() for path in tiny_abc.path.rglob("*") if path.is_file()}
+    code, out, err = call(*(word.format(run=tiny_abc.path) for word in arguments))
+    assert (code, out) == (2, "")
+    assert name in err
+    assert "is the name of a file that the run in" in err
+    after = {path: path.read_bytes() for path in tiny_abc.path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_convert_refuses_options_that_change_nothing(call, tiny_abc, tmp_path):
+    bias = tiny_abc.path / "calibrated" / "bias.jsonl"
+    for arguments, message in (
+        ((bias, "--width", "9", "--out", tmp_path / "b.jsonl"), "--width is of matrices"),
+        ((tiny_abc.path, "--task", "copy", "--out", tmp_path / "r"), "--task is of a bias"),
+        ((tiny_abc.path, "--set", "seed=1", "--out", tmp_path / "r"), "leave --set out"),
+    ):
+        code, out, err = call("convert", *arguments)
+        assert (code, out, message in err) == (2, "", True)
+    assert not list(tmp_path.iterdir())

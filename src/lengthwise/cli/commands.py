@@ -310,7 +310,7 @@ def calibrate_command(
         unknown,
         with_options,
     )
-    from lengthwise.folder import VANILLA, save_dense
+    from lengthwise.folder import VANILLA, check_output, save_dense
     from lengthwise.run import Run
 
     if policy not in (None, "auto", "paper"):
@@ -319,6 +319,8 @@ def calibrate_command(
         raise InputError(unknown("choice of lines", lines, ("fewest", "all")))
     if to_length is not None and out.suffix == ".safetensors":
         raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
+    for file in (out, *([out.with_suffix(".safetensors")] if to_length else [])):
+        check_output(file)
     changes = with_options(
         set_ or [],
         seed=seed,

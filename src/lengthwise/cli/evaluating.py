@@ -70,7 +70,7 @@ def evaluate_command(
     from lengthwise.analysis import evaluate
     from lengthwise.config import InputError, refuse_uncounted, with_options
     from lengthwise.display import print_curve
-    from lengthwise.folder import locked, results_folder
+    from lengthwise.folder import check_output, locked, results_folder
     from lengthwise.run import Run
 
     changes = with_options(set_ or [], attention=attention)
@@ -91,6 +91,9 @@ def evaluate_command(
             from lengthwise.report.canvas import picture_format
 
             picture_format(picture)  # before anything is measured
+    for file in (plot, wrong_positions):
+        if file is not None:
+            check_output(file)
     chosen = parse_lengths(lengths)
     suites = None if suite is None else [suite]
     with_options(changes, evaluation__lengths=chosen, evaluation__suites=suites)
