@@ -535,3 +535,98 @@ def test_an_interrupted_evaluation_keeps_what_it_measured(call, tiny_abc, tmp_pa
     rows = json.loads((folder / "results.json").read_text())
     assert rows[: len(before)] == before
     assert [(r["length"], r["n"]) for r in rows[len(before) :]] == [(7, 5), (8, 5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--set", "training.max_steps=3"], "training.max_steps does not count when a"),
+        (["evaluate", "--set", "data.widths=varied"], "data.widths does not count when a run is"),
+        (
+            ["evaluate", "--set", "seed=7"],
+            "seed does not count when a run is evaluated; what does: ",
+        ),
+        (
+            ["evaluate", "--lengths", "4", "--set", "evaluation.lengths=[5]"],
+            "lengths [4] and evaluation.lengths=[5] contradict each other",
+        ),
+        (
+            ["evaluate", "--suite", "carry", "--set", 'evaluation.suites=["uniform"]'],
+            "contradict each other",
+        ),
+        (
+            ["evaluate", "--samples", "4", "--set", "evaluation.long_samples=5"],
+            "--samples 4 counts at every length; leave it or evaluation.long_samples out",
+        ),
+        (
+            ["evaluate", "--from", "0", "--to", "5", "--set", "evaluation.samples=5"],
+            "evaluation.samples does not count when numbers of a range are asked",
+        ),
+        (
+            ["calibrate", "--out", "b.jsonl", "--set", "training.max_steps=3"],
+            "training.max_steps does not count when attention is captured",
+        ),
+        (
+            ["calibrate", "--out", "b.jsonl", "--set", "calibration.attempts=5"],
+            "calibration.attempts does not count when attention is captured",
+        ),
+    ],
+)
+def test_settings_that_change_nothing_are_refused(
+    call, tiny_abc, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    before = (tiny_abc.path / "results.json").read_bytes()
+    code, out, err = call(arguments[0], tiny_abc.path, *arguments[1:])
+    assert (code, out) == (2, "")
+    assert message in err
+    assert (tiny_abc.path / "results.json").read_bytes() == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_asks_what_the_settings_say(call, tiny_abc, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    chosen = ["evaluation.lengths=[5]", 'evaluation.suites=["carry"]', "evaluation.samples=7"]
+    assignments = [word for each in chosen for word in ("--set", each)]
+    rows = json.loads(call("evaluate", folder, *assignments, "--json")[1])
+    assert [(row["length"], row["suite"], row["n"]) for row in rows] == [(5, "carry", 7)]
+    # Saying it twice is no contradiction.
+    assert call("evaluate", folder, *assignments, "--lengths", "5", "--suite", "carry")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["calibrate", "{run}", "--out", "{run}/vanilla/config.json"], "config.json"),
+        # A bias beside a model is taken for the one that it was trained with.
+        (["calibrate", "{run}", "--out", "{run}/vanilla/bias.jsonl"], "bias.jsonl"),
+        (
+            ["calibrate", "{run}", "--out", "{run}/calibrated/model.jsonl", "--to-length", "5"],
+            "model.safetensors",
+        ),
+        (["convert", "{run}/calibrated/bias.jsonl", "--out", "{run}/vanilla/bias.jsonl"], "bias"),
+        (["evaluate", "{run}", "--wrong-positions", "{run}/results.csv"], "results.csv"),
+        (["prove", "{run}", "--out", "{run}/calibrated/config.json"], "config.json"),
+        (["report", "{run}", "--out", "{run}/results.json"], "results.json"),
+    ],
+)
+def test_no_output_takes_the_place_of_a_file_of_a_run(call, tiny_abc, arguments, name):
+    before = {path: path.read_bytes() for path in tiny_abc.path.rglob("*") if path.is_file()}
+    code, out, err = call(*(word.format(run=tiny_abc.path) for word in arguments))
+    assert (code, out) == (2, "")
+    assert name in err
+    assert "is the name of a file that the run in" in err
+    after = {path: path.read_bytes() for path in tiny_abc.path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_convert_refuses_options_that_change_nothing(call, tiny_abc, tmp_path):
+    bias = tiny_abc.path / "calibrated" / "bias.jsonl"
+    for arguments, message in (
+        ((bias, "--width", "9", "--out", tmp_path / "b.jsonl"), "--width is of matrices"),
+        ((tiny_abc.path, "--task", "copy", "--out", tmp_path / "r"), "--task is of a bias"),
+        ((tiny_abc.path, "--set", "seed=1", "--out", tmp_path / "r"), "leave --set out"),
+    ):
+        code, out, err = call("convert", *arguments)
+        assert (code, out, message in err) == (2, "", True)
+    assert not list(tmp_path.iterdir())

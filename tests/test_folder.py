@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -17,7 +18,7 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import InputError, load_config, shipped_configs
 from lengthwise.evaluation import LengthCurve
 from lengthwise.files import append_text, check_format, read_text, write_with
-from lengthwise.folder import LOCK, locked, versions
+from lengthwise.folder import LOCK, check_folder, locked, prepare, versions
 from lengthwise.proof import Certificate
 from lengthwise.run import Run
 from lengthwise.seed_files import load_ini
@@ -252,3 +253,14 @@ def test_the_commit_of_our_own_repository_is_kept_with_its_name(repository, monk
     assert of_git() == known
     (repository / "lib" / "lengthwise" / "folder.py").write_text("x = 2\n")
     assert of_git() == {**known, "git_changed": True}
+
+
+def test_force_leaves_a_folder_with_other_files_ours_to_write(tiny_abc, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    shutil.copytree(folder / "calibrated", folder / "calibrated-1")
+    (folder / "calibrated" / "NOTES.md").write_text("mine")
+    prepare(folder, resume=False, force=True, pipeline=True)
+    assert (folder / "calibrated" / "NOTES.md").read_text() == "mine"
+    assert not (folder / "calibrated-1").exists()  # nothing of others was in it
+    for part in ("vanilla", "calibrated"):
+        check_folder(folder / part, resume=False, force=False)

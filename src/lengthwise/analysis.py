@@ -79,7 +79,7 @@ def evaluate(
     lengths: int | Iterable[int] | None = None,
     *,
     samples: int | None = None,
-    suites: str | Iterable[str] = ("uniform", "carry"),
+    suites: str | Iterable[str] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
     on_progress: Callable[[Score], object] | None = None,
@@ -90,7 +90,7 @@ def evaluate(
         run: a run, or its folder; of what `abc` made, the calibrated one.
         lengths: digits, one or many; by default those of the run's settings.
         samples: problems of each length; by default 1000, and 200 past 100 digits.
-        suites: `uniform`, `carry`, or both.
+        suites: `uniform`, `carry`, or both; by default those of the run's settings.
         seed: of the test problems; by default the run's.
         progress: as for `train`.
         on_progress: called with each score, instead.
@@ -100,7 +100,8 @@ def evaluate(
     """
     opened = as_run(run)
     chosen = as_wholes("lengths", opened.config.evaluation.lengths if lengths is None else lengths)
-    of: Any = as_choices("suites", suites, get_args(Suite))
+    asked = opened.config.evaluation.suites if suites is None else suites
+    of: Any = as_choices("suites", asked, get_args(Suite))
     scores = len(of) * sum(len(opened.paddings(length)) for length in chosen)
     with (
         observing(

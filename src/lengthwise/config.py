@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 import json
 import tomllib
 from collections.abc import Iterable
@@ -337,6 +338,25 @@ def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
                 raise InputError(
                     f"{key} counts only with {part}.{name}={wanted}; here that is {values[part][name]!r}"
                 )
+
+
+def refuse_uncounted(assignments: Iterable[str], counting: Iterable[str], when: str) -> None:
+    """Refuse assignments to settings that change nothing in some use of a trained model.
+
+    Args:
+        assignments: as `make_config` has found them to be good.
+        counting: the settings that count, or patterns of such, as `evaluation.*`.
+        when: the use, as the message is to say it.
+
+    Raises:
+        InputError: for the first of them, with those that count.
+    """
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in counting):
+            raise InputError(
+                f"{key} does not count when {when}; what does: {', '.join(sorted(counting))}"
+            )
 
 
 def _value(text: str) -> Any:

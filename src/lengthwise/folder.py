@@ -289,6 +289,22 @@ def is_pipeline(path: Path) -> bool:
     return any((part / name).exists() for part in parts for name in (CONFIG, VERSIONS, LOCK))
 
 
+def check_output(path: Path, own: str | None = None) -> None:
+    """Refuse to write what is asked for over a file that a run consists of.
+
+    Args:
+        path: where it is to go.
+        own: the file of a run that it is a newer version of, if there is one.
+
+    Raises:
+        InputError: when it would take such a file's place, or be taken for one.
+    """
+    if path.name in _WRITTEN and path.name != own and _holds_run(path.parent):
+        raise InputError(
+            f"{path} is the name of a file that the run in {path.parent} consists of; choose another"
+        )
+
+
 def results_folder(run: Path) -> Path:
     """Where results of a run are kept: of one that a pipeline made, beside those of the others."""
     inside = run.name in (VANILLA, CALIBRATED) and is_pipeline(run.parent)
@@ -331,7 +347,10 @@ def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
             _remove_written(entry, keep)
             _remove_empty(entry)
         elif entry.name == CALIBRATED or _SET_ASIDE.fullmatch(entry.name):
-            _remove_written(entry)
+            _remove_written(entry, keep)
+            # Beside what others put there the notes say whose the folder is; alone they are of no use.
+            if all(left.name in keep for left in entry.iterdir()):
+                _remove_written(entry)
             _remove_empty(entry)
         elif entry.name == CHECKPOINTS:
             for kept in sorted(entry.glob("step-*")):

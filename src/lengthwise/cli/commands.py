@@ -257,6 +257,13 @@ def _trained_sentence(run: Run, last: Metrics) -> str:
     )
 
 
+# The settings that count in a calibration by itself; attempts are those of abc.
+_CALIBRATION = (
+    *("device", "seed"),
+    *(f"calibration.{name}" for name in ("policy", "lines", "problems", "kappa_*")),
+)
+
+
 @app.command("calibrate")
 def calibrate_command(
     run: RunFolder,
@@ -296,8 +303,14 @@ def calibrate_command(
     """
     from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
-    from lengthwise.config import InputError, refuse_idle, unknown, with_options
-    from lengthwise.folder import VANILLA, save_dense
+    from lengthwise.config import (
+        InputError,
+        refuse_idle,
+        refuse_uncounted,
+        unknown,
+        with_options,
+    )
+    from lengthwise.folder import VANILLA, check_output, save_dense
     from lengthwise.run import Run
 
     if policy not in (None, "auto", "paper"):
@@ -306,6 +319,8 @@ def calibrate_command(
         raise InputError(unknown("choice of lines", lines, ("fewest", "all")))
     if to_length is not None and out.suffix == ".safetensors":
         raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
+    for file in (out, *([out.with_suffix(".safetensors")] if to_length else [])):
+        check_output(file)
     changes = with_options(
         set_ or [],
         seed=seed,
@@ -317,6 +332,7 @@ def calibrate_command(
     folder = run / VANILLA if (run / VANILLA).exists() else run
     opened = Run.open(folder, device=device, set=changes)
     refuse_idle(opened.config, changes)
+    refuse_uncounted(changes, _CALIBRATION, "attention is captured and calibrated")
     chosen = opened.config.calibration
     maps = capture(opened)
     if maps.exact_match < 0.9:

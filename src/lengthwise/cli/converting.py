@@ -104,6 +104,7 @@ def convert_command(
     Example: lengthwise convert windowCross.t windowSelf.t --task addition --out bias.jsonl
     """
     from lengthwise.config import InputError
+    from lengthwise.folder import check_output
     from lengthwise.seed_files import (
         convert_checkpoint,
         convert_run,
@@ -115,6 +116,13 @@ def convert_command(
     )
 
     notes: list[str] = []
+    if width is not None and out.suffix not in (".safetensors", ".t"):
+        raise InputError(f"--width is of matrices, .safetensors or .t, got {out}; leave it out")
+    if task is not None and (config is not None or files[0].is_dir()):
+        raise InputError(
+            "--task is of a bias by itself; a model keeps the task that it was trained on"
+        )
+    check_output(out)
     if config is not None:
         run = convert_checkpoint(
             files[0],
@@ -128,6 +136,8 @@ def convert_command(
     elif files[0].is_dir():
         if len(files) > 1:
             raise InputError("a run becomes one with lines by itself; leave the other files out")
+        if set_:
+            raise InputError("a run becomes one with lines under its own settings; leave --set out")
         run, notes = convert_run(files[0], out, force=force)
         written = [run.path]
     else:

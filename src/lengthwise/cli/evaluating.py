@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 # Numbers that a search for the first wrong answer asks at most.
 _CEILING = 1_000_000
 
+# The settings that change what is measured, or how.
+_COUNTING = ("device", "attention", "evaluation.*")
+_COUNTING_IN_RANGES = ("device", "attention", "decode", "evaluation.padding")
+
 
 @app.command("evaluate")
 def evaluate_command(
@@ -32,7 +36,7 @@ def evaluate_command(
     lengths: Lengths = None,
     samples: Samples = None,
     suite: Annotated[
-        str | None, typer.Option(help="uniform or carry.", show_default="both")
+        str | None, typer.Option(help="uniform or carry.", show_default="the run's")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the test problems.", show_default="the run's")
@@ -64,13 +68,14 @@ def evaluate_command(
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
     from lengthwise.analysis import evaluate
-    from lengthwise.config import InputError, with_options
+    from lengthwise.config import InputError, refuse_uncounted, with_options
     from lengthwise.display import print_curve
     from lengthwise.evaluation import kept_if_interrupted
-    from lengthwise.folder import locked, results_folder
+    from lengthwise.folder import check_output, locked, results_folder
     from lengthwise.run import Run
 
-    opened = Run.open(run, device=device, set=with_options(set_ or [], attention=attention))
+    changes = with_options(set_ or [], attention=attention)
+    opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
         if any(
             option is not None for option in (lengths, samples, suite, seed, plot, wrong_positions)
@@ -78,15 +83,24 @@ def evaluate_command(
             raise InputError(
                 "--from and --to ask numbers of one range; leave the other options out"
             )
+        refuse_uncounted(changes, _COUNTING_IN_RANGES, "numbers of a range are asked")
         return _ask_range(opened, first, last, as_json)
+    refuse_uncounted(changes, _COUNTING, "a run is evaluated")
     table = wrong_positions is not None and wrong_positions.suffix == ".csv"
     for picture in (plot, None if table else wrong_positions):
         if picture is not None:
             from lengthwise.report.canvas import picture_format
 
             picture_format(picture)  # before anything is measured
-    chosen = parse_lengths(lengths) or list(opened.config.evaluation.lengths)
-    suites = ("uniform", "carry") if suite is None else (suite,)
+    for file in (plot, wrong_positions):
+        if file is not None:
+            check_output(file)
+    chosen = parse_lengths(lengths)
+    suites = None if suite is None else [suite]
+    with_options(changes, evaluation__lengths=chosen, evaluation__suites=suites)
+    _refuse_other_samples(samples, changes)
+    chosen = chosen or list(opened.config.evaluation.lengths)
+    suites = suites or list(opened.config.evaluation.suites)
     scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
     kept = results_folder(run)
     with progress(scores) as display, kept_if_interrupted(kept, display.scored) as take:
@@ -120,6 +134,14 @@ def evaluate_command(
             save_mistakes(mistakes, wrong_positions)
         else:
             mistake_histogram(mistakes, wrong_positions, task=opened.config.task)
+
+
+def _refuse_other_samples(samples: int | None, assignments: list[str]) -> None:
+    from lengthwise.config import InputError
+
+    for key in (assignment.partition("=")[0].strip() for assignment in assignments):
+        if samples is not None and key.endswith("samples"):
+            raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
 
 
 def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:

@@ -35,7 +35,7 @@ def prove_command(
 
     Example: lengthwise prove runs/addition
     """
-    from lengthwise.folder import CERTIFICATE, PROGRESS, can_write, locked
+    from lengthwise.folder import CERTIFICATE, PROGRESS, can_write, check_output, locked
     from lengthwise.proof import (
         Certificate,
         estimate,
@@ -45,6 +45,8 @@ def prove_command(
     )
     from lengthwise.run import Run
 
+    if out is not None:
+        check_output(out, own=CERTIFICATE)
     opened = Run.open(run)
     # A run that is only to be read is proven as well; then nothing keeps how far the proof is.
     kept = can_write(opened.path)

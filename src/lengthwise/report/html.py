@@ -30,10 +30,12 @@ from lengthwise.folder import (
     CONFIG,
     MAPS,
     PLOTS,
+    REPORT,
     RESULTS_JSON,
     VANILLA,
     VERSIONS,
     WEIGHTS,
+    check_output,
     results_folder,
 )
 from lengthwise.metrics import Metrics, read_metrics
@@ -132,6 +134,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         raise InputError("a report needs at least one folder")
     if out.is_dir():
         raise InputError(f"{out} is a folder; name the HTML file to write")
+    check_output(out, own=REPORT)
     names = [folder.resolve().name for folder in folders]
     with tempfile.TemporaryDirectory() as elsewhere:
         opened = []
