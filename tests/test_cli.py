@@ -630,3 +630,22 @@ def test_convert_refuses_options_that_change_nothing(call, tiny_abc, tmp_path):
         code, out, err = call("convert", *arguments)
         assert (code, out, message in err) == (2, "", True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--estimate", "--resume"], "from nothing to the proof; leave --resume out"),
+        (["--estimate", "--no-prove"], "from nothing to the proof; leave --no-prove out"),
+        (
+            ["--estimate", "--lengths", "5", "--set", "evaluation.lengths=[6]"],
+            "lengths [5] and evaluation.lengths=[6] contradict each other",
+        ),
+        (["--resume", "--force"], "--resume continues what is there, --force starts over"),
+    ],
+)
+def test_options_of_abc_that_contradict_each_other(call, tiny_file, tmp_path, arguments, message):
+    code, out, err = call("abc", tiny_file, "--out", tmp_path / "run", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from lengthwise import pipeline
+from lengthwise.attention_maps import kept_maps
 from lengthwise.config import InputError, make_config
 from lengthwise.evaluation import LengthCurve
 from lengthwise.folder import WEIGHTS
@@ -273,3 +274,16 @@ def test_lengths_are_looked_at_before_anything_is_trained(
         ("calibrated", 4),
         ("calibrated", 60),
     }
+
+
+def test_maps_of_another_model_are_captured_again(tiny_abc, tiny_config, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    strange = dataclasses.replace(tiny_abc.maps, model="0" * 16, exact_match=0.5)
+    strange.save(folder / "vanilla" / "maps.safetensors")
+    assert kept_maps(Run.open(folder / "vanilla")) is None
+    outcome = run_abc(tiny_config, folder, lengths=[4], prove=False, resume=True)
+    assert (outcome.maps.exact_match, outcome.maps.model) == (
+        tiny_abc.maps.exact_match,
+        outcome.vanilla.fingerprint,
+    )
+    assert kept_maps(outcome.vanilla) is not None

@@ -199,6 +199,12 @@ def test_more_steps_go_on_to_the_same_weights(tmp_path):
     assert same_weights(more, train_run(small(until="max_steps"), tmp_path / "both"))
 
 
+def test_fewer_steps_than_are_done_leave_settings_that_could_have_trained_them(tmp_path):
+    train(tmp_path / "run")
+    run = train(tmp_path / "run", small(max_steps=20), resume=True)
+    assert Run.open(run.path).config.training.max_steps == read_metrics(run)[-1].step == 60
+
+
 def test_what_is_not_set_on_resume_stays_as_it_was(tmp_path):
     """Neither the task's own defaults nor those of the second training count as set."""
     begun = make_config(small().model_dump(mode="json", exclude_unset=True), ["data.length=2"])

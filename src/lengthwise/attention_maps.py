@@ -30,6 +30,7 @@ from lengthwise.bias import (
 )
 from lengthwise.config import InputError
 from lengthwise.files import check_format, write_with
+from lengthwise.folder import MAPS, WEIGHTS
 from lengthwise.layout import Alignment, InputOrder, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
@@ -59,6 +60,7 @@ class AttentionMaps:
             rise of the loss of a problem, nats, summed over its symbols.
         alignment, input_order, frame: how the operands lay in the source, as in the settings' `data` part.
         parameters: what defines the task besides its base.
+        model: the fingerprint of the run whose attention it is; maps of version 0.1 do not say.
     """
 
     task: str
@@ -73,6 +75,7 @@ class AttentionMaps:
     input_order: InputOrder = "normal"
     parameters: dict[str, int] = field(default_factory=dict)
     frame: str = "none"
+    model: str = ""
 
     @property
     def layout(self) -> Layout:
@@ -116,6 +119,7 @@ class AttentionMaps:
             "input_order": self.input_order,
             "parameters": self.parameters,
             "frame": self.frame,
+            "model": self.model,
             "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
@@ -303,4 +307,17 @@ def capture(run: Run) -> AttentionMaps:
         input_order=config.data.input_order,
         parameters=config.parameters,
         frame=config.data.frame,
+        model=run.fingerprint,
     )
+
+
+def kept_maps(run: Run) -> AttentionMaps | None:
+    """The maps that lie beside a run's weights; None where none do, or those of another model.
+
+    Raises:
+        InputError: when the file is broken.
+    """
+    if not all((run.path / name).exists() for name in (MAPS, WEIGHTS)):
+        return None
+    maps = AttentionMaps.load(run.path / MAPS)
+    return maps if maps.model in ("", run.fingerprint) else None

@@ -242,8 +242,10 @@ def check_folder(path: Path, *, resume: bool | None, force: bool, pipeline: bool
 
     Raises:
         InputError: when the folder holds something and neither flag is given, or what it holds is
-            no run.
+            no run; for both flags.
     """
+    if resume and force:
+        raise InputError("--resume continues what is there, --force starts over: choose one")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file, not a folder")
     names = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lengthwise.attention_maps import AttentionMaps, capture
+from lengthwise.attention_maps import AttentionMaps, capture, kept_maps
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate, suffices
 from lengthwise.config import Config, InputError
@@ -246,11 +246,11 @@ def calibrate_and_retrain(
     if resume and (folder / CONFIG).exists():
         retraining = _with_drill(retraining, Run.open(folder).config.data.drill)
     with clock.stage("calibrate", config):
-        saved, settings = vanilla.path / MAPS, config.calibration
-        maps = AttentionMaps.load(saved) if resume and saved.exists() else None
+        settings = config.calibration
+        maps = kept_maps(vanilla) if resume else None
         if maps is None or maps.problems != 2 * ((settings.problems + 1) // 2):
             maps = capture(vanilla)
-            maps.save(saved)
+            maps.save(vanilla.path / MAPS)
         attempts = settings.attempts if settings.policy == "auto" else 1
         biases = [
             calibrate(

@@ -27,18 +27,27 @@ _FREE = re.compile(
 
 
 def reopen(path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
-    """A run that was begun, with the settings with which it goes on.
+    """A run that was begun, with the settings with which it goes on: steps that are done stay done.
 
     Raises:
         InputError: for settings or a bias with which it can't.
     """
     run = Run.open(path)
     if bias is not None and run.bias != bias:
+        has_one = isinstance(run.bias, CalibratedBias | MatrixBias)
+        own = "with the bias in its own folder" if has_one else "without a calibrated bias"
         raise InputError(
-            f"{path} was begun with the bias in its own folder; --resume can't go on with another: leave "
-            f"that out, or name another folder with --out"
+            f"{path} was begun {own}; --resume can't go on with another: leave that out, or name another "
+            f"folder with --out"
         )
-    return Run(path, continued(run.config, config, path), run.bias)
+    after = continued(run.config, config, path)
+    rows = read_metrics(run)
+    if rows and rows[-1].step > after.training.max_steps:
+        # The settings in the folder must be able to have trained what is there.
+        steps = {"max_steps": rows[-1].step}
+        training = after.training.model_copy(update=steps)
+        after = after.model_copy(update={"training": training})
+    return Run(path, after, run.bias)
 
 
 def continued(before: Config, config: Config, path: Path) -> Config:

@@ -96,11 +96,17 @@ def abc_command(
 
     Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
     """
+    from lengthwise.config import InputError
     from lengthwise.display import print_curve
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
 
     if estimate:
+        for option, given in (("--resume", resume), ("--no-prove", prove is False)):
+            if given:
+                raise InputError(
+                    f"--estimate says what each stage takes, from nothing to the proof; leave {option} out"
+                )
         return _print_forecast(task, seed, length, parse_lengths(lengths), set_, device, as_json)
     outcome = run_abc(
         task,
@@ -142,10 +148,9 @@ def _print_forecast(
     device: str | None,
     as_json: bool,
 ) -> None:
-    from lengthwise.api import settings
     from lengthwise.forecast import forecast
 
-    config = settings(task, assignments or [], length=length, seed=seed, device=device)
+    config = abc_settings(task, assignments or [], lengths, length=length, seed=seed, device=device)
     expected = forecast(config, lengths)
     if as_json:
         print_json(expected.to_dict())
@@ -407,19 +412,25 @@ def pace(outcome) -> str:
 
 
 def run_abc(task: str, **arguments: Any):
-    from lengthwise.api import abc, refuse_windows, settings
-    from lengthwise.config import with_options
+    from lengthwise.api import abc
 
     keys = ("length", "seed", "device")
     chosen = {key: arguments.pop(key, None) for key in keys}
-    refuse_windows(task)
     assignments, lengths = arguments.pop("set", []), arguments.pop("lengths", None)
-    if lengths is not None:
-        with_options(assignments, evaluation__lengths=lengths)  # refuses another list
-    config = settings(task, assignments, **chosen)
+    config = abc_settings(task, assignments, lengths, **chosen)
     scores = 2 * len(lengths or config.evaluation.lengths) * len(config.evaluation.suites)
     with progress(scores) as display:
         return abc(config, lengths=lengths, observer=display, **arguments)
+
+
+def abc_settings(task: str, assignments: list[str], lengths: list[int] | None, **chosen: Any):
+    """The settings of the whole method; what abc would refuse, its estimate refuses too."""
+    from lengthwise.api import refuse_windows, settings
+    from lengthwise.config import with_options
+
+    refuse_windows(task)
+    with_options(assignments, evaluation__lengths=lengths)  # refuses another list
+    return settings(task, assignments, **chosen)
 
 
 @contextmanager

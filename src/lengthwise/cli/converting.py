@@ -237,9 +237,8 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
     """Draw the keys that a bias leaves open; of a vanilla run, the attention that was captured."""
     if path is None:
         return
-    from lengthwise.attention_maps import AttentionMaps, capture
+    from lengthwise.attention_maps import capture, kept_maps
     from lengthwise.bias import CalibratedBias, MatrixBias
-    from lengthwise.folder import MAPS
     from lengthwise.layout import Layout
     from lengthwise.report.plots import attention_maps, bias_map
     from lengthwise.run import Run
@@ -252,7 +251,5 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
         definition = TASKS[bias.task]()
         bias_map(bias, Layout(definition, _DRAWN_DIGITS + definition.growth), path)
     elif run is not None:
-        saved = run / MAPS
-        attention_maps(
-            AttentionMaps.load(saved) if saved.exists() else capture(Run.open(run)), path
-        )
+        opened = Run.open(run)
+        attention_maps(kept_maps(opened) or capture(opened), path)

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from lengthwise.attention_maps import AttentionMaps
+from lengthwise.attention_maps import AttentionMaps, kept_maps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError
@@ -28,7 +28,6 @@ from lengthwise.folder import (
     CALIBRATED,
     CERTIFICATE,
     CONFIG,
-    MAPS,
     PLOTS,
     REPORT,
     RESULTS_JSON,
@@ -181,8 +180,7 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
             f"{kept / RESULTS_JSON} holds no scores of the models that the folder holds now; "
             f"`lengthwise evaluate {path}` measures them"
         )
-    saved = next((run.path / MAPS for run in opened if (run.path / MAPS).exists()), None)
-    maps = AttentionMaps.load(saved) if saved else None
+    maps = next((maps for run in opened if (maps := kept_maps(run)) is not None), None)
     return Folder(
         path=path,
         name=name,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lengthwise.attention_maps import AttentionMaps, average_attention, capture
+from lengthwise.attention_maps import AttentionMaps, average_attention, capture, kept_maps
 from lengthwise.bias import SITES, AttentionBias, CalibratedBias
 from lengthwise.calibration import DIRECTIONS, line_means
-from lengthwise.folder import MAPS
 from lengthwise.layout import Layout
 from lengthwise.parts import make_bias
 from lengthwise.report.paper_figures import (
@@ -70,9 +69,7 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
         title = f"Attention of the vanilla {task} model, last layer: trained on at most {length}"
         path = folder / f"attention-{task}.png"
         drawn.append(attention_panels(maps, layouts, title, path))
-        saved = run.path / MAPS
-        captured = AttentionMaps.load(saved) if saved.exists() else capture(run)
-        drawn.append(_directions(captured, folder / f"directions-{task}.png"))
+        drawn.append(_directions(kept_maps(run) or capture(run), folder / f"directions-{task}.png"))
     for row in ("abc", "abc_paper"):
         cell = Cell(task, row, "short", 0)
         if cell in done:
