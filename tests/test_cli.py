@@ -492,12 +492,16 @@ def test_calibration_takes_the_settings_of_the_run(call, tiny_abc, tmp_path):
     assert (code, "calibration.kappa_self counts only with" in err) == (2, True)
 
 
-def test_what_is_measured_of_a_part_is_kept_with_the_whole(call, tiny_abc, tmp_path):
+def test_what_is_measured_of_a_part_is_kept_with_the_whole(call, tiny_abc, tmp_path, monkeypatch):
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     before = json.loads((folder / "results.json").read_text())
     assert call("evaluate", folder / "vanilla", "--lengths", "3", "--samples", "9")[0] == 0
     rows = json.loads((folder / "results.json").read_text())
     assert rows[: len(before)] == before
+    monkeypatch.chdir(folder / "calibrated")
+    assert call("evaluate", ".", "--lengths", "5", "--samples", "9")[0] == 0
+    assert len(json.loads((folder / "results.json").read_text())) == len(rows) + 2
+    assert not (folder / "calibrated" / "results.json").exists()
     assert [(r["length"], r["n"]) for r in rows[len(before) :]] == [(3, 9)] * 4
     assert not (folder / "vanilla" / "results.json").exists()
     assert call("report", folder / "vanilla", "--out", tmp_path / "page.html")[0] == 0
@@ -531,7 +535,7 @@ def test_an_interrupted_evaluation_keeps_what_it_measured(call, tiny_abc, tmp_pa
     code, _, err = call(
         "evaluate", folder, "--lengths", "7,8,9", "--samples", "5", "--suite", "carry"
     )
-    assert code == 2, err
+    assert (code, "interrupted; what was measured to the end is kept" in err) == (2, True)
     rows = json.loads((folder / "results.json").read_text())
     assert rows[: len(before)] == before
     assert [(r["length"], r["n"]) for r in rows[len(before) :]] == [(7, 5), (8, 5)]
@@ -649,3 +653,16 @@ def test_options_of_abc_that_contradict_each_other(call, tiny_file, tmp_path, ar
     assert (code, out) == (2, "")
     assert message in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_only_to_be_read_is_measured(call, tiny_abc, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    picture = tmp_path / "curve.png"
+    arguments = ("--lengths", "5", "--samples", "3", "--json", "--plot", picture)
+    code, out, err = call("evaluate", folder, *arguments)
+    assert (code, len(json.loads(out))) == (0, 2)
+    assert "can't be written to, so these results are not kept there" in err
+    assert picture.exists()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

@@ -154,6 +154,9 @@ def test_resume_keeps_single_runs_and_pipelines_apart(tiny_abc, tiny_config):
         run_abc(tiny_config, tiny_abc.path / "vanilla", resume=True)
     with pytest.raises(InputError, match="was written by `lengthwise abc`, which continues it"):
         train_run(tiny_config, tiny_abc.path, resume=True)
+    # The way on that is named is one that there is.
+    with pytest.raises(InputError, match="it was written by `lengthwise abc`, --force starts over"):
+        train_run(tiny_config, tiny_abc.path)
     assert not (tiny_abc.path / "config.json").exists()
 
 

@@ -258,11 +258,14 @@ def check_folder(path: Path, *, resume: bool | None, force: bool, pipeline: bool
         if not names <= {BIAS, MATRICES_FILE, VERSIONS} and not _says_ours(path / VERSIONS):
             raise InputError(f"{path} exists and is not a run; choose another folder with --out")
         return
-    if resume and pipeline != is_pipeline(path):
-        writer = "abc" if is_pipeline(path) else "train"
+    writer = "abc" if is_pipeline(path) else "train"
+    of_another = pipeline != is_pipeline(path)
+    if resume and of_another:
         raise InputError(f"{path} was written by `lengthwise {writer}`, which continues it")
     if not resume and not force:
         goes_on = "" if resume is None else "--resume continues it, "
+        if of_another:
+            goes_on = f"it was written by `lengthwise {writer}`, "
         raise InputError(
             f"{path} exists; {goes_on}--force starts over and deletes that run, another --out keeps it"
         )
@@ -309,8 +312,9 @@ def check_output(path: Path, own: str | None = None) -> None:
 
 def results_folder(run: Path) -> Path:
     """Where results of a run are kept: of one that a pipeline made, beside those of the others."""
-    inside = run.name in (VANILLA, CALIBRATED) and is_pipeline(run.parent)
-    return run.parent if inside else run
+    named = run.resolve()  # it may be `.`, or a link
+    inside = named.name in (VANILLA, CALIBRATED) and is_pipeline(named.parent)
+    return named.parent if inside else run
 
 
 def can_write(folder: Path) -> bool:

@@ -81,6 +81,6 @@ def as_bias(bias: object) -> CalibratedBias | MatrixBias | Path | None:
             return bias.bias
         raise InputError(
             f"bias takes a calibrated bias; {bias.path} has none; "
-            f"lw.calibrate({str(bias.path)!r}) finds one"
+            f"lw.calibrate({str(bias.path)!r}) or `lengthwise calibrate {bias.path} --out FILE` finds one"
         )
     refuse("bias", "what lw.calibrate returns, its file, or a run that was trained with one", bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from lengthwise.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from lengthwise.evaluation import LengthCurve
     from lengthwise.run import Run
 
 # Numbers that a search for the first wrong answer asks at most.
@@ -71,7 +73,7 @@ def evaluate_command(
     from lengthwise.config import InputError, refuse_uncounted, with_options
     from lengthwise.display import print_curve
     from lengthwise.evaluation import kept_if_interrupted
-    from lengthwise.folder import check_output, locked, results_folder
+    from lengthwise.folder import check_output, results_folder
     from lengthwise.run import Run
 
     changes = with_options(set_ or [], attention=attention)
@@ -119,8 +121,7 @@ def evaluate_command(
         print_json(curve.records())
     else:
         print_curve(curve)
-    with locked(kept):
-        curve.add_to(kept)
+    _keep(curve, kept)
     if plot is not None:
         from lengthwise.report.plots import length_curve
 
@@ -134,6 +135,19 @@ def evaluate_command(
             save_mistakes(mistakes, wrong_positions)
         else:
             mistake_histogram(mistakes, wrong_positions, task=opened.config.task)
+
+
+def _keep(curve: LengthCurve, folder: Path) -> None:
+    """Add what was measured to the results of a run; of one that is only to be read, say that it is not."""
+    from lengthwise.folder import can_write, locked
+
+    if not can_write(folder):
+        return print(
+            f"lengthwise: {folder} can't be written to, so these results are not kept there",
+            file=sys.stderr,
+        )
+    with locked(folder):
+        curve.add_to(folder)
 
 
 def _refuse_other_samples(samples: int | None, assignments: list[str]) -> None:
