@@ -290,3 +290,23 @@ def test_maps_of_another_model_are_captured_again(tiny_abc, tiny_config, tmp_pat
         outcome.vanilla.fingerprint,
     )
     assert kept_maps(outcome.vanilla) is not None
+
+
+def test_settings_that_are_refused_later_on_are_not_kept(tiny_abc, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    before = (folder / "vanilla" / "config.json").read_bytes()
+    refused = make_config({"task": "successor"}, ["retraining.positions=rope"])
+    with pytest.raises(InputError, match=r"can't go on with model\.positions=rope: leave that out"):
+        run_abc(refused, folder, resume=True)
+    assert (folder / "vanilla" / "config.json").read_bytes() == before
+    # Left out, as the message says, it goes on.
+    config = make_config({"task": "successor"})
+    assert run_abc(config, folder, lengths=[4], prove=False, resume=True).right
+
+
+def test_a_proven_training_goes_on_without_naming_its_bias(tiny_abc, tmp_path):
+    run = shutil.copytree(tiny_abc.path / "calibrated", tmp_path / "run")
+    config = make_config({"task": "successor"})
+    opened, proof = pipeline.train_until_proven(config, run, resume=True)
+    assert proof.proven
+    assert opened.fingerprint == tiny_abc.calibrated.fingerprint

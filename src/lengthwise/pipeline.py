@@ -14,6 +14,7 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate, suffices
 from lengthwise.config import Config, InputError
 from lengthwise.evaluation import LengthCurve, Score, evaluate_run, kept_if_interrupted
+from lengthwise.files import write_bytes
 from lengthwise.folder import (
     BIAS,
     CALIBRATED,
@@ -37,6 +38,7 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
+from lengthwise.resuming import reopen
 from lengthwise.run import LONGEST, Run
 from lengthwise.training import NotInterpolatedError, check_training, train_run
 
@@ -181,7 +183,7 @@ def run_abc(
     if not (resume and (path / VANILLA / CONFIG).exists()):
         for each in (config, config.for_retraining()):
             check_training(each, path)
-    with locked(path):
+    with locked(path), _unchanged_where_refused(path / VANILLA / CONFIG, resume):
         prepare(path, resume=resume, force=force, pipeline=True)
         with clock.stage("train", config):
             vanilla = train_run(
@@ -211,6 +213,18 @@ def run_abc(
             )
         curve.add_to(path)
     return Outcome(path, vanilla, calibrated, maps, bias, curve, proof, clock.seconds)
+
+
+@contextlib.contextmanager
+def _unchanged_where_refused(file: Path, resume: bool) -> Iterator[None]:
+    """Put the settings of a begun run back where those that are set now are refused later on."""
+    before = file.read_bytes() if resume and file.exists() else None
+    try:
+        yield
+    except InputError:
+        if before is not None:
+            write_bytes(file, before)
+        raise
 
 
 def check_local(config: Config) -> None:
@@ -335,8 +349,11 @@ def train_until_proven(
     if begun:
         opened = Run.open(path)
         config = _with_drill(config, (*config.data.drill, *opened.config.data.drill))
+        going_on = reopen(path, config, bias)
         bias = bias or (opened.bias if isinstance(opened.bias, CalibratedBias) else None)
-    receptive_cone(config, bias or make_bias(config))
+        receptive_cone(going_on.config, going_on.bias)
+    else:
+        receptive_cone(config, bias or make_bias(config))
     clock = Clock(observer or Silent())
     with clock.stage("retrain", config):
         run = train_run(
