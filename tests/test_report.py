@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -636,3 +637,13 @@ def test_only_the_report_imports_matplotlib_and_never_pyplot():
                 found.add(path.relative_to(root).as_posix())
             assert not any("pyplot" in name for name in names), path
     assert {name.split("/")[0] for name in found} == {"report"}
+
+
+def test_parts_that_do_not_belong_together_are_refused(tiny_abc, binary, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    shutil.rmtree(folder / "calibrated")
+    shutil.copytree(binary.path, folder / "calibrated")
+    with pytest.raises(
+        InputError, match="vanilla is of successor, base 10, seed 1, calibrated of add"
+    ):
+        write_report([folder], tmp_path / "page.html")

@@ -168,6 +168,12 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
     """
     parts = [path / part for part in (VANILLA, CALIBRATED) if (path / part / CONFIG).exists()]
     opened = [Run.open(part) for part in parts or [path]]
+    of = [f"{c.task}, base {c.base}, seed {c.seed}" for c in (run.config for run in opened)]
+    if len(set(of)) > 1:
+        raise InputError(
+            f"{path} holds runs that do not belong together: {VANILLA} is of {of[0]}, {CALIBRATED} of "
+            f"{of[1]}; copy the folder again from where it was made"
+        )
     runs = {run.method: run for run in opened}
     kept = results_folder(path)
     if not (kept / RESULTS_JSON).exists():
