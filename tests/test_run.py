@@ -255,7 +255,7 @@ def test_a_second_process_writing_the_same_run_is_refused(tmp_path):
 def test_an_existing_run_is_never_overwritten_unasked(folder):
     before = sorted(p.name for p in folder.iterdir())
     with pytest.raises(InputError, match="exists; --resume continues it, --force starts over"):
-        prepare(folder, resume=False, force=False)
+        prepare(folder, resume=False, force=False, pipeline=True)
     prepare(folder, resume=True, force=False, pipeline=True)
     assert sorted(p.name for p in folder.iterdir()) == before
     prepare(folder, resume=False, force=True)
