@@ -23,7 +23,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.config import Config, make_config
 from lengthwise.pipeline import Outcome, run_abc
 from lengthwise.run import Run
@@ -108,9 +108,9 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Run:
         }
     )
     lines = [
-        Line("cross", segment, "anti-diagonal", offset, head=head)
+        Line(Track.along(segment, offset), head)
         for head, (segment, offset) in enumerate(itertools.product("ab", (0, -1)))
     ]
-    lines += [Line("self", "answer", "diagonal", 0, head=head) for head in range(4)]
+    lines += [Line("answer[c-1]", head) for head in range(4)]
     path = tmp_path_factory.mktemp("binary") / "run"
     return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))

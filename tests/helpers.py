@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line
+from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.evaluation import exact_matches
 from lengthwise.layout import Layout, Vocabulary
 from lengthwise.model import Transformer, greedy_decode
@@ -40,15 +40,20 @@ class Multiple(Transducer):
 
 
 @st.composite
-def lines_for(draw, task: str, everywhere: bool) -> Line:
+def lines_for(draw, task: str, everywhere: bool, local: bool) -> Line:
     """Any line that fits a task: at either site, crossing others, on or off the matrix."""
     site = draw(st.sampled_from(SITES))
-    own = ("answer",) if site == "self" else SEGMENTS[task]
+    own, offset = ("answer",) if site == "self" else SEGMENTS[task], draw(st.integers(-4, 4))
+    if local or draw(st.booleans()):
+        segment = draw(st.sampled_from(own))
+        moves = segment in ("a", "b", "answer")
+        track = Track.along(segment, offset) if moves else Track(segment)
+    else:
+        directions = DIRECTIONS if everywhere else DIRECTIONS[:3]
+        direction = draw(st.sampled_from(directions))
+        track = MatrixTrack(site, direction, offset, draw(st.sampled_from((*own, WHOLE))))
     return Line(
-        site,
-        draw(st.sampled_from((*own, WHOLE))),
-        draw(st.sampled_from(DIRECTIONS if everywhere else DIRECTIONS[:3])),
-        draw(st.integers(-4, 4)),
+        track,
         layer=draw(st.sampled_from((None, *range(LAYERS)))),
         head=draw(st.integers(0, HEADS - 1)),
         value=draw(st.sampled_from((0.0, 0.0, -1.5, 2.0, -0.25))),
@@ -56,10 +61,10 @@ def lines_for(draw, task: str, everywhere: bool) -> Line:
 
 
 @st.composite
-def biases(draw, *, everywhere: bool = True, most: int = 10) -> CalibratedBias:
-    """A bias of up to `most` lines; without `everywhere` it has a lines path."""
+def biases(draw, *, everywhere: bool = True, local: bool = False, most: int = 10) -> CalibratedBias:
+    """A bias of up to `most` lines; without `everywhere` it has a lines path, `local` it has windows."""
     task = draw(st.sampled_from(sorted(SEGMENTS)))
-    lines = draw(st.lists(lines_for(task, everywhere), max_size=most))
+    lines = draw(st.lists(lines_for(task, everywhere, local), max_size=most))
     return CalibratedBias(task, HEADS, lines)
 
 
@@ -139,14 +144,15 @@ def context_of(task: Transducer, cone: Cone, operands: np.ndarray, row: int) -> 
     names = [segment.name for segment in task.operands]
     fixed = [operands[i, 0] for i, s in enumerate(task.operands) if s.kind == "digit"]
     tokens = []
-    for offset in cone.rows:
-        place = row + offset
-        tokens.append(None if place < 0 else "^" if place == 0 else int(answer[place - 1]))
     reads = []
-    for name, offset in cone.reads:
-        column = row + offset
-        inside = 0 <= column < width
-        reads.append(int(operands[names.index(name), column]) if inside else None)
+    for track in cone.reads:
+        if track.segment == "answer":
+            column = row + track.offset
+            tokens.append(None if column < -1 else "^" if column < 0 else int(answer[column]))
+        elif track.place:
+            column = row + track.offset
+            inside = 0 <= column < width
+            reads.append(int(operands[names.index(track.segment), column]) if inside else None)
     writes = "$" if row == width else int(answer[row])
     phase = row % cone.period, width % cone.period
     return tuple(map(int, fixed)), tuple(tokens), tuple(reads), writes, phase
@@ -170,7 +176,14 @@ def cones(draw, task: Transducer, period: int) -> Cone:
     grows = [segment.name for segment in task.operands if segment.grows]
     rows = {0, *draw(st.lists(st.integers(-2, 0), max_size=2))}
     reads = st.sets(st.tuples(st.sampled_from(grows), st.integers(-2, 1)), max_size=5 - period)
-    return Cone(tuple(sorted(rows)), tuple(sorted(draw(reads))), period=period)
+    return make_cone(rows, draw(reads), period=period)
+
+
+def make_cone(rows, reads, constants=(), period: int = 1) -> Cone:
+    """A cone of the tokens of some rows, some (operand, column), and some operands of one digit."""
+    tokens = [f"answer[c{row - 1:+d}]" for row in rows]
+    tokens += [f"{name}[c{column:+d}]" for name, column in reads]
+    return Cone(tuple(sorted(map(Track.parse, (*tokens, *constants)))), period)
 
 
 def assert_none_is_missed(task: Transducer, period: int, data: st.DataObject) -> None:
@@ -204,7 +217,7 @@ def all_right(run: Run, widths: range) -> bool:
         problems = np.concatenate(
             [problems, np.zeros((*problems.shape[:2], task.growth), np.uint8)], axis=2
         )
-        layout = run.config.layout(width, task)
+        layout = run.config.layout(width)
         source, target = layout.batch(problems)
         written = greedy_decode(run.model, run.bias, layout, source)
         right = right and bool((written == target[:, 1:]).all())
@@ -219,7 +232,7 @@ def assert_confirmed(run: Run, result: Counterexample) -> None:
     digits = np.zeros((1, len(parts), width), np.uint8)
     for index, part in enumerate(parts):
         digits[0, index, : len(part)] = [int(c, 36) for c in reversed(part)]
-    layout = run.config.layout(width, task)
+    layout = run.config.layout(width)
     source, target = layout.batch(digits)
     written = greedy_decode(run.model, run.bias, layout, source)[0]
     assert layout.text(written) == result.given

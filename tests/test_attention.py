@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import HEADS, LAYERS, biases
-from lengthwise.bias import SITES, CalibratedBias, Causal, Line, Track
+from lengthwise.bias import SITES, CalibratedBias, Causal, Line, MatrixTrack, Track
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.few_keys import attend_few
@@ -143,7 +143,7 @@ def test_a_bias_without_lines_reads_zeros(path):
 @pytest.mark.parametrize("path", ["dense", "lines"])
 def test_closed_keys_do_not_leak_however_large(path):
     # The keys and values behind a closed key may be anything finite; nothing of them comes through.
-    bias = CalibratedBias("successor", 1, [Line("cross", "a", "anti-diagonal")])
+    bias = CalibratedBias("successor", 1, [Line("a[c]")])
     layout = Layout(TASKS["successor"](), 6)
     plan = plan_attention(bias, layout, 1, path=path)[0]["cross"]
     query, key, value, _ = random_inputs(layout, "cross", 1)
@@ -173,7 +173,7 @@ def test_a_plan_of_some_rows_is_a_slice_of_the_whole(bias, width, data):
 
 
 def test_one_plan_per_layer_and_site():
-    lines = [Line("cross", "a", "anti-diagonal", layer=0), Line("cross", "a", "vertical", layer=1)]
+    lines = [Line("a[c]", layer=0), Line(MatrixTrack("cross", "vertical", 0, "a"), layer=1)]
     bias, layout = CalibratedBias("successor", 1, lines), Layout(TASKS["successor"](), 3)
     plans = plan_attention(bias, layout, 3, path="lines")
     assert [set(plan) for plan in plans] == [{"self", "cross"}] * 3
@@ -183,13 +183,13 @@ def test_one_plan_per_layer_and_site():
 
 
 def test_auto_takes_lines_where_they_pay():
-    lines = [Line("cross", "a", "anti-diagonal", offset) for offset in (0, -1)]
+    lines = [Line(Track.along("a", offset)) for offset in (0, -1)]
     bias = CalibratedBias("successor", 1, lines)
     short, long = (Layout(TASKS["successor"](), width) for width in (8, 200))
     assert isinstance(plan_attention(bias, short, 1)[0]["cross"], DensePlan)
     assert isinstance(plan_attention(bias, long, 1)[0]["cross"], LinesPlan)
     # Many keys among few are sooner scored than gathered.
-    many = [Line("cross", "a", "anti-diagonal", offset) for offset in range(-5, 5)]
+    many = [Line(Track.along("a", offset)) for offset in range(-5, 5)]
     bias, longer = CalibratedBias("successor", 1, many), Layout(TASKS["successor"](), 400)
     assert isinstance(plan_attention(bias, long, 1)[0]["cross"], DensePlan)
     assert isinstance(plan_attention(bias, longer, 1)[0]["cross"], LinesPlan)
@@ -209,7 +209,9 @@ def test_vanilla_cross_attention_needs_no_bias():
     [
         (Causal(1), "Causal", "self-attention of layer 0"),
         (
-            CalibratedBias("successor", 1, [Line("cross", "a", "everywhere", layer=1)]),
+            CalibratedBias(
+                "successor", 1, [Line(MatrixTrack("cross", "everywhere", 0, "a"), layer=1)]
+            ),
             "CalibratedBias",
             "cross-attention of layer 1",
         ),
@@ -228,11 +230,11 @@ def test_lines_are_refused_where_there_are_none(bias, name, where):
 def test_one_line_to_a_head_is_copied_without_scores(data, width, site):
     """At most one key to a query: the weight is 1, so queries and keys must not matter, at any width."""
     tracks = {
-        "self": [Track("self", "answer", "diagonal", -back) for back in range(4)],
-        "cross": [Track("cross", s, "anti-diagonal", o) for s in "ab" for o in (-1, 0, 1)],
+        "self": [Track.along("answer", -back - 1) for back in range(4)],
+        "cross": [Track.along(s, o) for s in "ab" for o in (-1, 0, 1)],
     }
     chosen = data.draw(st.lists(st.sampled_from(tracks[site]), min_size=HEADS, max_size=HEADS))
-    bias = CalibratedBias("addition", HEADS, [Line.of(t, head) for head, t in enumerate(chosen)])
+    bias = CalibratedBias("addition", HEADS, [Line(t, head) for head, t in enumerate(chosen)])
     layout = Layout(TASKS["addition"](), width)
     plan = plan_attention(bias, layout, 1)[0][site]
     assert not plan.scores
@@ -246,8 +248,8 @@ def test_one_line_to_a_head_is_copied_without_scores(data, width, site):
 
 def test_every_plan_cuts_out_one_query():
     layout = Layout(TASKS["addition"](), 5)
-    one = [Line("cross", "a", "anti-diagonal", -1, head=head) for head in range(HEADS)]
-    two = [*one, Line("cross", "+", "vertical")]
+    one = [Line("a[c-1]", head) for head in range(HEADS)]
+    two = [*one, Line("+")]
     query, key, value, _ = random_inputs(layout, "cross", HEADS)
     for lines, path in ((one, "auto"), (one, "lines"), (two, "lines"), (two, "dense")):
         bias = CalibratedBias("addition", HEADS, lines)
@@ -262,7 +264,7 @@ def test_every_plan_cuts_out_one_query():
 @pytest.mark.parametrize("offsets", [(0,), (0, -1)], ids=["copy", "scores"])
 def test_every_plan_keeps_the_keys_that_are_picked(path, offsets):
     """Keys that are closed can be left out, and the others stand in any order."""
-    lines = [Line("cross", "a", "anti-diagonal", offset, head=0) for offset in offsets]
+    lines = [Line(Track.along("a", offset)) for offset in offsets]
     layout = Layout(TASKS["addition"](), 5)
     bias = CalibratedBias("addition", HEADS, lines)
     plan = plan_attention(bias, layout, 1, rows=range(2, 3), path=path)[0]["cross"]
@@ -287,7 +289,7 @@ def test_reading_alone_is_reading_with_gradients(bias, width, site, batch):
 
 
 def test_where_each_row_reads_itself_nothing_is_looked_up():
-    lines = [Line("self", "answer", "diagonal", head=head) for head in range(HEADS)]
+    lines = [Line("answer[c-1]", head) for head in range(HEADS)]
     layout = Layout(TASKS["addition"](), 6)
     plan = plan_attention(CalibratedBias("addition", HEADS, lines), layout, 1, path="lines")
     own = plan[0]["self"]

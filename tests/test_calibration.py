@@ -13,7 +13,7 @@ from torch import Tensor
 
 from helpers import Multiple
 from lengthwise.attention_maps import AttentionMaps, Knockout, candidates, real_rows
-from lengthwise.bias import CLOSED, SITES, WHOLE, CalibratedBias, Causal, Line, Track
+from lengthwise.bias import CLOSED, SITES, CalibratedBias, Causal, Line, MatrixTrack, Track
 from lengthwise.calibration import (
     OWN_TOKEN,
     NoLinesError,
@@ -21,6 +21,7 @@ from lengthwise.calibration import (
     gather_evidence,
     line_means,
 )
+from lengthwise.format import Format
 from lengthwise.layout import Layout
 from lengthwise.proof.cone import join, reach_of
 from lengthwise.proof.contexts import Contexts
@@ -38,8 +39,7 @@ def maps_of(task: str, width: int, weights: dict[str, Tensor], **changes) -> Att
     layout = Layout(TASKS[task](), width)
     knockout = dict.fromkeys(candidates(layout, length), 0.0) | changes.pop("knockout", {})
     return AttentionMaps(
-        task=task,
-        base=10,
+        format=Format(task),
         length=length,
         width=width,
         problems=100,
@@ -168,13 +168,13 @@ def test_paper_on_a_map_drawn_by_hand(to):
     # Written down rather than computed. A corner is a line of one cell, and so stands out as well.
     bias = calibrate(maps, policy="paper", kappa_cross=2.0, kappa_self=2.0)
     assert set(bias.lines) == {
-        Line("cross", WHOLE, "anti-diagonal", 0, None, 0, 0.0),
-        Line("cross", WHOLE, "diagonal", 4, None, 0, 0.0),  # the corner (0, 4)
-        Line("cross", WHOLE, "everywhere", 0, None, 1, 0.0),
-        Line("self", WHOLE, "diagonal", 0, None, 0, 0.0),
-        Line("self", WHOLE, "vertical", 0, None, 1, 0.0),
-        Line("self", WHOLE, "diagonal", -5, None, 1, 0.0),  # the corner (5, 0)
-        Line("self", WHOLE, "anti-diagonal", 5, None, 1, 0.0),  # the corner (0, 0)
+        Line(MatrixTrack("cross", "anti-diagonal", 0)),
+        Line(MatrixTrack("cross", "diagonal", 4)),  # the corner (0, 4)
+        Line(MatrixTrack("cross", "everywhere", 0), 1),
+        Line(MatrixTrack("self", "diagonal", 0)),
+        Line(MatrixTrack("self", "vertical", 0), 1),
+        Line(MatrixTrack("self", "diagonal", -5), 1),  # the corner (5, 0)
+        Line(MatrixTrack("self", "anti-diagonal", 5), 1),  # the corner (0, 0)
     }
     check_paper(maps, to, 2.0, 2.0)
 
@@ -252,7 +252,7 @@ def test_offsets_of_line_means_are_those_of_tracks(queries, keys, direction):
     layout = Layout(TASKS["successor"](), keys)
     cells = set()
     for offset in offsets.tolist():
-        line = Line("cross", WHOLE, direction, offset)
+        line = Line(MatrixTrack("cross", direction, offset))
         bias = CalibratedBias("successor", 1, [line])
         dense = bias.dense("cross", 0, layout, range(queries))
         own = {tuple(cell) for cell in dense[0].isfinite().nonzero().tolist()}
@@ -268,8 +268,8 @@ def test_offsets_of_line_means_are_those_of_tracks(queries, keys, direction):
 def meets_real_digit(track: Track, row: int, width: int, length: int) -> bool:
     """Whether a row meets a real digit along a track, from the docstrings."""
     if track.site == "self":
-        return 1 <= row <= length and row + track.offset >= 0
-    if track.direction == "vertical":
+        return 1 <= row <= length and row + track.offset >= -1
+    if not track.place:
         return row < length
     return 0 <= row + track.offset < length and row < width
 
@@ -283,11 +283,11 @@ def meets_real_digit(track: Track, row: int, width: int, length: int) -> bool:
 def test_real_rows(task, length, extra, offset):
     layout = Layout(TASKS[task](), length + 1 + extra)
     tracks = [
-        Track("cross", "a", "anti-diagonal", offset),
-        Track("self", "answer", "diagonal", -abs(offset)),
+        Track.along("a", offset),
+        Track.along("answer", -abs(offset) - 1),
     ]
     if task == "addition":
-        tracks.append(Track("cross", "+", "vertical"))
+        tracks.append(Track.parse("+"))
     for track in tracks:
         rows = real_rows(track, layout, length)
         wanted = [
@@ -295,15 +295,15 @@ def test_real_rows(task, length, extra, offset):
         ]
         assert rows.tolist() == wanted
         # There the track lies inside its segment.
-        _, inside = track.keys(layout.spans(track.site)[track.segment], rows)
+        _, inside = track.keys(layout, rows)
         assert inside.all()
 
 
 def test_candidates_written_by_hand():
     found = candidates(Layout(TASKS["addition"](), 7), 6)
-    wanted = [Track("cross", s, "anti-diagonal", o) for s in "ab" for o in (-2, -1, 0, 1)]
-    wanted.append(Track("cross", "+", "vertical"))
-    wanted += [Track("self", "answer", "diagonal", o) for o in (0, -1, -2)]
+    wanted = [Track.along(s, o) for s in "ab" for o in (-2, -1, 0, 1)]
+    wanted.append(Track.parse("+"))
+    wanted += [Track.along("answer", o - 1) for o in (0, -1, -2)]
     assert set(found) == set(wanted)
     assert len(found) == len(wanted)
 
@@ -312,40 +312,37 @@ def test_candidates_written_by_hand():
 def test_candidates_meet_nearly_all_rows(task, length, extra):
     layout = Layout(TASKS[task](), length + extra)
     found = set(candidates(layout, length))
-    assert Track("cross", "a", "anti-diagonal") in found
+    assert Track.parse("a[c]") in found
     assert OWN_TOKEN in found
     for offset in range(-length - 2, length + 3):
-        tracks = [Track("cross", "a", "anti-diagonal", offset)]
+        tracks = [Track.along("a", offset)]
         if offset <= 0:
-            tracks.append(Track("self", "answer", "diagonal", offset))
+            tracks.append(Track.along("answer", offset - 1))
         for track in tracks:
             count = sum(
                 meets_real_digit(track, r, layout.width, length) for r in range(layout.width)
             )
             assert (track in found) == (abs(offset) < length and count >= 0.8 * length)
-    # Bounded, and anchored: nothing else.
-    assert {t.direction for t in found if t.site == "cross" and t.segment in "ab"} == {
-        "anti-diagonal"
-    }
-    assert {t.direction for t in found if t.site == "self"} == {"diagonal"}
-    assert WHOLE not in {t.segment for t in found}
+    # Bounded, and in coordinates: nothing else.
+    for track in found:
+        track.check(layout)
 
 
 def test_candidates_of_an_operand_of_one_digit():
     found = candidates(Layout(Multiple(), 7), 6)
-    assert Track("cross", "d", "vertical") in found
-    assert Track("cross", "*", "vertical") in found
-    assert not any(t.segment == "d" and t.direction != "vertical" for t in found)
+    assert Track.parse("d") in found
+    assert Track.parse("*") in found
+    assert not any(t.segment == "d" and t.place for t in found)
 
 
 @pytest.mark.parametrize(
     "track",
-    [Track("cross", "b", "anti-diagonal", -1), Track("cross", "+", "vertical"), OWN_TOKEN],
+    [Track.parse("b[c-1]"), Track.parse("+"), OWN_TOKEN],
 )
 def test_knockout_closes_exactly_one_track(track):
     layout, rows = Layout(TASKS["addition"](), 4), range(5)
     bias = Knockout(Causal(2), track)
-    closed = CalibratedBias("addition", 2, [Line.of(track, head) for head in range(2)])
+    closed = CalibratedBias("addition", 2, [Line(track, head) for head in range(2)])
     for site, layer in itertools.product(SITES, (0, 3)):
         before, after = (
             Causal(2).dense(site, layer, layout, rows),
@@ -387,8 +384,7 @@ def planted(
                 for track, share in tracks:
                     if track.site != site or row in (without or {}).get(track, ()):
                         continue
-                    span = layout.spans(site)[track.segment]
-                    (key,), (inside,) = track.keys(span, torch.tensor([row]))
+                    (key,), (inside,) = track.keys(layout, torch.tensor([row]))
                     if inside and key <= (row if site == "self" else key):
                         cells[int(key)] = share
                 rest = mask[row].isfinite().sum() - len(cells)
@@ -402,25 +398,21 @@ def planted(
     return found
 
 
-A, B = Track("cross", "a", "anti-diagonal"), Track("cross", "b", "anti-diagonal")
-BEFORE_A, BEFORE_B = (Track("cross", s, "anti-diagonal", -1) for s in "ab")
-AFTER_A = Track("cross", "a", "anti-diagonal", 1)
-AFTER_B = Track("cross", "b", "anti-diagonal", 1)
-PLUS = Track("cross", "+", "vertical")
-BACK = Track("self", "answer", "diagonal", -1)
+A, B = Track.parse("a[c]"), Track.parse("b[c]")
+BEFORE_A, BEFORE_B = (Track.along(s, -1) for s in "ab")
+AFTER_A = Track.parse("a[c+1]")
+AFTER_B = Track.parse("b[c+1]")
+PLUS = Track.parse("+")
+BACK = Track.parse("answer[c-2]")
 
 
 def tracks_of(bias: CalibratedBias, site: str | None = None) -> set[Track]:
     """The distinct tracks of a bias."""
-    return {
-        Track(line.site, line.segment, line.direction, line.offset)
-        for line in bias.lines
-        if site in (None, line.site)
-    }
+    return {line.track for line in bias.lines if site in (None, line.site)}
 
 
 def heads_of(bias: CalibratedBias, track: Track) -> set[int]:
-    return {line.head for line in bias.lines if Line.of(track, line.head, line.layer) == line}
+    return {line.head for line in bias.lines if Line(track, line.head, line.layer) == line}
 
 
 def needs(*tracks: Track, nats: float = 2.0) -> dict[Track, float]:
@@ -516,7 +508,7 @@ def test_without_lines_in_self_attention_heads_read_their_own_token():
     weights = planted({(0, 0): [(A, 0.6)]}, task="addition")
     bias = calibrate(maps_of("addition", 7, weights, knockout=needs(A)))
     assert [line for line in bias.lines if line.site == "self"] == [
-        Line.of(OWN_TOKEN, head) for head in range(4)
+        Line(OWN_TOKEN, head) for head in range(4)
     ]
     # Heads left over at cross-attention share the line.
     assert heads_of(bias, A) == {0, 1, 2, 3}
@@ -691,7 +683,7 @@ def test_no_lines():
     weights = planted({(0, 0): [(A, 0.02 + 1 / 15)], (0, 1): [(BACK, 0.9)]})
     maps = maps_of("addition", 7, weights, knockout=needs(A, BACK, nats=0.5))
     text = (
-        r"^no head of the addition model reads along a line; the nearest is the symbol written 2 rows "
+        r"^no head of the addition model reads along a line; the nearest is the symbol written 2 steps "
         r"ago \(support 0\.\d\d, need 0\.50 nats\)\. Does the model interpolate\? It answers 100\.0% of "
         r"its training problems$"
     )
@@ -718,11 +710,9 @@ def test_evidence_is_the_loop():
         for layer, head in itertools.product(range(2), range(3)):
             shares, beyond = [], []
             for row in rows:
-                key = {
-                    "anti-diagonal": span.stop - 1 - row - track.offset,
-                    "diagonal": span.start + row + track.offset,
-                    "vertical": span.start,
-                }[track.direction]
+                key = span.start if site == "cross" else row + track.offset + 1
+                if site == "cross" and track.place:
+                    key = span.stop - 1 - row - track.offset
                 share = weights[site][layer, head, row, key].item()
                 uniform = 1 / (row + 1) if site == "self" else 1 / layout.source_length
                 shares.append(share)
@@ -750,7 +740,7 @@ def test_a_task_that_is_not_local_has_no_lines():
     layout = Layout(TASKS["parity_classification"](), 6)
     assert candidates(layout, 6) == []
     weights = {"self": torch.ones(1, 2, 2, 2) / 2, "cross": torch.ones(1, 2, 2, 6) / 6}
-    maps = AttentionMaps("parity_classification", 2, 6, 6, 8, weights, 1.0, {})
+    maps = AttentionMaps(Format("parity_classification"), 6, 6, 8, weights, 1.0, {})
     with pytest.raises(NoLinesError, match="depends on all of the problem"):
         calibrate(maps)
     # The paper's policy reads whatever lines there are.

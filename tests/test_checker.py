@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import altered
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.cli import entry
 from lengthwise.config import Config, make_config
 from lengthwise.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
@@ -97,12 +97,12 @@ def random_lines(rng: np.random.Generator, config: Config) -> list[Line]:
         offset = int(rng.integers(-2, 2))
         segment = layout.task.segments[rng.integers(len(layout.task.segments))]
         if rng.random() < 0.4:
-            line = Line("self", "answer", "diagonal", offset)
+            track = Track.along("answer", offset - 1)
         elif segment.grows or (segment.kind == "digit" and layout.interleaves):
-            line = Line("cross", segment.name, layout.digit_direction, offset)
+            track = Track.along(segment.name, offset)
         else:
-            line = Line("cross", segment.name, "vertical")
-        lines.append(Line.of(line, head, layer, value))
+            track = Track(segment.name)
+        lines.append(Line(track, head, layer, value))
     return lines
 
 
@@ -127,7 +127,8 @@ def state(run: Run, result: Counterexample) -> None:
         "task": run.config.task,
         "base": run.config.base,
         "proven": True,
-        "cone": dataclasses.asdict(receptive_cone(run.config, run.bias)),
+        "cone": {"reads": [str(track) for track in receptive_cone(run.config, run.bias).reads]},
+        "format": "lengthwise-certificate/3",
         "contexts": result.contexts,
         "smallest_margin": result.margin,
         "float_bound": 0.0,
@@ -228,14 +229,14 @@ def change_weight(run: Run) -> None:
 
 
 def move_line(run: Run) -> None:
-    first, *rest = [line for line in run.bias.lines if line.site == "cross" and line.segment == "a"]
+    first, *rest = [line for line in run.bias.lines if line.track.segment == "a"]
     others = [line for line in run.bias.lines if line not in (first, *rest)]
-    moved = dataclasses.replace(first, offset=first.offset + 1)
+    moved = Line(first.track.moved(1), first.head, first.layer, first.value)
     CalibratedBias(run.bias.task, run.bias.heads, [moved, *rest, *others]).save(run.path / BIAS)
 
 
 def remove_line(run: Run) -> None:
-    lines = [line for line in run.bias.lines if line.site == "cross" and line.segment == "a"]
+    lines = [line for line in run.bias.lines if line.track.segment == "a"]
     rest = [line for line in run.bias.lines if line.track != lines[0].track]
     CalibratedBias(run.bias.task, run.bias.heads, rest).save(run.path / BIAS)
 
@@ -303,7 +304,7 @@ def test_a_claim_of_another_margin_or_within_rounding_is_refused(proven, call):
     assert "the smallest margin is" in call(proven.path)[1]
     dataclasses.replace(certificate, float_bound=margin).save(path)
     assert "is what rounding may move" in call(proven.path)[1]
-    cone = dataclasses.replace(certificate.cone, rows=(-1, 0))
+    cone = dataclasses.replace(certificate.cone, reads=certificate.cone.reads[1:])
     dataclasses.replace(certificate, cone=cone).save(path)
     assert "a row depends on other places than its cone" in call(proven.path)[1]
 
@@ -381,8 +382,8 @@ def set_model(run: Run, **values: object) -> None:
     (run.path / CONFIG).write_text(json.dumps(config))
 
 
-def give_line(run: Run, *line: object) -> None:
-    CalibratedBias(run.bias.task, run.bias.heads, [Line(*line)]).save(run.path / BIAS)
+def give_line(run: Run, track: MatrixTrack | str) -> None:
+    CalibratedBias(run.bias.format, run.bias.heads, [Line(track)]).save(run.path / BIAS)
 
 
 @pytest.mark.parametrize(
@@ -392,10 +393,9 @@ def give_line(run: Run, *line: object) -> None:
         (lambda run: set_model(run, encoder_layers=1), "the model has an encoder"),
         (lambda run: (run.path / BIAS).unlink(), "has no calibrated bias (bias.jsonl)"),
         (lambda run: (run.path / RULE).unlink(), "has no rule of a proof (rule.json)"),
-        (lambda run: give_line(run, "cross", "a", "vertical"), "reads the vertical +0 of 'a'"),
-        (lambda run: give_line(run, "cross", "a", "diagonal"), "reads the diagonal +0 of 'a'"),
-        (lambda run: give_line(run, "cross", "whole", "everywhere"), "everywhere +0 of 'whole'"),
-        (lambda run: give_line(run, "self", "answer", "vertical"), "'answer' (self-attention)"),
+        (lambda run: give_line(run, MatrixTrack("cross", "diagonal")), "reads a line of a matrix"),
+        (lambda run: give_line(run, "a"), "reads a, which does not move with the column written"),
+        (lambda run: give_line(run, "b[c]"), "reads b[c], which does not move with the column"),
         (lambda run: (run.path / CERTIFICATE).unlink(), "No such file"),
         (lambda run: (run.path / CERTIFICATE).write_text("{"), "a file is broken"),
         (lambda run: (run.path / WEIGHTS).write_text("no weights"), "header"),

@@ -19,11 +19,11 @@ CALIBRATED = CalibratedBias(
     "addition",
     HEADS,
     [
-        Line("cross", "a", "anti-diagonal", head=0),
-        Line("cross", "b", "anti-diagonal", head=1),
-        Line("cross", "b", "anti-diagonal", -1, head=1, value=-0.5),
-        Line("self", "answer", "diagonal", head=0),
-        Line("self", "answer", "diagonal", -1, head=2),
+        Line("a[c]"),
+        Line("b[c]", 1),
+        Line("b[c-1]", 1, value=-0.5),
+        Line("answer[c-1]"),
+        Line("answer[c-2]", 2),
     ],
 )
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import DIRECTIONS, HEADS, LAYERS, SEGMENTS, make_untrained, random_batch
-from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line
+from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.layout import Layout
 from lengthwise.model import linear, plan_attention
 from lengthwise.model.distinct import number_rows
@@ -30,13 +30,13 @@ def open_biases(draw, most: int) -> CalibratedBias:
                 for _ in range(draw(st.integers(0, most))):
                     segment = draw(st.sampled_from((*own, WHOLE)))
                     direction = draw(st.sampled_from(DIRECTIONS[:3]))
-                    offset = draw(st.integers(-3, 3))
-                    lines.append(Line(site, segment, direction, offset, layer=layer, head=head))
+                    track = MatrixTrack(site, direction, draw(st.integers(-3, 3)), segment)
+                    lines.append(Line(track, head, layer))
     return CalibratedBias(task, HEADS, lines)
 
 
 def own_row(head: int) -> Line:
-    return Line("self", "answer", "diagonal", 0, head=head)
+    return Line("answer[c-1]", head)
 
 
 def logits_and_gradients(model, bias, layout, tokens, path):
@@ -113,7 +113,7 @@ def test_the_rows_computed_are_the_contexts_that_occur():
     """Every row its own, the column being written and the one before: counted by a loop."""
     layout = Layout(TASKS["successor"](), 5)
     offsets = (0, -1, 0)
-    lines = [Line("cross", "a", "anti-diagonal", o, head=h) for h, o in enumerate(offsets)]
+    lines = [Line(Track.along("a", o), h) for h, o in enumerate(offsets)]
     bias = CalibratedBias("successor", HEADS, [*map(own_row, range(HEADS)), *lines])
     source, target = tokens = random_batch(layout, 40)
     contexts = set()
@@ -129,8 +129,8 @@ def test_the_rows_computed_are_the_contexts_that_occur():
 def test_later_layers_tell_more_rows_apart():
     """A row that copies the one before sees one row further in every layer."""
     layout = Layout(TASKS["successor"](), 8)
-    before = [Line("self", "answer", "diagonal", -1, head=h) for h in range(HEADS)]
-    now = [Line("cross", "a", "anti-diagonal", 0, head=h) for h in range(HEADS)]
+    before = [Line("answer[c-2]", h) for h in range(HEADS)]
+    now = [Line("a[c]", h) for h in range(HEADS)]
     bias = CalibratedBias("successor", HEADS, [*before, *now])
     source, target = tokens = random_batch(layout, 60)
     seen: list[set] = [set(), set()]
@@ -155,7 +155,9 @@ def test_the_first_rows_alone_are_what_they_are_among_all(bias, width, data):
     """A plan that is narrowed to the keys of some rows still says what they read."""
     layout = Layout(TASKS[bias.task](), width)
     row = data.draw(st.integers(0, width))
-    lines = [line for line in bias.lines if line.site == "cross" or line.direction == "diagonal"]
+    lines = [
+        line for line in bias.lines if line.site == "cross" or line.track.direction == "diagonal"
+    ]
     bias = CalibratedBias(bias.task, HEADS, lines)
     model = make_untrained(bias.task, positions="none")
     source, target = random_batch(layout, 20)
@@ -171,7 +173,7 @@ def test_the_first_rows_alone_are_what_they_are_among_all(bias, width, data):
 def test_where_rows_may_differ_all_are_computed(case):
     """The weights are asked for; dropout draws for each; sinusoidal positions tell all rows apart."""
     layout = Layout(TASKS["successor"](), 5)
-    now = [Line("cross", "a", "anti-diagonal", 0, head=h) for h in range(HEADS)]
+    now = [Line("a[c]", h) for h in range(HEADS)]
     bias = CalibratedBias("successor", HEADS, [*map(own_row, range(HEADS)), *now])
     model = make_untrained("successor", positions="sinusoidal" if case == "positions" else "none")
     model.drops = case == "dropout"

@@ -93,23 +93,23 @@ def test_weights_that_do_not_fit_name_the_tensor_and_both_shapes(folder, change,
 
 def test_a_bias_of_a_newer_format_says_so(folder):
     path = folder / "bias.jsonl"
-    path.write_text(path.read_text().replace("lengthwise-bias/1", "lengthwise-bias/2"))
+    path.write_text(path.read_text().replace("lengthwise-bias/2", "lengthwise-bias/3"))
     with pytest.raises(ValueError, match="a newer lengthwise wrote it; install that"):
         CalibratedBias.load(path)
 
 
 def test_maps_of_a_newer_format_say_so(tiny_abc, tmp_path, monkeypatch):
     path = tmp_path / "maps.safetensors"
-    monkeypatch.setattr("lengthwise.attention_maps.FORMAT", "lengthwise-maps/2")
+    monkeypatch.setattr("lengthwise.attention_maps.FORMAT", "lengthwise-maps/3")
     tiny_abc.maps.save(path)
     monkeypatch.undo()
-    with pytest.raises(InputError, match="'lengthwise-maps/1': a newer lengthwise wrote it"):
+    with pytest.raises(InputError, match="'lengthwise-maps/2': a newer lengthwise wrote it"):
         AttentionMaps.load(path)
 
 
 def test_a_certificate_of_a_newer_format_says_so(tmp_path):
     path = tmp_path / "certificate.json"
-    path.write_text(json.dumps({"format": "lengthwise-certificate/3", "proven": True}))
+    path.write_text(json.dumps({"format": "lengthwise-certificate/4", "proven": True}))
     with pytest.raises(InputError, match="a newer lengthwise wrote it"):
         Certificate.load(path)
 

@@ -92,15 +92,16 @@ def test_tokens_and_digits_are_inverse(name, data):
 @pytest.mark.parametrize("width", [1, 2, 9])
 def test_spans(width):
     w = width
-    assert Layout(Successor(), w).source_spans == {"a": Span(0, w, True)}
+    assert Layout(Successor(), w).source_spans == {"a": Span(0, w, True, backwards=True)}
+    assert Layout(Successor(), w, "natural", "reversed").source_spans == {"a": Span(0, w, True)}
     addition = Layout(Addition(), w)
     assert addition.source_spans == {
-        "a": Span(0, w, True),
+        "a": Span(0, w, True, backwards=True),
         "+": Span(w, w + 1, False),
-        "b": Span(w + 1, 2 * w + 1, True),
+        "b": Span(w + 1, 2 * w + 1, True, backwards=True),
     }
     assert addition.spans("cross") == addition.source_spans
-    assert addition.spans("self") == {"answer": Span(0, w + 1, True)}
+    assert addition.spans("self") == {"answer": Span(0, w + 1, True, first=-1)}
     assert (addition.keys("self"), addition.keys("cross")) == (w + 1, 2 * w + 1)
     multiple = Layout(Multiple(), w)
     assert multiple.source_spans["d"] == Span(w + 1, w + 2, False)
@@ -205,10 +206,9 @@ def test_the_anchors_hold_the_digits_of_each_column(name, alignment, order, data
         if not span.grows:
             assert source[:, keys[0]].tolist() == digits[:, index, 0].tolist()
             continue
-        # A line in the layout's direction reads column i in row i, with and without an offset.
+        # A line of coordinates reads column i in row i, with and without an offset.
         for offset in (-1, 0, 1):
-            track = Track("cross", segment.name, layout.digit_direction, offset)
-            read, inside = track.keys(span, torch.arange(width))
+            read, inside = Track.along(segment.name, offset).keys(layout, torch.arange(width))
             for row in range(width):
                 assert bool(inside[row]) == (0 <= row + offset < width)
                 if inside[row]:
@@ -228,11 +228,16 @@ def test_the_anchors_hold_the_digits_of_each_column(name, alignment, order, data
 def test_interleaved_spans():
     layout = Layout(Addition(), 3, "interleaved")
     assert layout.stride == 2
-    assert layout.spans("cross") == {"+": Span(0, 1, False), "columns": Span(1, 7, True)}
-    assert layout.anchors("cross")["a"] == Span(1, 6, True, 2)
-    assert layout.anchors("cross")["b"] == Span(2, 7, True, 2)
+    assert layout.spans("cross") == {
+        "+": Span(0, 1, False),
+        "columns": Span(1, 7, True, backwards=True),
+    }
+    assert layout.anchors("cross")["a"] == Span(1, 6, True, 2, True)
+    assert layout.anchors("cross")["b"] == Span(2, 7, True, 2, True)
     assert layout.anchors("self") == layout.spans("self")
     assert (layout.stride, Layout(Addition(), 3).stride) == (2, 1)
     assert Layout(Addition(), 3).anchors("cross") == Layout(Addition(), 3).spans("cross")
     # One operand has nothing to interleave.
-    assert Layout(Successor(), 3, "interleaved").spans("cross") == {"a": Span(0, 3, True)}
+    assert Layout(Successor(), 3, "interleaved").spans("cross") == {
+        "a": Span(0, 3, True, backwards=True)
+    }

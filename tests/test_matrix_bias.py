@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
-from lengthwise.bias import CLOSED, SITES, MatrixBias, trace_lines
+from lengthwise.bias import CLOSED, SITES, Line, MatrixBias, Track, trace_lines
 from lengthwise.bias.matrix import find_spans
 from lengthwise.config import make_config
 from lengthwise.layout import Layout
@@ -172,8 +172,8 @@ def test_a_few_open_cells_in_a_corner_are_no_line(width):
             # Of b the column `width - cells` further on than the one being written.
             cross[0, row, 2 * width - (width - cells) - row] = 0.0
         traced = trace_lines(MatrixBias("addition", {"cross": cross, "self": own}))
-        found = [(line.segment, line.offset) for line in traced.lines.lines if line.site == "cross"]
-        assert found == ([("b", width - half)] if is_line else [])
+        found = [line.track for line in traced.lines.lines if line.site == "cross"]
+        assert found == ([Track.along("b", width - half)] if is_line else [])
         assert traced.exact == is_line or cells == 1
 
 
@@ -190,10 +190,10 @@ def test_layers_may_have_matrices_of_their_own(tmp_path):
 
 
 def test_dense_matrices_that_calibrate_writes_can_be_read(tmp_path):
-    from lengthwise.bias import CalibratedBias, Line
+    from lengthwise.bias import CalibratedBias
     from lengthwise.folder import save_dense
 
-    lines = CalibratedBias("successor", 2, [Line("cross", "a", "anti-diagonal", 0, None, 0)])
+    lines = CalibratedBias("successor", 2, [Line("a[c]")])
     layout = Layout(TASKS["successor"](), 7)
     save_dense(tmp_path / "d.safetensors", lines, layout, 2)
     bias = MatrixBias.load(tmp_path / "d.safetensors", "successor")

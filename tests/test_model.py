@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
-from lengthwise.bias import SITES, WHOLE, CalibratedBias, Causal, Line
+from lengthwise.bias import SITES, CalibratedBias, Causal, Line, MatrixTrack
 from lengthwise.layout import Layout
 from lengthwise.model import POSITIONS, Transformer, plan_attention
 from lengthwise.tasks import TASKS
@@ -154,10 +154,10 @@ def test_gradients_are_torchs():
         "addition",
         HEADS,
         [
-            Line("cross", "a", "anti-diagonal", head=0),
-            Line("cross", "b", "anti-diagonal", -1, head=0, value=-1.0),
-            Line("cross", "+", "vertical", head=1),
-            Line("self", "answer", "diagonal", -2, head=2),
+            Line("a[c]"),
+            Line("b[c-1]", value=-1.0),
+            Line("+", 1),
+            Line("answer[c-3]", 2),
         ],
     )
     model, layout = make_untrained("addition"), Layout(TASKS["addition"](), 5)
@@ -282,12 +282,12 @@ def test_logits_depend_on_the_receptive_cone_alone(path, bias, width, data):
 
 
 ANCHORED = [
-    Line("cross", "a", "anti-diagonal", head=0),
-    Line("cross", "b", "anti-diagonal", -1, head=1),
-    Line("cross", "b", "anti-diagonal", head=2),
-    Line("cross", "+", "vertical", head=2, value=-0.5),
-    Line("self", "answer", "diagonal", head=0),
-    Line("self", "answer", "diagonal", -1, head=1),
+    Line("a[c]"),
+    Line("b[c-1]", 1),
+    Line("b[c]", 2),
+    Line("+", 2, value=-0.5),
+    Line("answer[c-1]"),
+    Line("answer[c-2]", 1),
 ]
 
 
@@ -313,7 +313,7 @@ def test_padding_a_problem_keeps_its_logits(extra, path):
 
 def test_a_line_anchored_to_the_whole_source_does_not_keep_them():
     # The digit of `a`, from the right edge of the whole: true at width 6 alone (the paper's rule).
-    whole = [Line("cross", WHOLE, "anti-diagonal", 7, head=0), *ANCHORED[1:]]
+    whole = [Line(MatrixTrack("cross", "anti-diagonal", 7)), *ANCHORED[1:]]
     same = logits_when_padded(CalibratedBias("addition", HEADS, whole), 0, "dense")
     anchored = logits_when_padded(CalibratedBias("addition", HEADS, ANCHORED), 0, "dense")
     torch.testing.assert_close(same, anchored, **TOLERANCE)

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Line, Window
-from lengthwise.bias.lines import Direction
+from lengthwise.bias import AttentionBias, CalibratedBias, Line, Track, Window
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
@@ -55,21 +54,19 @@ def by_forward(
 
 
 @st.composite
-def proper_lines(
-    draw, operands: list[str], constants: list[str], layers: int, moving: Direction
-) -> Line:
+def proper_lines(draw, operands: list[str], constants: list[str], layers: int) -> Line:
     """A line that the proof understands, at either site, in one layer or in all."""
     head = draw(st.integers(0, HEADS - 1))
     layer = draw(st.sampled_from([None, *range(layers)]))
     value = draw(st.sampled_from([0.0, 0.0, 1.5]))
     if draw(st.booleans()):
         offset = draw(st.integers(-2, 1))
-        return Line("self", "answer", "diagonal", offset, layer=layer, head=head, value=value)
+        return Line(Track.along("answer", offset - 1), head, layer=layer, value=value)
     if constants and draw(st.booleans()):
         segment = draw(st.sampled_from(constants))
-        return Line("cross", segment, "vertical", layer=layer, head=head, value=value)
+        return Line(Track(segment), head, layer=layer, value=value)
     segment, offset = draw(st.sampled_from(operands)), draw(st.integers(-1, 1))
-    return Line("cross", segment, moving, offset, layer=layer, head=head, value=value)
+    return Line(Track.along(segment, offset), head, layer=layer, value=value)
 
 
 TASKS_WITH_BASES = [("successor", 3), ("addition", 2), ("nx1", 3), ("subtraction", 2)]
@@ -89,7 +86,7 @@ def test_logits_are_those_of_the_forward_pass(task, base, data):
     operands = [name for name, span in places.anchors("cross").items() if span.grows]
     operands = [name for name in operands if name != "columns"]
     constants = [name for name, span in places.anchors("cross").items() if not span.grows]
-    one_line = proper_lines(operands, constants, layers, places.digit_direction)
+    one_line = proper_lines(operands, constants, layers)
     lines = data.draw(st.lists(one_line, max_size=5))
     bias = CalibratedBias(task, HEADS, lines)
     assert_alike(config, bias, data.draw(st.integers(0, 9), label="seed"))
@@ -131,8 +128,8 @@ def test_problems_of_long_periods_take_the_paths_of_wide_ones():
     """Where the period is long, a context of the first row may stand in a wide problem."""
     config = small("successor", 2, positions="cyclic").model_copy()
     config = config.model_copy(update={"model": config.model.model_copy(update={"period": 300})})
-    lines = [Line("cross", "a", "anti-diagonal", head=head) for head in range(HEADS)]
-    lines += [Line("self", "answer", "diagonal", head=head) for head in range(HEADS)]
+    lines = [Line("a[c]", head) for head in range(HEADS)]
+    lines += [Line("answer[c-1]", head) for head in range(HEADS)]
     bias, model = CalibratedBias("successor", HEADS, lines), random_model(config, 0)
     neighbourhoods = Neighbourhoods(config, model, bias)
     batch = Batch(np.zeros((3, 1, 299), np.uint8), 0)
@@ -143,9 +140,9 @@ def test_problems_of_long_periods_take_the_paths_of_wide_ones():
 def looking_back(task: str = "addition") -> CalibratedBias:
     """Both digits of the column, and the row before: each context is three rows deep."""
     lines = [
-        Line("cross", "a", "anti-diagonal", head=0),
-        Line("cross", "b", "anti-diagonal", head=1),
-        Line("self", "answer", "diagonal", -1, head=0),
+        Line("a[c]"),
+        Line("b[c]", 1),
+        Line("answer[c-2]"),
     ]
     return CalibratedBias(task, HEADS, lines)
 

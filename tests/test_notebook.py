@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import lengthwise as lw
-from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias
+from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias, Track
 from lengthwise.layout import Layout
 from lengthwise.mistakes import Mistakes
 from lengthwise.notebook import LiveLine, in_notebook
@@ -32,8 +32,8 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def matrices(width: int = 5) -> MatrixBias:
-    layout, lines = Layout(TASKS["successor"](), width), [Line("cross", "a", "anti-diagonal")]
-    bias = CalibratedBias("successor", 1, [*lines, Line("self", "answer", "diagonal")])
+    layout, lines = Layout(TASKS["successor"](), width), [Line("a[c]")]
+    bias = CalibratedBias("successor", 1, [*lines, Line("answer[c-1]")])
     rows = range(layout.target_length)
     return MatrixBias(
         "successor", {site: bias.dense(site, 0, layout, rows) for site in ("self", "cross")}
@@ -150,7 +150,7 @@ def test_proofs_are_tables(tiny_abc):
 
 def test_html_is_escaped(tiny_abc):
     evil = "<script>alert('&')</script>"
-    bias = CalibratedBias(evil, 1, [Line("cross", evil, "anti-diagonal")])
+    bias = CalibratedBias("addition", 1, [Line(Track.along(evil, 0))])
     curve = lw.LengthCurve([replace(tiny_abc.curve.scores[0], suite=evil)])
     for shown in (NotApplicable(evil), counterexample(problem=evil), bias, curve):
         assert "<script" not in shown._repr_html_()

@@ -49,14 +49,14 @@ class CrashError(Exception):
 def test_stages_run_in_order(tiny_abc):
     """The fixture ran them; the outcome has what each made."""
     assert tiny_abc.maps.exact_match >= 0.99
-    assert {line.segment for line in tiny_abc.bias.lines if line.site == "cross"} == {"a"}
+    assert {line.track.segment for line in tiny_abc.bias.lines if line.site == "cross"} == {"a"}
     assert tiny_abc.calibrated.config.model.positions == "none"
     assert [row["phase"] for row in tiny_abc.calibrated.metrics()][-2:] == ["cooldown", "done"]
 
 
 def test_calibration_finds_the_digit_and_the_one_before(tiny_abc):
     """What the successor needs: the digit itself, and the digit before to know its carry."""
-    offsets = {line.offset for line in tiny_abc.bias.lines if line.site == "cross"}
+    offsets = {line.track.offset for line in tiny_abc.bias.lines if line.site == "cross"}
     assert offsets == {0, -1}
 
 
@@ -146,7 +146,7 @@ def test_the_papers_policy_gets_one_attempt(tiny_abc, tiny_values, tmp_path):
         run_abc(config, tmp_path / "run", resume=True, observer=recorder)
     ((attempt, bias),) = recorder.attempts
     assert attempt == 0
-    assert {line.segment for line in bias.lines} == {"whole"}
+    assert {line.track.segment for line in bias.lines} == {"whole"}
 
 
 def test_resume_keeps_single_runs_and_pipelines_apart(tiny_abc, tiny_config):

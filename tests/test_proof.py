@@ -21,11 +21,12 @@ from helpers import (
     assert_confirmed,
     assert_none_is_missed,
     context_of,
+    make_cone,
     random_problems,
 )
 from lengthwise.api import train
 from lengthwise.batches import Batches
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import CalibratedBias, Line, MatrixTrack
 from lengthwise.cli import entry
 from lengthwise.config import InputError, make_config
 from lengthwise.drill import drill_problems
@@ -35,7 +36,6 @@ from lengthwise.model import plan_attention
 from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
 from lengthwise.proof import (
     Certificate,
-    Cone,
     Counterexample,
     NotApplicableError,
     estimate,
@@ -60,7 +60,7 @@ def test_every_context_of_every_problem_is_among_those_checked(name, data):
 
 def test_a_task_that_is_not_local_is_not_provable():
     config = make_config({"task": "parity_classification", "model": {"positions": "none"}})
-    bias = CalibratedBias("parity_classification", 4, [Line("cross", "a", "anti-diagonal")])
+    bias = CalibratedBias("parity_classification", 4, [Line("a[c]")])
     with pytest.raises(NotApplicableError, match="depends on all of the problem, however long"):
         receptive_cone(config, bias)
 
@@ -80,7 +80,7 @@ def seen_of_a_multiple(factor: int, numbers: np.ndarray, row: int, width: int) -
 def test_carries_of_a_large_factor_are_counted(factor):
     """More states than a byte holds; all multiples of up to 13 bits show every context."""
     task = TASKS["multiply_by"](2, factor)
-    contexts = Contexts(task, Cone((0,), (("a", -1), ("a", 0))))
+    contexts = Contexts(task, make_cone([0], [("a", -1), ("a", 0)]))
     checked, count = set(), 0
     for batch in contexts:
         count += len(batch.operands)
@@ -109,7 +109,7 @@ def test_the_problems_that_show_contexts_are_problems_of_the_task(name):
     task = TASKS[name](SMALL.get(name, 3))
     grows = [segment.name for segment in task.operands if segment.grows]
     reads = tuple((name, offset) for name in grows for offset in (-1, 0))
-    for batch in chain(*(Contexts(task, Cone(rows, reads)) for rows in ((0,), (-1, 0)))):
+    for batch in chain(*(Contexts(task, make_cone(rows, reads)) for rows in ((0,), (-1, 0)))):
         assert 0 <= batch.row <= batch.width
         growing = [i for i, s in enumerate(task.operands) if s.grows]
         assert not batch.operands[:, growing, batch.width - task.growth :].any()
@@ -120,26 +120,23 @@ def test_the_problems_that_show_contexts_are_problems_of_the_task(name):
 def test_the_cone_of_the_calibrated_successor(tiny_abc):
     run = tiny_abc.calibrated
     cone = receptive_cone(run.config, run.bias)
-    assert cone.rows == (0,)
-    assert set(cone.reads) == {
-        ("a", line.offset) for line in run.bias.lines if line.site == "cross"
-    }
-    assert (cone.first, cone.last) == (-1, 0)
+    assert set(map(str, cone.reads)) == {"a[c]", "a[c-1]", "answer[c-1]"}
+    assert cone.columns == {-1: {"a", "answer"}, 0: {"a"}}
 
 
 def test_self_attention_widens_the_cone_layer_by_layer():
     lines = [
-        Line("cross", "a", "anti-diagonal", 0, layer=0),
-        Line("cross", "b", "anti-diagonal", 1, layer=1),
-        Line("self", "answer", "diagonal", -1, layer=0),
-        Line("self", "answer", "diagonal", -2, layer=1),
-        Line("self", "answer", "diagonal", 3, layer=1),  # the future is closed
+        Line("a[c]", layer=0),
+        Line("b[c+1]", layer=1),
+        Line("answer[c-2]", layer=0),
+        Line("answer[c-3]", layer=1),
+        Line("answer[c+2]", layer=1),  # the future is closed
     ]
     config = make_config({"task": "addition", "model": {"positions": "none"}})
     cone = receptive_cone(config, CalibratedBias("addition", 4, lines))
     # The last layer reads b+1 itself; the row and the one two before read a in the first layer.
-    assert cone.reads == (("a", -2), ("a", 0), ("b", 1))
-    assert cone.rows == (-3, -2, -1, 0)
+    answer = ["answer[c-4]", "answer[c-3]", "answer[c-2]", "answer[c-1]"]
+    assert list(map(str, cone.reads)) == ["a[c-2]", "a[c]", *answer, "b[c+1]"]
 
 
 def test_the_tiny_models_are_proven(tiny_abc, binary):
@@ -224,8 +221,8 @@ def test_every_line_shifted_or_removed_is_refuted(binary):
     crossing = [line for line in binary.bias.lines if line.site == "cross"]
     for line in crossing:
         rest = without(binary.bias, line)
-        for offset in (line.offset - 1, line.offset + 1):
-            moved = dataclasses.replace(line, offset=offset)
+        for steps in (-1, 1):
+            moved = Line(line.track.moved(steps), line.head)
             run = altered(binary, bias=CalibratedBias("addition", 4, [*rest.lines, moved]))
             result = prove(run)
             assert isinstance(result, Counterexample)
@@ -238,7 +235,7 @@ def test_every_line_shifted_or_removed_is_refuted(binary):
 
 @pytest.mark.parametrize("state", [0, 1])
 @pytest.mark.parametrize("column", [(0,), (5,), (9,)])
-def test_a_task_with_one_transition_altered_is_refuted(tiny_abc, state, column):
+def test_a_task_with_one_transition_altered_is_refuted(tiny_abc, state, column, monkeypatch):
     class Faulty(TASKS["successor"]):
         def step(self, before, *digits):
             after, written = super().step(before, *digits)
@@ -247,7 +244,7 @@ def test_a_task_with_one_transition_altered_is_refuted(tiny_abc, state, column):
             return after, written
 
     run = altered(tiny_abc.calibrated)
-    run.__dict__["task"] = Faulty()
+    monkeypatch.setattr("lengthwise.format.make_task", lambda *_, **__: Faulty())
     result = prove(run)
     assert isinstance(result, Counterexample)
     assert_confirmed(run, result)
@@ -272,12 +269,24 @@ def test_a_margin_within_rounding_is_not_certified(binary, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (Line("cross", "a", "vertical"), "head 0 reads .* which does not move with the column"),
-        (Line("cross", "a", "diagonal"), "does not move with the column being written"),
-        (Line("cross", "whole", "anti-diagonal", 3), "does not move with the column being written"),
-        (Line("cross", "a", "everywhere"), "head 0 reads every key of a"),
-        (Line("self", "answer", "vertical"), "does not move with the column being written"),
-        (Line("self", "whole", "everywhere"), "head 0 reads every key"),
+        (
+            Line(MatrixTrack("cross", "vertical", 0, "a")),
+            "head 0 reads .* which does not move with the column",
+        ),
+        (
+            Line(MatrixTrack("cross", "diagonal", 0, "a")),
+            "does not move with the column being written",
+        ),
+        (
+            Line(MatrixTrack("cross", "anti-diagonal", 3)),
+            "does not move with the column being written",
+        ),
+        (Line(MatrixTrack("cross", "everywhere", 0, "a")), "head 0 reads every key of a"),
+        (
+            Line(MatrixTrack("self", "vertical", 0, "answer")),
+            "does not move with the column being written",
+        ),
+        (Line(MatrixTrack("self", "everywhere")), "head 0 reads every key"),
     ],
 )
 def test_lines_that_do_not_move_are_not_applicable(tiny_abc, line, reason):
@@ -297,7 +306,7 @@ def test_vanilla_models_and_positions_are_not_applicable(tiny_abc):
 
 
 def test_the_budget_names_the_line_that_reaches_farthest(binary):
-    lines = [*binary.bias.lines, Line("self", "answer", "diagonal", -3, head=2)]
+    lines = [*binary.bias.lines, Line("answer[c-4]", 2)]
     run = altered(binary, bias=CalibratedBias("addition", 4, lines))
     text = (
         r"more than the budget of 100\. The line that makes them so many: head 2 reads the symbol "
@@ -348,7 +357,7 @@ def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
     assert "232 local contexts, more than the budget of 3" in capsys.readouterr().err
     # The same weights without a line: refuted, exit code 1, and the certificate does not verify.
     run = Run.open(folder)
-    bias = without(run.bias, next(ln for ln in run.bias.lines if ln.offset == -1))
+    bias = without(run.bias, next(ln for ln in run.bias.lines if ln.track.offset == -1))
     Run.create(tmp_path / "other", run.config, bias).save_model(run.model)
     assert entry.run(["prove", str(tmp_path / "other")]) == 1
     assert capsys.readouterr().out.startswith("Refuted: ")
@@ -472,7 +481,7 @@ def test_an_interrupted_command_goes_on(tiny_abc, tmp_path, capsys, monkeypatch)
 
 def test_large_batches_come_in_parts(monkeypatch):
     """The same contexts, whatever the size of a batch; a resumed proof counts on their order."""
-    contexts = Contexts(TASKS["addition"](4), Cone((-1, 0), (("a", -1), ("a", 0), ("b", 0))))
+    contexts = Contexts(TASKS["addition"](4), make_cone([-1, 0], [("a", -1), ("a", 0), ("b", 0)]))
     whole = [batch.operands for batch in contexts]
     monkeypatch.setattr("lengthwise.proof.contexts._BATCH", 64)
     parts = [batch.operands for batch in contexts]

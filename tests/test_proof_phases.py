@@ -22,15 +22,15 @@ from helpers import (
     assert_confirmed,
     assert_none_is_missed,
     context_of,
+    make_cone,
     random_problems,
 )
-from lengthwise.bias import CalibratedBias, Line, Window
+from lengthwise.bias import CalibratedBias, Line, Track, Window
 from lengthwise.config import make_config
 from lengthwise.model import POSITIONS, Transformer, plan_attention
 from lengthwise.parts import make_model
 from lengthwise.proof import (
     Certificate,
-    Cone,
     Counterexample,
     NotApplicableError,
     prove,
@@ -62,7 +62,7 @@ def test_no_context_is_built_twice(name, period):
     grows = [segment.name for segment in task.operands if segment.grows]
     reads = tuple((name, offset) for name in grows for offset in (-1, 0))
     seen, count, phases = set(), 0, set()
-    cone = Cone((0,), reads, period=period)
+    cone = make_cone([0], reads, period=period)
     for batch in Contexts(task, cone):
         count += len(batch.operands)
         found = {(context_of(task, cone, one, batch.row)) for one in batch.operands}
@@ -81,11 +81,11 @@ def make_run(task: str, base: int, positions: str, period: int = 2, **data) -> R
     layout = config.layout()
     names = [segment.name for segment in layout.task.operands if segment.grows]
     lines = [
-        Line("cross", name, layout.digit_direction, -1 + head, layer=layer, head=head)
+        Line(Track.along(name, head - 1), head, layer)
         for layer, name in zip((0, 1), itertools.cycle(names), strict=False)
         for head in (0, 1)
     ]
-    lines += [Line("self", "answer", "diagonal", -head, head=head) for head in (0, 1)]
+    lines += [Line(Track.along("answer", -head - 1), head) for head in (0, 1)]
     run = Run(Path("nowhere"), config, CalibratedBias(task, 2, lines))
     torch.manual_seed(0)
     run.__dict__["model"] = make_model(config).eval()

@@ -134,7 +134,7 @@ def test_the_rule_stands_beside_the_certificate_that_binds_it(proven):
     stated = (proven / "calibrated" / RULE).read_bytes()
     assert stated == rule_text(make_task("successor")).encode()
     assert certificate.hashes["rule"] == hashlib.sha256(stated).hexdigest()
-    assert json.loads((proven / "calibrated" / CERTIFICATE).read_text())["format"].endswith("/2")
+    assert json.loads((proven / "calibrated" / CERTIFICATE).read_text())["format"].endswith("/3")
 
 
 def test_an_edited_step_is_proven_by_no_old_certificate(proven, monkeypatch):

@@ -23,6 +23,7 @@ from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config, InputError, make_config
 from lengthwise.evaluation import LengthCurve, Score, wilson
 from lengthwise.folder import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS
+from lengthwise.format import Format
 from lengthwise.layout import Layout
 from lengthwise.methods import METHODS
 from lengthwise.parts import make_model
@@ -78,10 +79,10 @@ def make_bias() -> CalibratedBias:
         "addition",
         2,
         [
-            Line("cross", "a", "anti-diagonal", 0, head=0),
-            Line("cross", "b", "anti-diagonal", -1, head=1),
-            Line("self", "answer", "diagonal", 0, head=0),
-            Line("self", "answer", "diagonal", 0, head=1),
+            Line("a[c]"),
+            Line("b[c-1]", 1),
+            Line("answer[c-1]"),
+            Line("answer[c-1]", 1),
         ],
     )
 
@@ -93,8 +94,7 @@ def make_maps() -> AttentionMaps:
     weights = {site: torch.rand(2, 2, 5, layout.keys(site)) for site in ("self", "cross")}
     weights["self"] = weights["self"].tril()
     return AttentionMaps(
-        task="addition",
-        base=10,
+        format=Format("addition"),
         length=3,
         width=4,
         problems=77,
@@ -294,9 +294,9 @@ def test_extrapolation_gives_token_lengths_and_its_verdict():
 
 
 def test_evidence_rows_tell_chosen_default_added_and_left_out():
-    a = Track("cross", "a", "anti-diagonal", 0)
-    b = Track("cross", "b", "anti-diagonal", -1)
-    plus = Track("cross", "+", "vertical")
+    a = Track.parse("a[c]")
+    b = Track.parse("b[c-1]")
+    plus = Track.parse("+")
     evidence = [
         Evidence(a, support=0.4, need=1.0, preference=(1.0, 0.0)),
         Evidence(b, support=0.01, need=0.4, preference=(1.0, 0.0)),
@@ -589,8 +589,8 @@ def test_bias_map_draws_open_cells_only():
 
 def test_bias_map_draws_layers_that_differ_and_values():
     lines = [
-        Line("cross", "a", "anti-diagonal", 0, layer=0),
-        Line("cross", "b", "anti-diagonal", 0, layer=1, value=-0.5),
+        Line("a[c]", layer=0),
+        Line("b[c]", layer=1, value=-0.5),
     ]
     figure = plots.bias_map(CalibratedBias("addition", 1, lines), Layout(TASKS["addition"](10), 4))
     panels = [axes for axes in figure.axes if axes.images]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lengthwise import run as run_module
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import CalibratedBias, Line, MatrixTrack
 from lengthwise.config import InputError, make_config
 from lengthwise.files import write_bytes, write_with
 from lengthwise.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
@@ -205,7 +205,7 @@ def test_a_broken_bias_is_refused(folder, content):
         Run.open(folder)
 
 
-LINE = Line("cross", "a", "anti-diagonal", head=0)
+LINE = Line("a[c]")
 
 
 @pytest.mark.parametrize(
@@ -217,11 +217,13 @@ LINE = Line("cross", "a", "anti-diagonal", head=0)
         ),
         (CalibratedBias("successor", 8, [LINE]), "the bias has 8 heads, but the model has 4"),
         (
-            CalibratedBias("successor", 4, [Line("cross", "a", "diagonal", layer=7)]),
+            CalibratedBias(
+                "successor", 4, [Line(MatrixTrack("cross", "diagonal", 0, "a"), layer=7)]
+            ),
             "names layer 7, but the model has 2",
         ),
         (
-            CalibratedBias("successor", 4, [Line("cross", "b", "diagonal")]),
+            CalibratedBias("successor", 4, [Line(MatrixTrack("cross", "diagonal", 0, "b"))]),
             "reads segment 'b', which successor does not have",
         ),
     ],

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from lengthwise.bias import CalibratedBias, Line
+from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.cli import entry
 from lengthwise.run import Run
 from seed_helpers import REAL, TorchModel, make_ini, save_windows
@@ -289,7 +289,7 @@ def test_a_run_without_lines_is_drawn_by_its_attention(tmp_path, call, trained):
 
 
 def test_lines_become_those_of_a_task_that_is_laid_out_alike(tmp_path, call):
-    lines = [Line("cross", "a", "anti-diagonal", offset, head=-offset) for offset in (0, -1)]
+    lines = [Line(Track.along("a", offset), -offset) for offset in (0, -1)]
     given, out = tmp_path / "successor.jsonl", tmp_path / "parity.jsonl"
     CalibratedBias("successor", 2, lines).save(given)
     assert call("convert", given, "--task", "parity", "--out", out)[0] == 0
@@ -304,7 +304,7 @@ def test_lines_become_those_of_a_task_that_is_laid_out_alike(tmp_path, call):
 
 def test_explain_takes_a_task_only_where_it_means_something(tmp_path, call, trained):
     given = tmp_path / "successor.jsonl"
-    CalibratedBias("successor", 1, [Line("cross", "a", "anti-diagonal")]).save(given)
+    CalibratedBias("successor", 1, [Line("a[c]")]).save(given)
     assert "Calibrated bias for parity" in call("explain", given, "--task", "parity")[1]
     assert call("explain", given, "--task", "nosuch")[0] == 2
     assert call("explain", trained[1], "--task", "parity")[0] == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers import random_batch
 from lengthwise.api import settings, train
-from lengthwise.bias import CalibratedBias, MatrixBias, trace_lines
+from lengthwise.bias import CalibratedBias, MatrixBias, MatrixTrack, Track, trace_lines
 from lengthwise.config import InputError, make_config
 from lengthwise.model import plan_attention
 from lengthwise.run import Run
@@ -328,18 +328,11 @@ def test_the_pair_is_lines_and_says_which_head_reads_which_operand(tmp_path):
         traced = trace_lines(bias)
         assert traced.exact
         lines = traced.lines.lines
-        assert {line.direction for line in lines} == {"anti-diagonal", "diagonal"}
-        reads = {
-            name: {
-                ln.head
-                for ln in lines
-                if ln.segment == name and ln.offset == 0 and ln.site == "cross"
-            }
-            for name in "ab"
-        }
+        assert traced.lines.local
+        reads = {name: {ln.head for ln in lines if ln.track == Track.along(name)} for name in "ab"}
         assert reads == {"a": {4, 6, 7}, "b": {0, 1, 3, 4, 5}}
-        back = {(ln.head, ln.offset) for ln in lines if ln.site == "self"}
-        assert back == {(h, 0) for h in range(8) if h != 1} | {(1, -1), (5, -1), (6, -1)}
+        back = {(ln.head, ln.track.offset) for ln in lines if ln.site == "self"}
+        assert back == {(h, -1) for h in range(8) if h != 1} | {(1, -2), (5, -2), (6, -2)}
         # At the edges the drawn lines run out of their segments; nothing else is left over.
         assert {(row, key) for r in traced.rest for row, key in r.cells} == {
             (0, 124),
@@ -357,7 +350,7 @@ def test_the_single_self_bias_has_transparent_heads():
     traced = trace_lines(bias)
     assert traced.exact
     everything = {
-        ln.head for ln in traced.lines.lines if ln.direction == "everywhere" and ln.site == "self"
+        ln.head for ln in traced.lines.lines if ln.track == MatrixTrack("self", "everywhere")
     }
     assert everything == {3, 4, 5, 6}
     # Their mask lets these heads see the answer that is still to be written; ours is causal.

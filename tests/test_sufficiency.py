@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import LOCAL
+from helpers import LOCAL, make_cone
 from lengthwise.proof import Cone
 from lengthwise.proof.contexts import Contexts
 from lengthwise.tasks import TASKS, Transducer
@@ -47,7 +47,7 @@ A0, A1, B0, B1 = ("a", 0), ("a", -1), ("b", 0), ("b", -1)
     ],
 )
 def test_known_cones(task, rows, reads, constants, enough):
-    cone = Cone(tuple(rows), tuple(reads), tuple(constants))
+    cone = make_cone(rows, reads, constants)
     assert Contexts(TASKS[task](), cone).suffice() == enough
 
 
@@ -82,13 +82,16 @@ def tells_all_short(task: Transducer, cone: Cone, widths: range) -> bool:
         for row in range(width + 1):
             end = np.full(len(operands), -1)
             columns = [operands[:, names.index(name), 0] for name in cone.constants]
-            for offset in cone.rows:
-                place = row + offset
-                start = end - 1 if place == 0 else end
-                columns.append(answers[:, place - 1] if place > 0 else start)
-            for name, offset in cone.reads:
-                inside = 0 <= row + offset < width
-                columns.append(operands[:, names.index(name), row + offset] if inside else end)
+            for track in cone.reads:
+                if not track.place:
+                    continue
+                place = row + track.offset
+                if track.segment == "answer":
+                    start = end - 1 if place == -1 else end
+                    columns.append(answers[:, place] if place >= 0 else start)
+                else:
+                    digits = operands[:, names.index(track.segment)]
+                    columns.append(digits[:, place] if 0 <= place < width else end)
             columns.append(answers[:, row] if row < width else end)
             for *sight, symbol in np.unique(np.stack(columns, axis=1), axis=0).tolist():
                 written[tuple(sight)].add(symbol)
@@ -110,6 +113,6 @@ def test_the_verdict_is_that_of_all_short_problems(name, data):
     places = st.tuples(st.sampled_from(grows), st.integers(-1, 1))
     reads = data.draw(st.sets(places, min_size=1, max_size=4))
     constants = data.draw(st.sets(st.sampled_from(fixed))) if fixed else ()
-    cone = Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(constants))
-    widths = range(1 + task.growth, 3 + task.growth - cone.first)
+    cone = make_cone(rows, reads, constants)
+    widths = range(1 + task.growth, 3 + task.growth - min(cone.columns))
     assert Contexts(task, cone).suffice() == tells_all_short(task, cone, widths)

@@ -13,12 +13,12 @@ from lengthwise.model.table import decode_by_lookup, make_table
 from test_decoding import make_lively
 from test_windows import answers, make_streams, with_cache
 
-OWN = [Line("self", "answer", "diagonal", head=head) for head in range(HEADS)]
+OWN = [Line("answer[c-1]", head) for head in range(HEADS)]
 LINES = [
-    Line("cross", "a", "anti-diagonal", head=0),
-    Line("cross", "b", "anti-diagonal", -1, head=1),
-    Line("cross", "+", "vertical", head=1, value=-0.5),
-    Line("cross", "a", "anti-diagonal", head=2, layer=1),
+    Line("a[c]"),
+    Line("b[c-1]", 1),
+    Line("+", 1, value=-0.5),
+    Line("a[c]", 2, layer=1),
 ]
 ALONE = CalibratedBias("addition", HEADS, [*LINES, *OWN])
 
@@ -75,7 +75,7 @@ def test_progress_counts_rows_and_the_last_few_problems_are_left():
 
 @pytest.mark.parametrize(
     ("lines", "positions"),
-    [([*OWN, Line("self", "answer", "diagonal", -1)], "none"), (OWN, "sinusoidal")],
+    [([*OWN, Line("answer[c-2]")], "none"), (OWN, "sinusoidal")],
     ids=["a row reads another", "a row knows where it is"],
 )
 def test_there_is_no_table_where_more_is_seen(lines, positions):

@@ -307,7 +307,7 @@ def test_a_checkpoint_is_never_executed(tmp_path):
 
 
 def test_training_with_a_bias_keeps_it_in_the_run(tmp_path):
-    bias = CalibratedBias("successor", 2, [Line("cross", "a", "anti-diagonal", head=1)])
+    bias = CalibratedBias("successor", 2, [Line("a[c]", 1)])
     run = Run.open(train(tmp_path / "run", bias=bias).path)
     assert run.bias == bias
     assert run.method == "calibrated"
@@ -406,7 +406,7 @@ def two_processes(*arguments):
 
 def test_two_processes_resume_with_the_bias_of_the_run(tmp_path):
     """The command that `Run.model` suggests names no bias: every process reads it from the run."""
-    bias = CalibratedBias("successor", 2, [Line("cross", "a", "anti-diagonal", head=1)])
+    bias = CalibratedBias("successor", 2, [Line("a[c]", 1)])
     config = small(exact_match=0.0, loss=100.0, worst_loss=100.0, max_steps=40)
     config = config.model_copy(update={"device": "cpu"})
     config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})

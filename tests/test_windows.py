@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases, random_batch
-from lengthwise.bias import CalibratedBias, Causal, Line
+from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack
 from lengthwise.layout import Layout
 from lengthwise.model import (
     Streams,
@@ -78,7 +78,7 @@ def with_cache(model, bias, streams: Streams) -> list[list[int]]:
 
 @settings(max_examples=40)
 @given(
-    bias=biases(everywhere=False),
+    bias=biases(local=True),
     widths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
     positions=st.sampled_from(POSITIONS),
     end=st.sampled_from([-8.0, 0.0]),
@@ -142,7 +142,7 @@ def test_a_walk_takes_over_where_each_row_hangs_on_the_one_before(tiny_abc, monk
 
 
 @given(
-    bias=biases(everywhere=False),
+    bias=biases(local=True),
     widths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     positions=st.sampled_from(POSITIONS),
     data=st.data(),
@@ -167,7 +167,7 @@ def test_a_view_of_any_rows_has_the_logits_of_the_whole(bias, widths, positions,
     torch.testing.assert_close(found, torch.cat(wanted)[rows], atol=1e-4, rtol=1e-4)
 
 
-@given(biases(everywhere=False), st.lists(st.integers(1, 8), min_size=1, max_size=3), st.data())
+@given(biases(local=True), st.lists(st.integers(1, 8), min_size=1, max_size=3), st.data())
 def test_rows_that_a_token_does_not_reach_need_not_be_computed_again(bias, widths, data):
     model, streams = make_lively(bias.task), make_streams(bias.task, widths)
     windows, every = Windows(model, bias, streams), np.arange(len(streams.written))
@@ -195,12 +195,9 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
 def test_which_biases_have_windows():
     layout = Layout(TASKS["addition"](), 5)
     assert has_windows(CALIBRATED, layout, LAYERS)
-    assert has_windows(
-        CalibratedBias("addition", 1, [Line("cross", "+", "everywhere")]), layout, LAYERS
-    )
-    assert not has_windows(
-        CalibratedBias("addition", 1, [Line("cross", "a", "everywhere")]), layout, LAYERS
-    )
+    assert has_windows(CalibratedBias("addition", 1, [Line("+")]), layout, LAYERS)
+    for track in (MatrixTrack("cross", "everywhere"), MatrixTrack("self", "diagonal")):
+        assert not has_windows(CalibratedBias("addition", 1, [Line(track)]), layout, LAYERS)
     assert not has_windows(Causal(HEADS), layout, LAYERS)
 
 

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 
 DIGITS, NOTHING = "0123456789abcdefghijklmnopqrstuvwxyz", -1
 # Walks through the model at once, and how far a smallest margin may lie from one in single precision.
-CHUNK, TOLERANCE = 1 << 15, 1e-3
+CHUNK, TOLERANCE, FORMAT = 1 << 15, 1e-3, "lengthwise-certificate/3"
 # Where a row reads: ("", d) the row d after it, (operand, d) a digit, ("=" + name, 0) one character.
 Place = tuple[str, int]
 # Nodes of the graph; the others are (state, columns of zeros so far).
@@ -115,25 +115,28 @@ def reached(node: tuple, pairs: list[tuple]) -> set[tuple]:
     return found
 
 
+def place_of(text: str) -> Place:
+    """Where `a[c-1]`, `d` or `answer[c-2]` is: the token of the column before is the row's own."""
+    name, moves, at = re.fullmatch(r"(.+?)(\[c([+-]\d+)?\])?", text, re.DOTALL).groups()
+    own = name == "answer"
+    return ("" if own else name, own + int(at or 0)) if moves else ("=" + name, 0)
+
+
 def tracks(rule: Rule, config: dict, lines: list[dict]) -> dict[tuple, dict[Place, dict]]:
     """For each layer and site the places that are read, each with its heads and their values."""
     layers = range(config["model"]["layers"])
-    columns = config["data"]["alignment"] == "interleaved" and len(rule.operands) > 1
-    way = "diagonal" if config["data"]["input_order"] == "reversed" else "anti-diagonal"
+    apart = config["data"]["alignment"] != "interleaved" or len(rule.operands) == 1
+    still = ("symbol", "digit")[: 1 + apart]
+    known = {"", *("=" * (kind in still) + name for name, kind in rule.kinds.items())}
     found: dict = {at: {} for at in itertools.product(layers, ("self", "cross"))}
     for line in lines:
-        site, name, distance = line["site"], line["segment"], line["offset"]
-        kind = rule.kinds.get(name) if site == "cross" else {"answer": "operand"}.get(name)
-        moves = kind == "operand" or (kind == "digit" and columns)
-        wanted = ("diagonal" if site == "self" else way) if moves else "vertical"
-        if kind is None or line["direction"] != wanted or (distance and not moves):
-            line = f"the {line['direction']} {distance:+d} of {name!r} ({site}-attention)"
-            raise RefusedError(f"a head reads {line}, which does not move with the column written")
-        if site == "self" and distance > 0:
+        place = place_of(text := line.get("reads", "a line of a matrix, or of version 0.1"))
+        if place[0] not in known:
+            raise RefusedError(f"a head reads {text}, which does not move with the column written")
+        if not place[0] and place[1] > 0:
             continue  # not written yet: closed
-        place = ("", distance) if site == "self" else (name if moves else "=" + name, distance)
         for layer in layers if line["layer"] is None else [line["layer"]]:
-            heads = found[layer, site].setdefault(place, {})
+            heads = found[layer, "cross" if place[0] else "self"].setdefault(place, {})
             # Where lines cross, the larger value counts.
             heads[line["head"]] = max(heads.get(line["head"], -np.inf), line["value"])
     return found
@@ -317,11 +320,10 @@ def check_certificate(path: Path, rule: Rule, model: Model) -> dict:
     said, began = json.loads((path / "certificate.json").read_bytes()), time.perf_counter()
     files = {"weights": "model.safetensors", "bias": "bias.jsonl", "rule": "rule.json"}
     found = {n: hashlib.sha256((path / f).read_bytes()).hexdigest() for n, f in files.items()}
-    differ = [
-        f"{files[n]} is not the certificate's" for n in files if said["hashes"].get(n) != found[n]
-    ]
-    if (said["proven"], said["task"], said["base"]) != (True, rule.task, rule.base):
-        differ.append(f"the certificate is none of {rule.task} in base {rule.base}")
+    others = [file for name, file in files.items() if said["hashes"].get(name) != found[name]]
+    differ = [f"{file} is not the certificate's" for file in others]
+    if (said["format"], said["task"], said["base"]) != (FORMAT, rule.task, rule.base):
+        differ.append(f"it is no {FORMAT} of {rule.task} in base {rule.base}")
     if differ:
         return {"good": False, "says": f"Differs: {'; '.join(differ)}"}
     count, failing, least = 0, 0, np.inf
@@ -334,11 +336,9 @@ def check_certificate(path: Path, rule: Rule, model: Model) -> dict:
         least = min(least, float(margins.min()))
         if count // 10**6 > (count - len(margins)) // 10**6:
             print(f"{count:,} of {said['contexts']:,} contexts", file=sys.stderr)
-    cone = {("", row) for row in said["cone"]["rows"]} | {tuple(at) for at in said["cone"]["reads"]}
-    cone |= {(f"={name}", 0) for name in said["cone"]["constants"]}
+    cone = {place_of(text) for text in said["cone"]["reads"]}
     places = {(n, 0 if n[:1] == "=" else at) for n, at in model.places if n not in rule.symbols}
-    margin = said["smallest_margin"]
-    apart = abs(least - margin) / max(1.0, margin)
+    apart = abs(least - (margin := said["smallest_margin"])) / max(1.0, margin)
     claims = {
         "a row depends on other places than its cone": places == cone,
         f"there are {count:,} contexts, not {said['contexts']:,}": count == said["contexts"],

@@ -6,8 +6,9 @@ The model returns its own attention weights; nothing is patched and no hook is l
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,19 +27,22 @@ from lengthwise.bias import (
     SomeSite,
     Track,
     encoder_bias,
+    in_coordinates,
+    read_track,
     relative_index,
+    track_row,
 )
 from lengthwise.config import InputError
 from lengthwise.files import check_format, write_with
 from lengthwise.folder import MAPS, WEIGHTS
-from lengthwise.layout import Alignment, InputOrder, Layout
+from lengthwise.format import Format
+from lengthwise.layout import ANSWER, Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.run import Run
-from lengthwise.tasks import add_frame, make_task
 from lengthwise.tasks.sampling import NoProblemsError, generator, suite_problems
 
-FORMAT = "lengthwise-maps/1"
+FORMAT, EARLIER = "lengthwise-maps/2", "lengthwise-maps/1"
 
 # A line is a candidate when it has a key on nearly all rows of real digits.
 _COVERAGE = 0.8
@@ -49,8 +53,7 @@ class AttentionMaps:
     """How the heads of a model attend on average, over problems of the training length.
 
     Attributes:
-        task: name of the task.
-        base: its base.
+        format: of these problems.
         length: digits of the operands of these problems.
         width: digits that they were padded to.
         problems: number of problems averaged; half of them carry chains.
@@ -58,31 +61,27 @@ class AttentionMaps:
         exact_match: share of these problems that the model answers right.
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
-        alignment, input_order, frame: how the operands lay in the source, as in the settings' `data` part.
-        parameters: what defines the task besides its base.
         model: the fingerprint of the run whose attention it is; maps of version 0.1 do not say.
     """
 
-    task: str
-    base: int
+    format: Format
     length: int
     width: int
     problems: int
     weights: dict[Site, Tensor]
     exact_match: float
     knockout: dict[Track, float]
-    alignment: Alignment = "natural"
-    input_order: InputOrder = "normal"
-    parameters: dict[str, int] = field(default_factory=dict)
-    frame: str = "none"
     model: str = ""
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.format.name
 
     @property
     def layout(self) -> Layout:
         """The layout of the problems."""
-        task = make_task(self.task, self.base, **self.parameters)
-        task = add_frame(task) if self.frame == "tokens" else task
-        return Layout(task, self.width, self.alignment, self.input_order)
+        return self.format.at(self.width)
 
     def __repr__(self) -> str:
         layers, heads = self.weights["cross"].shape[:2]
@@ -109,18 +108,13 @@ class AttentionMaps:
         path = as_file("path", path, "maps.safetensors")
         about = {
             "format": FORMAT,
-            "task": self.task,
-            "base": self.base,
+            "task": self.format.to_dict(),
             "length": self.length,
             "width": self.width,
             "problems": self.problems,
             "exact_match": self.exact_match,
-            "alignment": self.alignment,
-            "input_order": self.input_order,
-            "parameters": self.parameters,
-            "frame": self.frame,
             "model": self.model,
-            "knockout": [[asdict(track), cost] for track, cost in self.knockout.items()],
+            "knockout": [[track_row(track), cost] for track, cost in self.knockout.items()],
         }
         tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
         metadata = {"about": json.dumps(about)}
@@ -137,10 +131,19 @@ class AttentionMaps:
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
-                check_format(about.pop("format", FORMAT), FORMAT)
+                if (found := about.pop("format", EARLIER)) == EARLIER:
+                    names = {"base", "parameters", "alignment", "input_order", "frame"}
+                    others = {name: about.pop(name) for name in names & about.keys()}
+                    about["task"] = {"name": about["task"], **others}
+                else:
+                    check_format(found, FORMAT)
                 weights: dict[Site, Tensor] = {site: file.get_tensor(site) for site in SITES}
-            knockout = {Track(**track): cost for track, cost in about.pop("knockout")}
-            return cls(**about, weights=weights, knockout=knockout)
+            # Candidates are all in coordinates.
+            knockout: Any = {
+                in_coordinates(read_track(track)): cost for track, cost in about.pop("knockout")
+            }
+            format = Format.read(about.pop("task"))
+            return cls(format, **about, weights=weights, knockout=knockout)
         except OSError as error:
             raise InputError(f"can't read attention maps {path}: {error}") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -154,32 +157,31 @@ def real_rows(track: Track, layout: Layout, length: int) -> Tensor:
     learned. The row of the end token writes no digit.
     """
     rows = torch.arange(layout.target_length - 1)
-    if track.site == "self":
-        return rows[(rows >= 1) & (rows + track.offset >= 0) & (rows <= length)]
-    if track.direction == "vertical":
+    if track.offset is None:
         return rows[:length]
     column = rows + track.offset
+    if track.site == "self":
+        # Column -1 is the start token.
+        return rows[(rows >= 1) & (column >= -1) & (rows <= length)]
     return rows[(column >= 0) & (column < length)]
 
 
 def candidates(layout: Layout, length: int) -> list[Track]:
-    """The tracks that calibration considers: every one is bounded, and anchored to a segment.
+    """The tracks that calibration considers: every one is bounded, and stated in coordinates.
 
-    Cross-attention: anti-diagonals of operands (diagonals where the input is reversed), verticals of
-    one-symbol segments. Self-attention: diagonals. A vertical on a segment that grows is none of them:
-    the column that holds the start of an operand at one width holds another digit at the next. A track
-    must meet a real digit in nearly all rows of a problem. A task whose rows have no columns has none.
+    They are columns of operands as far from the one being written as the problem is long, symbols, and what
+    was written before. A track must meet a real digit in nearly all rows of a problem. A task whose rows
+    have no columns has none.
     """
     if layout.task.writes is not None:
         return []
     found, anchors = [], layout.anchors("cross")
     for segment in layout.task.segments:
         if anchors[segment.name].grows:
-            direction, offsets = layout.digit_direction, range(-length + 1, length)
-            found += [Track("cross", segment.name, direction, offset) for offset in offsets]
+            found += [Track.along(segment.name, k) for k in range(-length + 1, length)]
         else:
-            found.append(Track("cross", segment.name, "vertical"))
-    found += [Track("self", "answer", "diagonal", -back) for back in range(length)]
+            found.append(Track(segment.name))
+    found += [Track.along(ANSWER, -back) for back in range(1, length + 1)]
     return [t for t in found if len(real_rows(t, layout, length)) >= _COVERAGE * length]
 
 
@@ -194,7 +196,7 @@ class Knockout:
         if site != self.track.site:
             return bias
         queries = torch.arange(rows.start, rows.stop)
-        keys, inside = self.track.keys(layout.anchors(site)[self.track.segment], queries)
+        keys, inside = self.track.keys(layout, queries)
         closed = torch.zeros(bias.shape[1:], dtype=torch.bool)
         closed[torch.arange(len(rows))[inside], keys[inside]] = True
         return bias.masked_fill(closed, CLOSED)
@@ -261,7 +263,7 @@ def capture(run: Run) -> AttentionMaps:
         InputError: when no problem of the training length is trained on.
     """
     config, model = run.config, run.model
-    length, layout = config.covered_length, config.layout(task=run.task)
+    length, layout = config.covered_length, config.layout()
     rng = generator(config.seed, "capture")
     half = (config.calibration.problems + 1) // 2
     try:
@@ -295,18 +297,13 @@ def capture(run: Run) -> AttentionMaps:
         track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)
     }
     return AttentionMaps(
-        task=config.task,
-        base=config.base,
+        format=config.format,
         length=length,
         width=layout.width,
         problems=len(source),
         weights=weights,
         exact_match=exact_match,
         knockout=knockout,
-        alignment=config.data.alignment,
-        input_order=config.data.input_order,
-        parameters=config.parameters,
-        frame=config.data.frame,
         model=run.fingerprint,
     )
 

@@ -93,7 +93,7 @@ class Batches:
         """A batch at a width of its own: uniform from what its answers need up to the training width."""
         least, most = least_width(self.layout.task, operands), self.layout.width
         width = int(rng.integers(least, most + 1))
-        return self._batch(self.config.layout(width, self.layout.task), operands[:, :, :width])
+        return self._batch(self.config.layout(width), operands[:, :, :width])
 
     def _batch(self, layout: Layout, operands: np.ndarray) -> Batch:
         return Batch(layout, *layout.batch(operands))

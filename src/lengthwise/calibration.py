@@ -1,6 +1,6 @@
 """Attention maps to a calibrated bias: pure functions from `AttentionMaps` to `CalibratedBias`.
 
-Two policies. `paper` is Algorithm 1 of the paper. `auto` is ours: lines anchored to segments,
+Two policies. `paper` is Algorithm 1 of the paper. `auto` is ours: lines in coordinates,
 one line to a head, chosen by two measurements that a line must both pass, the fewest that tell every
 symbol.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps, real_rows
-from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, Site, Track
+from lengthwise.bias import OWN_TOKEN, SITES, CalibratedBias, Line, MatrixTrack, Site, Track
 from lengthwise.proof import BUDGET, NotApplicableError
 from lengthwise.proof.cone import join, reach_of
 from lengthwise.proof.contexts import Contexts
@@ -32,7 +32,6 @@ _BOTH = 0.08
 # Nats a problem that closing a line costs a model that reads along it, however little attention shows it
 # (docs/log.md, 2026-11-26, "A line that no query shows plainly"); and how many such lines may be missing.
 _NEEDED, _MISSING = 0.05, 3
-OWN_TOKEN = Track("self", "answer", "diagonal", 0)
 
 
 class NoLinesError(RuntimeError):
@@ -69,7 +68,7 @@ def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
     layout, found = maps.layout, []
     for track, need in maps.knockout.items():
         rows = real_rows(track, layout, maps.length)
-        keys, _ = track.keys(layout.anchors(track.site)[track.segment], rows)
+        keys, _ = track.keys(layout, rows)
         attention = maps.weights[track.site][:, :, rows, keys]  # [layer, head, row]
         open_keys = rows + 1.0 if track.site == "self" else torch.tensor(layout.source_length)
         beyond = (attention - 1 / open_keys) / (1 - 1 / open_keys)
@@ -154,7 +153,7 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
     own = [item for item in chosen if item.track.site == "self"]
     lines = _assign(cross, heads, layers)
     lines += _assign(own, heads, layers, spare=OWN_TOKEN)
-    return CalibratedBias(maps.task, heads, lines)
+    return CalibratedBias(maps.format, heads, lines)
 
 
 def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts:
@@ -244,11 +243,11 @@ def _assign(
         groups = [evidence[i : i + share] for i in range(0, len(evidence), share)]
         per_layer = [groups[layer % len(groups)] for layer in range(layers)]
         return [
-            Line.of(track, head, layer)
+            Line(track, head, layer)
             for layer, group in enumerate(per_layer)
             for track, head in _match(group, heads, spare)
         ]
-    return [Line.of(track, head) for track, head in _match(evidence, heads, spare)]
+    return [Line(track, head) for track, head in _match(evidence, heads, spare)]
 
 
 def _match(evidence: list[Evidence], heads: int, spare: Track | None) -> list[tuple[Track, int]]:
@@ -285,8 +284,10 @@ def _paper(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
             for line in _drop_off(last, site, direction, kappas[site])
         ]
         transparent = set(range(heads)) - {line.head for line in kept}
-        lines += kept + [Line(site, WHOLE, "everywhere", head=head) for head in sorted(transparent)]
-    return CalibratedBias(maps.task, heads, lines)
+        lines += kept + [
+            Line(MatrixTrack(site, "everywhere"), head) for head in sorted(transparent)
+        ]
+    return CalibratedBias(maps.format, heads, lines)
 
 
 DIRECTIONS: tuple[Literal["diagonal", "anti-diagonal", "vertical"], ...] = (
@@ -305,7 +306,7 @@ def line_means(maps: Tensor, direction: str) -> tuple[Tensor, Tensor]:
             right (paper, section 5).
 
     Returns:
-        Offsets int64 `[line]`, as in `Track`, and means `[head, line]`.
+        Offsets int64 `[line]`, as in `MatrixTrack`, and means `[head, line]`.
     """
     heads, queries, keys = maps.shape
     row, column = torch.arange(queries)[:, None], torch.arange(keys)
@@ -329,5 +330,6 @@ def _drop_off(maps: Tensor, site: Site, direction, kappa: float) -> list[Line]:
     kept = []
     for head, line in (means > threshold[:, None]).nonzero().tolist():
         value = (means[head, line] - means[head].max()).item()
-        kept.append(Line(site, WHOLE, direction, int(offsets[line]), head=head, value=value))
+        track = MatrixTrack(site, direction, int(offsets[line]))
+        kept.append(Line(track, head, value=value))
     return kept

@@ -20,6 +20,7 @@ from pydantic import (
 from lengthwise.arguments import as_assignments
 from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
+from lengthwise.format import Format
 from lengthwise.layout import Layout
 from lengthwise.settings import (
     CalibrationSettings,
@@ -31,7 +32,7 @@ from lengthwise.settings import (
     Settings,
     TrainingSettings,
 )
-from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer, add_frame, make_task
+from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer
 from lengthwise.tasks.sampling import PAPER_LIMIT
 from lengthwise.tasks.transducer import digits_needed
 
@@ -118,10 +119,16 @@ class Config(Settings):
 
         return settings_html(self)
 
+    @property
+    def format(self) -> Format:
+        """How the problems are written."""
+        data = self.data
+        laid = (data.alignment, data.input_order, data.frame)
+        return Format(self.task, self.base, self.parameters, *laid)
+
     def make_task(self) -> Transducer:
         """The task itself."""
-        task = make_task(self.task, self.base, **self.parameters)
-        return add_frame(task) if self.data.frame == "tokens" else task
+        return self.format.task
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -145,19 +152,13 @@ class Config(Settings):
             return digits_needed(PAPER_LIMIT, self.base) - 1
         return self.data.length
 
-    def layout(self, width: int | None = None, task: Transducer | None = None) -> Layout:
+    def layout(self, width: int | None = None) -> Layout:
         """The layout of a model with these settings: everyone who runs it takes it from here.
 
         Args:
             width: digits that operands are padded to, by default as in training.
-            task: `make_task()`, where it is at hand.
         """
-        return Layout(
-            task or self.make_task(),
-            self.width if width is None else width,
-            self.data.alignment,
-            self.data.input_order,
-        )
+        return self.format.at(self.width if width is None else width)
 
     def for_retraining(self) -> Config:
         """The settings of the second training; the calibrated bias takes the place of the first's."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Line
+from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Line, Track
 from lengthwise.config import Config
 from lengthwise.parts import make_bias, make_device
 from lengthwise.pipeline import check_local
@@ -113,18 +113,12 @@ def forecast(config: Config, lengths: Iterable[int] | None = None) -> Forecast:
 
 def _guess(config: Config) -> CalibratedBias:
     """A bias as calibration finds them: a head for each operand's digit, the others for the one before."""
-    operands = [segment for segment in config.make_task().segments if segment.kind != "symbol"]
-    heads, lines = config.model.heads, []
+    operands, heads = config.make_task().operands, config.model.heads
+    anchors, lines = config.layout().anchors("cross"), [Line(OWN_TOKEN, h) for h in range(heads)]
     for head in range(heads):
-        segment = operands[head % len(operands)]
-        if segment.kind == "operand":
-            offset = -(head // len(operands) % 2)
-            direction = "diagonal" if config.data.input_order == "reversed" else "anti-diagonal"
-            lines.append(Line("cross", segment.name, direction, offset, head=head))
-        else:
-            lines.append(Line("cross", segment.name, "vertical", 0, head=head))
-        lines.append(Line("self", "answer", "diagonal", 0, head=head))
-    return CalibratedBias(config.task, heads, lines)
+        name, offset = operands[head % len(operands)].name, -(head // len(operands) % 2)
+        lines.append(Line(Track.along(name, offset) if anchors[name].grows else Track(name), head))
+    return CalibratedBias(config.format, heads, lines)
 
 
 def _time_step(config: Config, bias: AttentionBias) -> tuple[float, Run]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -17,6 +18,9 @@ START, END = FRAME
 Alignment = Literal["natural", "interleaved"]
 InputOrder = Literal["normal", "reversed"]
 COLUMNS = "columns"
+
+# The segment that is written, and the axis of one row of columns: 0 for the least significant.
+ANSWER, COLUMN = "answer", "c"
 
 
 @dataclass(frozen=True)
@@ -47,28 +51,83 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a segment lies in a sequence: positions start, start + stride, ... up to stop - 1."""
+    """Where a segment lies in a sequence: positions start, start + stride, ... up to stop - 1.
+
+    Attributes:
+        start, stop, stride: as above; start and stop may be tensors, a number for each query.
+        grows: whether the segment has a token for every column; else it is one token.
+        backwards: whether its columns run from the right to the left.
+        first: the least column.
+    """
 
     start: int
     stop: int
     grows: bool
     stride: int = 1
+    backwards: bool = False
+    first: int = 0
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What its tokens are told apart by: their columns, where it grows."""
+        return (COLUMN,) if self.grows else ()
 
 
-class Layout:
+class Places:
+    """Where tokens lie: in a layout, or in those of several queries at once."""
+
+    task: Transducer
+
+    def anchors(self, site: str) -> dict[str, Span]:
+        """Where the segments lie at a site."""
+        raise NotImplementedError
+
+    def keys(self, site: str) -> int:
+        """The number of keys at a site."""
+        raise NotImplementedError
+
+    def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
+        """The coordinates of queries `[query]`: of each axis int64 `[query]`. Query i writes column i."""
+        return {COLUMN: queries}
+
+    def find(self, segment: str, place: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The keys that hold the tokens of a segment at some coordinates.
+
+        Args:
+            segment: a segment of the source, or `answer`.
+            place: of each of its axes int64 `[query]`.
+
+        Returns:
+            Positions int64 `[query]`, 0 where there is no such token, and where there is, bool `[query]`.
+        """
+        span = self.anchors(site_of(segment))[segment]
+        steps = (
+            span.stride * (place[0] - span.first) if place else torch.zeros((), dtype=torch.int64)
+        )
+        position = span.stop - 1 - steps if span.backwards else span.start + steps
+        inside = torch.as_tensor((position >= span.start) & (position < span.stop))
+        return torch.as_tensor(position).where(inside, 0), inside
+
+
+def site_of(segment: str) -> Literal["self", "cross"]:
+    """Where the tokens of a segment are read: the answer's at `self`, the source's at `cross`."""
+    return "self" if segment == ANSWER else "cross"
+
+
+class Layout(Places):
     """How a problem of a task lies in the source and target sequences at one width.
 
     The source holds the segments from left to right, operands padded with zeros on the left to
     `width` digits, most significant first: `0123+0748`. The target is read one row at a time: row i
     takes the token before (`^` for row 0) and writes the digit of significance i; row `width` writes
-    the end token. So row i writes *column* i, and the digit of significance j of an operand that
-    lies at `[start, stop)` is at position stop - 1 - j. (A task that writes a fixed number of symbols
-    has that many rows instead, and its rows have no columns.)
+    the end token. So row i writes *column* i, and the digit in column j of an operand that lies at
+    `[start, stop)` is at position stop - 1 - j. (A task that writes a fixed number of symbols has that
+    many rows instead, and its rows have no columns.)
 
     Interleaved (paper, input alignment), the symbols come first and then the columns, in each the
     digits of all operands: `+ a_n b_n ... a_1 b_1`, for N x 1 `* a_n d ... a_1 d`. With one operand it is
     the same as natural. Reversed, operands and columns have their least significant
-    digit first, and the digit of significance j is at start + j.
+    digit first, and the digit in column j is at start + j.
 
     Args:
         task: the task.
@@ -99,7 +158,8 @@ class Layout:
         self.source_spans, self.source_length = self._pieces()
         # One row for each symbol of the answer, and one for the end token.
         self.target_length = (task.writes or width) + 1
-        self.target_spans: dict[str, Span] = {"answer": Span(0, self.target_length, True)}
+        # A row reads the token of the column before its own; before column 0 stands the start token.
+        self.target_spans = {ANSWER: Span(0, self.target_length, True, first=-1)}
 
     def __repr__(self) -> str:
         return (
@@ -117,21 +177,22 @@ class Layout:
                     continue
                 # In the place of the last operand, so that what stands behind it stays behind.
                 name, size, grows = COLUMNS, self.stride * self.width, True
-            spans[name] = Span(position, position + size, grows)
+            spans[name] = Span(
+                position, position + size, grows, backwards=grows and self._backwards
+            )
             position += size
         return spans, position
 
     @property
-    def digit_direction(self) -> Literal["diagonal", "anti-diagonal"]:
-        """The direction of a line through an operand on which every row meets its own column."""
-        return "diagonal" if self.input_order == "reversed" else "anti-diagonal"
+    def _backwards(self) -> bool:
+        return self.input_order == "normal"
 
     def spans(self, site: str) -> dict[str, Span]:
         """The pieces of the keys that attention at this site (`self` or `cross`) reads."""
         return self.target_spans if site == "self" else self.source_spans
 
     def anchors(self, site: str) -> dict[str, Span]:
-        """What a line at this site may be anchored to: the pieces, and every operand of the task.
+        """The pieces, and every segment of the task.
 
         Interleaved, an operand lies in `columns`, at every stride-th key.
         """
@@ -140,8 +201,11 @@ class Layout:
             return spans
         columns = spans[COLUMNS]
         operands = {
-            segment.name: Span(
-                columns.start + index, columns.stop - self.stride + index + 1, True, self.stride
+            segment.name: replace(
+                columns,
+                start=columns.start + index,
+                stop=columns.stop - self.stride + index + 1,
+                stride=self.stride,
             )
             for index, segment in enumerate(self.task.operands)
         }

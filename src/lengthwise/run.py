@@ -292,7 +292,7 @@ class Run:
                 f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns "
                 f"them into lines, which are defined at every length"
             )
-        return self.config.layout(width, self.task)
+        return self.config.layout(width)
 
     def paddings(self, length: int) -> tuple[Padding, ...]:
         """How problems of this length are padded in an evaluation; by `solve` as the first says.

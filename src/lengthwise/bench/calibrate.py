@@ -12,18 +12,18 @@ from torch import Tensor
 from lengthwise.attention_maps import AttentionMaps, candidates
 from lengthwise.bench.models import hand_bias, hand_tracks
 from lengthwise.bench.results import Result, alternate, seconds
-from lengthwise.bias import CLOSED, SITES, Site
-from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, OWN_TOKEN, Policy, calibrate
+from lengthwise.bias import CLOSED, OWN_TOKEN, SITES, Site
+from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, Policy, calibrate
+from lengthwise.format import Format
 from lengthwise.layout import Layout
-from lengthwise.tasks import make_task
 
 _HEADS, _LAYERS, _LENGTH = 8, 2, 6
 
 
 def hand_maps(task: str = "addition", heads: int = _HEADS) -> AttentionMaps:
     """Maps of a model that reads what `hand_bias` opens and, faintly, everything else."""
-    definition = make_task(task)
-    layout = Layout(definition, _LENGTH + definition.growth)
+    format = Format(task)
+    layout = format.at(_LENGTH + format.task.growth)
     bias, rows = hand_bias(task, heads), range(layout.target_length)
     weights: dict[Site, Tensor] = {}
     for site in SITES:
@@ -32,7 +32,7 @@ def hand_maps(task: str = "addition", heads: int = _HEADS) -> AttentionMaps:
         weights[site] = weights[site].expand(_LAYERS, -1, -1, -1).contiguous()
     needed = {*hand_tracks(task), OWN_TOKEN}
     knockout = {track: 1.0 if track in needed else 0.0 for track in candidates(layout, _LENGTH)}
-    return AttentionMaps(task, 10, _LENGTH, layout.width, 512, weights, 1.0, knockout)
+    return AttentionMaps(format, _LENGTH, layout.width, 512, weights, 1.0, knockout)
 
 
 def loop_bias(maps: Tensor, kappa: float, queries: int, keys: int) -> list[list[list[float]]]:
@@ -95,7 +95,7 @@ def run(
         width: digits to extend to; the source is twice as long.
     """
     maps = hand_maps()
-    layout = Layout(maps.layout.task, width)
+    layout = maps.format.at(width)
     rows, keys = layout.target_length, layout.source_length
     note = f"{_HEADS} heads, cross {rows} x {keys} and self {rows} x {rows}"
     results, medians = [], {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lengthwise.bias import AttentionBias, CalibratedBias, Causal, Line, Track
+from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
 from lengthwise.model import POSITIONS, Transformer
@@ -43,14 +43,14 @@ def _trained_run() -> Run:
 def hand_tracks(task: str) -> list[Track]:
     """What a model must read: each operand's digit in this column and in the one before."""
     operands = [segment.name for segment in TASKS[task]().segments if segment.grows]
-    return [Track("cross", name, "anti-diagonal", back) for back in (0, -1) for name in operands]
+    return [Track.along(name, back) for back in (0, -1) for name in operands]
 
 
 def hand_bias(task: str, heads: int) -> CalibratedBias:
     """A bias as calibration selects it: one track to a head, in turn; at self the own token."""
-    tracks, own = hand_tracks(task), Track("self", "answer", "diagonal", 0)
-    cross = [Line.of(tracks[head % len(tracks)], head) for head in range(heads)]
-    return CalibratedBias(task, heads, cross + [Line.of(own, head) for head in range(heads)])
+    tracks = hand_tracks(task)
+    cross = [Line(tracks[head % len(tracks)], head) for head in range(heads)]
+    return CalibratedBias(task, heads, cross + [Line(OWN_TOKEN, head) for head in range(heads)])
 
 
 class TorchTransformer(nn.Module):

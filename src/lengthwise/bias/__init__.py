@@ -16,10 +16,21 @@ from lengthwise.bias.base import (
     encoder_bias,
     relative_index,
 )
-from lengthwise.bias.lines import WHOLE, CalibratedBias, Line, Track
+from lengthwise.bias.lines import CalibratedBias, Line
 from lengthwise.bias.matrix import MatrixBias
 from lengthwise.bias.relative import T5, Shaw
 from lengthwise.bias.tracing import Rest, Traced, trace_lines
+from lengthwise.bias.tracks import (
+    OWN_TOKEN,
+    WHOLE,
+    Affine,
+    AnyTrack,
+    MatrixTrack,
+    Track,
+    in_coordinates,
+    read_track,
+    track_row,
+)
 from lengthwise.bias.window import Sides, Window
 
 
@@ -54,16 +65,20 @@ BIASES: dict[str, Callable[[Options], AttentionBias]] = {
 __all__ = [
     "BIASES",
     "CLOSED",
+    "OWN_TOKEN",
     "SITES",
     "T5",
     "WHOLE",
+    "Affine",
     "Alibi",
+    "AnyTrack",
     "AttentionBias",
     "CalibratedBias",
     "Causal",
     "LearnedTables",
     "Line",
     "MatrixBias",
+    "MatrixTrack",
     "OpenKeys",
     "Rest",
     "Shaw",
@@ -74,6 +89,9 @@ __all__ = [
     "Track",
     "Window",
     "encoder_bias",
+    "in_coordinates",
+    "read_track",
     "relative_index",
     "trace_lines",
+    "track_row",
 ]

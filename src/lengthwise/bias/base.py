@@ -8,8 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.layout import Layout, Span
-from lengthwise.tasks import Transducer
+from lengthwise.layout import Layout
 
 Site = Literal["self", "cross"]
 SITES: tuple[Site, ...] = ("self", "cross")
@@ -28,17 +27,6 @@ class OpenKeys:
 
     index: Tensor
     value: Tensor
-
-
-class Places(Protocol):
-    """Where segments lie: a layout, or the layouts of several rows at once."""
-
-    @property
-    def task(self) -> Transducer: ...
-
-    def anchors(self, site: str) -> dict[str, Span]: ...
-
-    def keys(self, site: str) -> int: ...
 
 
 class AttentionBias(Protocol):

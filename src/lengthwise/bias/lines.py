@@ -1,127 +1,66 @@
-"""A calibrated bias: a few lines per head, each anchored to a segment and defined at every width."""
+"""A calibrated bias: a few lines per head, stated in coordinates and so defined at every width."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lengthwise.arguments import as_file
-from lengthwise.bias.base import CLOSED, SITES, OpenKeys, Places, Site, causal
+from lengthwise.bias.base import CLOSED, OpenKeys, Site, causal
+from lengthwise.bias.tracks import AnyTrack, Track, in_coordinates, read_track, track_row
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, read_text, write_text
-from lengthwise.layout import Layout, Span
-from lengthwise.tasks import Transducer
+from lengthwise.format import Format
+from lengthwise.layout import Layout, Places
 
-Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
-WHOLE = "whole"
-FORMAT = "lengthwise-bias/1"
-_FARTHEST = 2**31
+FORMAT, EARLIER = "lengthwise-bias/2", "lengthwise-bias/1"
 _READING: dict[Site, str] = {"cross": "reading the problem", "self": "reading the answer so far"}
 
 
-@dataclass(frozen=True)
-class Track:
-    """A line through a segment: one key for each row.
-
-    With a segment at positions `[start, stop)`, row i reads the key at
-
-    - diagonal: start + i + offset,
-    - anti-diagonal: stop - 1 - (i + offset),
-    - vertical: start + offset, the same for every row,
-
-    where that lies inside the segment; `everywhere` is all of the segment. In a segment whose keys lie
-    a stride apart, i and offset count those keys. At `cross`, the
-    anti-diagonal of an operand with offset 0 is the digit of the column being written, with offset -1
-    that of the column before. At `self`, the diagonal with offset 0 is the row's own token: the digit
-    that was written last.
-
-    Attributes:
-        site: `self` or `cross`.
-        segment: a segment of the source, `answer` at `self`, or `whole` for the whole sequence.
-        direction: as above.
-        offset: as above.
-    """
-
-    site: Site
-    segment: str
-    direction: Direction
-    offset: int = 0
-
-    def keys(self, span: Span, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The key of each row, int64 `[row]`, and whether it lies in the segment, bool `[row]`.
-
-        The bounds of the span may be tensors `[row]`: rows of problems of several widths.
-        """
-        if self.direction == "diagonal":
-            position = span.start + span.stride * (rows + self.offset)
-        elif self.direction == "anti-diagonal":
-            position = span.stop - 1 - span.stride * (rows + self.offset)
-        else:
-            # `everywhere` has one key for each row only in a segment of one symbol: that symbol.
-            offset = self.offset if self.direction == "vertical" else 0
-            position = torch.zeros_like(rows) + span.start + span.stride * offset
-        inside = (position >= span.start) & (position < span.stop)
-        return position.where(inside, 0), inside
-
-    def words(self) -> str:
-        """What the line reads, in a few words."""
-        column = _column(self.offset)
-        if self.direction == "everywhere":
-            return "every key" if self.segment == WHOLE else f"every key of {self.segment}"
-        if self.segment == WHOLE:
-            return f"the {self.direction} at offset {self.offset:+d} of the whole sequence"
-        if self.site == "self" and self.direction != "diagonal":
-            return f"the {self.direction} at offset {self.offset:+d} of the {self.segment}"
-        if self.site == "self":
-            back = 1 - self.offset
-            return "the symbol written last" if back == 1 else f"the symbol written {back} rows ago"
-        if self.direction == "anti-diagonal":
-            return f"the digit of {self.segment} in {column}"
-        if self.direction == "diagonal":
-            return f"the digit of {self.segment} at the row's own place from the left, {self.offset:+d}"
-        return (
-            f"the symbol {self.segment!r}"
-            if self.offset == 0
-            else f"key {self.offset} of {self.segment}"
-        )
-
-
-@dataclass(frozen=True)
-class Line(Track):
+@dataclass(frozen=True, init=False)
+class Line:
     """A track that one head may read along.
 
     Attributes:
-        layer: the decoder layer, or None for every layer.
+        track: what is read; a text such as `a[c-1]` is parsed.
         head: the attention head.
+        layer: the decoder layer, or None for every layer.
         value: what the line adds to the logits.
+
+    Raises:
+        ValueError: for a text that is no track.
     """
 
-    layer: int | None = None
+    track: AnyTrack
     head: int = 0
+    layer: int | None = None
     value: float = 0.0
 
+    def __init__(
+        self, track: AnyTrack | str, head: int = 0, layer: int | None = None, value: float = 0.0
+    ) -> None:
+        track = Track.parse(track) if isinstance(track, str) else track
+        vars(self).update(track=track, head=head, layer=layer, value=value)
+
     @property
-    def track(self) -> Track:
-        """The line without its head, layer and value."""
-        return Track(self.site, self.segment, self.direction, self.offset)
+    def site(self) -> Site:
+        """Where the head reads: `self` or `cross`."""
+        return self.track.site
 
-    @classmethod
-    def of(cls, track: Track, head: int, layer: int | None = None, value: float = 0.0) -> Line:
-        """The line of one head on a track."""
-        return cls(track.site, track.segment, track.direction, track.offset, layer, head, value)
-
-
-def _column(offset: int) -> str:
-    if offset == 0:
-        return "the column being written"
-    distance = "the column" if abs(offset) == 1 else f"{abs(offset)} columns"
-    return f"{distance} {'before' if offset < 0 else 'after'} it"
+    def to_dict(self) -> dict[str, Any]:
+        """The line as JSON values."""
+        return {
+            **track_row(self.track),
+            "layer": self.layer,
+            "head": self.head,
+            "value": self.value,
+        }
 
 
 class CalibratedBias:
@@ -131,17 +70,18 @@ class CalibratedBias:
     nothing there, and contributes nothing.
 
     Args:
-        task: name of the task that it was calibrated for.
+        format: of the problems that it was calibrated for; of a task's name, as by default.
         heads: attention heads.
         lines: the lines.
 
     Raises:
-        ValueError: for a line with a head that does not exist.
+        ValueError: for a line with a head that does not exist, or a task that is none.
     """
 
-    def __init__(self, task: str, heads: int, lines: Iterable[Line]) -> None:
-        self.task, self.heads = task, heads
+    def __init__(self, format: Format | str, heads: int, lines: Iterable[Line]) -> None:
+        self.format, self.heads = Format.of(format), heads
         self.lines = tuple(dict.fromkeys(lines))
+        self._text: str | None = None
         for line in self.lines:
             if not 0 <= line.head < heads:
                 raise ValueError(f"a line names head {line.head}, but the bias has {heads} heads")
@@ -149,38 +89,44 @@ class CalibratedBias:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, CalibratedBias)
-            and (self.task, self.heads) == (other.task, other.heads)
+            and (self.format, self.heads) == (other.format, other.heads)
             and set(self.lines) == set(other.lines)
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
 
-    def at(self, site: Site, layer: int, layout: Places) -> list[tuple[Line, Span]]:
-        """The lines of one layer at one site, each with the place of its segment.
+    @property
+    def task(self) -> str:
+        """The name of the task that it was calibrated for."""
+        return self.format.name
+
+    @property
+    def local(self) -> bool:
+        """Whether all lines are stated in coordinates: then a query reads a few keys, at every width."""
+        return all(isinstance(line.track, Track) for line in self.lines)
+
+    def at(self, site: Site, layer: int, places: Places) -> list[Line]:
+        """The lines of one layer at one site.
 
         Raises:
-            ValueError: when the layout lacks a segment that a line names.
+            ValueError: when the layout lacks what a line reads.
         """
-        spans = {WHOLE: Span(0, layout.keys(site), True), **layout.anchors(site)}
         chosen = [ln for ln in self.lines if ln.site == site and ln.layer in (None, layer)]
         for line in chosen:
-            if line.segment not in spans:
-                raise ValueError(
-                    f"the bias reads segment {line.segment!r}, which {layout.task.name} does not have"
-                )
-        return [(line, spans[line.segment]) for line in chosen]
+            line.track.check(places)
+        return chosen
 
     def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
         """See `AttentionBias.dense`."""
         keys = layout.keys(site)
         bias = torch.full((self.heads, len(rows), keys), CLOSED)
         queries = torch.arange(rows.start, rows.stop)
-        for line, span in self.at(site, layer, layout):
+        for line in self.at(site, layer, layout):
             head = bias[line.head]
-            if line.direction == "everywhere":
+            if span := line.track.reads_all(layout):
                 head[:, span.start : span.stop : span.stride].clamp_(min=line.value)
                 continue
-            position, inside = line.keys(span, queries)
+            position, inside = line.track.keys(layout, queries)
             cells = (torch.arange(len(rows))[inside], position[inside])
             head[cells] = head[cells].clamp(min=line.value)
         return bias + causal(keys, rows) if site == "self" else bias
@@ -189,20 +135,19 @@ class CalibratedBias:
         """See `AttentionBias.open_keys`; None when a head may read a whole segment that grows."""
         return self.open_at(site, layer, layout, torch.arange(rows.start, rows.stop))
 
-    def open_at(self, site: Site, layer: int, layout: Places, queries: Tensor) -> OpenKeys | None:
+    def open_at(self, site: Site, layer: int, places: Places, queries: Tensor) -> OpenKeys | None:
         """As `open_keys`, for any rows `[query]`, also of problems of several widths."""
-        lines = self.at(site, layer, layout)
-        if any(line.direction == "everywhere" and span.grows for line, span in lines):
+        lines = self.at(site, layer, places)
+        if any(span.grows for line in lines if (span := line.track.reads_all(places))):
             return None
-        per_head = [[pair for pair in lines if pair[0].head == head] for head in range(self.heads)]
-        slots = max(1, *(len(pairs) for pairs in per_head))
+        per_head = [[line for line in lines if line.head == head] for head in range(self.heads)]
+        slots = max(1, *map(len, per_head))
         index = torch.zeros(self.heads, len(queries), slots, dtype=torch.int64)
         value = torch.full((self.heads, len(queries), slots), CLOSED)
-        for head, pairs in enumerate(per_head):
+        for head, own in enumerate(per_head):
             # Largest value first: where lines cross, the later one is dropped.
-            pairs = sorted(pairs, key=lambda pair: -pair[0].value)
-            for slot, (line, span) in enumerate(pairs):
-                position, inside = line.keys(span, queries)
+            for slot, line in enumerate(sorted(own, key=lambda line: -line.value)):
+                position, inside = line.track.keys(places, queries)
                 if site == "self":
                     inside = inside & (position <= queries)
                 if slot:
@@ -214,28 +159,37 @@ class CalibratedBias:
                 value[head, :, slot] = torch.where(inside, line.value, CLOSED)
         return OpenKeys(index, value)
 
-    def transferred(self, source: Transducer, target: Transducer) -> CalibratedBias:
-        """The same lines for another task whose problems are laid out alike.
+    def transferred(self, target: Format | str) -> CalibratedBias:
+        """The same lines for another task whose problems have segments of the same kinds.
 
         Args:
-            source: the task that the bias was calibrated for.
-            target: the task that is to use it; its segments stand for those of `source`, in their order.
+            target: the format that is to use it; its segments stand for those of this one, in their order.
 
         Raises:
             ValueError: when the segments of the two are not of the same kinds.
         """
-        kinds = [[segment.kind for segment in task.segments] for task in (source, target)]
-        if kinds[0] != kinds[1]:
+        target = Format.of(target)
+        (own, there), (kinds, others) = (
+            [
+                [getattr(segment, name) for segment in each.task.segments]
+                for each in (self.format, target)
+            ]
+            for name in ("name", "kind")
+        )
+        if kinds != others:
             raise ValueError(
-                f"the bias reads {source.name} problems ({', '.join(kinds[0])}); those of {target.name} "
-                f"are laid out otherwise ({', '.join(kinds[1])})"
+                f"the bias reads {self.task} problems ({', '.join(kinds)}); those of {target.name} are "
+                f"laid out otherwise ({', '.join(others)})"
             )
-        pairs = zip(source.segments, target.segments, strict=True)
-        names = {own.name: other.name for own, other in pairs}
+        names = dict(zip(own, there, strict=True))
         lines = [
-            replace(line, segment=names.get(line.segment, line.segment)) for line in self.lines
+            Line(
+                replace(line.track, segment=names.get(line.track.segment, line.track.segment)),
+                *(line.head, line.layer, line.value),
+            )
+            for line in self.lines
         ]
-        return CalibratedBias(target.name, self.heads, lines)
+        return CalibratedBias(target, self.heads, lines)
 
     def explain(self) -> str:
         """The bias in words: for each head, what it reads."""
@@ -257,7 +211,7 @@ class CalibratedBias:
                 lines = [ln for ln in self.lines if ln.site == site and ln.head == head]
                 for layer in dict.fromkeys(line.layer for line in lines):
                     words = [
-                        line.words() + (f" ({line.value:+.2f})" if line.value else "")
+                        _words(line.track) + (f" ({line.value:+.2f})" if line.value else "")
                         for line in lines
                         if line.layer == layer
                     ]
@@ -287,14 +241,19 @@ class CalibratedBias:
         return lines_html(self)
 
     def to_json_lines(self) -> str:
-        """One JSON object a line: a header, then the lines of the bias."""
+        """One JSON object a line: a header, then the lines of the bias.
+
+        Of a bias that an earlier version wrote, what it wrote: weights and certificates are bound to that.
+        """
+        if self._text is not None:
+            return self._text
         header = {
             "format": FORMAT,
-            "task": self.task,
+            "task": self.format.to_dict(),
             "heads": self.heads,
             "lines": len(self.lines),
         }
-        rows = [header, *(asdict(line) for line in self.lines)]
+        rows = [header, *(line.to_dict() for line in self.lines)]
         return "".join(json.dumps(row) + "\n" for row in rows)
 
     def save(self, path: Path | str) -> None:
@@ -314,16 +273,20 @@ class CalibratedBias:
         """
         path = as_file("path", path, "bias.jsonl")
         try:
-            texts = read_text(path).splitlines()
-            rows = [_object(text, place) for place, text in enumerate(texts, start=1)]
+            text = read_text(path)
+            rows = [_object(row, place) for place, row in enumerate(text.splitlines(), start=1)]
             header, lines = rows[0], rows[1:]
-            check_format(header["format"], FORMAT)
+            if header["format"] != EARLIER:
+                check_format(header["format"], FORMAT)
             heads = header["heads"]
-            if type(heads) is not int or heads < 1 or not isinstance(header["task"], str):
+            if type(heads) is not int or heads < 1 or not isinstance(header["task"], dict | str):
                 raise ValueError("its header lacks a task or a number of heads")
-            bias = cls(header["task"], heads, [_line(row) for row in lines])
+            earlier = header["format"] == EARLIER
+            found = [_line(row, earlier) for row in lines]
+            bias = cls(Format.read(header["task"]), heads, found)
             if header["lines"] != len(lines):
                 raise ValueError(f"its header says {header['lines']} lines, it has {len(lines)}")
+            bias._text = text if earlier else None
             return bias
         except OSError as error:
             raise InputError(f"can't read bias {path}: {error.strerror}") from error
@@ -350,22 +313,18 @@ def _object(text: str, place: int) -> dict:
     return row
 
 
-def _line(row: dict) -> Line:
+def _line(row: dict, earlier: bool) -> Line:
     """A line from JSON, its types checked."""
-    names = {field.name for field in fields(Line)}
-    if set(row) != names:
-        raise ValueError(f"a line has the keys {sorted(row)}, not {sorted(names)}")
-    whole = all(type(row[name]) is int for name in ("head", "offset"))
-    if row["site"] not in SITES or row["direction"] not in get_args(Direction):
-        raise ValueError(f"site {row['site']!r} or direction {row['direction']!r} is unknown")
-    if (
-        not whole
-        or not isinstance(row["segment"], str)
-        or type(row["layer"]) not in (int, type(None))
-    ):
-        raise ValueError("head, offset and layer must be whole numbers, segment a text")
-    if abs(row["offset"]) > _FARTHEST:
-        raise ValueError(f"an offset lies within {_FARTHEST} keys, got {row['offset']}")
-    if type(row["value"]) not in (int, float) or not -1e6 < row["value"] < 1e6:
-        raise ValueError(f"value must be a finite number, got {row['value']!r}")
-    return Line(**{**row, "value": float(row["value"])})
+    others = {name: row.pop(name, None) for name in ("head", "layer", "value")}
+    track, (head, layer, value) = read_track(row), others.values()
+    if type(head) is not int or type(layer) not in (int, type(None)):
+        raise ValueError("head and layer must be whole numbers")
+    if type(value) not in (int, float) or not -1e6 < value < 1e6:
+        raise ValueError(f"value must be a finite number, got {value!r}")
+    return Line(in_coordinates(track) if earlier else track, head, layer, float(value))
+
+
+def _words(track: AnyTrack) -> str:
+    """What is read, in coordinates and in words; a symbol's name says both."""
+    words = track.words()
+    return f"{track}, {words}" if isinstance(track, Track) and track.place else words

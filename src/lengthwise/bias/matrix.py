@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, write_with
+from lengthwise.format import Format
 from lengthwise.layout import Layout
 from lengthwise.tasks import FRAME, TASKS, Transducer
 
@@ -39,7 +41,7 @@ class MatrixBias:
     other, and such a row reads them all).
 
     Args:
-        task: name of the task.
+        format: of the problems; of a task's name, as by default. Its frame is that of the matrices.
         matrices: per site float32 `[layer, head, query, key]`, one layer standing for all; numbers of
             at most -1e6 close a key. A site that is left out is that of a vanilla model.
 
@@ -52,10 +54,9 @@ class MatrixBias:
         ValueError: for shapes or numbers that can't be, in one sentence.
     """
 
-    def __init__(self, task: str, matrices: Mapping[Site, Tensor]) -> None:
+    def __init__(self, format: Format | str, matrices: Mapping[Site, Tensor]) -> None:
         if not matrices:
             raise ValueError("a bias of matrices has at least one of them")
-        self.task = task
         self.matrices: dict[Site, Tensor] = {
             site: _checked(site, matrices[site]) for site in SITES if site in matrices
         }
@@ -68,13 +69,16 @@ class MatrixBias:
         self.heads, rows = shapes[0][1], shapes[0][2]
         self.width = rows - 1
         self.spans: dict[str, tuple[int, int]] = {}
+        self.format = replace(Format.of(format), frame="none")
         if "cross" in self.matrices:
-            self.spans = find_spans(TASKS[task](), self.width, self.matrices["cross"].shape[-1])
+            keys = self.matrices["cross"].shape[-1]
+            self.spans = find_spans(self.format.task, self.width, keys)
+            self.format = replace(self.format, frame="tokens" if FRAME[0] in self.spans else "none")
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, MatrixBias)
-            and self.task == other.task
+            and self.format == other.format
             and self.matrices.keys() == other.matrices.keys()
             and all(torch.equal(m, other.matrices[site]) for site, m in self.matrices.items())
         )
@@ -82,9 +86,14 @@ class MatrixBias:
     __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
 
     @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.format.name
+
+    @property
     def framed(self) -> bool:
         """Whether the keys of `cross` begin with a start token and end with an end token."""
-        return FRAME[0] in self.spans
+        return self.format.frame == "tokens"
 
     @property
     def layers(self) -> int | None:
@@ -149,7 +158,7 @@ class MatrixBias:
     def __str__(self) -> str:
         sizes = {site: tuple(matrix.shape[1:]) for site, matrix in self.matrices.items()}
         named = ", ".join(f"{site} {size}" for site, size in sizes.items())
-        longest = self.width - TASKS[self.task].growth
+        longest = self.width - self.format.task.growth
         text = (
             f"Matrices for {self.task}: {named}, {self.heads} heads; operands padded to {self.width} "
             f"digits, so problems of at most {longest}"
@@ -189,7 +198,7 @@ class MatrixBias:
             InputError: where `path` is no path, or a folder.
         """
         path = as_file("path", path, "bias.safetensors")
-        about = {"format": FORMAT, "task": self.task}
+        about = {"format": FORMAT, "task": json.dumps(self.format.to_dict())}
         tensors = {site: matrix.contiguous() for site, matrix in self.matrices.items()}
         write_with(path, lambda temporary: save_file(tensors, temporary, about))
 
@@ -219,9 +228,10 @@ class MatrixBias:
                 check_format(about["format"], FORMAT)
             except ValueError as error:
                 raise ValueError(f"{path} does not hold matrices: {error}") from error
-        task = about.get("task", task)
-        if task not in TASKS:
+        said = about.get("task", task) or ""
+        if not said.startswith("{") and said not in TASKS:
             raise ValueError(f"{path} does not say the task that it is for; name it with --task")
+        format = Format.read(json.loads(said) if said.startswith("{") else said)
         found: dict[Site, Tensor] = {}
         for site in SITES:
             layers = sorted(
@@ -239,7 +249,7 @@ class MatrixBias:
             raise ValueError(
                 f"{path} does not hold matrices: its tensors are {json.dumps(sorted(tensors))[:80]}"
             )
-        return cls(task, found)
+        return cls(format, found)
 
 
 def _checked(site: Site, matrix: Tensor) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lengthwise.bias.base import CLOSED, SITES, Site
-from lengthwise.bias.lines import WHOLE, CalibratedBias, Line, Track
+from lengthwise.bias.lines import CalibratedBias, Line
 from lengthwise.bias.matrix import MatrixBias
-from lengthwise.layout import Layout
-from lengthwise.tasks import FRAME, TASKS, add_frame
+from lengthwise.bias.tracks import MatrixTrack, Track
+from lengthwise.layout import ANSWER, Layout
+from lengthwise.tasks import FRAME
 
 # A line passes through at least this share of the rows; shorter runs of open cells are chance.
 _LEAST_ROWS = 0.5
@@ -84,12 +85,12 @@ class Traced:
 
 
 def trace_lines(bias: MatrixBias) -> Traced:
-    """Read matrices as lines: anti-diagonals of operands, diagonals of the answer, verticals, everything.
+    """Read matrices as lines: columns of operands and of the answer, symbols, everything.
 
     A track of one head is a line where every cell of it is open, at no less than its usual value. Where
     all keys are open with one value, the head is transparent: one line `everywhere`.
     """
-    layout = Layout(add_frame(TASKS[bias.task]()), bias.width)
+    layout = replace(bias.format, frame="tokens").at(bias.width)
     lines: list[Line] = []
     rest: list[Rest] = []
     for site, matrices in bias.matrices.items():
@@ -103,21 +104,21 @@ def trace_lines(bias: MatrixBias) -> Traced:
                 rest += _rest(dense[head], found, site, head, layer, layout, keys)
     for site in SITES:
         if site not in bias.matrices:
-            lines += [Line(site, WHOLE, "everywhere", head=head) for head in range(bias.heads)]
-    return Traced(CalibratedBias(bias.task, bias.heads, lines), tuple(rest), bias.spans)
+            lines += [Line(MatrixTrack(site, "everywhere"), head) for head in range(bias.heads)]
+    return Traced(CalibratedBias(bias.format, bias.heads, lines), tuple(rest), bias.spans)
 
 
 def tracks(site: Site, layout: Layout) -> list[Track]:
     """Every track that a line of a matrix may be."""
     if site == "self":
-        return [Track("self", "answer", "diagonal", -back) for back in range(layout.width)]
+        return [Track.along(ANSWER, -back) for back in range(1, layout.width + 1)]
     found = []
     for name, span in layout.source_spans.items():
         if span.grows:
             offsets = range(-layout.width + 1, layout.width)
-            found += [Track("cross", name, "anti-diagonal", offset) for offset in offsets]
+            found += [Track.along(name, offset) for offset in offsets]
         elif name not in FRAME:
-            found.append(Track("cross", name, "vertical"))
+            found.append(Track(name))
     return found
 
 
@@ -128,16 +129,16 @@ def _trace(matrix: Tensor, site: Site, head: int, layer: int | None, layout: Lay
     if site == "self":
         visible = matrix[rows[:, None] >= rows]
     if len(values := visible.unique()) == 1 and values.item() > CLOSED:
-        return [Line(site, WHOLE, "everywhere", 0, layer, head, values.item())]
+        return [Line(MatrixTrack(site, "everywhere"), head, layer, values.item())]
     found = []
     for track in tracks(site, layout):
-        keys, inside = track.keys(layout.spans(site)[track.segment], rows)
+        keys, inside = track.keys(layout, rows)
         cells = matrix[rows[inside], keys[inside]]
         if len(cells) < _LEAST_ROWS * layout.width or bool((cells == CLOSED).any()):
             continue
         value = cells.median().item()
         if bool((cells >= value).all()):
-            found.append(Line.of(track, head, layer, value))
+            found.append(Line(track, head, layer, value))
     return found
 
 

@@ -202,7 +202,7 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
     if task not in TASKS:
         raise InputError(unknown("task", task, TASKS))
     try:
-        return bias.transferred(TASKS[bias.task](), TASKS[task]())
+        return bias.transferred(task)
     except ValueError as error:
         raise InputError(str(error)) from error
 
@@ -239,17 +239,13 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
         return
     from lengthwise.attention_maps import capture, kept_maps
     from lengthwise.bias import CalibratedBias, MatrixBias
-    from lengthwise.layout import Layout
     from lengthwise.report.plots import attention_maps, bias_map
     from lengthwise.run import Run
-    from lengthwise.tasks import TASKS, add_frame
 
     if isinstance(bias, MatrixBias):
-        task = TASKS[bias.task]()
-        bias_map(bias, Layout(add_frame(task) if bias.framed else task, bias.width), path)
+        bias_map(bias, bias.format.at(bias.width), path)
     elif isinstance(bias, CalibratedBias):
-        definition = TASKS[bias.task]()
-        bias_map(bias, Layout(definition, _DRAWN_DIGITS + definition.growth), path)
+        bias_map(bias, bias.format.at(_DRAWN_DIGITS + bias.format.task.growth), path)
     elif run is not None:
         opened = Run.open(run)
         attention_maps(kept_maps(opened) or capture(opened), path)

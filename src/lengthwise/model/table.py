@@ -95,7 +95,7 @@ def _open(windows: Windows, rows: np.ndarray) -> np.ndarray:
     for layer, keys in enumerate(per_layer):
         inside = (keys.value > CLOSED).numpy()
         held = np.where(inside, streams.source[keys.index.numpy()], _symbols(windows) - 1)
-        lines = [line for line, _ in bias.at("cross", layer, streams.layouts[0])]
+        lines = bias.at("cross", layer, streams.layouts[0])
         for head in range(bias.heads):
             own = tuple((line.track, line.value) for line in lines if line.head == head)
             for slot in range(len(own)):

@@ -9,7 +9,7 @@ each symbol. Problems of different widths stand side by side, for a line has its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeGuard
 
@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, SITES, AttentionBias, CalibratedBias, OpenKeys, Site
-from lengthwise.layout import Layout, Span
+from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, OpenKeys, Site, Track
+from lengthwise.bias.tracks import OWN_TOKEN
+from lengthwise.layout import Layout, Places, Span
 from lengthwise.model.attention import plan_lines
 from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
 from lengthwise.model.transformer import Embedded, Transformer
-from lengthwise.tasks import Transducer
 
 
 class Streams:
@@ -84,15 +84,11 @@ def _starts(lengths: list[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-class _Places:
+class _Places(Places):
     """The layouts of rows of several widths: bounds of segments are tensors `[row]`."""
 
     def __init__(self, layouts: list[Layout], kinds: Tensor) -> None:
-        self._layouts, self._kinds = layouts, kinds
-
-    @property
-    def task(self) -> Transducer:
-        return self._layouts[0].task
+        self._layouts, self._kinds, self.task = layouts, kinds, layouts[0].task
 
     @property
     def same(self) -> bool:
@@ -101,11 +97,10 @@ class _Places:
     def anchors(self, site: str) -> dict[str, Span]:
         every = [layout.anchors(site) for layout in self._layouts]
         return {
-            name: Span(
-                self._each([spans[name].start for spans in every]),  # type: ignore[arg-type]
-                self._each([spans[name].stop for spans in every]),  # type: ignore[arg-type]
-                span.grows,
-                span.stride,
+            name: replace(
+                span,
+                start=self._each([spans[name].start for spans in every]),
+                stop=self._each([spans[name].stop for spans in every]),
             )
             for name, span in every[0].items()
         }
@@ -130,9 +125,9 @@ class Links:
         self.streams = streams
         self.lines = [
             {
-                (line.direction, line.offset)
-                for line, _ in bias.at("self", layer, streams.layouts[0])
-                if (line.direction, line.offset) != ("diagonal", 0)
+                ("diagonal", track.offset + 1)
+                for track in (line.track for line in bias.at("self", layer, streams.layouts[0]))
+                if isinstance(track, Track) and track.offset is not None and track.offset < -1
             }
             for layer in range(layers)
         ]
@@ -191,11 +186,7 @@ class Links:
 
 def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[CalibratedBias]:
     """Whether every row reads a few keys alone, whatever the width."""
-    return isinstance(bias, CalibratedBias) and all(
-        bias.open_keys(site, layer, layout, range(1)) is not None
-        for site in SITES
-        for layer in range(layers)
-    )
+    return isinstance(bias, CalibratedBias) and bias.local
 
 
 @dataclass(frozen=True)
@@ -288,8 +279,9 @@ class Windows:
 
     def reads_itself(self, layer: int) -> bool:
         """Whether each head of a layer's self-attention reads its own row, and nothing else."""
-        lines = [line for line, _ in self.bias.at("self", layer, self.streams.layouts[0])]
-        return not self.links.lines[layer] and len({ln.head for ln in lines}) == self.bias.heads
+        lines = self.bias.at("self", layer, self.streams.layouts[0])
+        heads = {line.head for line in lines if line.track == OWN_TOKEN}
+        return not self.links.lines[layer] and len(heads) == self.bias.heads
 
     def remember(self, crosses: list[OpenKeys]) -> tuple[Embedded, list[LinesPlan]]:
         """Embed the source tokens that are read, and number them anew.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.arguments import as_file
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import OWN_TOKEN, CalibratedBias, Track
 from lengthwise.config import InputError
 from lengthwise.errors import shorten
 from lengthwise.files import check_format, read_text, write_text
@@ -18,9 +18,9 @@ from lengthwise.proof.cone import Cone
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.run import Run
 
-FORMAT = "lengthwise-certificate/2"
-# Written by earlier versions: it names the task and does not bind its rule.
-EARLIER = "lengthwise-certificate/1"
+FORMAT = "lengthwise-certificate/3"
+# Written by earlier versions: the first names the task and does not bind its rule.
+EARLIER = ("lengthwise-certificate/1", "lengthwise-certificate/2")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Certificate:
         """The certificate as JSON values."""
         values = asdict(self)
         del values["rule"]
-        return {"format": FORMAT if self.binds_rule else EARLIER, "proven": True, **values}
+        values["cone"]["reads"] = [str(track) for track in self.cone.reads]
+        return {"format": FORMAT if self.binds_rule else EARLIER[0], "proven": True, **values}
 
     def save(self, path: Path | str) -> None:
         """Write the certificate, and the rule beside it; each appears whole or not at all.
@@ -110,25 +111,30 @@ class Certificate:
             if not isinstance(values, dict) or "format" not in values:
                 raise ValueError(f"it has no format, {FORMAT!r}")
             found = values.pop("format")
-            if found != EARLIER:
+            if found not in EARLIER:
                 check_format(found, FORMAT)
-                if "rule" not in values["hashes"]:
-                    raise ValueError("its hashes lack that of the rule")
+            if found != EARLIER[0] and "rule" not in values["hashes"]:
+                raise ValueError("its hashes lack that of the rule")
             if values.pop("proven") is not True:
                 raise ValueError("it does not say that the model is proven")
-            cone = values["cone"]
-            values["cone"] = Cone(
-                tuple(cone["rows"]),
-                tuple((n, c) for n, c in cone["reads"]),
-                tuple(cone.get("constants", ())),
-                int(cone.get("period", 1)),
-            )
+            values["cone"] = _read_cone(values["cone"])
             values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
             return cls(**values)
         except OSError as error:
             raise InputError(f"can't read certificate {path}: {error.strerror}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a certificate: {error}") from error
+
+
+def _read_cone(values: dict[str, Any]) -> Cone:
+    """A cone from JSON values; earlier versions listed rows, digits and operands of one digit."""
+    if "rows" in values:
+        reads = [OWN_TOKEN.moved(row) for row in values["rows"]]
+        reads += [Track.along(name, int(column)) for name, column in values["reads"]]
+        reads += map(Track, values.get("constants", ()))
+    else:
+        reads = map(Track.parse, values["reads"])
+    return Cone(tuple(sorted(reads)), int(values.get("period", 1)))
 
 
 @dataclass(frozen=True)

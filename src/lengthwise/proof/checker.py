@@ -91,7 +91,7 @@ class Checker:
     @torch.inference_mode()
     def check(self, batch: Batch) -> None:
         """Check every context of a batch."""
-        layout = self.run.config.layout(batch.width, self.run.task)
+        layout = self.run.config.layout(batch.width)
         kept: list[tuple[Tensor, Tensor, Tensor]] = []
         for first in range(0, len(batch.operands), CHUNK):
             operands = batch.operands[first : first + CHUNK]
@@ -194,7 +194,7 @@ class Checker:
     def counterexample(self, float_bound: float, seconds: float) -> Counterexample:
         """The shortest failing problem, decoded."""
         operands, row = self.shortest or self.tightest
-        layout = self.run.config.layout(operands.shape[1], self.run.task)
+        layout = self.run.config.layout(operands.shape[1])
         source, target = layout.batch(operands[None])
         written = greedy_decode(
             self.model, self.run.bias, layout, source.to(self.run.device), self.run.config.attention

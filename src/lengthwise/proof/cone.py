@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, Line, MatrixBias, Track, Window
+from lengthwise.bias import (
+    CLOSED,
+    OWN_TOKEN,
+    SITES,
+    AttentionBias,
+    CalibratedBias,
+    Line,
+    MatrixBias,
+    Track,
+    Window,
+)
 from lengthwise.config import Config
 from lengthwise.layout import COLUMNS, Layout
 from lengthwise.model.positions import POSITIONS
@@ -19,44 +29,46 @@ class NotApplicableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Cone:
-    """What a row that writes column i depends on, relative to i.
+    """The tokens that the output of a query depends on.
 
     Attributes:
-        rows: rows whose own tokens matter, 0 for the row itself, -1 for the one before, ...; the token
-            of row i + r is the digit written in column i + r - 1.
-        reads: digits of operands that matter, (operand, column): 0 for the column being written.
-        constants: operands of one digit that matter.
-        period: of the positions; row and width modulo it matter. 1 where positions tell nothing.
+        reads: of the source and of the answer, in the query's coordinates: `a[c-1]`, `answer[c-1]`, `d`.
+            Symbols, which are the same in every problem, are left out.
+        period: of the positions; column and width modulo it matter. 1 where positions tell nothing.
     """
 
-    rows: tuple[int, ...]
-    reads: tuple[tuple[str, int], ...]
-    constants: tuple[str, ...] = ()
+    reads: tuple[Track, ...]
     period: int = 1
 
-    @property
-    def first(self) -> int:
-        """The earliest column that matters."""
-        return min([row - 1 for row in self.rows] + [column for _, column in self.reads])
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.reads))
 
     @property
-    def last(self) -> int:
-        """The latest column that matters; the one being written, or one after it."""
-        return max([0] + [column for _, column in self.reads])
+    def columns(self) -> dict[int, set[str]]:
+        """The segments of which a column is read, by its distance from the query's own."""
+        found: dict[int, set[str]] = {}
+        for track in self.reads:
+            if track.offset is not None:
+                found.setdefault(track.offset, set()).add(track.segment)
+        return found
+
+    @property
+    def constants(self) -> set[str]:
+        """The operands of one digit that are read."""
+        return {track.segment for track in self.reads if not track.place}
 
 
 @dataclass(frozen=True)
 class Reach:
-    """What a row reads in one layer.
+    """What a query reads in one layer.
 
     Attributes:
-        rows: rows whose states it reads, and its own, as in `Cone`; ascending, so that 0 is the last.
-        reads, constants: as in `Cone`.
+        queries: those whose states it reads, by their distance; ascending, the last is 0, its own.
+        reads: tokens of the source, as in `Cone`.
     """
 
-    rows: tuple[int, ...]
-    reads: tuple[tuple[str, int], ...]
-    constants: tuple[str, ...]
+    queries: tuple[int, ...]
+    reads: tuple[Track, ...]
 
 
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
@@ -122,26 +134,19 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
 
 
 def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
-    """What a row reads in one layer.
+    """What a query reads in one layer.
 
     Raises:
         NotApplicableError: for a line that does not move with the column being written.
     """
-    reads, constants = set(), set()
-    kinds = {segment.name: segment.kind for segment in layout.task.segments}
-    for line, span in bias.at("cross", layer, layout):
-        _check(line, span.grows, layout)
-        if span.grows:
-            reads.add((line.segment, line.offset))
-        elif kinds[line.segment] == "digit":
-            constants.add(line.segment)
-    own = [
-        line.offset
-        for line, span in bias.at("self", layer, layout)
-        if _check(line, span.grows, layout)
-    ]
-    rows = {0, *(offset for offset in own if offset <= 0)}
-    return Reach(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)))
+    symbols = {segment.name for segment in layout.task.segments if segment.kind == "symbol"}
+    own, cross = ([_local(ln) for ln in bias.at(site, layer, layout)] for site in SITES)
+    # The token of column c - 1 is what the query of column c begins with.
+    queries = {0, *(track.offset + 1 for track in own if track.offset is not None)}
+    return Reach(
+        tuple(sorted(query for query in queries if query <= 0)),
+        tuple(sorted({track for track in cross if track.segment not in symbols})),
+    )
 
 
 def _window_reach(bias: Window, config: Config) -> Reach:
@@ -183,7 +188,8 @@ def _window_reach(bias: Window, config: Config) -> Reach:
                 )
     moving = {name for name, _ in reads}
     constants = [s.name for s in layouts[0].task.operands if not s.grows and s.name not in moving]
-    return Reach(tuple(range(-bias.window, 1)), tuple(reads), tuple(sorted(constants)))
+    tracks = [*(Track.along(*read) for read in reads), *map(Track, constants)]
+    return Reach(tuple(range(-bias.window, 1)), tuple(sorted(tracks)))
 
 
 def _open_in(bias: Window, layout: Layout) -> list[set[int]]:
@@ -196,35 +202,31 @@ def _open_in(bias: Window, layout: Layout) -> list[set[int]]:
 def _columns_of(layout: Layout) -> dict[int, list[tuple[str, int]]]:
     """For each key that is a digit of a column: the operand and the column."""
     found: dict[int, list[tuple[str, int]]] = {}
+    columns = torch.arange(layout.width)
     for name, span in layout.anchors("cross").items():
         if span.grows and name != COLUMNS:
-            track = Track("cross", name, layout.digit_direction)
-            keys, _ = track.keys(span, torch.arange(layout.width))
+            keys, _ = layout.find(name, [columns])
             for column, key in enumerate(keys.tolist()):
                 found.setdefault(key, []).append((name, column))
     return found
 
 
 def join(reaches: Iterable[Reach], period: int = 1) -> Cone:
-    """The cone of a row after some layers, first to last."""
-    rows, reads, constants = {0}, set(), set()
+    """The cone of a query after some layers, first to last."""
+    queries, reads = {0}, set()
     for reach in reversed(list(reaches)):
-        reads |= {(name, row + column) for row in rows for name, column in reach.reads}
-        constants |= set(reach.constants)
-        rows |= {row + back for row in rows for back in reach.rows}
-    return Cone(tuple(sorted(rows)), tuple(sorted(reads)), tuple(sorted(constants)), period)
+        reads |= {track.moved(query) for query in queries for track in reach.reads}
+        queries |= {query + back for query in queries for back in reach.queries}
+    reads |= {OWN_TOKEN.moved(query) for query in queries}
+    return Cone(tuple(sorted(reads)), period)
 
 
-def _check(line: Line, grows: bool, layout: Layout) -> bool:
-    """Whether a line is one that the proof understands; raise where it is not."""
-    moving = "diagonal" if line.site == "self" else layout.digit_direction
-    # A line through all columns at once would meet another operand in every row.
-    named = line.segment not in ("whole", COLUMNS)
-    if named and (
-        line.direction == moving if grows else line.direction == "vertical" and not line.offset
-    ):
-        return True
+def _local(line: Line) -> Track:
+    """The track of a line that the proof understands; raise where it is another."""
+    track = line.track
+    if isinstance(track, Track) and (not track.place or track.offset is not None):
+        return track
     raise NotApplicableError(
-        f"head {line.head} reads {line.words()} ({line.site}-attention), which does not move with the "
+        f"head {line.head} reads {track.words()} ({line.site}-attention), which does not move with the "
         f"column being written"
     )

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lengthwise.layout import ANSWER
 from lengthwise.proof.cone import Cone
 from lengthwise.tasks import Transducer
 
@@ -78,12 +79,17 @@ class Contexts:
         fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
         self._grows = [i for i in range(len(names)) if i not in fixed]
         self._fixed = fixed
+        columns = cone.columns
+        # The window: from the first column that is read to the last; the one being written is in it.
+        self._first, self._last = min(columns), max(0, *columns)
         self._read = {
-            offset: tuple(names.index(name) for name, column in cone.reads if column == offset)
-            for offset in range(cone.first, cone.last + 1)
+            offset: tuple(
+                sorted(names.index(name) for name in columns.get(offset, set()) - {ANSWER})
+            )
+            for offset in range(self._first, self._last + 1)
         }
-        self._tokens = {row - 1 for row in cone.rows}
-        self._constants = [fixed.index(names.index(name)) for name in cone.constants]
+        self._tokens = {offset for offset, segments in columns.items() if ANSWER in segments}
+        self._constants = [fixed.index(names.index(name)) for name in sorted(cone.constants)]
         self._option_cache: dict[tuple, list[tuple[Column, int]]] = {}
         self._sight_cache: dict[tuple, dict[tuple, set[tuple[int, int]]]] = {}
         self._prefix_cache: dict[tuple, dict[tuple[int, int], list[Column]]] = {}
@@ -94,7 +100,7 @@ class Contexts:
             for row in self._rows(end):
                 yield from self._batches(digits, end, -row, self.task.start_state, [])
             for (state, _), prefix in self._prefixes(digits, end).items():
-                yield from self._batches(digits, end, self.cone.first, state, prefix)
+                yield from self._batches(digits, end, self._first, state, prefix)
 
     def bound(self) -> int:
         """At least as many contexts as there are, counted without building them."""
@@ -105,7 +111,7 @@ class Contexts:
                 for row in self._rows(end)
             ]
             states = Counter(state for state, _ in self._prefixes(digits, end))
-            found.append(self._count(digits, self.cone.first, states, end))
+            found.append(self._count(digits, self._first, states, end))
             total += self._widths(end) * sum(found)
         return total
 
@@ -129,9 +135,9 @@ class Contexts:
             for row in self._rows(end):
                 seen.add(_Place(digits, row, end, self.task.start_state))
             for state, _ in self._prefixes(digits, end):
-                seen.add(_Place(digits, -self.cone.first, end, state))
+                seen.add(_Place(digits, -self._first, end, state))
         alike = {frozenset(places) for places in begun.values()}
-        for offset in range(self.cone.first, self.cone.last + 1):
+        for offset in range(self._first, self._last + 1):
             following = set()
             for places in alike:
                 looks: dict[tuple, set[_Place]] = defaultdict(set)
@@ -173,7 +179,7 @@ class Contexts:
         digits, _, end, state, _ = place
         if end == self._general:
             return self._suffixes(digits).get(state, [])
-        padding = max(0, end - 1 - self.cone.last)
+        padding = max(0, end - 1 - self._last)
         return (
             [[self._column(digits, ())] * padding] if self._accepts(digits, state, padding) else []
         )
@@ -190,7 +196,7 @@ class Contexts:
 
     def _rows(self, end: int) -> range:
         """The rows whose window is cut off by the start of the problem."""
-        return range(max(0, 1 + self.task.growth - end), -self.cone.first)
+        return range(max(0, 1 + self.task.growth - end), -self._first)
 
     def _widths(self, end: int) -> int:
         """How many widths modulo the period a row so far from the end may have, at most."""
@@ -199,7 +205,7 @@ class Contexts:
     @property
     def _general(self) -> int:
         """So many rows from the end, and more, a window has neither end nor padding in it."""
-        return self.cone.last + self.task.growth + 1
+        return self._last + self.task.growth + 1
 
     def _batches(
         self, digits: Column, end: int, first: int, start: int, prefix: list[Column]
@@ -229,7 +235,7 @@ class Contexts:
             offset: the next column.
             columns, states: those so far; digits fit a byte, states (carries of a factor) need not.
         """
-        if offset >= min(self.cone.last + 1, end):
+        if offset >= min(self._last + 1, end):
             yield columns, states
             return
         padding = end < self._general and offset >= end - self.task.growth
@@ -243,14 +249,14 @@ class Contexts:
             after.append(np.tile(np.array([s for _, s in options], np.int64), len(chosen)))
         columns, states = np.concatenate(parts), np.concatenate(after)
         # The next columns make many of each.
-        following = min(self.cone.last, end - 1) - offset
+        following = min(self._last, end - 1) - offset
         share = max(1, _BATCH // self.task.base ** len(self._grows)) if following else len(columns)
         for i in range(0, len(columns), share):
             some = slice(i, i + share)
             yield from self._windows(digits, offset + 1, end, columns[some], states[some])
 
     def _count(self, digits: Column, first: int, counts: dict[int, int], end: int) -> int:
-        for offset in range(first, min(self.cone.last + 1, end)):
+        for offset in range(first, min(self._last + 1, end)):
             padding = end < self._general and offset >= end - self.task.growth
             following: dict[int, int] = {}
             for state, ways in counts.items():
@@ -301,8 +307,8 @@ class Contexts:
         For each state that they may lead to and each number of them modulo the period, the fewest.
         """
         # Padding that begins before the window; and a problem has a column that is none.
-        zeros = max(0, self.task.growth - end + self.cone.first)
-        least = max(0, 1 + self.task.growth - end + self.cone.first) - zeros
+        zeros = max(0, self.task.growth - end + self._first)
+        least = max(0, 1 + self.task.growth - end + self._first) - zeros
         if (digits, least, zeros) in self._prefix_cache:
             return self._prefix_cache[digits, least, zeros]
         period, padding = self.cone.period, [self._column(digits, ())] * zeros

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.bias import CLOSED, AttentionBias, Track
+from lengthwise.bias import CLOSED, AttentionBias
 from lengthwise.config import Config
 from lengthwise.layout import Layout
 from lengthwise.model import Transformer, plan_attention
@@ -102,7 +102,7 @@ class Neighbourhoods:
         """The row `[problem, 1, width]` before a layer, its query, keys and values of what it reads."""
         layer = self.model.decoder[level]
         # The row itself comes last.
-        rows = [row + back for back in self.reaches[level].rows if row + back >= 0]
+        rows = [row + back for back in self.reaches[level].queries if row + back >= 0]
         states = self._states[level - 1] if level else None
         if states is not None:
             index = [self._find(states, level - 1, problems, one) for one in rows]
@@ -141,7 +141,7 @@ class Neighbourhoods:
             plan = plan_attention(
                 self.bias, layout, len(self.reaches), rows=one, device=self.device
             )[level]
-            rows = [row + back for back in self.reaches[level].rows if row + back >= 0]
+            rows = [row + back for back in self.reaches[level].queries if row + back >= 0]
             found = self.bias.open_keys("cross", level, layout, one)
             assert found is not None
             # A row past the end reads nothing; its plan then closes whatever key stands here.
@@ -153,7 +153,7 @@ class Neighbourhoods:
 def _shareable(task: Transducer, cone: Cone) -> bool:
     """Whether neighbourhoods of a cone can be numbered."""
     symbols = task.base + len(task.symbols) + 3  # start, end, and none
-    held = symbols ** (len(cone.rows) + len(cone.reads) + len(cone.constants))
+    held = symbols ** len(cone.reads)
     return held * cone.period**2 < _NUMBERS
 
 
@@ -174,21 +174,12 @@ class _States:
 
     def number(self, problems: Problems, row: int) -> Tensor:
         """What the row's neighbourhood holds, as one number `[problem]`."""
-        layout, source = problems.layout, problems.source
-        none, anchors = len(layout.vocabulary), layout.anchors("cross")
-        found = source.new_zeros(len(source))
-
-        def append(tokens: Tensor | int) -> None:
-            found.mul_(none + 1).add_(tokens)
-
-        for back in self.cone.rows:
-            append(problems.target[:, row + back] if row + back >= 0 else none)
-        for name, offset in self.cone.reads:
-            track = Track("cross", name, layout.digit_direction, offset)
-            key, inside = track.keys(anchors[name], torch.tensor(row))
-            append(source[:, int(key)] if inside else none)
-        for name in self.cone.constants:
-            append(source[:, anchors[name].start])
+        layout, none = problems.layout, len(problems.layout.vocabulary)
+        found = problems.source.new_zeros(len(problems.source))
+        for track in self.cone.reads:
+            key, inside = track.keys(layout, torch.tensor([row]))
+            tokens = problems.target if track.site == "self" else problems.source
+            found.mul_(none + 1).add_(tokens[:, int(key)] if inside else none)
         for phase in (row % self.cone.period, layout.width % self.cone.period):
             found.mul_(self.cone.period).add_(phase)
         return found

@@ -169,7 +169,7 @@ def _claim(run: Run) -> str:
 def _too_many(run: Run, bound: int, budget: int) -> str:
     """How many, which line makes the cone so large, and what the cone would be without it."""
     bias, task = run.bias, run.task
-    layout, period, found = run.config.layout(task=task), period_of(run.config), []
+    layout, period, found = run.config.layout(), period_of(run.config), []
     many = f"{bound:,} local contexts"
     if period > 1:
         many += f" (positions of period {period} make up to {period**2} of one)"
@@ -177,20 +177,20 @@ def _too_many(run: Run, bound: int, budget: int) -> str:
     end = f"with --budget {bound} it takes {_about(estimate(run).seconds)}"
     if not isinstance(bias, CalibratedBias):
         return f"{begin}; {end}. A narrower window (model.window), or fewer layers, makes fewer"
-    for track in {line.track: line for line in bias.lines}.values():
-        rest = [line for line in bias.lines if line.track != track.track]
-        thinner = CalibratedBias(bias.task, bias.heads, rest)
+    for track in dict.fromkeys(line.track for line in bias.lines):
+        rest = [line for line in bias.lines if line.track != track]
+        thinner = CalibratedBias(bias.format, bias.heads, rest)
         layers = range(run.config.model.layers)
         reaches = [reach_of(thinner, layer, layout) for layer in layers]
         contexts = Contexts(task, join(reaches, period))
         found.append((contexts.bound(), contexts, track))
-    without, contexts, line = min(found, key=lambda one: one[0])
+    without, contexts, track = min(found, key=lambda one: one[0])
     if without >= bound:
         return f"{begin}; {end}"
     enough = "would still tell" if contexts.suffice() else "would not tell"
     return (
-        f"{begin}. The line that makes them so many: head {line.head} reads {line.words()} "
-        f"({line.site}-attention). Without it there would be {without:,}, and the other lines {enough} "
+        f"{begin}. The line that makes them so many: {track}, {track.words()} "
+        f"({track.site}-attention). Without it there would be {without:,}, and the other lines {enough} "
         f"every symbol; {end}"
     )
 

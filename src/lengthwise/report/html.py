@@ -380,9 +380,9 @@ def _data(folder: Folder) -> dict[str, Any]:
     return {
         "name": folder.name,
         "results": folder.curve.records(),
-        "bias": [vars(line) for line in folder.bias.lines] if folder.bias else None,
+        "bias": [line.to_dict() for line in folder.bias.lines] if folder.bias else None,
         "evidence": [
-            {**vars(item), "track": vars(item.track), "strength": item.strength}
+            {**vars(item), "track": str(item.track), "strength": item.strength}
             for item in folder.evidence
         ],
         "runs": {

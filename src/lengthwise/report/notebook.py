@@ -14,13 +14,11 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation import LengthCurve, Score
-from lengthwise.layout import Layout
 from lengthwise.metrics import read_metrics
 from lengthwise.pipeline import Outcome
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.report.summary import percent
 from lengthwise.run import Run
-from lengthwise.tasks import TASKS, add_frame
 
 # Rows of a table; what a person wants of more is in `to_frame` and `records`.
 _MOST_ROWS = 60
@@ -83,8 +81,7 @@ def matrices_png(bias: MatrixBias) -> bytes | None:
 
     if bias.width > _MOST_DIGITS:
         return None
-    task = TASKS[bias.task]()
-    figure = bias_map(bias, Layout(add_frame(task) if bias.framed else task, bias.width))
+    figure = bias_map(bias, bias.format.at(bias.width))
     return figure._repr_png_()  # type: ignore[union-attr]  # no path was given
 
 

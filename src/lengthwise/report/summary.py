@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lengthwise.bias import CalibratedBias
-from lengthwise.calibration import OWN_TOKEN, Evidence
+from lengthwise.bias import OWN_TOKEN, CalibratedBias
+from lengthwise.calibration import Evidence
 from lengthwise.config import Config
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.folder import CALIBRATED, VANILLA
@@ -113,15 +113,11 @@ def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
     if certificate is None:
         return None
     problem, row = certificate.tightest
-    reads = [f"{name} {column:+d}" if column else name for name, column in certificate.cone.reads]
-    reads += certificate.cone.constants
-    tokens = [str(row) if row else "own" for row in certificate.cone.rows]
-    period = certificate.cone.period
-    phase = f"; row and width modulo {period}" if period > 1 else ""
+    reads, period = [str(track) for track in certificate.cone.reads], certificate.cone.period
+    phase = f"; column and width modulo {period}" if period > 1 else ""
     return {
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",
-        "Each sees": f"digits of {listed(reads)} (0 is the column being written); tokens of rows "
-        f"{listed(tokens)}{phase}",
+        "Each sees": f"{listed(reads)} (c is the column being written){phase}",
         "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {problem}",
         "Rounding": f"at most {certificate.float_bound:.1e}",
         "Time": f"{certificate.seconds:.1f} s",
@@ -162,7 +158,7 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     """Which length extrapolates, in numbers, from the widths that were trained and measured."""
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
-    train, test = config.layout(task=task), config.layout(last.width, task)
+    train, test = config.layout(), config.layout(last.width)
     grows = [last.length > config.data.length, test.source_length > train.source_length]
     verdict = {
         (True, True): "So both the value length and the token length extrapolate.",

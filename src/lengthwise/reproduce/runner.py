@@ -235,7 +235,7 @@ def _train(cell: Cell, budget: Budget, out: Path) -> tuple[Run | None, bool, str
             _, _, run = calibrate_and_retrain(config, path, origin, resume=True)
             return run, True, ""
         assert isinstance(origin.bias, CalibratedBias)
-        bias = origin.bias.transferred(origin.task, config.make_task())
+        bias = origin.bias.transferred(config.format)
         return train_run(config.for_retraining(), path, bias=bias, resume=True), True, ""
     except NotInterpolatedError as error:
         return error.run, False, "does not interpolate"

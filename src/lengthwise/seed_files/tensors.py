@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from lengthwise.config import InputError, unknown
 from lengthwise.files import write_with
 from lengthwise.folder import DENSE_LIMIT
 from lengthwise.layout import Layout
-from lengthwise.tasks import TASKS, add_frame
+from lengthwise.tasks import TASKS
 
 TENSORS = (".t", ".pt", ".pth")
 
@@ -103,7 +104,8 @@ def find_lines(bias: CalibratedBias | MatrixBias) -> tuple[CalibratedBias, list[
         InputError: when matrices are not lines; the message names the head.
     """
     if isinstance(bias, CalibratedBias):
-        return bias, []
+        # Written anew, in the format of this version.
+        return CalibratedBias(bias.format, bias.heads, bias.lines), []
     traced = trace_lines(bias)
     if not traced.exact:
         worst = next(rest for rest in traced.rest if not rest.edge)
@@ -131,12 +133,12 @@ def save_dense_bias(
     else:
         if width is None:
             raise InputError("lines fit every width; say for which with --width")
-        layout = Layout(TASKS[bias.task](), width)
+        layout = replace(bias.format, frame="none").at(width)
         layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
         _check_size(bias.heads * layers, layout)
         rows = range(layout.target_length)
         bias = MatrixBias(
-            bias.task,
+            bias.format,
             {
                 site: torch.stack(
                     [bias.dense(site, layer, layout, rows) for layer in range(layers)]
@@ -190,7 +192,7 @@ def save_matrices(
         raise InputError(
             "the layers of this bias differ; a .t file has one tensor for all of them (write .safetensors)"
         )
-    layout = Layout(add_frame(TASKS[bias.task]()), width)
+    layout = replace(bias.format, frame="tokens").at(width)
     rows = range(layout.target_length)
     _check_size(bias.heads, layout)
     written = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 
 from lengthwise.tasks.transducer import Segment, Transducer
 
@@ -10,6 +11,7 @@ START, END = "^", "$"
 FRAME = (START, END)
 
 
+@lru_cache(maxsize=64)
 def add_frame(task: Transducer) -> Transducer:
     """The same task with the source `^0123+0748$`. People write its expressions without the frame."""
     framed = copy.copy(task)
