@@ -12,9 +12,9 @@ from torch import Tensor
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.evaluation import exact_matches
 from lengthwise.layout import Layout, Vocabulary
+from lengthwise.locality import Contexts
 from lengthwise.model import Transformer, greedy_decode
 from lengthwise.proof import Cone, Counterexample
-from lengthwise.proof.contexts import Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Segment, Transducer
 from lengthwise.tasks.sampling import generator, suite_problems

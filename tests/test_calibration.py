@@ -23,8 +23,7 @@ from lengthwise.calibration import (
 )
 from lengthwise.format import Format
 from lengthwise.layout import Layout
-from lengthwise.proof.cone import join, reach_of
-from lengthwise.proof.contexts import Contexts
+from lengthwise.locality import Contexts, join, reach_of
 from lengthwise.tasks import TASKS
 
 DIRECTIONS = ("diagonal", "anti-diagonal", "vertical")

@@ -22,6 +22,7 @@ from lengthwise.bias import CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.cli import entry
 from lengthwise.config import Config, make_config
 from lengthwise.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
+from lengthwise.locality import Batch, Contexts
 from lengthwise.parts import make_model
 from lengthwise.proof import (
     Certificate,
@@ -33,7 +34,6 @@ from lengthwise.proof import (
     rule_text,
     save_rule,
 )
-from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
 
 PROGRAM = Path(__file__).parents[1] / "tools" / "check_certificate.py"

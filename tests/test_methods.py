@@ -16,8 +16,7 @@ from lengthwise.layout import Layout
 from lengthwise.methods import CUSTOM, METHODS, Method, find_method, method_of
 from lengthwise.model import POSITIONS, greedy_decode, plan_attention
 from lengthwise.parts import make_bias, make_model
-from lengthwise.proof import NotApplicableError
-from lengthwise.proof.cone import receptive_cone
+from lengthwise.proof import NotApplicableError, receptive_cone
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS, Transducer
 from lengthwise.tasks.sampling import generator, suite_problems

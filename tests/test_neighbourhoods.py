@@ -14,11 +14,11 @@ from torch import Tensor
 from lengthwise.bias import AttentionBias, CalibratedBias, Line, Track, Window
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
+from lengthwise.locality import Batch, Contexts
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.parts import make_model
 from lengthwise.proof import prove, receptive_cone
 from lengthwise.proof.checker import Checker
-from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
 from lengthwise.run import Run
 

@@ -32,6 +32,7 @@ from lengthwise.config import InputError, make_config
 from lengthwise.drill import drill_problems
 from lengthwise.folder import PROGRESS
 from lengthwise.layout import Layout, digits_of
+from lengthwise.locality import Batch, Contexts
 from lengthwise.model import plan_attention
 from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
 from lengthwise.proof import (
@@ -45,7 +46,6 @@ from lengthwise.proof import (
     verify,
 )
 from lengthwise.proof.checker import Checker
-from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import in_split
@@ -483,7 +483,7 @@ def test_large_batches_come_in_parts(monkeypatch):
     """The same contexts, whatever the size of a batch; a resumed proof counts on their order."""
     contexts = Contexts(TASKS["addition"](4), make_cone([-1, 0], [("a", -1), ("a", 0), ("b", 0)]))
     whole = [batch.operands for batch in contexts]
-    monkeypatch.setattr("lengthwise.proof.contexts._BATCH", 64)
+    monkeypatch.setattr("lengthwise.locality.contexts._BATCH", 64)
     parts = [batch.operands for batch in contexts]
     assert max(map(len, parts)) <= 64 < max(map(len, whole))
     assert sorted(bytes(p) + bytes([p.shape[1]]) for ps in whole for p in ps) == sorted(

@@ -27,6 +27,7 @@ from helpers import (
 )
 from lengthwise.bias import CalibratedBias, Line, Track, Window
 from lengthwise.config import make_config
+from lengthwise.locality import Contexts
 from lengthwise.model import POSITIONS, Transformer, plan_attention
 from lengthwise.parts import make_model
 from lengthwise.proof import (
@@ -37,7 +38,6 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof.checker import Checker
-from lengthwise.proof.contexts import Contexts
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 

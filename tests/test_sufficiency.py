@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import LOCAL, make_cone
+from lengthwise.locality import Contexts
 from lengthwise.proof import Cone
-from lengthwise.proof.contexts import Contexts
 from lengthwise.tasks import TASKS, Transducer
 
 A0, A1, B0, B1 = ("a", 0), ("a", -1), ("b", 0), ("b", -1)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps, real_rows
 from lengthwise.bias import OWN_TOKEN, SITES, CalibratedBias, Line, MatrixTrack, Site, Track
+from lengthwise.locality import Contexts, join, reach_of
 from lengthwise.proof import BUDGET, NotApplicableError
-from lengthwise.proof.cone import join, reach_of
-from lengthwise.proof.contexts import Contexts
 
 Policy = Literal["auto", "paper"]
 Lines = Literal["fewest", "all"]

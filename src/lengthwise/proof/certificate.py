@@ -14,7 +14,7 @@ from lengthwise.config import InputError
 from lengthwise.errors import shorten
 from lengthwise.files import check_format, read_text, write_text
 from lengthwise.folder import CERTIFICATE, WEIGHTS
-from lengthwise.proof.cone import Cone
+from lengthwise.locality import Cone
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.run import Run
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from lengthwise.layout import END, START, Layout
+from lengthwise.locality import Batch
 from lengthwise.model import Transformer, greedy_decode, plan_attention
 from lengthwise.model.attention import Path
 from lengthwise.model.plans import LayerPlan, as_type
 from lengthwise.proof.certificate import Counterexample
-from lengthwise.proof.contexts import Batch
 from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
 from lengthwise.run import Run
 from lengthwise.tasks.sampling import in_split

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from lengthwise.bias import CLOSED, AttentionBias
 from lengthwise.config import Config
 from lengthwise.layout import Layout
+from lengthwise.locality import Cone, Contexts, join
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import Plan
 from lengthwise.model.transformer import Embedded, Layer
-from lengthwise.proof.cone import Cone, join, period_of, receptive_reaches
-from lengthwise.proof.contexts import Contexts
+from lengthwise.proof.scope import period_of, receptive_reaches
 from lengthwise.tasks import Transducer
 
 # States are kept where there are this many times fewer neighbourhoods than contexts.

@@ -15,18 +15,11 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import RULE, versions
+from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, join, reach_of
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
-from lengthwise.proof.cone import (
-    Cone,
-    NotApplicableError,
-    join,
-    period_of,
-    reach_of,
-    receptive_cone,
-)
-from lengthwise.proof.contexts import Batch, Contexts
 from lengthwise.proof.rule import rule_text
+from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.run import Run
 
 BUDGET = 50_000_000

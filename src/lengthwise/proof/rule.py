@@ -14,7 +14,7 @@ from typing import Any
 from lengthwise.config import InputError
 from lengthwise.files import write_text
 from lengthwise.folder import RULE
-from lengthwise.proof.cone import NotApplicableError
+from lengthwise.locality import NotApplicableError
 from lengthwise.tasks import Transducer
 
 FORMAT = "lengthwise-rule/1"

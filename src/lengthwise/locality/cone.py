@@ -7,20 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from lengthwise.bias import (
-    CLOSED,
-    OWN_TOKEN,
-    SITES,
-    AttentionBias,
-    CalibratedBias,
-    Line,
-    MatrixBias,
-    Track,
-    Window,
-)
-from lengthwise.config import Config
+from lengthwise.bias import CLOSED, OWN_TOKEN, SITES, CalibratedBias, Line, Track, Window
+from lengthwise.format import Format
 from lengthwise.layout import COLUMNS, Layout
-from lengthwise.model.positions import POSITIONS
 
 
 class NotApplicableError(RuntimeError):
@@ -71,68 +60,6 @@ class Reach:
     reads: tuple[Track, ...]
 
 
-def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
-    """Work the cone out from the lines of all layers, or from a window.
-
-    Raises:
-        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a
-            bias that is neither lines nor a window, and for those that do not move with the column written.
-    """
-    return join(receptive_reaches(config, bias), period_of(config))
-
-
-def period_of(config: Config) -> int:
-    """The period of the model's positions; 1 where they tell nothing.
-
-    Raises:
-        NotApplicableError: for positions without a period.
-    """
-    scheme = POSITIONS[config.model.positions].with_period(config.model.period)
-    if scheme.kind == "none":
-        return 1
-    # Turned queries and keys see distances, which the width moves: no period of `rotate` is known here.
-    if scheme.kind == "add" and scheme.period is not None:
-        return scheme.period
-    cyclic = [name for name, scheme in POSITIONS.items() if scheme.kind == "add" and scheme.period]
-    raise NotApplicableError(
-        f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
-        f"not alike; the proof needs 'none' or positions with a period ({', '.join(cyclic)})"
-    )
-
-
-def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
-    """What a row reads in each layer, first to last.
-
-    Raises:
-        NotApplicableError: as `receptive_cone`.
-    """
-    if config.make_task().writes is not None:
-        raise NotApplicableError(
-            f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
-            f"needs outputs that depend on a bounded part of it"
-        )
-    period_of(config)
-    if config.model.encoder_layers:
-        raise NotApplicableError(
-            "an encoder tells every key of the problem about all others; the proof needs "
-            "model.encoder_layers = 0"
-        )
-    if isinstance(bias, MatrixBias):
-        raise NotApplicableError(
-            "the bias is of fixed matrices, which end at their own width; `lengthwise convert` turns them "
-            "into lines, which are defined at every length"
-        )
-    if not isinstance(bias, CalibratedBias | Window):
-        raise NotApplicableError(
-            f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
-            f"bias (lengthwise abc, or train --bias) or a window"
-        )
-    layout = config.layout()
-    if isinstance(bias, Window):
-        return [_window_reach(bias, config)] * config.model.layers
-    return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
-
-
 def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
     """What a query reads in one layer.
 
@@ -149,7 +76,7 @@ def reach_of(bias: CalibratedBias, layer: int, layout: Layout) -> Reach:
     )
 
 
-def _window_reach(bias: Window, config: Config) -> Reach:
+def window_reach(bias: Window, format: Format) -> Reach:
     """What a row reads through a window, in any layer: found from its open keys at small widths.
 
     A window moves with the row and with the right end of what it counts from, so that a few widths show all
@@ -161,7 +88,7 @@ def _window_reach(bias: Window, config: Config) -> Reach:
         NotApplicableError: where the window reads something else.
     """
     widths = range(1, 2 * bias.window + 7)
-    layouts = [config.layout(width) for width in widths]
+    layouts = [format.at(width) for width in widths]
     middle = layouts[-1].width // 2
     open_, columns = _open_in(bias, layouts[-1]), _columns_of(layouts[-1])
     reads = sorted((name, c - middle) for key in open_[middle] for name, c in columns.get(key, ()))
@@ -182,7 +109,7 @@ def _window_reach(bias: Window, config: Config) -> Reach:
             if digits != read or beside.setdefault(inside, symbols) != symbols:
                 raise NotApplicableError(
                     f"in problems of {layout.task.name} laid out like these (data.alignment "
-                    f"{config.data.alignment!r}, data.input_order {layout.input_order!r}) a window opens "
+                    f"{format.alignment!r}, data.input_order {format.input_order!r}) a window opens "
                     f"other keys than digits near the column being written; the proof needs one operand, "
                     f"or interleaved ones, least significant digit last"
                 )

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lengthwise.layout import ANSWER
-from lengthwise.proof.cone import Cone
+from lengthwise.locality.cone import Cone
 from lengthwise.tasks import Transducer
 
 Column = tuple[int, ...]

@@ -1,0 +1,70 @@
+"""What a proof can speak about: models whose rows are alike, and see a bounded part of a problem."""
+
+from __future__ import annotations
+
+from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias, Window
+from lengthwise.config import Config
+from lengthwise.locality import Cone, NotApplicableError, Reach, join, reach_of, window_reach
+from lengthwise.model.positions import POSITIONS
+
+
+def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
+    """Work the cone out from the lines of all layers, or from a window.
+
+    Raises:
+        NotApplicableError: for tasks that are not local, for positions that know where a row is, for a
+            bias that is neither lines nor a window, and for those that do not move with the column written.
+    """
+    return join(receptive_reaches(config, bias), period_of(config))
+
+
+def period_of(config: Config) -> int:
+    """The period of the model's positions; 1 where they tell nothing.
+
+    Raises:
+        NotApplicableError: for positions without a period.
+    """
+    scheme = POSITIONS[config.model.positions].with_period(config.model.period)
+    if scheme.kind == "none":
+        return 1
+    # Turned queries and keys see distances, which the width moves: no period of `rotate` is known here.
+    if scheme.kind == "add" and scheme.period is not None:
+        return scheme.period
+    cyclic = [name for name, scheme in POSITIONS.items() if scheme.kind == "add" and scheme.period]
+    raise NotApplicableError(
+        f"position scheme {config.model.positions!r} tells every row where it is, so that rows are "
+        f"not alike; the proof needs 'none' or positions with a period ({', '.join(cyclic)})"
+    )
+
+
+def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
+    """What a row reads in each layer, first to last.
+
+    Raises:
+        NotApplicableError: as `receptive_cone`.
+    """
+    if config.make_task().writes is not None:
+        raise NotApplicableError(
+            f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
+            f"needs outputs that depend on a bounded part of it"
+        )
+    period_of(config)
+    if config.model.encoder_layers:
+        raise NotApplicableError(
+            "an encoder tells every key of the problem about all others; the proof needs "
+            "model.encoder_layers = 0"
+        )
+    if isinstance(bias, MatrixBias):
+        raise NotApplicableError(
+            "the bias is of fixed matrices, which end at their own width; `lengthwise convert` turns them "
+            "into lines, which are defined at every length"
+        )
+    if not isinstance(bias, CalibratedBias | Window):
+        raise NotApplicableError(
+            f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
+            f"bias (lengthwise abc, or train --bias) or a window"
+        )
+    layout = config.layout()
+    if isinstance(bias, Window):
+        return [window_reach(bias, config.format)] * config.model.layers
+    return [reach_of(bias, layer, layout) for layer in range(config.model.layers)]
