@@ -356,7 +356,7 @@ def test_page_tells_what_was_measured(folder: Path, tmp_path: Path):
     assert page.headings == [summary.headline(curve(), 3)]
     for words in (
         "1 of 200",
-        "head 0 reads the digit of a in the column being written",
+        "head 0 reads a[c], the digit of a in the column being written",
         "the digit of b in the column before it",
         "200 of at most 20000",
         "20.0 s",

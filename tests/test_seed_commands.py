@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from lengthwise.bias import CalibratedBias, Line, Track
+from lengthwise.bias import CalibratedBias, Line, MatrixBias, Track
 from lengthwise.cli import entry
+from lengthwise.format import Format
 from lengthwise.run import Run
 from seed_helpers import REAL, TorchModel, make_ini, save_windows
 
@@ -209,7 +210,7 @@ def test_retraining_with_the_biases_that_a_file_names(tmp_path, call):
     code, text, _ = call("explain", tmp_path / "run", "--plot", tmp_path / "heads.png")
     assert code == 0
     assert "heads 0, 1, 3, 5 read" not in text  # their values differ, so each has a line of its own
-    assert "head 0 reads the digit of b in the column being written (+3.00)" in text
+    assert "head 0 reads b[c], the digit of b in the column being written (+3.00)" in text
     assert (tmp_path / "heads.png").stat().st_size > 1000
     assert call("evaluate", tmp_path / "run", "--lengths", "3,10", "--samples", 3)[0] == 0
     code, _, err = call("evaluate", tmp_path / "run", "--lengths", "11", "--samples", 3)
@@ -235,7 +236,7 @@ def test_a_pair_of_tensors_is_explained_and_converted(tmp_path, call):
     assert "a keys 1 to 61; + is key 62; b keys 63 to 123; $ is key 124" in text
     assert "Every head is lines" in text
     assert "head 2 reads nothing" in text
-    assert "head 6 reads the digit of a in the column being written" in text
+    assert "head 6 reads a[c], the digit of a in the column being written" in text
     code, text, _ = call("explain", *pair, "--json")
     assert json.loads(text)["exact"] is True
     out = tmp_path / "bias.jsonl"
@@ -300,6 +301,21 @@ def test_lines_become_those_of_a_task_that_is_laid_out_alike(tmp_path, call):
     code, _, message = call("convert", given, "--task", "parety", "--out", out)
     assert code == 2
     assert "did you mean 'parity'?" in message
+
+
+def test_a_bias_knows_the_parameters_of_its_task(tmp_path, call):
+    """Four operands are drawn, and laid out as matrices, as four."""
+    given, path = tmp_path / "four.jsonl", tmp_path / "four.safetensors"
+    four = Format("multi_addition", 5, {"operands": 4})
+    CalibratedBias(four, 2, [Line("d[c]"), Line("a[c-1]", 1)]).save(given)
+    assert call("explain", given, "--plot", tmp_path / "four.png")[0] == 0
+    assert call("convert", given, "--width", 5, "--out", path)[0] == 0
+    matrices = MatrixBias.load(path)
+    assert matrices.format == four
+    assert matrices.matrices["cross"].shape == (1, 2, 6, 4 * 5 + 3)
+    code, out, _ = call("explain", path, "--plot", tmp_path / "again.png")
+    assert code == 0
+    assert "head 0 reads d[c], the digit of d in the column being written" in out
 
 
 def test_explain_takes_a_task_only_where_it_means_something(tmp_path, call, trained):

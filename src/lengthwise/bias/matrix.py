@@ -115,19 +115,14 @@ class MatrixBias:
         if site == "self":
             return torch.arange(layout.target_length)
         keys = torch.full((layout.source_length,), -1)
-        backwards = layout.input_order != "reversed"
         anchors = layout.anchors(site)
         for name, (start, stop) in self.spans.items():
-            if name not in anchors:
-                continue
-            span = anchors[name]
-            places = torch.arange(span.start, span.stop, span.stride)
-            there = torch.arange(start, stop)
-            count = min(len(places), len(there))
-            if backwards:
-                keys[places[len(places) - count :]] = there[len(there) - count :]
-            else:
-                keys[places[:count]] = there[:count]
+            if name in anchors:
+                span = anchors[name]
+                columns = torch.arange(min(stop - start, layout.width) if span.grows else 1)
+                places, _ = layout.find(name, [columns] if span.grows else [])
+                # Matrices for a reversed source are reversed, too.
+                keys[places] = stop - 1 - columns if span.backwards else start + columns
         return keys
 
     def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:

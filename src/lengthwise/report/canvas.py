@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,11 +49,10 @@ def key_labels(layout: Layout, site: Site) -> list[str]:
         return [START, *(f"s{row}" for row in range(layout.target_length - 1))]
     labels, anchors = [""] * layout.source_length, layout.anchors(site)
     for segment in layout.task.segments:
-        span = anchors[segment.name]
-        keys = range(span.start, span.stop, span.stride)
-        for place, key in enumerate(keys):
-            column = place if layout.input_order == "reversed" else len(keys) - 1 - place
-            labels[key] = f"{segment.name}{column}" if span.grows else segment.name
+        grows = anchors[segment.name].grows
+        keys, _ = layout.find(segment.name, [torch.arange(layout.width)] if grows else [])
+        for column, key in enumerate(keys.view(-1).tolist()):
+            labels[key] = f"{segment.name}{column}" if grows else segment.name
     return labels
 
 
