@@ -303,5 +303,5 @@ def test_one_expression_is_as_good_as_many(tiny_abc):
 def test_calibrate_takes_the_settings_of_a_run(tiny_abc):
     """Where a run is given, what was set of it counts; maps alone say nothing of that."""
     run = lw.Run.open(tiny_abc.path / "vanilla", set=["calibration.policy=paper"])
-    assert {line.segment for line in lw.calibrate(run).lines} == {"whole"}
+    assert {line.track.segment for line in lw.calibrate(run).lines} == {"whole"}
     assert lw.calibrate(run, policy="auto") == lw.calibrate(lw.capture(run)) == tiny_abc.bias

@@ -481,7 +481,7 @@ def test_calibration_takes_the_settings_of_the_run(call, tiny_abc, tmp_path):
     def segments(*arguments):
         code, _, err = call("calibrate", tiny_abc.path, "--out", tmp_path / "b.jsonl", *arguments)
         assert code == 0, err
-        return {line.segment for line in CalibratedBias.load(tmp_path / "b.jsonl").lines}
+        return {line.track.segment for line in CalibratedBias.load(tmp_path / "b.jsonl").lines}
 
     assert segments() == {"a", "answer"}
     assert segments("--set", "calibration.policy=paper") == {"whole"}

@@ -101,7 +101,7 @@ def test_a_failed_retraining_gets_one_more_line(tiny_abc, tiny_config, tmp_path,
     recorder = Recorder()
     outcome = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
     assert [attempt for attempt, _ in recorder.attempts] == [0, 1]
-    first, second = ({(ln.segment, ln.offset, ln.site) for ln in bias.lines} for bias in begun)
+    first, second = ({ln.track for ln in bias.lines} for bias in begun)
     assert len(second - first) == 1
     assert outcome.bias == begun[1] == outcome.calibrated.bias
 

@@ -309,8 +309,8 @@ def test_the_budget_names_the_line_that_reaches_farthest(binary):
     lines = [*binary.bias.lines, Line("answer[c-4]", 2)]
     run = altered(binary, bias=CalibratedBias("addition", 4, lines))
     text = (
-        r"more than the budget of 100\. The line that makes them so many: head 2 reads the symbol "
-        r"written 4 rows ago \(self-attention\)\. Without it there would be \d+, and the other lines "
+        r"more than the budget of 100\. The line that makes them so many: answer\[c-4\], the "
+        r"symbol written 4 steps ago \(self-attention\)\. Without it there would be \d+, and the other lines "
         r"would still tell every symbol; with --budget \d+ it takes "
     )
     with pytest.raises(NotApplicableError, match=text):

@@ -67,7 +67,7 @@ class CalibratedBias:
     """Lines per head; every key that is on no line is closed. Self-attention stays causal.
 
     Where lines of a head cross, the larger value counts. A head without a line at a site reads
-    nothing there, and contributes nothing.
+    nothing there, and contributes nothing. Two are equal when they have the same task, heads and lines.
 
     Args:
         format: of the problems that it was calibrated for; of a task's name, as by default.
@@ -89,7 +89,7 @@ class CalibratedBias:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, CalibratedBias)
-            and (self.format, self.heads) == (other.format, other.heads)
+            and (self.task, self.heads) == (other.task, other.heads)
             and set(self.lines) == set(other.lines)
         )
 

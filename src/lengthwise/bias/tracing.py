@@ -105,7 +105,11 @@ def trace_lines(bias: MatrixBias) -> Traced:
     for site in SITES:
         if site not in bias.matrices:
             lines += [Line(MatrixTrack(site, "everywhere"), head) for head in range(bias.heads)]
-    return Traced(CalibratedBias(replace(bias.format, frame="none"), bias.heads, lines), tuple(rest), bias.spans)
+    return Traced(
+        CalibratedBias(replace(bias.format, frame="none"), bias.heads, lines),
+        tuple(rest),
+        bias.spans,
+    )
 
 
 def tracks(site: Site, layout: Layout) -> list[Track]:

@@ -2,6 +2,7 @@
 
 from lengthwise.locality.cone import Cone, NotApplicableError, Reach, join, reach_of, window_reach
 from lengthwise.locality.contexts import Batch, Contexts
+from lengthwise.locality.sights import Sight, look, look_alikes, write_out
 
 __all__ = [
     "Batch",
@@ -9,7 +10,11 @@ __all__ = [
     "Contexts",
     "NotApplicableError",
     "Reach",
+    "Sight",
     "join",
+    "look",
+    "look_alikes",
     "reach_of",
     "window_reach",
+    "write_out",
 ]

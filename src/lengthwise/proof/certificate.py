@@ -38,6 +38,7 @@ class Certificate:
         hashes: SHA-256 of weights, bias, the task's rule and the settings that the model depends on.
         versions: lengthwise, torch, Python.
         seconds: of the proof.
+        seen: what that row sees, in words; empty where an earlier version wrote it.
         rule: the rule's text, which `save` writes beside the certificate; empty once it was loaded.
     """
 
@@ -52,6 +53,7 @@ class Certificate:
     hashes: dict[str, str]
     versions: dict[str, Any]
     seconds: float
+    seen: str = ""
     rule: str = field(default="", compare=False, repr=False)
 
     proven = True
@@ -78,6 +80,7 @@ class Certificate:
             f"  {self.contexts} local contexts, all that there are; {self.seconds:.1f} s\n"
             f"  smallest margin {self.smallest_margin:.3f} at row {self.tightest[1]} of "
             f"{self.tightest[0]}, rounding at most {self.float_bound:.1e}"
+            + (f"\n  which sees {self.seen}" if self.seen else "")
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +152,7 @@ class Counterexample:
         margin: lead of the right token's logit over the next; negative where the answer is wrong.
         contexts: local contexts that were checked.
         failing: how many of them fail.
+        seen: what the row sees, in words.
         float_bound: by how much rounding may move a logit.
         drill: failing problems, short ones first, that a training may use: none is kept for validation or
             test, and none is longer than the model's training problems may be.
@@ -167,6 +171,7 @@ class Counterexample:
     float_bound: float
     drill: tuple[str, ...]
     seconds: float
+    seen: str = ""
 
     proven = False
 
@@ -188,6 +193,7 @@ class Counterexample:
 
     def __str__(self) -> str:
         share = f"{self.failing} of {self.contexts} local contexts fail; {self.seconds:.1f} s"
+        share = f"row {self.row} sees {self.seen}\n  {share}" if self.seen else share
         if not self.wrong:
             return (
                 f"Not proven: at row {self.row} of {self.problem} the right symbol leads by "

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.layout import END, START, Layout
-from lengthwise.locality import Batch
+from lengthwise.layout import Layout
+from lengthwise.locality import Batch, Cone, look, write_out
 from lengthwise.model import Transformer, greedy_decode, plan_attention
 from lengthwise.model.attention import Path
 from lengthwise.model.plans import LayerPlan, as_type
@@ -184,14 +184,9 @@ class Checker:
 
     def expression(self, operands: np.ndarray) -> str:
         """The problem `[operand, column]` as text, padding of the answer left out."""
-        growth = self.run.task.growth
-        width = operands.shape[1]
-        # As a person writes it, however the operands lie in the source.
-        layout = Layout(self.run.task, width - growth)
-        text = layout.text(layout.source(operands[None, :, : width - growth])[0])
-        return text.strip(START + END)
+        return write_out(self.run.task, operands)
 
-    def counterexample(self, float_bound: float, seconds: float) -> Counterexample:
+    def counterexample(self, cone: Cone, float_bound: float, seconds: float) -> Counterexample:
         """The shortest failing problem, decoded."""
         operands, row = self.shortest or self.tightest
         layout = self.run.config.layout(operands.shape[1])
@@ -200,11 +195,12 @@ class Checker:
             self.model, self.run.bias, layout, source.to(self.run.device), self.run.config.attention
         ).cpu()
         wrong = (written != target[:, 1:])[0].nonzero()
+        row = int(wrong[0]) if len(wrong) else row
         return Counterexample(
             task=self.run.config.task,
             base=self.run.config.base,
             problem=self.expression(operands),
-            row=int(wrong[0]) if len(wrong) else row,
+            row=row,
             expected=layout.text(target[0, 1:]),
             given=layout.text(written[0]),
             margin=self.margin,
@@ -213,4 +209,5 @@ class Checker:
             float_bound=float_bound,
             drill=tuple(sorted(self.failed, key=lambda text: self.failed[text])[:_DRILL]),
             seconds=seconds,
+            seen=look(self.run.task, cone, operands, row).seen,
         )

@@ -15,7 +15,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import RULE, versions
-from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, join, reach_of
+from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, join, look, reach_of
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
@@ -140,9 +140,10 @@ def prove(
             hashes=hashes(run),
             versions={key: versions()[key] for key in ("lengthwise", "torch", "python")},
             seconds=seconds,
+            seen=look(run.task, cone, *checker.tightest).seen,
             rule=rule,
         )
-    return checker.counterexample(float_bound, seconds)
+    return checker.counterexample(cone, float_bound, seconds)
 
 
 def _about(seconds: float) -> str:
