@@ -30,6 +30,7 @@ FLOW = (
     "weights",
     "shards",
     "settings",
+    "parameters",
     "config",
     "folder",
     "methods",

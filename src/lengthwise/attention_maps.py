@@ -73,7 +73,7 @@ class AttentionMaps:
     knockout: dict[Track, float]
     alignment: Alignment = "natural"
     input_order: InputOrder = "normal"
-    parameters: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, int | str] = field(default_factory=dict)
     frame: str = "none"
     model: str = ""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config, InputError, flat_settings, overlaid
+from lengthwise.errors import shorten
 from lengthwise.folder import (
     BIAS,
     CHECKPOINT,
@@ -61,8 +62,8 @@ def continued(before: Config, config: Config, path: Path) -> Config:
     for key, value in old.items():
         if new[key] != value and not _FREE.fullmatch(key):
             raise InputError(
-                f"{path} was begun with {key}={value}; --resume can't go on with {key}={new[key]}: leave "
-                f"that out, or name another folder with --out"
+                f"{path} was begun with {key}={shorten(str(value))}; --resume can't go on with "
+                f"{key}={shorten(str(new[key]))}: leave that out, or name another folder with --out"
             )
     return after
 
