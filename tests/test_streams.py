@@ -181,7 +181,7 @@ def test_from_alone_asks_for_to(tiny_abc, capsys):
     [
         ("train", "; what was finished is kept, and --resume continues it"),
         ("prove", "; the same command goes on from there"),
-        ("evaluate", "; what was measured to the end is kept, and nothing else changed"),
+        ("evaluate", "; what was measured to the end is kept where the run can be written"),
         ("solve", ""),
     ],
 )

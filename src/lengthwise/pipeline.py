@@ -201,7 +201,8 @@ def run_abc(
         if prove:
             calibrated, proof = _until_proven(calibrated, bias, clock)
         scored = clock.observer.scored
-        with clock.stage("evaluate", config), kept_if_interrupted(path, scored) as take:
+        keep = kept_if_interrupted(lambda curve: curve.add_to(path), scored)
+        with clock.stage("evaluate", config), keep as take:
             curve = LengthCurve(
                 score
                 for run in (vanilla, calibrated)
