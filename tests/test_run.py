@@ -294,6 +294,14 @@ def test_a_folder_with_other_things_is_never_emptied_or_added_to(tmp_path, name,
     assert (tmp_path / name).read_text() == "years of work"
 
 
+@pytest.mark.parametrize("content", ["{}", '{"task": "translation"}', '{"task": "copy", "lr": 1}'])
+def test_a_config_that_is_none_of_ours_makes_no_run(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="exists and is not a run; choose another folder"):
+        prepare(tmp_path, resume=False, force=True)
+    assert (tmp_path / "config.json").read_text() == content
+
+
 @pytest.mark.parametrize("names", [["bias.jsonl"], ["bias.jsonl", "versions.json", ".x.part"]])
 def test_a_run_that_was_killed_before_its_settings_can_go_on(tmp_path, names):
     for name in names:
