@@ -69,6 +69,7 @@ def test_assignments_change_nested_settings_and_keep_types():
         ("model.widht=3", "unknown setting in [model] 'widht'; did you mean 'width'?"),
         ("modle.width=3", "unknown setting 'modle'; did you mean 'model'?"),
         ("model.positions=sinusiodal", "did you mean 'sinusoidal'?"),
+        ("retraining.positions=sinusiodal", "did you mean 'sinusoidal'?"),
         ("model.width=wide", "model.width: input should be a valid integer"),
         ("model.width=0", "model.width: input should be greater than or equal to 1, got 0"),
         ("data.length=0", "data.length: input should be greater than or equal to 1, got 0"),
@@ -124,6 +125,7 @@ def test_bad_settings_are_refused_in_one_line(assignment, message):
         ),
         (["data.distribution=paper", "data.width=7"], "data.width must be at least 8"),
         (["data.distribution=paper", "base=0"], "base: input should be greater than or equal to 2"),
+        (["retraining.positions=rope", "model.width=12"], "must be even, got 12 / 4"),
         (["data.distribution=paper", "base=ten"], "base: input should be a valid integer"),
     ],
 )

@@ -53,6 +53,12 @@ _NUMBERS = 10_000
 # The part of a run's config.json that names its other files.
 FILES = "files"
 
+# Settings of the first training that the second has of its own, with their names there.
+RETRAINED = {
+    f"{'model' if name == 'positions' else 'training'}.{name}": f"retraining.{name}"
+    for name in RetrainingSettings.model_fields
+}
+
 
 class Config(Settings):
     """Everything that fixes a run.
@@ -115,6 +121,7 @@ class Config(Settings):
         bases = TASKS[self.task].bases
         if self.base not in bases:
             raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
+        self.model.check_positions(self.retraining.positions)
         if self.data.distribution == "paper":
             longest = digits_needed(PAPER_LIMIT - 1, self.base)
             if self.data.length != longest:
@@ -307,9 +314,8 @@ def for_a_bias(
         raise InputError(
             f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
         )
-    for name in RetrainingSettings.model_fields:
-        part = "model" if name == "positions" else "training"
-        first, second = f"{part}.{name}", f"retraining.{name}"
+    for first, second in RETRAINED.items():
+        part, _, name = first.partition(".")
         if first in chosen and second not in chosen:
             assignments.append(f"{second}={chosen[first]}")
         elif first in chosen and _value(chosen[first].strip()) != _value(chosen[second].strip()):
