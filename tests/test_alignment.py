@@ -22,6 +22,8 @@ from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.training import train_run
 
+pytestmark = pytest.mark.trains
+
 ALIGNMENTS = [("interleaved", "normal"), ("natural", "reversed"), ("interleaved", "reversed")]
 
 

@@ -49,6 +49,7 @@ def test_every_command_has_help_with_an_example(call, command):
     assert f"Example: lengthwise {command}" in " ".join(out.split())
 
 
+@pytest.mark.trains
 def test_train_takes_a_method(call, tmp_path, tiny_file):
     trivial = ["--set", "training.exact_match=0", "--set", "training.loss=100"]
     out = tmp_path / "run"
@@ -77,6 +78,7 @@ def test_help_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.trains
 def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     code, out, err = call("abc", tiny_file, "--out", folder, "--lengths", "4,50", "--json")
@@ -325,6 +327,7 @@ def test_a_killed_abc_resumes_to_the_same_answer(tiny_abc, tiny_file, tmp_path):
     assert ours == (tiny_abc.path / "calibrated" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.trains
 def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     command = [sys.executable, "-m", "lengthwise", "train", str(tiny_file)]
     command += ["--out", str(tmp_path / "run"), "--set", "training.exact_match=1.0"]
@@ -343,6 +346,7 @@ def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
+@pytest.mark.trains
 def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_config):
     from lengthwise import api
 

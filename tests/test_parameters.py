@@ -215,6 +215,7 @@ def test_a_run_of_before_is_the_same_run(tmp_path):
     )
 
 
+@pytest.mark.trains
 def test_a_training_of_before_goes_on(tmp_path):
     few = {
         "task": "multi_addition",

@@ -19,6 +19,8 @@ from lengthwise.proof import Certificate, Counterexample, NotApplicable
 from lengthwise.run import Run
 from lengthwise.training import NotInterpolatedError, train_run
 
+pytestmark = pytest.mark.trains
+
 
 class Recorder(Silent):
     """Writes down what the pipeline tells; raises at a chosen point."""

@@ -239,6 +239,7 @@ def _try_to_lock(path, queue):
         queue.put(str(error))
 
 
+@pytest.mark.trains
 def test_a_second_process_writing_the_same_run_is_refused(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()

@@ -10,6 +10,8 @@ from lengthwise.cli import entry
 from lengthwise.run import Run
 from seed_helpers import REAL, TorchModel, make_ini, save_windows
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def call(capsys):

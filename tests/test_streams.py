@@ -16,6 +16,8 @@ from lengthwise.cli import entry
 from lengthwise.config import make_config
 from lengthwise.metrics import Metrics
 
+pytestmark = pytest.mark.trains
+
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a Unix shell")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
