@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 LOWEST := .venv-lowest/bin
 
-.PHONY: setup demo test test-slow test-lowest smoke lint format bench docs clean
+.PHONY: setup demo test test-fast test-slow test-lowest smoke lint format bench docs clean
 
 setup: .venv/ready
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# Under a minute: what takes no training and no other process.
+test-fast: setup
+	$(BIN)/python -m pytest -m "not trains and not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

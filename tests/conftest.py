@@ -42,6 +42,18 @@ settings.load_profile("lengthwise")
 # One thread: the models are tiny, and sums then have one order.
 torch.set_num_threads(1)
 
+# Fixtures that train models, for the whole test run or for a file.
+_TRAINING = {"tiny_abc", "binary", "measured", "proven"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark `trains` whatever needs models that a fixture trains."""
+    for item in items:
+        if _TRAINING.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("trains")
+
+
 _TINY: dict[str, Any] = {
     "task": "successor",
     "seed": 1,

@@ -21,6 +21,8 @@ from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 from lengthwise.training import train_run
 
+pytestmark = pytest.mark.trains
+
 ALIGNMENTS = [("interleaved", "normal"), ("natural", "reversed"), ("interleaved", "reversed")]
 
 

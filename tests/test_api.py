@@ -8,6 +8,8 @@ import pytest
 
 import lengthwise as lw
 
+pytestmark = pytest.mark.trains
+
 README = Path(__file__).parent.parent / "README.md"
 
 

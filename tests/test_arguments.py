@@ -104,6 +104,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.trains
 @given(st.fixed_dictionaries({}, optional=SETTINGS))
 def test_a_dictionary_sets_what_it_says(wanted):
     nested: dict = {}

@@ -137,6 +137,7 @@ def state(run: Run, result: Counterexample) -> None:
     (run.path / CERTIFICATE).write_text(json.dumps(values))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("task", RULES)
 def test_random_models_have_the_contexts_and_margins_that_the_prover_finds(task, tmp_path):
     """Any lines, layouts, norms and layers; most contexts are answered wrong, and both count them."""

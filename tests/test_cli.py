@@ -1,5 +1,7 @@
 """The command line: results on stdout, one clear line for bad input, the right exit code."""
 
+import contextlib
+import errno
 import io
 import json
 import os
@@ -12,6 +14,7 @@ import time
 import pytest
 
 from lengthwise.cli import commands, demo, entry
+from lengthwise.folder import locked
 from lengthwise.version import __version__
 
 COMMANDS = [command.name for command in commands.app.registered_commands]
@@ -46,6 +49,7 @@ def test_every_command_has_help_with_an_example(call, command):
     assert f"Example: lengthwise {command}" in " ".join(out.split())
 
 
+@pytest.mark.trains
 def test_train_takes_a_method(call, tmp_path, tiny_file):
     trivial = ["--set", "training.exact_match=0", "--set", "training.loss=100"]
     out = tmp_path / "run"
@@ -74,6 +78,7 @@ def test_help_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.trains
 def test_abc_then_everything_else_on_its_folder(call, tiny_file, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     code, out, err = call("abc", tiny_file, "--out", folder, "--lengths", "4,50", "--json")
@@ -322,6 +327,7 @@ def test_a_killed_abc_resumes_to_the_same_answer(tiny_abc, tiny_file, tmp_path):
     assert ours == (tiny_abc.path / "calibrated" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.trains
 def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     command = [sys.executable, "-m", "lengthwise", "train", str(tiny_file)]
     command += ["--out", str(tmp_path / "run"), "--set", "training.exact_match=1.0"]
@@ -340,6 +346,7 @@ def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
+@pytest.mark.trains
 def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_config):
     from lengthwise import api
 
@@ -521,17 +528,61 @@ def test_a_run_that_is_only_to_be_read_is_proven(call, tiny_abc, tmp_path, monke
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_an_interrupted_evaluation_keeps_what_it_measured(call, tiny_abc, tmp_path, monkeypatch):
+@pytest.fixture
+def stopped_at_8(monkeypatch):
+    """An evaluation is interrupted after it measured 8 digits."""
     from lengthwise import display
-
-    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
-    before = json.loads((folder / "results.json").read_text())
 
     def stop(self, score):
         if score.length == 8:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(display.Display, "scored", stop)
+
+
+@pytest.mark.usefixtures("stopped_at_8")
+@pytest.mark.parametrize("why", ["held", "read only", "full"])
+def test_an_interrupted_evaluation_that_can_not_be_kept_says_both(
+    call, tiny_abc, tmp_path, monkeypatch, why
+):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    before = (folder / "results.json").read_bytes()
+    wanted = {
+        "held": f"what was measured is not kept: another process is writing {folder}",
+        "read only": f"{folder} can't be written to, so these results are not kept there",
+        "full": "what was measured is not kept: [Errno 28] No space left on device",
+    }
+    if why == "read only":
+        monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    if why == "full":
+
+        def fail(path, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        monkeypatch.setattr("lengthwise.evaluation.write_text", fail)
+    with locked(folder) if why == "held" else contextlib.nullcontext():
+        code, _, err = call("evaluate", folder, "--lengths", "7,8", "--samples", "5")
+    assert code == 2
+    assert wanted[why] in err
+    assert err.splitlines()[-1].startswith("lengthwise: interrupted; ")
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_a_report_of_a_run_that_is_only_to_be_read_says_where_it_could_go(
+    call, tiny_abc, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    code, out, err = call("report", tiny_abc.path)
+    assert (code, out) == (2, "")
+    assert f"can't write {tiny_abc.path / 'report.html'}: " in err
+    assert "--out FILE writes the report elsewhere" in err
+    assert call("report", tiny_abc.path, "--out", tmp_path / "page.html")[0] == 0
+
+
+@pytest.mark.usefixtures("stopped_at_8")
+def test_an_interrupted_evaluation_keeps_what_it_measured(call, tiny_abc, tmp_path):
+    folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    before = json.loads((folder / "results.json").read_text())
     code, _, err = call(
         "evaluate", folder, "--lengths", "7,8,9", "--samples", "5", "--suite", "carry"
     )

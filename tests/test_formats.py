@@ -27,6 +27,7 @@ def change_json(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -32,6 +32,7 @@ FLOW = (
     "weights",
     "shards",
     "settings",
+    "parameters",
     "config",
     "folder",
     "methods",

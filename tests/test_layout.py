@@ -187,6 +187,7 @@ def test_alignment_and_order_against_strings_written_by_hand(
     assert torch.equal(target, Layout(task, width).batch(digits)[1])
 
 
+@pytest.mark.trains
 @given(data=st.data())
 @pytest.mark.parametrize("order", ["normal", "reversed"])
 @pytest.mark.parametrize("alignment", ["natural", "interleaved"])

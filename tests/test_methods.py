@@ -97,6 +97,7 @@ def test_later_tokens_never_change_earlier_logits(name, width):
     assert (after[:, row + 1 :] - before[:, row + 1 :])[:, :1].abs().max() > 1e-3
 
 
+@pytest.mark.trains
 @every_row
 @widths
 @pytest.mark.parametrize("count", [3, 20])
@@ -177,6 +178,7 @@ def test_every_parameter_learns(name, width):
         assert parameter.grad.any() or is_key, key
 
 
+@pytest.mark.trains
 @every_method
 def test_a_trained_run_is_what_it_was_when_opened_again(name, tmp_path):
     trivial = ["training.exact_match=0", "training.loss=100", "training.evaluate_every=3"]

@@ -72,6 +72,7 @@ def proper_lines(draw, operands: list[str], constants: list[str], layers: int) -
 TASKS_WITH_BASES = [("successor", 3), ("addition", 2), ("nx1", 3), ("subtraction", 2)]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("task", "base"), TASKS_WITH_BASES)
 @settings(max_examples=25)
 @given(data=st.data())
@@ -95,6 +96,7 @@ def test_logits_are_those_of_the_forward_pass(task, base, data):
 WINDOWED = [("successor", 3, "natural"), ("addition", 2, "interleaved"), ("nx1", 3, "interleaved")]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("sides", ["both", "left", "right"])
 @pytest.mark.parametrize(("task", "base", "alignment"), WINDOWED)
 @pytest.mark.parametrize(("window", "layers"), [(0, 2), (1, 2), (2, 1)])
@@ -171,6 +173,7 @@ def test_the_first_layer_is_evaluated_once_for_each_neighbourhood():
     assert shared.shortest[0].tolist() == alone.shortest[0].tolist()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("seed", range(3))
 def test_broken_models_are_refuted_alike(seed, monkeypatch):
     monkeypatch.setattr("lengthwise.proof.prover.hashes", lambda run: {})

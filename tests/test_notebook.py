@@ -226,6 +226,7 @@ class Kernel:
         return SimpleNamespace(update=lambda data, raw: cell.append(data["text/plain"]))
 
 
+@pytest.mark.trains
 def test_every_call_has_one_line_that_lives(tiny_config, tmp_path, monkeypatch, capfd):
     kernel = Kernel(monkeypatch)
     assert in_notebook()
@@ -272,6 +273,7 @@ def test_silence_where_it_is_asked_for(tiny_abc, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.trains
 def test_an_own_observer_takes_the_place_of_the_line(tiny_config, tmp_path, monkeypatch):
     kernel, seen = Kernel(monkeypatch), []
 

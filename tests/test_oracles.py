@@ -18,6 +18,9 @@ from lengthwise.model.positions import rotate
 from lengthwise.model.relative import RelativeKeys, RelativeNumbers
 from lengthwise.tasks import TASKS
 
+# Importing these libraries takes seconds.
+pytestmark = pytest.mark.trains
+
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import shutil
 
 import pytest
@@ -17,6 +18,8 @@ from lengthwise.pipeline import Silent, run_abc
 from lengthwise.proof import Certificate, Counterexample, NotApplicable
 from lengthwise.run import Run
 from lengthwise.training import NotInterpolatedError, train_run
+
+pytestmark = pytest.mark.trains
 
 
 class Recorder(Silent):
@@ -187,6 +190,39 @@ def test_another_calibration_continues_and_keeps_what_was(
     assert {s.length for s in rows if s.model == outcome.calibrated.fingerprint} == {5}
 
 
+def test_a_refused_retraining_leaves_the_model_of_before_in_its_place(
+    tiny_abc, tmp_path, monkeypatch
+):
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    one_more = functools.partial(pipeline.calibrate, extra=1)
+    monkeypatch.setattr(pipeline, "calibrate", lambda maps, **settings: one_more(maps))
+    config = Run.open(path / "vanilla").config
+    model = config.model.model_copy(update={"max_positions": 3})
+    changed = config.model_copy(
+        update={
+            "model": model,
+            "retraining": config.retraining.model_copy(update={"positions": "learned"}),
+        }
+    )
+    with pytest.raises(InputError, match="learned positions of this model end earlier"):
+        pipeline.calibrate_and_retrain(
+            changed, path / "calibrated", Run.open(path / "vanilla"), resume=True
+        )
+    assert not (path / "calibrated-1").exists()
+    assert Run.open(path).fingerprint == tiny_abc.calibrated.fingerprint
+
+
+@pytest.mark.parametrize(
+    "setting", ["retraining.loss=0.5", "retraining.positions=rope", "training.loss=0.5"]
+)
+def test_what_is_refused_has_the_name_under_which_it_was_set(tiny_abc, tmp_path, setting):
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    name = setting.partition("=")[0]
+    message = rf"begun with {re.escape(name)}=\S+; --resume can't go on with {re.escape(setting)}:"
+    with pytest.raises(InputError, match=message):
+        run_abc(make_config({"task": "successor"}, [setting]), path, resume=True)
+
+
 def test_a_resumed_pipeline_keeps_the_settings_that_nobody_changed(tiny_abc, tmp_path):
     path = shutil.copytree(tiny_abc.path, tmp_path / "run")
     config = make_config({"task": "successor"}, ["evaluation.lengths=[6]"])
@@ -221,6 +257,19 @@ def test_a_folder_copied_without_hidden_files_goes_on(tiny_abc, tiny_config, tmp
     assert run_abc(tiny_config, path, resume=True).right
     with pytest.raises(InputError, match="exists; --resume continues it"):
         run_abc(tiny_config, path)
+
+
+def test_a_run_without_its_note_of_versions_goes_on_too(tiny_abc, tiny_config, tmp_path):
+    """It can be solved with, so it is a run for everyone."""
+    path = shutil.copytree(tiny_abc.path, tmp_path / "run")
+    for part in ("vanilla", "calibrated"):
+        (path / part / "versions.json").unlink()
+    assert Run.open(path).solve("99") == "100"
+    assert run_abc(tiny_config, path, resume=True).calibrated.fingerprint == (
+        tiny_abc.calibrated.fingerprint
+    )
+    with pytest.raises(InputError, match="exists; --resume continues it"):
+        train_run(tiny_config, path / "vanilla")
 
 
 def test_the_verdict_says_what_is_true(tiny_abc):
@@ -296,7 +345,9 @@ def test_settings_that_are_refused_later_on_are_not_kept(tiny_abc, tmp_path):
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     before = (folder / "vanilla" / "config.json").read_bytes()
     refused = make_config({"task": "successor"}, ["retraining.positions=rope"])
-    with pytest.raises(InputError, match=r"can't go on with model\.positions=rope: leave that out"):
+    with pytest.raises(
+        InputError, match=r"can't go on with retraining\.positions=rope: leave that out"
+    ):
         run_abc(refused, folder, resume=True)
     assert (folder / "vanilla" / "config.json").read_bytes() == before
     # Left out, as the message says, it goes on.

@@ -51,6 +51,7 @@ from lengthwise.tasks import TASKS
 from lengthwise.tasks.sampling import in_split
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", LOCAL)
 @given(data=st.data())
 def test_every_context_of_every_problem_is_among_those_checked(name, data):
@@ -76,6 +77,7 @@ def seen_of_a_multiple(factor: int, numbers: np.ndarray, row: int, width: int) -
     return {(*ends, *values) for values in np.unique(np.stack(columns, axis=1), axis=0).tolist()}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("factor", [255, 256, 257, 999])
 def test_carries_of_a_large_factor_are_counted(factor):
     """More states than a byte holds; all multiples of up to 13 bits show every context."""
@@ -310,8 +312,8 @@ def test_the_budget_names_the_line_that_reaches_farthest(binary):
     run = altered(binary, bias=CalibratedBias("addition", 4, lines))
     text = (
         r"more than the budget of 100\. The line that makes them so many: answer\[c-4\], the "
-        r"symbol written 4 steps ago \(self-attention\)\. Without it there would be \d+, and the other lines "
-        r"would still tell every symbol; with --budget \d+ it takes "
+        r"symbol written 4 steps ago \(self-attention\)\. Without it there would be \d+, and the other "
+        r"lines would still tell every symbol; with --budget \d+ it takes "
     )
     with pytest.raises(NotApplicableError, match=text):
         prove(run, budget=100)

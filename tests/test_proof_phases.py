@@ -41,6 +41,8 @@ from lengthwise.proof.checker import Checker
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 
+pytestmark = pytest.mark.trains
+
 # One task with a state that can't end a problem, one with a fixed digit, one with much padding.
 SOME = ("subtraction", "nx1", "multiply_by", "successor")
 

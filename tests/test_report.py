@@ -32,6 +32,8 @@ from lengthwise.report.html import write_report
 from lengthwise.run import Run
 from lengthwise.tasks import TASKS
 
+pytestmark = pytest.mark.trains
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

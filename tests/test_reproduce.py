@@ -292,6 +292,7 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.trains
 def test_asked_to_end_it_ends_with_its_workers(tmp_path):
     """A real process and its workers, a real SIGTERM while they train: nothing of them is left."""
     out = tmp_path / "tables"

@@ -241,6 +241,7 @@ def _try_to_lock(path, queue):
         queue.put(str(error))
 
 
+@pytest.mark.trains
 def test_a_second_process_writing_the_same_run_is_refused(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -294,6 +295,14 @@ def test_a_folder_with_other_things_is_never_emptied_or_added_to(tmp_path, name,
     with pytest.raises(InputError, match="exists and is not a run; choose another folder"):
         prepare(tmp_path, **flags)
     assert (tmp_path / name).read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"task": "translation"}', '{"task": "copy", "lr": 1}'])
+def test_a_config_that_is_none_of_ours_makes_no_run(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="exists and is not a run; choose another folder"):
+        prepare(tmp_path, resume=False, force=True)
+    assert (tmp_path / "config.json").read_text() == content
 
 
 @pytest.mark.parametrize("names", [["bias.jsonl"], ["bias.jsonl", "versions.json", ".x.part"]])

@@ -72,6 +72,7 @@ def runs(inside: np.ndarray) -> np.ndarray:
 # --- splits ---
 
 
+@pytest.mark.trains
 def test_every_small_addition_is_in_exactly_one_split():
     # All 10,000 problems of one and two digits. What is drawn from a split is what the hash puts
     # there; with this many draws, all of it.
@@ -90,6 +91,7 @@ def test_every_small_addition_is_in_exactly_one_split():
     assert len(keys(problems)) == 10_000
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", TASK_NAMES)
 def test_trained_problems_are_never_validated_or_tested_on(name):
     task = TASKS[name]()

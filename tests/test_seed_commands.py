@@ -11,6 +11,8 @@ from lengthwise.format import Format
 from lengthwise.run import Run
 from seed_helpers import REAL, TorchModel, make_ini, save_windows
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def call(capsys):

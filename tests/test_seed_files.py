@@ -459,6 +459,7 @@ def test_what_is_no_line_is_refused(tmp_path):
         find_lines(bias)
 
 
+@pytest.mark.trains
 def test_a_model_trains_with_the_pair_and_opens_again(tmp_path, tiny_values):
     cross, own = save_windows(tmp_path, 11)
     tiny_values |= {"task": "addition", "data": {"length": 2, "width": 11, "frame": "tokens"}}

@@ -183,6 +183,7 @@ class TestChoice:
         assert case.chosen(1024, 8) is None
 
 
+@pytest.mark.trains
 def test_a_training_repeats_to_the_same_bits_and_resumes(two_threads, tmp_path):
     sizes = ["data.length=3", "model.width=16", "model.heads=2", "training.batch_size=64"]
     pace = ["max_steps=20", "until=max_steps", "evaluate_every=10", "checkpoint_every=5"]

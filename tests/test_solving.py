@@ -13,7 +13,7 @@ import pytest
 from lengthwise.cli import entry
 from lengthwise.cli import solving as command
 from lengthwise.cli.solving import read_batches
-from lengthwise.config import InputError
+from lengthwise.config import InputError, make_config
 from lengthwise.model import decoding
 from lengthwise.run import (
     LONGEST,
@@ -21,6 +21,7 @@ from lengthwise.run import (
     Run,
 )
 from lengthwise.tasks import TASKS
+from lengthwise.training import train_run
 
 
 @pytest.fixture
@@ -89,6 +90,47 @@ def test_json_is_one_array(solve):
     assert first == {"line": 1, "expression": "9", "answer": "10"}
     assert (bad["line"], bad["expression"], bad["error"][:14]) == (3, "x", "unexpected 'x'")
     assert last == {"line": 4, "expression": "99", "answer": "100"}
+
+
+@pytest.fixture(scope="module")
+def short_sighted(tmp_path_factory):
+    """A run whose learned positions end after 16 tokens."""
+    values = {
+        "task": "successor",
+        "data": {"length": 4},
+        "model": {"width": 16, "heads": 2, "layers": 1, "feed_forward": 16, "max_positions": 16},
+        "training": {"until": "max_steps", "max_steps": 1, "validation_problems": 8},
+    }
+    config = make_config(values, ["model.positions=learned", "device=cpu"])
+    return train_run(config, tmp_path_factory.mktemp("short") / "run")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [("9x", "unexpected 'x'"), ("9" * 40, "learned positions")]
+)
+def test_what_can_not_be_asked_takes_no_answer_from_the_others(
+    short_sighted, solve, capfd, bad, message
+):
+    code = entry.run(["solve", str(short_sighted.path), "9", bad, "8", "--json"])
+    rows = json.loads(capfd.readouterr().out)
+    assert code == 2
+    assert [row["expression"] for row in rows] == ["9", bad, "8"]
+    assert [set(row) >= {"answer"} for row in rows] == [True, False, True]
+    answers = [row["answer"] for row in rows if "answer" in row]
+    assert message in rows[1]["error"]
+    code, out, err = solve(f"9\n{bad}\n8\n".encode(), "--json", folder=short_sighted.path)
+    assert code == 2
+    assert [row["answer"] for row in json.loads(out) if "answer" in row] == answers
+    assert "line 2: " in err
+
+
+@pytest.mark.parametrize("bad", ["9x", "9" * 40])
+def test_one_that_can_not_be_asked(short_sighted, capfd, bad):
+    assert entry.run(["solve", str(short_sighted.path), bad]) == 2
+    said = capfd.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert entry.run(["solve", str(short_sighted.path), bad, "--json"]) == 2
+    assert [set(row) for row in json.loads(capfd.readouterr().out)] == [{"expression", "error"}]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])

@@ -16,6 +16,8 @@ from lengthwise.cli import entry
 from lengthwise.config import make_config
 from lengthwise.metrics import Metrics
 
+pytestmark = pytest.mark.trains
+
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a Unix shell")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -181,7 +183,7 @@ def test_from_alone_asks_for_to(tiny_abc, capsys):
     [
         ("train", "; what was finished is kept, and --resume continues it"),
         ("prove", "; the same command goes on from there"),
-        ("evaluate", "; what was measured to the end is kept, and nothing else changed"),
+        ("evaluate", "; what was measured to the end is kept where the run can be written"),
         ("solve", ""),
     ],
 )

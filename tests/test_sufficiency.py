@@ -102,6 +102,7 @@ def tells_all_short(task: Transducer, cone: Cone, widths: range) -> bool:
 BASES = {"nx1": 3, "modular_sum": 3, "successor": 3}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", LOCAL)
 @settings(max_examples=30)
 @given(data=st.data())

@@ -32,6 +32,7 @@ def windows_of(bias: CalibratedBias, widths: list[int], end: float = 0.0, seed: 
     return Windows(model, bias, make_streams(bias.task, widths, seed))
 
 
+@pytest.mark.trains
 @given(
     bias=biases(everywhere=False, most=5),
     widths=st.lists(st.integers(1, 20), min_size=1, max_size=6),
@@ -48,6 +49,7 @@ def test_lookup_writes_what_decoding_with_a_cache_writes(bias, widths, end, seed
     assert answers(windows.streams) == with_cache(windows.model, bias, windows.streams)
 
 
+@pytest.mark.trains
 def test_the_model_is_asked_once_for_each_sight(monkeypatch):
     windows = windows_of(ALONE, [9] * 400, end=-8.0)
     asked: list[int] = []

@@ -75,6 +75,7 @@ def test_every_task_has_a_truth_here():
     assert set(TRUTH) | RUNNING == set(TASKS)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", sorted(TASKS))
 @pytest.mark.parametrize("digits", [1, 2, 7, 15])
 def test_millions_of_random_problems_match_int64(name, digits):

@@ -66,6 +66,7 @@ def same_weights(one, two):
     return first.keys() == second.keys() and all(first[k].equal(second[k]) for k in first)
 
 
+@pytest.mark.trains
 def test_same_seed_gives_bitwise_the_same_curve_and_weights(tmp_path):
     one, two = train(tmp_path / "one"), train(tmp_path / "two")
     assert curve(one) == curve(two)
@@ -238,6 +239,7 @@ def test_a_setting_that_shaped_what_was_trained_is_refused_by_name(tmp_path, ass
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
@@ -404,6 +406,7 @@ def two_processes(*arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
+@pytest.mark.trains
 def test_two_processes_resume_with_the_bias_of_the_run(tmp_path):
     """The command that `Run.model` suggests names no bias: every process reads it from the run."""
     bias = CalibratedBias("successor", 2, [Line("a[c]", 1)])
@@ -421,12 +424,14 @@ def test_two_processes_resume_with_the_bias_of_the_run(tmp_path):
     assert (again.returncode, again.stdout) == (0, done.stdout)
 
 
+@pytest.mark.trains
 def test_the_pipeline_refuses_several_processes(tmp_path):
     done = two_processes("abc", "successor", "--out", tmp_path / "run")
     assert "lengthwise: the pipeline runs on one process; under torchrun use `train`" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.trains
 def test_two_processes_follow_the_curve_of_one(tmp_path):
     """Two gloo processes under torchrun, each with half of every batch, against one process."""
     config = small("addition").model_copy(update={"device": "cpu"})
@@ -456,6 +461,7 @@ def test_processes_share_every_batch():
         rank_rows(16, 0, 3)
 
 
+@pytest.mark.trains
 def test_bfloat16_multiplies_in_it_and_keeps_float32(tmp_path):
     config = small(precision="bfloat16")
     run = Run.create(tmp_path / "step", config, None)
@@ -474,6 +480,7 @@ def test_bfloat16_multiplies_in_it_and_keeps_float32(tmp_path):
     assert losses[1] != losses[0]
 
 
+@pytest.mark.trains
 def test_a_compiled_model_takes_the_same_steps(tmp_path, monkeypatch):
     """The compiler itself takes a minute: what it would be given is traced, and run as it is.
 

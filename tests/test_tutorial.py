@@ -5,6 +5,10 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.trains
+
 DOCS = Path(__file__).parent.parent / "docs"
 CELLS = json.loads((DOCS / "tutorial.ipynb").read_text("utf-8"))["cells"]
 SOURCES = {

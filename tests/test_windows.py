@@ -29,6 +29,8 @@ from lengthwise.model.window import Links
 from lengthwise.tasks import TASKS
 from test_decoding import CALIBRATED, make_lively
 
+pytestmark = pytest.mark.trains
+
 MODES = ("auto", "parallel", "sequential")
 POSITIONS = ("none", "sinusoidal", "cyclic")  # not at all, from the start, back from the end
 

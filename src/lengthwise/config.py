@@ -12,7 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    SerializationInfo,
     ValidationError,
+    ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -22,9 +25,17 @@ from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
 from lengthwise.format import Format
 from lengthwise.layout import Layout
+from lengthwise.parameters import (
+    TABLE,
+    Parameters,
+    content,
+    fill,
+    gather,
+    gather_assignments,
+    parameter_names,
+)
 from lengthwise.settings import (
     CalibrationSettings,
-    Count,
     DataSettings,
     EvaluationSettings,
     ModelSettings,
@@ -43,8 +54,11 @@ _NUMBERS = 10_000
 # The part of a run's config.json that names its other files.
 FILES = "files"
 
-# Settings that define some tasks besides their base.
-PARAMETERS = ("operands", "factor")
+# Settings of the first training that the second has of its own, with their names there.
+RETRAINED = {
+    f"{'model' if name == 'positions' else 'training'}.{name}": f"retraining.{name}"
+    for name in RetrainingSettings.model_fields
+}
 
 
 class Config(Settings):
@@ -53,8 +67,8 @@ class Config(Settings):
     Attributes:
         task: a name in `lengthwise.tasks.TASKS`.
         base: of its numbers.
-        operands: numbers that `multi_addition` adds, 3 by default; no other task takes it.
-        factor: what `multiply_by` multiplies by, 7 by default; no other task takes it.
+        parameters: what defines the task besides its base, each with its value, as `{"operands": 3}` of
+            `multi_addition`; those that are not given are as the task's `parameters` say.
         seed: of weights and problems.
         device: where the model runs.
         attention, decode: how attention and greedy decoding are computed, never what;
@@ -63,8 +77,7 @@ class Config(Settings):
 
     task: str = "successor"
     base: Annotated[int, Field(ge=2, le=36)] = 10
-    operands: Count | None = None
-    factor: Count | None = None
+    parameters: dict[str, int | str] = Field(default_factory=dict, validate_default=True)
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attention: Literal["auto", "dense", "lines"] = "auto"
@@ -85,15 +98,31 @@ class Config(Settings):
             raise ValueError(unknown("task", value, TASKS))
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, values: Any) -> Any:
+        return gather(values, cls.model_fields) if isinstance(values, dict) else values
+
+    @field_validator("parameters", mode="plain")
+    @classmethod
+    def _filled(cls, value: Any, info: ValidationInfo) -> Parameters:
+        # Of an unknown task, which is refused, nothing is known.
+        return fill(info.data["task"], value) if "task" in info.data else Parameters({})
+
+    @field_serializer("parameters")
+    def _given(self, value: Parameters, info: SerializationInfo) -> dict[str, int | str]:
+        names = value.given if info.exclude_unset else value.keys()
+        return {name: held for name, held in value.items() if name in names}
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def _fits(self) -> Config:
         bases = TASKS[self.task].bases
         if self.base not in bases:
             raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
-        for name in PARAMETERS:
-            if getattr(self, name) is not None and name not in TASKS[self.task].parameters:
-                takers = [task for task, kind in TASKS.items() if name in kind.parameters]
-                raise ValueError(f"{self.task} takes no {name}; {', '.join(takers)} does")
+        self.model.check_positions(self.retraining.positions)
         if self.data.distribution == "paper":
             longest = digits_needed(PAPER_LIMIT - 1, self.base)
             if self.data.length != longest:
@@ -129,13 +158,6 @@ class Config(Settings):
     def make_task(self) -> Transducer:
         """The task itself."""
         return self.format.task
-
-    @property
-    def parameters(self) -> dict[str, int]:
-        """What defines the task besides its base."""
-        defaults = TASKS[self.task].parameters
-        given = {name: getattr(self, name) for name in defaults}
-        return {name: defaults[name] if value is None else value for name, value in given.items()}
 
     @property
     def width(self) -> int:
@@ -177,33 +199,32 @@ class Config(Settings):
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
     """Settings from nested values, changed by assignments such as `training.learning_rate=1e-3`.
 
-    Base, parameters, training length and the task's `settings`, where not given, are its own.
+    Base, parameters, training length and the task's `settings`, where not given, are its own. Parameters
+    may be given by their name alone, `operands=4` for `parameters.operands=4`; a text may be given in an
+    assignment as the path of a file that holds it.
 
     Raises:
         InputError: with one clear line for the first thing that is wrong.
     """
     if not isinstance(values, dict):
         raise InputError(f"settings are a table of keys and values, got {values!r}")
-    merged = copy.deepcopy(values)
-    for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not separator or not key:
-            raise InputError(f"--set takes KEY=VALUE, got {assignment!r}")
-        *parents, last = key.strip().split(".")
+    merged = gather(copy.deepcopy(values), Config.model_fields)
+    given = (_key_and_value(assignment) for assignment in assignments)
+    for key, value in gather_assignments(given, Config.model_fields):
+        *parents, last = key.split(".")
         place = merged
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise InputError(f"--set {assignment}: {parent!r} holds a value, not settings")
-        place[last] = _value(text.strip())
+                raise InputError(f"--set {key}: {parent!r} holds a value, not settings")
+        place[last] = value
     name = merged.get("task", Config().task)
     task = TASKS.get(name) if isinstance(name, str) else None
     filled: list[tuple[str, str]] = []  # what is not set, but follows from the task
     if task is not None:
-        for key, value in {"base": task.bases[0], **task.parameters}.items():
-            if merged.get(key) is None:
-                merged[key] = value
-                filled.append(("", key))
+        if merged.get("base") is None:
+            merged["base"] = task.bases[0]
+            filled.append(("", "base"))
         for part, defaults in task.settings.items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):
@@ -232,6 +253,8 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
 def overlaid(before: Config, after: Config) -> Config:
     """Settings, changed by those of others that were set there: `model_fields_set` tells which."""
     values = before.model_dump(mode="json")
+    if after.task != before.task:
+        del values[TABLE]
     _overlay(values, after.model_dump(mode="json", exclude_unset=True))
     return make_config(values)
 
@@ -292,9 +315,8 @@ def for_a_bias(
         raise InputError(
             f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
         )
-    for name in RetrainingSettings.model_fields:
-        part = "model" if name == "positions" else "training"
-        first, second = f"{part}.{name}", f"retraining.{name}"
+    for first, second in RETRAINED.items():
+        part, _, name = first.partition(".")
         if first in chosen and second not in chosen:
             assignments.append(f"{second}={chosen[first]}")
         elif first in chosen and _value(chosen[first].strip()) != _value(chosen[second].strip()):
@@ -360,6 +382,13 @@ def refuse_uncounted(assignments: Iterable[str], counting: Iterable[str], when: 
             )
 
 
+def _key_and_value(assignment: str) -> tuple[str, Any]:
+    key, separator, text = assignment.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set takes KEY=VALUE, got {assignment!r}")
+    return key.strip(), _value(text.strip())
+
+
 def _value(text: str) -> Any:
     """A value as TOML reads it; anything else is text."""
     try:
@@ -376,12 +405,13 @@ def _explain(error: ValidationError) -> str:
         for part in path[:-1]:
             model = model.model_fields[part].annotation
         where = f" in [{'.'.join(path[:-1])}]" if path[:-1] else ""
-        return unknown(f"setting{where}", path[-1], model.model_fields)
+        known = {*model.model_fields, *(() if where else parameter_names())}
+        return unknown(f"setting{where}", path[-1], known)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return (
             message
-            if not path or path == ["task"] or message.startswith("unknown")
+            if not path or path in (["task"], [TABLE]) or message.startswith("unknown")
             else f"{'.'.join(path)}: {message}"
         )
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
@@ -398,11 +428,22 @@ def shipped_configs() -> dict[str, Path]:
 def load_config(path: Path) -> dict[str, Any]:
     """The settings of a TOML file (ours) or of a run's config.json, as nested values.
 
+    Parameters lie in their table, wherever the file has them. A TOML file may name files that hold texts of
+    them, beside it or from the working folder; a run's own settings hold the texts.
+
     Raises:
-        InputError: when the file can't be read or parsed.
+        InputError: when the file, or one that it names, can't be read or parsed.
     """
     values = load_values(path)
     values.pop(FILES, None)
+    try:
+        values = gather(values, Config.model_fields)
+        table = values.get(TABLE)
+        if isinstance(table, dict) and path.suffix != ".json":
+            folders = path.parent, Path()
+            values[TABLE] = {name: content(name, held, *folders) for name, held in table.items()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return values
 
 

@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -289,9 +290,13 @@ class LengthCurve:
 
 @contextlib.contextmanager
 def kept_if_interrupted(
-    folder: Path, on_progress: Callable[[Score], object]
+    keep: Callable[[LengthCurve], object], on_progress: Callable[[Score], object]
 ) -> Iterator[Callable[[Score], None]]:
-    """Of a measurement that does not end, keep in a folder what was measured.
+    """Of a measurement that does not end, keep what was measured; what ended it is raised again.
+
+    Args:
+        keep: keeps it. Where it can't, that is said on stderr.
+        on_progress: called with each score.
 
     Yields:
         What takes each score, and passes it on.
@@ -306,7 +311,10 @@ def kept_if_interrupted(
         yield take
     except BaseException:
         if measured:
-            LengthCurve(measured).add_to(folder)
+            try:
+                keep(LengthCurve(measured))
+            except (InputError, OSError) as error:
+                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
         raise
 
 

@@ -25,7 +25,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.config import FILES, Config, InputError, load_values
+from lengthwise.config import (
+    FILES,
+    Config,
+    InputError,
+    load_config,
+    load_values,
+    make_config,
+)
 from lengthwise.files import read_text, write_text, write_with
 from lengthwise.layout import Layout
 
@@ -285,7 +292,19 @@ def prepare(path: Path, *, resume: bool | None, force: bool, pipeline: bool = Fa
 
 
 def _holds_run(path: Path) -> bool:
-    return is_pipeline(path) or all((path / name).exists() for name in (CONFIG, VERSIONS))
+    return is_pipeline(path) or _is_run(path)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder's config.json is one of ours: its note of versions says so, or its content."""
+    if (path / VERSIONS).exists():
+        return (path / CONFIG).exists()
+    try:
+        values = load_config(path / CONFIG)
+        make_config(values)
+    except InputError:
+        return False
+    return "task" in values
 
 
 def is_pipeline(path: Path) -> bool:

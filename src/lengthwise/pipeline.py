@@ -38,7 +38,7 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
-from lengthwise.resuming import reopen
+from lengthwise.resuming import continued, reopen
 from lengthwise.run import LONGEST, Run
 from lengthwise.training import NotInterpolatedError, check_training, train_run
 
@@ -201,7 +201,8 @@ def run_abc(
         if prove:
             calibrated, proof = _until_proven(calibrated, bias, clock)
         scored = clock.observer.scored
-        with clock.stage("evaluate", config), kept_if_interrupted(path, scored) as take:
+        keep = kept_if_interrupted(lambda curve: curve.add_to(path), scored)
+        with clock.stage("evaluate", config), keep as take:
             curve = LengthCurve(
                 score
                 for run in (vanilla, calibrated)
@@ -278,7 +279,10 @@ def calibrate_and_retrain(
             for attempt in range(attempts)
         ]
     begun = CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
-    if begun is not None and begun not in biases:
+    if begun in biases:
+        continued(Run.open(folder).config, retraining, folder, retraining=True)
+    elif begun is not None:
+        check_training(retraining, folder, biases[0])
         set_aside(folder)
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
     tries = [(attempt, biases[attempt], 1) for attempt in range(first, attempts)]

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import Config, InputError, flat_settings, overlaid
+from lengthwise.config import RETRAINED, Config, InputError, flat_settings, overlaid
+from lengthwise.errors import shorten
 from lengthwise.folder import (
     BIAS,
     CHECKPOINT,
@@ -50,8 +51,13 @@ def reopen(path: Path, config: Config, bias: CalibratedBias | MatrixBias | None)
     return Run(path, after, run.bias)
 
 
-def continued(before: Config, config: Config, path: Path) -> Config:
+def continued(before: Config, config: Config, path: Path, *, retraining: bool = False) -> Config:
     """The settings of a run, changed by those that are set now.
+
+    Args:
+        before, config: the settings of the run, and those of now.
+        path: the folder of the run.
+        retraining: they come of `Config.for_retraining`, so a person set them by their names there.
 
     Raises:
         InputError: when one of them would have changed what was trained so far.
@@ -60,9 +66,10 @@ def continued(before: Config, config: Config, path: Path) -> Config:
     old, new = flat_settings(before), flat_settings(after)
     for key, value in old.items():
         if new[key] != value and not _FREE.fullmatch(key):
+            name = RETRAINED.get(key, key) if retraining else key
             raise InputError(
-                f"{path} was begun with {key}={value}; --resume can't go on with {key}={new[key]}: leave "
-                f"that out, or name another folder with --out"
+                f"{path} was begun with {name}={shorten(str(value))}; --resume can't go on with "
+                f"{name}={shorten(str(new[key]))}: leave that out, or name another folder with --out"
             )
     return after
 

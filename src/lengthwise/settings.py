@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,6 +23,12 @@ Count = Annotated[int, Field(ge=1)]
 # By no more than the answer needs; at least to the training width.
 Padding = Literal["answer", "training"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _one_of(kind: str, value: str, known: Iterable[str]) -> str:
+    if value not in known:
+        raise ValueError(unknown(kind, value, known))
+    return value
 
 
 class Settings(BaseModel):
@@ -109,15 +115,15 @@ class ModelSettings(Settings):
     norm: Literal["pre", "post"] = "pre"
     embedding_scale: Literal["none", "sqrt"] = "none"
 
-    @field_validator("positions", "bias")
+    @field_validator("positions")
     @classmethod
-    def _known(cls, value: str, info: ValidationInfo) -> str:
-        kind, known = (
-            ("bias", BIASES) if info.field_name == "bias" else ("position scheme", POSITIONS)
-        )
-        if value not in known:
-            raise ValueError(unknown(kind, value, known))
-        return value
+    def _known_positions(cls, value: str) -> str:
+        return _one_of("position scheme", value, POSITIONS)
+
+    @field_validator("bias")
+    @classmethod
+    def _known_bias(cls, value: str) -> str:
+        return _one_of("bias", value, BIASES)
 
     @model_validator(mode="after")
     def _divides(self) -> ModelSettings:
@@ -125,16 +131,24 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"width must be even and a multiple of heads, got {self.width} and {self.heads}"
             )
-        if self.positions == "rope" and self.width // self.heads % 2:
-            raise ValueError(
-                f"rope turns pairs of channels: width / heads must be even, got {self.width} / {self.heads}"
-            )
+        self.check_positions(self.positions)
         if self.t5_buckets % 2 or self.t5_distance <= self.t5_buckets // 2:
             raise ValueError(
                 f"t5_buckets must be even and less than twice t5_distance, got {self.t5_buckets} and "
                 f"{self.t5_distance}"
             )
         return self
+
+    def check_positions(self, positions: str) -> None:
+        """Refuse a position scheme that does not fit the size, in this training or the second.
+
+        Raises:
+            ValueError: for it.
+        """
+        if positions == "rope" and self.width // self.heads % 2:
+            raise ValueError(
+                f"rope turns pairs of channels: width / heads must be even, got {self.width} / {self.heads}"
+            )
 
 
 class TrainingSettings(Settings):
@@ -185,6 +199,11 @@ class RetrainingSettings(Settings):
     exact_match: Share = 1.0
     loss: Annotated[float, Field(gt=0.0)] = 1e-3
     worst_loss: Annotated[float, Field(gt=0.0)] = 0.05
+
+    @field_validator("positions")
+    @classmethod
+    def _known_positions(cls, value: str) -> str:
+        return _one_of("position scheme", value, POSITIONS)
 
 
 class CalibrationSettings(Settings):

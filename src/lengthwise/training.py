@@ -125,16 +125,16 @@ def train_run(
         return trainer.train()
 
 
-def check_training(config: Config, path: Path) -> None:
+def check_training(config: Config, path: Path, bias: CalibratedBias | None = None) -> None:
     """Refuse settings that no model can be trained with, before anything is written.
 
     Raises:
         InputError: for those.
     """
-    check_new(config, None)
+    check_new(config, bias)
     _check_compiler(config)
     accelerator = make_accelerator(make_device(config.device), find_unused=False)
-    Trainer(config, Run(path, config, make_bias(config)), accelerator).check()
+    Trainer(config, Run(path, config, bias or make_bias(config)), accelerator).check()
 
 
 def raise_if_unfinished(run: Run) -> None:

@@ -372,9 +372,16 @@ def report_command(
 
     Example: lengthwise report runs/addition-seed0 runs/addition-seed1 --out addition.html
     """
+    from lengthwise.config import InputError
+    from lengthwise.folder import can_write
     from lengthwise.report.html import write_report
 
-    written = write_report(folders, out or folders[0] / "report.html")
+    target = out or folders[0] / "report.html"
+    if out is None and folders[0].is_dir() and not can_write(folders[0]):
+        raise InputError(
+            f"can't write {target}: {folders[0]} is only to be read; --out FILE writes the report elsewhere"
+        )
+    written = write_report(folders, target)
     if as_json:
         print_json({"report": str(written)})
     else:

@@ -100,7 +100,7 @@ _GO_ON = {
     "train": "what was finished is kept, and --resume continues it",
     "prove": "the same command goes on from there",
     "reproduce": "cells that are done are kept; the same command goes on",
-    "evaluate": "what was measured to the end is kept, and nothing else changed",
+    "evaluate": "what was measured to the end is kept where the run can be written",
 }
 
 

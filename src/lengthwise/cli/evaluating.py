@@ -105,7 +105,10 @@ def evaluate_command(
     suites = suites or list(opened.config.evaluation.suites)
     scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
     kept = results_folder(run)
-    with progress(scores) as display, kept_if_interrupted(kept, display.scored) as take:
+    with (
+        progress(scores) as display,
+        kept_if_interrupted(lambda curve: _keep(curve, kept), display.scored) as take,
+    ):
         display.begin("evaluate", opened.config)
         curve = evaluate(
             opened,

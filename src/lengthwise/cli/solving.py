@@ -84,12 +84,10 @@ def solve_command(
         rows = [_Row(number, text) for number, text in enumerate(expressions, start=1)]
         for row in rows:
             row.error = _objection(opened, row.text)
-        if len(rows) == 1 and rows[0].error is not None:
-            raise InputError(rows[0].error)
         _answer(opened, [row for row in rows if row.error is None])
         if as_json:
             print_json([{"expression": row.text, **row.result(show_work)} for row in rows])
-        else:
+        elif len(rows) > 1 or rows[0].error is None:
             for row in rows:
                 print(row.lines(show_work))
         for row in rows:
@@ -175,11 +173,17 @@ def _read(run: Run, number: int, line: bytes | None) -> _Row:
 
 
 def _objection(run: Run, text: str) -> str | None:
-    """What is wrong with an expression, or None."""
-    from lengthwise.config import InputError
+    """What is wrong with an expression, or why it is too long for the model; None where it can be asked.
 
+    Raises:
+        InputError: when there is no model yet.
+    """
+    from lengthwise.config import InputError
+    from lengthwise.parts import check_reach
+
+    model = run.model
     try:
-        run.parse(text)
+        check_reach(model, run.layout(max(len(part) for part in run.parse(text))))
     except InputError as error:
         return str(error)
     return None

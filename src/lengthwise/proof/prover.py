@@ -13,6 +13,7 @@ import numpy as np
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import InputError
+from lengthwise.errors import shorten
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import RULE, versions
 from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, join, look, reach_of
@@ -153,7 +154,10 @@ def _about(seconds: float) -> str:
 
 
 def _claim(run: Run) -> str:
-    parameters = "".join(f" ({name} {value})" for name, value in run.config.parameters.items())
+    parameters = "".join(
+        f" ({name} {shorten(' '.join(str(value).split()))})"
+        for name, value in run.config.parameters.items()
+    )
     return (
         f"greedy decoding answers every {run.config.task}{parameters} problem in base {run.config.base} "
         f"right, at every length"

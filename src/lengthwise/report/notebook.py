@@ -89,7 +89,7 @@ def settings_html(config: Config) -> str:
     """The settings that were set; the others are as in `configs/default.toml`."""
     given = config.model_dump(mode="json", exclude_unset=True)
     rows = [
-        (f"{part}.{key}" if key else part, str(value))
+        (f"{part}.{key}" if key else part, shorten(value) if isinstance(value, str) else str(value))
         for part, held in given.items()
         for key, value in (held.items() if isinstance(held, dict) else [("", held)])
     ]

@@ -44,7 +44,7 @@ OUT_OF_REACH = dict.fromkeys(("nxm", "nxn", "multiplication", "multiply"), _PROD
 
 
 @lru_cache(maxsize=64)
-def make_task(name: str, base: int | None = None, **parameters: int) -> Transducer:
+def make_task(name: str, base: int | None = None, **parameters: int | str) -> Transducer:
     """The task of a name; equal arguments share one, with its tables.
 
     Args:

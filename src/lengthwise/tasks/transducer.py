@@ -53,7 +53,8 @@ class Transducer(ABC):
     Attributes:
         name: the registry name.
         segments: the source text from left to right.
-        parameters: what defines the task besides its base (a setting of that name), with its default.
+        parameters: what defines the task besides its base, by names (of settings, and of arguments of its
+            constructor), each with its default: a number from 1 up, or a text.
         start_state: the state before the first column.
         growth: digits by which an answer can be longer than the longest operand.
         writes: symbols of an answer, the last of those that `step` writes; None keeps one in every
@@ -68,7 +69,7 @@ class Transducer(ABC):
 
     name: ClassVar[str]
     segments: tuple[Segment, ...]
-    parameters: ClassVar[dict[str, int]] = {}
+    parameters: ClassVar[dict[str, int | str]] = {}
     start_state: ClassVar[int] = 0
     growth: int
     writes: ClassVar[int | None] = None
