@@ -54,7 +54,7 @@ class _Remaining(ProgressColumn):
         return Text(f"{prefix}{minutes}:{seconds:02d}", style="dim")
 
 
-class Display:
+class Display(Observer):
     """An observer of the pipeline that shows how far it is. Use it as a context manager.
 
     Args:
@@ -177,30 +177,6 @@ class Display:
             self.progress.update(self.task, facts=self.facts, **changes)
 
 
-class _Own(Silent):
-    """An observer that passes on what a caller's own functions want to know."""
-
-    def __init__(
-        self,
-        trained: Callable[[Metrics], object] | None,
-        scored: Callable[[Score], object] | None,
-        checked: Callable[[int, int], object] | None,
-    ) -> None:
-        self._trained, self._scored, self._checked = trained, scored, checked
-
-    def trained(self, stage: Stage, metrics: Metrics) -> None:
-        if self._trained is not None:
-            self._trained(metrics)
-
-    def scored(self, score: Score) -> None:
-        if self._scored is not None:
-            self._scored(score)
-
-    def checked(self, contexts: int, total: int) -> None:
-        if self._checked is not None:
-            self._checked(contexts, total)
-
-
 @contextlib.contextmanager
 def observing(
     progress: bool | None,
@@ -224,8 +200,14 @@ def observing(
         InputError: where `progress` is none of the three.
     """
     wanted = None if progress is None else as_flag("progress", progress)
-    if own is None and any(function is not None for function in (trained, scored, checked)):
-        own = _Own(trained, scored, checked)
+    asked = {
+        "trained": trained and (lambda stage, metrics: trained(metrics)),
+        "scored": scored,
+        "checked": checked,
+    }
+    if own is None and any(asked.values()):
+        own = Silent()
+        vars(own).update({name: function for name, function in asked.items() if function})
     if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
         refuse("observer", "an observer, such as a subclass of lengthwise.pipeline.Silent", own)
     if own is not None:
