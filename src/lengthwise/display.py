@@ -59,19 +59,18 @@ class Display(Observer):
 
     Args:
         scores: how many scores an evaluation will report.
-        quiet: show nothing.
     """
 
-    def __init__(self, scores: int = 0, quiet: bool = False) -> None:
-        self.console = Console(file=sys.stderr, quiet=quiet)
-        self.scores, self.quiet = scores, quiet
+    def __init__(self, scores: int = 0) -> None:
+        self.console = Console(file=sys.stderr)
+        self.scores = scores
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
             TextColumn("{task.fields[facts]}"),
             _Remaining(),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=not self.console.is_terminal,
         )
         self.task: TaskID | None = None
         self.stage: Stage = "train"
@@ -84,7 +83,7 @@ class Display(Observer):
     def __enter__(self) -> Display:
         if self.console.is_terminal:
             self.progress.start()
-        elif not self.quiet:
+        else:
             self.teller = threading.Thread(target=self._tell, daemon=True)
             self.teller.start()
         return self
@@ -160,15 +159,13 @@ class Display(Observer):
 
     def checked(self, contexts: int, total: int) -> None:
         self.facts = f"{contexts:,} of {total:,} local contexts"
-        if self.task is None or self.stage != "prove":
-            self.begin("prove", self.config)
         self._update(completed=contexts, total=total, open_ended=False)
 
     def end(self, stage: Stage, seconds: float) -> None:
         if self.task is not None:
             task = self.progress.tasks[self.task]
             self._update(completed=task.total or task.completed, total=task.total or task.completed)
-        if not self.console.is_terminal and not self.quiet:
+        if not self.console.is_terminal:
             facts = f"  {self.facts}" if self.facts else ""
             print(f"{self._title()}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
 
