@@ -7,17 +7,27 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lengthwise.batches import Batches
+from lengthwise.bench.results import Bench
 from lengthwise.bias import AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
-from lengthwise.model import POSITIONS, Transformer
+from lengthwise.model import POSITIONS, Transformer, plan_attention
+from lengthwise.parts import make_model
 from lengthwise.pipeline import run_abc
 from lengthwise.run import Run
+from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks import TASKS
+from lengthwise.training import compiled, in_precision
+from lengthwise.weights import FlatWeights
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def bench_config(task: str, calibrated: bool) -> Config:
@@ -26,9 +36,9 @@ def bench_config(task: str, calibrated: bool) -> Config:
     return config.for_retraining() if calibrated else config
 
 
-def trained_run(on_progress: Callable[[str], object] = lambda words: None) -> Run:
+def trained_run(bench: Bench) -> Run:
     """An addition trained by the default pipeline: once for a process, in a folder of its own."""
-    on_progress("training an addition by the default pipeline")
+    bench.say("training an addition by the default pipeline")
     return _trained_run()
 
 
@@ -38,6 +48,72 @@ def _trained_run() -> Run:
     atexit.register(folder.cleanup)
     config = make_config({"task": "addition", "device": "cpu"}, ["evaluation.samples=10"])
     return run_abc(config, Path(folder.name) / "addition", lengths=[6]).calibrated
+
+
+class Steps:
+    """Training steps of a model on a device, on problems drawn once, without a schedule.
+
+    Args:
+        config: the settings.
+        calibrated: with a bias made by hand, instead of the causal mask alone.
+        device: where it is.
+        precision: of the products in a step.
+        graphs: compile the passes.
+        halves: compute a batch as a training on the CPU does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        calibrated: bool,
+        device: torch.device,
+        precision: Precision = "float32",
+        *,
+        graphs: bool = False,
+        halves: bool = False,
+    ) -> None:
+        self.device, self.precision = device, precision
+        batch, size = Batches(config).train(0), config.training.batch_size
+        torch.manual_seed(config.seed)
+        model = make_model(config).to(device).train()
+        self.model = compiled(model, device) if graphs else model
+        self.plan = plan_attention(
+            bench_bias(config, calibrated),
+            batch.layout,
+            config.model.layers,
+            path=config.attention,
+            device=device,
+        )
+        self.weights = FlatWeights(model.parameters())
+        self.optimizer = torch.optim.Adam(
+            [self.weights.whole], lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        self.problems = batch.source.to(device), batch.target.to(device)
+        rows = batch.layout.target_length
+        self.shards = choose_shards(model, self.plan, size, rows) if halves else None
+
+    def logits(self, source: Tensor, target: Tensor) -> Tensor:
+        """Of problems, `[problem, row, token]`."""
+        with in_precision(self.precision, self.device):
+            return self.model(source, target[:, :-1], self.plan).logits
+
+    def loss(self, source: Tensor, target: Tensor) -> Tensor:
+        """The mean over problems."""
+        logits = self.logits(source, target).flatten(0, 1).float()
+        return F.cross_entropy(logits, target[:, 1:].flatten())
+
+    def take(self, steps: int) -> None:
+        """So many steps."""
+        with shard_threads(self.shards):
+            for _ in range(steps):
+                backward(self.loss, self.problems, self.weights, self.shards)
+                self.optimizer.step()
+
+
+def bench_bias(config: Config, calibrated: bool) -> AttentionBias:
+    """A bias made by hand, or the causal mask alone."""
+    heads = config.model.heads
+    return hand_bias(config.task, heads) if calibrated else Causal(heads)
 
 
 def hand_tracks(task: str) -> list[Track]:
