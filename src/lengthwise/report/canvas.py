@@ -91,7 +91,6 @@ def matrix_grid(
     colours: LinearSegmentedColormap,
     limits: tuple[float, float],
     bar: str | None,
-    **options: Any,
 ) -> tuple[ShownFigure, Colorbar | None]:
     """A grid of panels, a column for each head; nan is a closed key.
 
@@ -100,7 +99,6 @@ def matrix_grid(
         title: of all.
         colours, limits: of the values.
         bar: what the values are, for a bar of colours beside the grid; None for no bar.
-        options: for `imshow`.
     """
     heads = len(rows[0][3])
     queries = max(layout.target_length for _, layout, _, _ in rows)
@@ -110,7 +108,7 @@ def matrix_grid(
     figure = new_canvas(wide * heads + 1.4, tall * len(rows) + 0.6)
     figure.suptitle(title, fontsize=12, color=INK)
     grid = figure.subplots(len(rows), heads, squeeze=False)
-    options |= {"cmap": colours, "vmin": limits[0], "vmax": limits[1]}
+    options = {"cmap": colours, "vmin": limits[0], "vmax": limits[1]}
     for panels, (where, layout, site, matrices) in zip(grid, rows, strict=True):
         for head, axes in enumerate(panels):
             axes.set_facecolor(CLOSED_COLOUR)
