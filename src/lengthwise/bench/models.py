@@ -19,12 +19,12 @@ from lengthwise.bias import AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
 from lengthwise.model import POSITIONS, Transformer, plan_attention
-from lengthwise.parts import make_model
+from lengthwise.parts import compiled, in_precision, make_model
 from lengthwise.pipeline import run_abc
 from lengthwise.run import Run
+from lengthwise.seed_files.checkpoint import TORCH_PARTS
 from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks import TASKS
-from lengthwise.training import compiled, in_precision
 from lengthwise.weights import FlatWeights
 
 Precision = Literal["float32", "bfloat16"]
@@ -211,34 +211,19 @@ def _mask(bias: Tensor, batch: int, cheapest: bool) -> Tensor | None:
     return bias.repeat(batch, 1, 1)
 
 
-_NAMES = {
-    "layers.": "decoder.layers.",
-    "norm.": "decoder.norm.",
-    ".self_attention.query_key_value.": ".self_attn.in_proj_",
-    ".self_attention.out": ".self_attn.out_proj",
-    ".cross_attention.out": ".multihead_attn.out_proj",
-    ".norm_self": ".norm1",
-    ".norm_cross": ".norm2",
-    ".norm_feed_forward": ".norm3",
-    ".expand": ".linear1",
-    ".contract": ".linear2",
-}
-
-
 def _torch_names(ours: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under the names of `nn.TransformerDecoder`, queries, keys and values in one."""
-    theirs: dict[str, Tensor] = {}
-    for name, weight in ours.items():
-        if ".cross_attention.key_value." in name:
-            continue
-        if ".cross_attention.query." in name:
-            weight = torch.cat([weight, ours[name.replace(".query.", ".key_value.")]])
-            name = name.replace(".cross_attention.query.", ".multihead_attn.in_proj_")
-        for old, new in _NAMES.items():
-            # Names with a leading dot are parts of layers, the others stand at the start.
-            if old.startswith("."):
-                name = name.replace(old, new)
-            elif name.startswith(old):
-                name = new + name.removeprefix(old)
-        theirs[name] = weight
+    theirs = {name: ours[name] for name in ours if not name.startswith(("layers.", "norm."))}
+    for kind in ("weight", "bias"):
+        theirs[f"decoder.norm.{kind}"] = ours[f"norm.{kind}"]
+        for layer in range(sum(name.endswith(".norm_self.weight") for name in ours)):
+            here, there = f"layers.{layer}.", f"decoder.layers.{layer}."
+            cross = [
+                ours[f"{here}cross_attention.{part}.{kind}"] for part in ("query", "key_value")
+            ]
+            own = ours[f"{here}self_attention.query_key_value.{kind}"]
+            theirs[f"{there}self_attn.in_proj_{kind}"] = own
+            theirs[f"{there}multihead_attn.in_proj_{kind}"] = torch.cat(cross)
+            for part, name in TORCH_PARTS.items():
+                theirs[f"{there}{name}.{kind}"] = ours[f"{here}{part}.{kind}"]
     return theirs
