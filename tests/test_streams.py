@@ -296,9 +296,14 @@ def test_a_log_file_hears_of_a_training_every_few_seconds(monkeypatch, capsys, t
     assert capsys.readouterr().err == ""  # and no longer than it lasts
 
 
-def test_a_quiet_display_says_nothing(monkeypatch, capsys, tiny_config):
+@pytest.mark.parametrize(("rank", "says"), [("0", True), ("1", False)])
+def test_of_several_processes_the_first_shows_progress(
+    rank, says, monkeypatch, capsys, tiny_config
+):
     monkeypatch.setattr(display, "_EVERY", 0.001)
-    with display.Display(quiet=True) as shown:
+    monkeypatch.setenv("RANK", rank)
+    with display.observing(True) as shown:
         shown.begin("train", tiny_config)
         time.sleep(0.05)
-    assert capsys.readouterr().err == ""
+        shown.end("train", 1.0)
+    assert bool(capsys.readouterr().err) == says

@@ -56,7 +56,7 @@ from lengthwise.pipeline import (
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
 from lengthwise.run import Run, config_of_file
 from lengthwise.seed_files import SeedOptions, load_ini, read_bias
-from lengthwise.training import Progress, train_run
+from lengthwise.training import Progress
 
 Until = Literal["interpolated", "proven"]
 
@@ -139,15 +139,26 @@ def _load_ini(task: str | Path | Config) -> SeedOptions | None:
     return load_ini(Path(task))
 
 
-def refuse_windows(task: str | Path | Config) -> None:
-    """Refuse an .ini file that names biases, for the pipeline, which makes its own.
+def abc_settings(
+    task: str | Path | Config,
+    assignments: Assignments = (),
+    lengths: list[int] | None = None,
+    **options: Any,
+) -> Config:
+    """The settings of the whole method. Arguments as for `settings`.
+
+    Args:
+        lengths: digits to evaluate, where they are named besides.
 
     Raises:
-        InputError: where it does.
+        InputError: as `settings`; for an .ini file that names biases, since the method makes its own; and
+            where the assignments name other lengths.
     """
+    with_options(assignments, evaluation__lengths=lengths)
     ini = _load_ini(_as_task(task))
     if ini is not None and ini.load_window:
         raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
+    return settings(task, assignments, **options)
 
 
 def training_settings(
@@ -261,45 +272,42 @@ def train(
     until = as_choice("until", until, get_args(Until))  # type: ignore[assignment]  # one of them
     flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
     with observing(progress, trained=as_function("on_progress", on_progress)) as observer:
-        if until == "proven":
-            run, answer = prove_training(config, bias=bias, out=out, observer=observer, **flags)
-            if isinstance(answer, Counterexample):
-                raise NotProvenError(run, answer)
-            if isinstance(answer, NotApplicable):
-                raise NotApplicableError(answer.reason)
-            return run
-        path = training_folder(config, bias, out)
-        stage = "train" if bias is None else "retrain"
-        with Clock(observer).stage(stage, config):
-            return train_run(
-                config,
-                path,
-                bias=bias,
-                on_progress=lambda metrics: observer.trained(stage, metrics),
-                **flags,
-            )
+        run, proof = run_training(
+            config, bias, prove=until == "proven", out=out, observer=observer, **flags
+        )
+    if isinstance(proof, Counterexample):
+        raise NotProvenError(run, proof)
+    if isinstance(proof, NotApplicable):
+        raise NotApplicableError(proof.reason)
+    return run
 
 
-def prove_training(
+def run_training(
     config: Config,
+    bias: CalibratedBias | MatrixBias | None,
     *,
-    bias: CalibratedBias | MatrixBias | None = None,
-    out: Path | str | None = None,
-    resume: bool = False,
-    force: bool = False,
-    observer: Observer | None = None,
-) -> tuple[Run, Proof]:
-    """What `train` does until a model is proven, with the certificate or the counterexample.
+    prove: bool,
+    out: Path | str | None,
+    observer: Observer,
+    **flags: bool,
+) -> tuple[Run, Proof | None]:
+    """What `train` does with settings and a bias that are ready.
 
     Args:
         config, bias: from `training_settings`.
+        prove: train until the model is proven.
+        out, flags: as for `train`.
+
+    Returns:
+        The run; and the certificate, the counterexample, or why neither, where one was asked for.
     """
-    if _processes() > 1:
+    if prove and _processes() > 1:
         raise InputError("one process proves; under torchrun use `train` without `--until proven`")
     path = training_folder(config, bias, out)
-    return train_until_proven(
-        config, path, bias=bias, resume=resume, force=force, observer=observer
-    )
+    if prove:
+        return train_until_proven(config, path, bias=bias, observer=observer, **flags)
+    stage = "train" if bias is None else "retrain"
+    return Clock(observer).train(stage, config, path, bias=bias, **flags), None
 
 
 def training_folder(
@@ -338,11 +346,10 @@ def abc(
     Returns:
         What was made; its `verdict` is a sentence that says what was reached.
     """
+    chosen = None if lengths is None else as_wholes("lengths", lengths)
+    config = abc_settings(task, set, chosen, length=length, seed=seed, device=device)
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
-    config = settings(task, set, length=length, seed=seed, device=device)
-    refuse_windows(task)
-    chosen = None if lengths is None else as_wholes("lengths", lengths)
     flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
     prove = as_flag("prove", prove)
     path = (

@@ -54,24 +54,23 @@ class _Remaining(ProgressColumn):
         return Text(f"{prefix}{minutes}:{seconds:02d}", style="dim")
 
 
-class Display:
+class Display(Observer):
     """An observer of the pipeline that shows how far it is. Use it as a context manager.
 
     Args:
         scores: how many scores an evaluation will report.
-        quiet: show nothing.
     """
 
-    def __init__(self, scores: int = 0, quiet: bool = False) -> None:
-        self.console = Console(file=sys.stderr, quiet=quiet)
-        self.scores, self.quiet = scores, quiet
+    def __init__(self, scores: int = 0) -> None:
+        self.console = Console(file=sys.stderr)
+        self.scores = scores
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
             TextColumn("{task.fields[facts]}"),
             _Remaining(),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=not self.console.is_terminal,
         )
         self.task: TaskID | None = None
         self.stage: Stage = "train"
@@ -84,7 +83,7 @@ class Display:
     def __enter__(self) -> Display:
         if self.console.is_terminal:
             self.progress.start()
-        elif not self.quiet:
+        else:
             self.teller = threading.Thread(target=self._tell, daemon=True)
             self.teller.start()
         return self
@@ -160,45 +159,19 @@ class Display:
 
     def checked(self, contexts: int, total: int) -> None:
         self.facts = f"{contexts:,} of {total:,} local contexts"
-        if self.task is None or self.stage != "prove":
-            self.begin("prove", self.config)
         self._update(completed=contexts, total=total, open_ended=False)
 
     def end(self, stage: Stage, seconds: float) -> None:
         if self.task is not None:
             task = self.progress.tasks[self.task]
             self._update(completed=task.total or task.completed, total=task.total or task.completed)
-        if not self.console.is_terminal and not self.quiet:
+        if not self.console.is_terminal:
             facts = f"  {self.facts}" if self.facts else ""
             print(f"{self._title()}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
 
     def _update(self, **changes) -> None:
         if self.task is not None:
             self.progress.update(self.task, facts=self.facts, **changes)
-
-
-class _Own(Silent):
-    """An observer that passes on what a caller's own functions want to know."""
-
-    def __init__(
-        self,
-        trained: Callable[[Metrics], object] | None,
-        scored: Callable[[Score], object] | None,
-        checked: Callable[[int, int], object] | None,
-    ) -> None:
-        self._trained, self._scored, self._checked = trained, scored, checked
-
-    def trained(self, stage: Stage, metrics: Metrics) -> None:
-        if self._trained is not None:
-            self._trained(metrics)
-
-    def scored(self, score: Score) -> None:
-        if self._scored is not None:
-            self._scored(score)
-
-    def checked(self, contexts: int, total: int) -> None:
-        if self._checked is not None:
-            self._checked(contexts, total)
 
 
 @contextlib.contextmanager
@@ -224,8 +197,14 @@ def observing(
         InputError: where `progress` is none of the three.
     """
     wanted = None if progress is None else as_flag("progress", progress)
-    if own is None and any(function is not None for function in (trained, scored, checked)):
-        own = _Own(trained, scored, checked)
+    asked = {
+        "trained": trained and (lambda stage, metrics: trained(metrics)),
+        "scored": scored,
+        "checked": checked,
+    }
+    if own is None and any(asked.values()):
+        own = Silent()
+        vars(own).update({name: function for name, function in asked.items() if function})
     if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
         refuse("observer", "an observer, such as a subclass of lengthwise.pipeline.Silent", own)
     if own is not None:

@@ -19,11 +19,7 @@ from lengthwise.evaluation import CELLS, draw_problems
 from lengthwise.files import write_text
 from lengthwise.layout import END, Layout, digits_of
 from lengthwise.model import greedy_decode
-from lengthwise.run import (
-    LONGEST,
-    Run,
-)
-from lengthwise.tasks import DIGITS
+from lengthwise.run import LONGEST, Run
 from lengthwise.tasks.sampling import Suite
 
 # Numbers of a range that are decoded at once.
@@ -152,28 +148,23 @@ def check_range(
     asked, correct, wrong = 0, 0, []
     for start in range(first, last + 1, _BATCH):
         numbers = [
-            _write(number, run.task.base) for number in range(start, min(start + _BATCH, last + 1))
+            np.base_repr(number, run.task.base).lower()
+            for number in range(start, min(start + _BATCH, last + 1))
         ]
         answers = run.solve_many(numbers)
-        truths = [_truth(run, text) for text in numbers]
-        for text, answer, truth in zip(numbers, answers, truths, strict=True):
+        truths = [truth(run, text) for text in numbers]
+        for text, answer, right in zip(numbers, answers, truths, strict=True):
             asked += 1
-            correct += answer == truth
-            if answer != truth and len(wrong) < keep:
-                wrong.append((text, answer, truth))
-            if answer != truth and stop_at_first:
+            correct += answer == right
+            if answer != right and len(wrong) < keep:
+                wrong.append((text, answer, right))
+            if answer != right and stop_at_first:
                 return RangeResult(first, first + asked - 1, asked, correct, tuple(wrong))
     return RangeResult(first, last, asked, correct, tuple(wrong))
 
 
-def _write(number: int, base: int) -> str:
-    digits = []
-    while number or not digits:
-        number, digit = divmod(number, base)
-        digits.append(digit)
-    return "".join(DIGITS[digit] for digit in reversed(digits))
-
-
-def _truth(run: Run, text: str) -> str:
-    width = len(text) + run.task.growth
-    return run.task.read(run.task.answer(digits_of(run.task, [text], width))[0])
+def truth(run: Run, expression: str) -> str:
+    """The right answer to an expression."""
+    parts = run.parse(expression)
+    width = max(map(len, parts)) + run.task.growth
+    return run.task.read(run.task.answer(digits_of(run.task, parts, width))[0])

@@ -17,7 +17,7 @@ from lengthwise.config import Config
 from lengthwise.evaluation import Score
 from lengthwise.methods import method_of
 from lengthwise.metrics import Metrics
-from lengthwise.pipeline import Stage
+from lengthwise.pipeline import Observer, Stage
 
 # What a stage is called on a line; with its facts and the time left that fits 80 columns.
 NAMES = {
@@ -40,7 +40,7 @@ def in_notebook() -> bool:
     return False
 
 
-class LiveLine:
+class LiveLine(Observer):
     """An observer of the pipeline that keeps one line up to date.
 
     Args:

@@ -1,6 +1,11 @@
-"""The parts that settings name: the model, its bias, the device; made, and checked against each other."""
+"""The parts that settings name: the model, its bias, the device and how it computes; made, and checked."""
 
 from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import cast
 
 import torch
 
@@ -37,6 +42,27 @@ def make_device(name: str) -> torch.device:
         raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
     use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+def in_precision(name: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in a setting's type; nothing changes for float32."""
+    if name == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model, compiled for training; on a GPU its passes become CUDA graphs, launched at once.
+
+    Raises:
+        InputError: where there is no compiler.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise InputError(
+            "training.execution 'compiled' needs a C++ compiler: install g++, or take 'eager'"
+        )
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return cast(torch.nn.Module, torch.compile(model, mode=mode))
 
 
 def check_reach(model: Transformer, layout: Layout) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from lengthwise.attention_maps import AttentionMaps, capture, kept_maps
 from lengthwise.bias import CalibratedBias, MatrixBias
@@ -46,8 +46,8 @@ Proof = Certificate | Counterexample | NotApplicable
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
 
 
-class Observer(Protocol):
-    """What the pipeline tells while it works; every method may do nothing."""
+class Observer:
+    """What the pipeline tells while it works; here every method does nothing."""
 
     def begin(self, stage: Stage, config: Config) -> None: ...
     def trained(self, stage: Stage, metrics: Metrics) -> None: ...
@@ -57,26 +57,8 @@ class Observer(Protocol):
     def end(self, stage: Stage, seconds: float) -> None: ...
 
 
-class Silent:
+class Silent(Observer):
     """An observer that says nothing."""
-
-    def begin(self, stage: Stage, config: Config) -> None:
-        pass
-
-    def trained(self, stage: Stage, metrics: Metrics) -> None:
-        pass
-
-    def calibrated(self, bias: CalibratedBias, attempt: int) -> None:
-        pass
-
-    def checked(self, contexts: int, total: int) -> None:
-        pass
-
-    def scored(self, score: Score) -> None:
-        pass
-
-    def end(self, stage: Stage, seconds: float) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -185,13 +167,7 @@ def run_abc(
             check_training(each, path)
     with locked(path), _unchanged_where_refused(path / VANILLA / CONFIG, resume):
         prepare(path, resume=resume, force=force, pipeline=True)
-        with clock.stage("train", config):
-            vanilla = train_run(
-                config,
-                path / VANILLA,
-                resume=resume,
-                on_progress=lambda metrics: clock.observer.trained("train", metrics),
-            )
+        vanilla = clock.train("train", config, path / VANILLA, resume=resume)
         config = vanilla.config  # where it was begun before, changed by what is set now
         lengths = config.evaluation.lengths if lengths is None else lengths
         maps, bias, calibrated = calibrate_and_retrain(
@@ -292,17 +268,9 @@ def calibrate_and_retrain(
     for number, (attempt, bias, times) in enumerate(tries, start=1):
         if times == 1:
             clock.observer.calibrated(bias, attempt)
-        longer = _with_steps(retraining, times)
+        longer, same = _with_steps(retraining, times), bias == begun
         try:
-            with clock.stage("retrain", longer):
-                run = train_run(
-                    longer,
-                    folder,
-                    bias=bias,
-                    resume=bias == begun,
-                    force=bias != begun,
-                    on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
-                )
+            run = clock.train("retrain", longer, folder, bias=bias, resume=same, force=not same)
         except NotInterpolatedError:
             if number == len(tries):
                 raise
@@ -359,15 +327,7 @@ def train_until_proven(
     else:
         receptive_cone(config, bias or make_bias(config))
     clock = Clock(observer or Silent())
-    with clock.stage("retrain", config):
-        run = train_run(
-            config,
-            path,
-            bias=bias,
-            resume=resume,
-            force=force,
-            on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
-        )
+    run = clock.train("retrain", config, path, bias=bias, resume=resume, force=force)
     return _until_proven(run, bias, clock)
 
 
@@ -394,14 +354,7 @@ def _until_proven(
         if not proof.drill or attempt == attempts - 1:
             break
         retraining = _with_drill(run.config, (*run.config.data.drill, *proof.drill))
-        with clock.stage("retrain", retraining):
-            run = train_run(
-                retraining,
-                run.path,
-                bias=bias,
-                force=True,
-                on_progress=lambda metrics: clock.observer.trained("retrain", metrics),
-            )
+        run = clock.train("retrain", retraining, run.path, bias=bias, force=True)
     return run, proof
 
 
@@ -416,6 +369,16 @@ class Clock:
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
         self.seconds: dict[str, float] = {}
+
+    def train(self, stage: Stage, config: Config, path: Path, **options: Any) -> Run:
+        """Train a run as a stage; `options` are those of `train_run`."""
+        with self.stage(stage, config):
+            return train_run(
+                config,
+                path,
+                on_progress=lambda metrics: self.observer.trained(stage, metrics),
+                **options,
+            )
 
     @contextlib.contextmanager
     def stage(self, stage: Stage, config: Config) -> Iterator[None]:

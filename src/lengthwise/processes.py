@@ -32,3 +32,16 @@ def make_accelerator(device: torch.device, *, find_unused: bool) -> Accelerator:
         raise InputError(
             f"no processes can be set up as the environment asks ({found}): {reason(error)}"
         ) from error
+
+
+def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
+    """The rows of every batch that one process takes: each n-th, so that together they take all.
+
+    Raises:
+        InputError: when the processes' shares would differ.
+    """
+    if batch_size % processes:
+        raise InputError(
+            f"training.batch_size must be a multiple of the {processes} processes, got {batch_size}"
+        )
+    return slice(rank, None, processes)

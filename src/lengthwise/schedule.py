@@ -40,6 +40,8 @@ class Schedule:
     def measured(self, step: int, exact_match: float, loss: float, worst: float) -> bool:
         """Take a measurement after `step` steps; True when training is done."""
         settings = self.settings
+        if settings.until == "max_steps":
+            return step == settings.max_steps
         good = exact_match >= settings.exact_match and loss <= settings.loss
         if self.cooling_since is None:
             if good and settings.cooldown_steps:

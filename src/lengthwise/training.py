@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -39,8 +37,16 @@ from lengthwise.layout import Layout
 from lengthwise.metrics import Metrics, read_metrics
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
-from lengthwise.parts import check_new, check_reach, make_bias, make_device, make_model
-from lengthwise.processes import make_accelerator
+from lengthwise.parts import (
+    check_new,
+    check_reach,
+    compiled,
+    in_precision,
+    make_bias,
+    make_device,
+    make_model,
+)
+from lengthwise.processes import make_accelerator, rank_rows
 from lengthwise.resuming import is_finished, reopen, save_settings
 from lengthwise.run import Run
 from lengthwise.schedule import Schedule
@@ -105,7 +111,6 @@ def train_run(
             return run
     else:
         check_new(config, bias)
-    _check_compiler(config)
     # Where attention copies, queries and keys get no gradient; processes must know not to wait for it.
     drawn = config.model.bias == "window" or isinstance(run.bias, CalibratedBias | MatrixBias)
     accelerator = make_accelerator(
@@ -132,7 +137,6 @@ def check_training(config: Config, path: Path, bias: CalibratedBias | None = Non
         InputError: for those.
     """
     check_new(config, bias)
-    _check_compiler(config)
     accelerator = make_accelerator(make_device(config.device), find_unused=False)
     Trainer(config, Run(path, config, bias or make_bias(config)), accelerator).check()
 
@@ -144,41 +148,6 @@ def raise_if_unfinished(run: Run) -> None:
         raise InputError(f"{run.path / METRICS} holds no rows: nothing says how its training ended")
     if rows[-1].phase != "done":
         raise NotInterpolatedError(run, rows[-1])
-
-
-def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
-    """The rows of every batch that one process takes: each n-th, so that together they take all.
-
-    Raises:
-        InputError: when the processes' shares would differ.
-    """
-    if batch_size % processes:
-        raise InputError(
-            f"training.batch_size must be a multiple of the {processes} processes, got {batch_size}"
-        )
-    return slice(rank, None, processes)
-
-
-def in_precision(name: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Matrix products in a setting's type; nothing changes for float32."""
-    if name == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
-
-
-def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The model, compiled for training; on a GPU its passes become CUDA graphs, launched at once."""
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return cast(torch.nn.Module, torch.compile(model, mode=mode))
-
-
-def _check_compiler(config: Config) -> None:
-    if config.training.execution == "eager":
-        return
-    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
-        raise InputError(
-            "training.execution 'compiled' needs a C++ compiler: install g++, or take 'eager'"
-        )
 
 
 class Trainer:
@@ -243,12 +212,10 @@ class Trainer:
 
     def _choose_shards(self) -> Shards | None:
         """How batches are computed; several processes, and compiled models, have ways of their own."""
-        if self.accelerator.num_processes > 1 or self.settings.execution == "compiled":
+        apart = self.accelerator.num_processes > 1 or self.settings.execution == "compiled"
+        # Threads share what autocast has converted: sums would differ from run to run.
+        if apart or self.settings.precision != "float32":
             return None
-        if self.settings.precision != "float32":
-            return (
-                None  # threads share what autocast has converted: sums would differ from run to run
-            )
         problems, rows = self.settings.batch_size, self.layout.target_length
         return choose_shards(self.bare, self.plan, problems, rows)
 
@@ -298,20 +265,6 @@ class Trainer:
         raise_if_unfinished(self.run)
         return self.run
 
-    def time_steps(self, warm: int, count: int) -> float:
-        """Seconds of a step: the best of three means of several, after others that warm up."""
-        self.model.train()
-        means = []
-        with shard_threads(self.shards):
-            for _ in range(warm):
-                self.one_step()
-            for _ in range(3):
-                began = time.perf_counter()
-                for _ in range(count):
-                    self.one_step()
-                means.append((time.perf_counter() - began) / count)
-        return min(means)
-
     def one_step(self) -> None:
         """One step; a loop of them belongs into `shard_threads`."""
         batch = self.batches.train(self.step)
@@ -355,10 +308,7 @@ class Trainer:
                 f"the loss is {mean_loss} at step {self.step}; lower training.learning_rate"
             )
         rate = self.optimizer.param_groups[0]["lr"]
-        if self.settings.until == "max_steps":
-            done = self.step == self.settings.max_steps
-        else:
-            done = self.schedule.measured(self.step, exact, loss, worst)
+        done = self.schedule.measured(self.step, exact, loss, worst)
         metrics = Metrics(
             step=self.step,
             loss=mean_loss,
@@ -411,9 +361,8 @@ class Trainer:
         state: Any = None
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if (
-                "format" in state
-            ):  # else of a version before there were formats; most of these are read
+            # Else of a version before there were formats; most of these are read.
+            if "format" in state:
                 self._check_format(path, state)
             self.bare.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from lengthwise.arguments import as_choice
 from lengthwise.bench import calibrate, decode, gpu, lines, long, matmul, solve, train
-from lengthwise.bench.results import Report, Result, machine
-from lengthwise.config import InputError, unknown
+from lengthwise.bench.results import Bench, Report, Result, machine
+from lengthwise.config import InputError
 
-BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
+BENCHMARKS: dict[str, Callable[..., None]] = {
     "matmul": matmul.run,
     "train": train.run,
     "calibrate": calibrate.run,
@@ -45,15 +46,13 @@ def run_benchmarks(
     here = [name for name in BENCHMARKS if name != "gpu" or torch.cuda.is_available()]
     names = list(dict.fromkeys(names)) or here
     for name in names:
-        if name not in BENCHMARKS:
-            raise InputError(unknown("benchmark", name, BENCHMARKS))
+        as_choice("benchmark", name, BENCHMARKS)
     if repeats < 1:
         raise InputError(f"repeats must be at least 1, got {repeats}")
-    say = on_progress or (lambda words: None)
-    results = [
-        result for name in names for result in BENCHMARKS[name](repeats=repeats, on_progress=say)
-    ]
-    return Report(machine(), results)
+    benches = [Bench(name, repeats, on_progress) for name in names]
+    for bench in benches:
+        BENCHMARKS[bench.name](bench)
+    return Report(machine(), [result for bench in benches for result in bench.results])
 
 
-__all__ = ["BENCHMARKS", "Report", "Result", "run_benchmarks"]
+__all__ = ["BENCHMARKS", "Bench", "Report", "Result", "run_benchmarks"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps, candidates
 from lengthwise.bench.models import hand_bias, hand_tracks
-from lengthwise.bench.results import Result, alternate, seconds
+from lengthwise.bench.results import Bench, alternate, seconds
 from lengthwise.bias import CLOSED, OWN_TOKEN, SITES, Site
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, Policy, calibrate
 from lengthwise.format import Format
@@ -73,6 +72,7 @@ def _line(direction: int, i: int, j: int, keys: int) -> int:
     return j - i if direction == 1 else keys - 1 - j - i if direction == -1 else j
 
 
+# The last is what the plain loops make, too.
 _WORKS: tuple[tuple[Policy, str], ...] = (
     ("auto", "open_keys"),
     ("auto", "dense"),
@@ -81,40 +81,31 @@ _WORKS: tuple[tuple[Policy, str], ...] = (
 )
 
 
-def run(
-    *,
-    repeats: int = 5,
-    on_progress: Callable[[str], object] = lambda words: None,
-    width: int = 1000,
-) -> list[Result]:
-    """Calibration and layout of a bias, both sites.
+def run(bench: Bench, *, width: int = 1000) -> None:
+    """Calibration and layout of a bias, both sites; the plain loops run once.
 
     Args:
-        repeats: measurements behind each median; the plain loops run once.
-        on_progress: called with a few words before each measurement.
+        bench: the benchmark.
         width: digits to extend to; the source is twice as long.
     """
     maps = hand_maps()
     layout = maps.format.at(width)
     rows, keys = layout.target_length, layout.source_length
     note = f"{_HEADS} heads, cross {rows} x {keys} and self {rows} x {rows}"
-    results, medians = [], {}
+    spent = 0.0
     for policy, form in _WORKS:
-        on_progress(f"calibrate: {policy}, {form}")
-        (times,) = alternate([partial(_work, maps, policy, layout, form)], repeats)
-        medians[policy, form] = statistics.median(times)
-        case = f"{policy}: lines, then {form}"
-        results.append(Result("calibrate", case, medians[policy, form], "s", note))
-    on_progress("calibrate: plain loops")
+        bench.say(f"{policy}, {form}")
+        (times,) = alternate([partial(_work, maps, policy, layout, form)], bench.repeats)
+        spent = statistics.median(times)
+        bench.add(f"{policy}: lines, then {form}", spent, "s", note)
+    bench.say("plain loops")
     kappas: dict[Site, float] = {"cross": KAPPA_CROSS, "self": KAPPA_SELF}
     slow = sum(
         seconds(partial(loop_bias, maps.weights[site][-1], kappas[site], rows, layout.keys(site)))
         for site in SITES
     )
-    ratio = slow / medians["paper", "dense"]
-    results.append(Result("calibrate", "paper: plain Python loops", slow, "s", f"{note}; once"))
-    results.append(Result("calibrate", "paper: ratio to loops", ratio, "x", "dense, at equal size"))
-    return results
+    bench.add("paper: plain Python loops", slow, "s", f"{note}; once")
+    bench.add("paper: ratio to loops", slow / spent, "x", "dense, at equal size")
 
 
 def _work(maps: AttentionMaps, policy: Policy, layout: Layout, form: str) -> list[Any]:

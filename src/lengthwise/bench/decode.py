@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias, no_cache
-from lengthwise.bench.results import Result, alternate
+from lengthwise.bench.results import Bench, alternate, ratios
 from lengthwise.layout import Layout
 from lengthwise.model import greedy_decode
 from lengthwise.model.attention import Path
@@ -63,44 +64,34 @@ class Setup:
 
 
 def run(
+    bench: Bench,
     *,
-    repeats: int = 5,
-    on_progress: Callable[[str], object] = lambda words: None,
     lengths: Iterable[int] = (20, 60, 200, 1000),
     baseline_up_to: int = 60,
     batch: int = _BATCH,
-) -> list[Result]:
-    """Tokens per second at each length.
+) -> None:
+    """Tokens per second at each length; from 500 digits on at most 2 measurements.
 
     Args:
-        repeats: measurements behind each median; at most 2 from 500 digits on.
-        on_progress: called with a few words before each measurement.
+        bench: the benchmark.
         lengths: digits of the operands.
         baseline_up_to: the longest problems that the baseline decodes too.
         batch: problems decoded at once.
     """
-    results = []
     for length in lengths:
-        on_progress(f"decode: {length} digits")
+        bench.say(f"{length} digits")
         setup = Setup(length, batch)
-        works: list[Callable[[], Tensor]] = [lambda s=setup, p=path: s.decode(p) for path in _PATHS]
+        works: list[Callable[[], Tensor]] = [partial(setup.decode, path) for path in _PATHS]
         if length <= baseline_up_to:
             works.append(setup.baseline())
-        rounds = repeats if length < 500 else min(repeats, 2)
+        rounds = bench.repeats if length < 500 else min(bench.repeats, 2)
         times = alternate(works, rounds)
         case, note = f"{length} digits", f"batch {batch}, {rounds} in turn"
         for name, own in zip((*_PATHS, "torch.nn"), times, strict=False):
-            rate = setup.tokens / statistics.median(own)
-            results.append(Result("decode", f"{case}, {name}", rate, "tokens/s", note))
+            spent = statistics.median(own)
+            bench.add(f"{case}, {name}", setup.tokens / spent, "tokens/s", note)
             if length >= 500:
-                seconds = statistics.median(own)
-                results.append(Result("decode", f"{case}, {name}: time", seconds, "s", note))
+                bench.add(f"{case}, {name}: time", spent, "s", note)
         if length <= baseline_up_to:
-            best = [slow / min(pair) for *pair, slow in zip(*times, strict=True)]
-            ratio = statistics.median(best)
-            results.append(
-                Result(
-                    "decode", f"{case}: ratio", ratio, "x", "the faster path; torch has no cache"
-                )
-            )
-    return results
+            ratio = statistics.median(ratios(times[-1], map(min, *times[:-1])))
+            bench.add(f"{case}: ratio", ratio, "x", "the faster path; torch has no cache")

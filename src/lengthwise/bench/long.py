@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lengthwise.bench.models import trained_run
-from lengthwise.bench.results import Result, alternate, measured_process
-from lengthwise.layout import Layout, digits_of
+from lengthwise.bench.results import Bench, alternate, measured_process, ratios
+from lengthwise.layout import Layout
+from lengthwise.mistakes import truth
 from lengthwise.model import Decode, Streams, decode_streams
 from lengthwise.run import Run
 from lengthwise.tasks import DIGITS, Transducer
@@ -44,13 +45,6 @@ def write_out(task: Transducer, digits: np.ndarray) -> str:
     return "".join(s.name if s.kind == "symbol" else next(texts) for s in task.segments)
 
 
-def truth(run: Run, expression: str) -> str:
-    """The right answer."""
-    parts = run.parse(expression)
-    layout = run.layout(max(len(part) for part in parts))
-    return run.task.read(run.task.answer(digits_of(run.task, parts, layout.width))[0])
-
-
 def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
     """Wall-clock seconds, peak memory in MiB, and the answer, of `lengthwise solve` in a process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -76,47 +70,40 @@ def decoder(run: Run, length: int, way: Decode, count: int) -> Callable[[], None
 
 
 def run(
+    bench: Bench,
     *,
-    repeats: int = 5,
-    on_progress: Callable[[str], object] = lambda words: None,
-    lengths: Iterable[int] = (1_000, 10_000, 100_000),
+    lengths: Sequence[int] = (1_000, 10_000, 100_000),
     long: Iterable[int] = (100_000, 1_000_000),
     chain: int = 100_000,
     model: Run | None = None,
-) -> list[Result]:
-    """Time per digit by length, both ways; then whole commands.
+) -> None:
+    """Time per digit by length, both ways; then whole commands; at most 3 measurements of what takes long.
 
     Args:
-        repeats: measurements behind each median; at most 3 of those that take long.
-        on_progress: called with a few words before each measurement.
+        bench: the benchmark.
         lengths: digits, for the time per digit.
         long: digits of random problems that the command answers.
         chain: digits of problems that are one carry chain.
         model: the run; by default an addition is trained.
     """
-    trained = model or trained_run(on_progress)
-    task, results = trained.task, []
-    lengths = list(lengths)
+    trained = model or trained_run(bench)
+    task, few = trained.task, min(bench.repeats, 3)
     for way in WAYS:
-        on_progress(f"long: {way}, {', '.join(f'{length:,}' for length in lengths)} digits in turn")
-        rounds = repeats if way == "parallel" else min(repeats, 3)
+        bench.say(f"{way}, {', '.join(f'{length:,}' for length in lengths)} digits in turn")
+        rounds = bench.repeats if way == "parallel" else few
         counts = [max(1, _ENOUGH // length) for length in lengths]
-        works = [
-            decoder(trained, length, way, count)
-            for length, count in zip(lengths, counts, strict=True)
-        ]
-        times = alternate(works, rounds)
+        pairs = list(zip(lengths, counts, strict=True))
+        times = alternate([decoder(trained, length, way, count) for length, count in pairs], rounds)
         note = f"batch 1, lengths in turn, median of {rounds}"
-        digits = [length * count for length, count in zip(lengths, counts, strict=True)]
-        each = [[1e6 * t / n for t in own] for own, n in zip(times, digits, strict=True)]
+        each = [
+            [1e6 * t / (length * count) for t in own]
+            for own, (length, count) in zip(times, pairs, strict=True)
+        ]
         for length, own in zip(lengths, each, strict=True):
-            case = f"{length:,} digits, {way}: a digit"
-            results.append(Result("long", case, statistics.median(own), "us", note))
-        flat = statistics.median(
-            last / first for first, last in zip(each[0], each[-1], strict=True)
-        )
+            bench.add(f"{length:,} digits, {way}: a digit", statistics.median(own), "us", note)
+        flat = statistics.median(ratios(each[-1], each[0]))
         case = f"{way}: time per digit, {lengths[-1]:,} to {lengths[0]:,} digits"
-        results.append(Result("long", case, flat, "ratio", "1 is flat, less is faster"))
+        bench.add(case, flat, "ratio", "1 is flat, less is faster")
     cases = {
         f"{length:,} random digits": write_out(
             task, random_problem(task, trained.layout(length), length)[0]
@@ -130,13 +117,10 @@ def run(
     else:
         cases[f"{chain:,} nines"] = nines
     for case, expression in cases.items():
-        on_progress(f"long: {case}")
-        rounds = min(repeats, 3)
-        found = [measured_solve(trained, expression) for _ in range(rounds)]
+        bench.say(case)
+        found = [measured_solve(trained, expression) for _ in range(few)]
         if {answer for _, _, answer in found} != {truth(trained, expression)}:
             raise RuntimeError(f"the model's answer to {case} is wrong, so its time means nothing")
-        note = f"lengthwise solve, a process, median of {rounds}"
-        seconds = statistics.median(one[0] for one in found)
-        results.append(Result("long", f"{case}: time", seconds, "s", note))
-        results.append(Result("long", f"{case}: memory", max(f[1] for f in found), "MiB", "peak"))
-    return results
+        note = f"lengthwise solve, a process, median of {few}"
+        bench.add(f"{case}: time", statistics.median(one[0] for one in found), "s", note)
+        bench.add(f"{case}: memory", max(one[1] for one in found), "MiB", "peak")

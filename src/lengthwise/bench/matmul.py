@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 
-from lengthwise.bench.results import Result, seconds
+from lengthwise.bench.results import Bench, seconds
 
 SIZES = (256, 512, 1024, 2048)
+CPU = torch.device("cpu")
 
 
-def peak(sizes: Iterable[int] = SIZES, repeats: int = 5) -> tuple[float, int]:
-    """The best GFLOP/s of square matrix products, and the size that reached it."""
+def peak(
+    sizes: Iterable[int] = SIZES,
+    repeats: int = 5,
+    *,
+    device: torch.device = CPU,
+    precision: str = "float32",
+    least: int = 1,
+) -> tuple[float, int]:
+    """The best GFLOP/s of square matrix products, and the size that reached it.
+
+    Args:
+        sizes: of the matrices.
+        repeats: measurements of each.
+        device, precision: where, and in which type.
+        least: products in a measurement, at least; small ones are repeated until they fill milliseconds.
+    """
     best = (0.0, 0)
     for size in sizes:
-        a, b = torch.randn(size, size), torch.randn(size, size)
-        out = torch.empty(size, size)
-        # Small products are repeated until they fill some milliseconds.
-        count = max(1, int(1e9 / size**3))
+        kind = {"device": device, "dtype": getattr(torch, precision)}
+        a, b, out = (torch.randn(size, size, **kind) for _ in range(3))
+        count = max(least, int(1e9 / size**3))
 
         def work(a=a, b=b, out=out, count=count) -> None:
             for _ in range(count):
                 torch.mm(a, b, out=out)
 
         work()
-        fastest = min(seconds(work) for _ in range(repeats))
+        fastest = min(seconds(work, device) for _ in range(repeats))
         best = max(best, (2e-9 * size**3 * count / fastest, size))
     return best
 
 
-def run(
-    *,
-    repeats: int = 5,
-    on_progress: Callable[[str], object] = lambda words: None,
-    sizes: Iterable[int] = SIZES,
-) -> list[Result]:
+def run(bench: Bench, *, sizes: Iterable[int] = SIZES) -> None:
     """The peak of this process's threads."""
-    on_progress("matmul: peak")
-    rate, size = peak(sizes, repeats)
-    return [Result("matmul", "float32 peak", rate, "GFLOP/s", f"best of all, at {size} x {size}")]
+    bench.say("peak")
+    rate, size = peak(sizes, bench.repeats)
+    bench.add("float32 peak", rate, "GFLOP/s", f"best of all, at {size} x {size}")

@@ -7,17 +7,27 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lengthwise.batches import Batches
+from lengthwise.bench.results import Bench
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
-from lengthwise.model import POSITIONS, Transformer
+from lengthwise.model import POSITIONS, Transformer, plan_attention
+from lengthwise.parts import compiled, in_precision, make_model
 from lengthwise.pipeline import run_abc
 from lengthwise.run import Run
+from lengthwise.seed_files.checkpoint import TORCH_PARTS
+from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks import TASKS
+from lengthwise.weights import FlatWeights
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def bench_config(task: str, calibrated: bool) -> Config:
@@ -26,9 +36,9 @@ def bench_config(task: str, calibrated: bool) -> Config:
     return config.for_retraining() if calibrated else config
 
 
-def trained_run(on_progress: Callable[[str], object] = lambda words: None) -> Run:
+def trained_run(bench: Bench) -> Run:
     """An addition trained by the default pipeline: once for a process, in a folder of its own."""
-    on_progress("training an addition by the default pipeline")
+    bench.say("training an addition by the default pipeline")
     return _trained_run()
 
 
@@ -38,6 +48,72 @@ def _trained_run() -> Run:
     atexit.register(folder.cleanup)
     config = make_config({"task": "addition", "device": "cpu"}, ["evaluation.samples=10"])
     return run_abc(config, Path(folder.name) / "addition", lengths=[6]).calibrated
+
+
+class Steps:
+    """Training steps of a model on a device, on problems drawn once, without a schedule.
+
+    Args:
+        config: the settings.
+        calibrated: with a bias made by hand, instead of the causal mask alone.
+        device: where it is.
+        precision: of the products in a step.
+        graphs: compile the passes.
+        halves: compute a batch as a training on the CPU does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        calibrated: bool,
+        device: torch.device,
+        precision: Precision = "float32",
+        *,
+        graphs: bool = False,
+        halves: bool = False,
+    ) -> None:
+        self.device, self.precision = device, precision
+        batch, size = Batches(config).train(0), config.training.batch_size
+        torch.manual_seed(config.seed)
+        model = make_model(config).to(device).train()
+        self.model = compiled(model, device) if graphs else model
+        self.plan = plan_attention(
+            bench_bias(config, calibrated),
+            batch.layout,
+            config.model.layers,
+            path=config.attention,
+            device=device,
+        )
+        self.weights = FlatWeights(model.parameters())
+        self.optimizer = torch.optim.Adam(
+            [self.weights.whole], lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        self.problems = batch.source.to(device), batch.target.to(device)
+        rows = batch.layout.target_length
+        self.shards = choose_shards(model, self.plan, size, rows) if halves else None
+
+    def logits(self, source: Tensor, target: Tensor) -> Tensor:
+        """Of problems, `[problem, row, token]`."""
+        with in_precision(self.precision, self.device):
+            return self.model(source, target[:, :-1], self.plan).logits
+
+    def loss(self, source: Tensor, target: Tensor) -> Tensor:
+        """The mean over problems."""
+        logits = self.logits(source, target).flatten(0, 1).float()
+        return F.cross_entropy(logits, target[:, 1:].flatten())
+
+    def take(self, steps: int) -> None:
+        """So many steps."""
+        with shard_threads(self.shards):
+            for _ in range(steps):
+                backward(self.loss, self.problems, self.weights, self.shards)
+                self.optimizer.step()
+
+
+def bench_bias(config: Config, calibrated: bool) -> AttentionBias:
+    """A bias made by hand, or the causal mask alone."""
+    heads = config.model.heads
+    return hand_bias(config.task, heads) if calibrated else Causal(heads)
 
 
 def hand_tracks(task: str) -> list[Track]:
@@ -135,34 +211,19 @@ def _mask(bias: Tensor, batch: int, cheapest: bool) -> Tensor | None:
     return bias.repeat(batch, 1, 1)
 
 
-_NAMES = {
-    "layers.": "decoder.layers.",
-    "norm.": "decoder.norm.",
-    ".self_attention.query_key_value.": ".self_attn.in_proj_",
-    ".self_attention.out": ".self_attn.out_proj",
-    ".cross_attention.out": ".multihead_attn.out_proj",
-    ".norm_self": ".norm1",
-    ".norm_cross": ".norm2",
-    ".norm_feed_forward": ".norm3",
-    ".expand": ".linear1",
-    ".contract": ".linear2",
-}
-
-
 def _torch_names(ours: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under the names of `nn.TransformerDecoder`, queries, keys and values in one."""
-    theirs: dict[str, Tensor] = {}
-    for name, weight in ours.items():
-        if ".cross_attention.key_value." in name:
-            continue
-        if ".cross_attention.query." in name:
-            weight = torch.cat([weight, ours[name.replace(".query.", ".key_value.")]])
-            name = name.replace(".cross_attention.query.", ".multihead_attn.in_proj_")
-        for old, new in _NAMES.items():
-            # Names with a leading dot are parts of layers, the others stand at the start.
-            if old.startswith("."):
-                name = name.replace(old, new)
-            elif name.startswith(old):
-                name = new + name.removeprefix(old)
-        theirs[name] = weight
+    theirs = {name: ours[name] for name in ours if not name.startswith(("layers.", "norm."))}
+    for kind in ("weight", "bias"):
+        theirs[f"decoder.norm.{kind}"] = ours[f"norm.{kind}"]
+        for layer in range(sum(name.endswith(".norm_self.weight") for name in ours)):
+            here, there = f"layers.{layer}.", f"decoder.layers.{layer}."
+            cross = [
+                ours[f"{here}cross_attention.{part}.{kind}"] for part in ("query", "key_value")
+            ]
+            own = ours[f"{here}self_attention.query_key_value.{kind}"]
+            theirs[f"{there}self_attn.in_proj_{kind}"] = own
+            theirs[f"{there}multihead_attn.in_proj_{kind}"] = torch.cat(cross)
+            for part, name in TORCH_PARTS.items():
+                theirs[f"{there}{name}.{kind}"] = ours[f"{here}{part}.{kind}"]
     return theirs

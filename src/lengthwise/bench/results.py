@@ -1,4 +1,4 @@
-"""What a benchmark returns, and the clock that all of them share."""
+"""What benchmarks measure, and the harness that all of them share."""
 
 from __future__ import annotations
 
@@ -97,10 +97,42 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long one call takes."""
+class Bench:
+    """A benchmark under way: how it measures, and what it has measured.
+
+    Args:
+        name: its name in `BENCHMARKS`.
+        repeats: measurements behind each median.
+        on_progress: called with a few words before each measurement.
+    """
+
+    def __init__(
+        self, name: str, repeats: int = 5, on_progress: Callable[[str], object] | None = None
+    ) -> None:
+        self.name, self.repeats, self.on_progress = name, repeats, on_progress
+        self.results: list[Result] = []
+
+    def say(self, words: str) -> None:
+        """What is measured next."""
+        if self.on_progress is not None:
+            self.on_progress(f"{self.name}: {words}")
+
+    def add(self, case: str, value: float, unit: str, note: str = "") -> None:
+        """Keep a number."""
+        self.results.append(Result(self.name, case, value, unit, note))
+
+
+def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """How long one call takes, to the end of what it gave a GPU to do."""
+
+    def wait() -> None:
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    wait()
     began = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - began
 
 
@@ -117,6 +149,11 @@ def alternate(works: Iterable[Callable[[], object]], repeats: int) -> list[list[
         work()
     rounds = [[seconds(work) for work in works] for _ in range(repeats)]
     return [list(times) for times in zip(*rounds, strict=True)]
+
+
+def ratios(slow: Iterable[float], fast: Iterable[float]) -> list[float]:
+    """How many times as long one work took as the other, turn by turn."""
+    return [one / other for one, other in zip(slow, fast, strict=True)]
 
 
 # A child's peak memory counts that of the process that started it, up to the moment it becomes its own

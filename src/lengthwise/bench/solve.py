@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from lengthwise.bench.long import random_problem, write_out
 from lengthwise.bench.models import TorchTransformer, no_cache, trained_run
-from lengthwise.bench.results import Result, alternate, seconds
+from lengthwise.bench.results import Bench, alternate, seconds
 from lengthwise.run import Run
 
 
 def run(
+    bench: Bench,
     *,
-    repeats: int = 5,
-    on_progress: Callable[[str], object] = lambda words: None,
     problems: int = 10_000,
     length: int = 60,
     strata: int = 6,
     model: Run | None = None,
-) -> list[Result]:
+) -> None:
     """Problems per second of `solve_many`, of the dense path with a cache, and of `torch.nn` without one.
 
     The lengths of the problems are uniform from 1 to `length`. `torch.nn` decodes only the problems
-    of `strata` lengths, batched by length, each of which stands for those around it.
+    of `strata` lengths, batched by length, each of which stands for those around it, and only once.
 
     Args:
-        repeats: measurements behind each median; 1 of `torch.nn`, and at most 3 of the cache.
-        on_progress: called with a few words before each measurement.
+        bench: the benchmark; the cache is measured 3 times at most.
         problems: how many.
         length: digits, at most.
         strata: lengths that `torch.nn` decodes.
         model: the run; by default an addition is trained.
     """
-    trained = model or trained_run(on_progress)
+    trained = model or trained_run(bench)
     task = trained.task
     dense = Run.open(trained.path, device="cpu", set=["attention=dense"])
     sizes = np.random.default_rng(0).integers(1, length + 1, problems).tolist()
@@ -44,11 +41,11 @@ def run(
         write_out(task, random_problem(task, trained.layout(size), size, seed)[0])
         for seed, size in enumerate(sizes)
     ]
-    on_progress("solve: windows")
-    (ours,) = alternate([lambda: trained.solve_many(texts)], repeats)
-    on_progress("solve: dense with a cache")
-    cached = [seconds(lambda: dense.solve_many(texts)) for _ in range(min(repeats, 3))]
-    on_progress("solve: torch.nn")
+    bench.say("windows")
+    (ours,) = alternate([lambda: trained.solve_many(texts)], bench.repeats)
+    bench.say("dense with a cache")
+    cached = [seconds(lambda: dense.solve_many(texts)) for _ in range(min(bench.repeats, 3))]
+    bench.say("torch.nn")
     bare = 0.0
     for stratum in range(strata):
         # The middle of the lengths that it stands for.
@@ -66,12 +63,7 @@ def run(
     }
     note = f"{problems:,} problems of 1 to {length} digits, mixed"
     scaled = f"{strata} lengths decoded, scaled to all"
-    results = [
-        Result("solve", name, problems / spent, "problems/s", scaled if spent == bare else note)
-        for name, spent in rates.items()
-    ]
-    results += [
-        Result("solve", f"ratio to {name}", spent / rates["windows"], "x", note)
-        for name, spent in list(rates.items())[1:]
-    ]
-    return results
+    for name, spent in rates.items():
+        bench.add(name, problems / spent, "problems/s", scaled if spent == bare else note)
+    for name, spent in list(rates.items())[1:]:
+        bench.add(f"ratio to {name}", spent / rates["windows"], "x", note)

@@ -8,7 +8,8 @@ loss and optimizer, and no accelerate. Both run in one process, in alternating b
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,9 +17,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from lengthwise.bench.matmul import SIZES, peak
-from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias
-from lengthwise.bench.results import Result, alternate
-from lengthwise.bias import Causal
+from lengthwise.bench.models import TorchTransformer, bench_bias, bench_config
+from lengthwise.bench.results import Bench, alternate, ratios
 from lengthwise.config import Config
 from lengthwise.run import Run
 from lengthwise.shards import shard_threads
@@ -34,8 +34,7 @@ class Pair:
     """
 
     def __init__(self, config: Config, calibrated: bool, cheapest: bool = True) -> None:
-        heads = config.model.heads
-        bias = hand_bias(config.task, heads) if calibrated else Causal(heads)
+        bias = bench_bias(config, calibrated)
         # The trainer's steps write nothing, so that the folder need not exist.
         self.trainer = Trainer(config, Run(Path("bench"), config, bias), Accelerator(cpu=True))
         layout, batch = self.trainer.layout, config.training.batch_size
@@ -98,73 +97,40 @@ def step_flops(config: Config) -> int:
 
 
 def run(
+    bench: Bench,
     *,
-    repeats: int = 5,
-    on_progress: Callable[[str], object] = lambda words: None,
     tasks: Iterable[str] = ("addition", "successor"),
     steps: int = 50,
     sizes: Iterable[int] = SIZES,
-) -> list[Result]:
+) -> None:
     """Samples per second of the default settings, for both trainings of each task.
 
     Args:
-        repeats: blocks of each side.
-        on_progress: called with a few words before each measurement.
+        bench: the benchmark; its repeats are blocks of each side.
         tasks: names of tasks.
         steps: optimizer steps in a block.
         sizes: of the matrices that find the peak.
     """
-    results, peaks, shares = [], [], []
+    peaks, shares = [], {}
     for task in tasks:
         for calibrated in (False, True):
             case = f"{task}, {'calibrated' if calibrated else 'vanilla'}"
-            on_progress(f"train: {case}")
+            bench.say(case)
             # Others may slow the machine for a while, so the peak is measured again and again.
-            peaks.append(peak(sizes, repeats)[0])
+            peaks.append(peak(sizes, bench.repeats)[0])
             config = bench_config(task, calibrated)
             pair, other = Pair(config, calibrated, cheapest=False), Pair(config, calibrated)
-            ours, dense, cheapest = alternate(
-                [
-                    lambda p=pair: p.ours(steps),
-                    lambda p=pair: p.theirs(steps),
-                    lambda p=other: p.theirs(steps),
-                ],
-                repeats,
-            )
-            results += _results(case, config, steps, ours, dense, cheapest)
-            shares.append((case, step_flops(config) * steps / statistics.median(ours) / 1e9))
+            works = [partial(work, steps) for work in (pair.ours, pair.theirs, other.theirs)]
+            ours, *baselines = alternate(works, bench.repeats)
+            samples = steps * config.training.batch_size
+            note = f"batch {config.training.batch_size}, blocks of {steps} steps in turn"
+            bench.add(case, samples / statistics.median(ours), "samples/s", note)
+            for masks, theirs in zip(("", ", cheapest masks"), baselines, strict=True):
+                rate, found = samples / statistics.median(theirs), ratios(theirs, ours)
+                bench.add(f"{case}: torch.nn{masks}", rate, "samples/s", note)
+                spread = f"pairs of blocks: {min(found):.2f} to {max(found):.2f}"
+                bench.add(f"{case}: ratio{masks}", statistics.median(found), "x", spread)
+            shares[case] = step_flops(config) * steps / statistics.median(ours) / 1e9
     gflops = max(peaks)
-    return results + [
-        Result("train", f"{case}: matrix peak", 100 * own / gflops, "%", f"of {gflops:.0f} GFLOP/s")
-        for case, own in shares
-    ]
-
-
-def _results(
-    case: str,
-    config: Config,
-    steps: int,
-    ours: list[float],
-    dense: list[float],
-    cheapest: list[float],
-) -> list[Result]:
-    batch = config.training.batch_size
-    note = f"batch {batch}, blocks of {steps} steps in turn"
-
-    def rate(name: str, side: list[float]) -> Result:
-        return Result(
-            "train", name, statistics.median(steps * batch / b for b in side), "samples/s", note
-        )
-
-    def ratio(name: str, side: list[float]) -> Result:
-        found = [slow / fast for fast, slow in zip(ours, side, strict=True)]
-        spread = f"pairs of blocks: {min(found):.2f} to {max(found):.2f}"
-        return Result("train", name, statistics.median(found), "x", spread)
-
-    return [
-        rate(case, ours),
-        rate(f"{case}: torch.nn", dense),
-        ratio(f"{case}: ratio", dense),
-        rate(f"{case}: torch.nn, cheapest masks", cheapest),
-        ratio(f"{case}: ratio, cheapest masks", cheapest),
-    ]
+    for case, own in shares.items():
+        bench.add(f"{case}: matrix peak", 100 * own / gflops, "%", f"of {gflops:.0f} GFLOP/s")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,8 +95,10 @@ def abc_command(
 
     Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
     """
+    from lengthwise.api import abc, abc_settings
     from lengthwise.config import InputError
     from lengthwise.display import print_curve
+    from lengthwise.forecast import forecast
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
 
@@ -107,18 +108,23 @@ def abc_command(
                 raise InputError(
                     f"--estimate says what each stage takes, from nothing to the proof; leave {option} out"
                 )
-        return _print_forecast(task, seed, length, parse_lengths(lengths), set_, device, as_json)
-    outcome = run_abc(
+        config = abc_settings(
+            task, set_, parse_lengths(lengths), length=length, seed=seed, device=device
+        )
+        expected = forecast(config, parse_lengths(lengths))
+        return show(as_json, expected.to_dict(), expected)
+    outcome = abc(
         task,
         out=out,
         seed=seed,
         length=length,
         lengths=parse_lengths(lengths),
-        set=set_ or [],
+        set=set_,
         device=device,
         resume=resume,
         force=force,
         prove=prove is not False,
+        progress=True,
     )
     report_file = write_report([outcome.path], outcome.path / "report.html")
     if as_json:
@@ -137,25 +143,6 @@ def abc_command(
     if prove and isinstance(outcome.proof, NotApplicable):
         raise typer.Exit(2)
     raise typer.Exit(0 if outcome.right else 1)
-
-
-def _print_forecast(
-    task: str,
-    seed: int | None,
-    length: int | None,
-    lengths: list[int] | None,
-    assignments: list[str] | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    from lengthwise.forecast import forecast
-
-    config = abc_settings(task, assignments or [], lengths, length=length, seed=seed, device=device)
-    expected = forecast(config, lengths)
-    if as_json:
-        print_json(expected.to_dict())
-    else:
-        print(expected)
 
 
 @app.command("train")
@@ -197,14 +184,14 @@ def train_command(
     """
     from dataclasses import asdict
 
-    from lengthwise.api import prove_training, training_folder, training_settings
-    from lengthwise.config import InputError, unknown, with_options
+    from lengthwise.api import run_training, training_settings
+    from lengthwise.arguments import as_choice
+    from lengthwise.config import with_options
+    from lengthwise.display import observing
     from lengthwise.metrics import read_metrics
     from lengthwise.proof import NotApplicable
-    from lengthwise.training import train_run
 
-    if until not in ("interpolated", "proven"):
-        raise InputError(unknown("end of training", until, ("interpolated", "proven")))
+    as_choice("end of training", until, ("interpolated", "proven"))
     config, loaded = training_settings(
         task,
         with_options(set_ or [], attention=attention),
@@ -216,36 +203,24 @@ def train_command(
         bias=bias,
         self_bias=self_bias,
     )
-    last: list[Metrics] = []
-    proof = None
-    with progress() as display:
-        if until == "proven":
-            run, proof = prove_training(
-                config, bias=loaded, out=out, resume=resume, force=force, observer=display
-            )
-        else:
-            stage = "train" if loaded is None else "retrain"
-            display.begin(stage, config)
-
-            def trained(metrics: Metrics) -> None:
-                last[:] = [metrics]
-                display.trained(stage, metrics)
-
-            folder = training_folder(config, loaded, out)
-            run = train_run(
-                config, folder, bias=loaded, resume=resume, force=force, on_progress=trained
-            )
-            if last:
-                display.end(stage, last[0].seconds)
-    if not last:
-        last = read_metrics(run)[-1:]
+    with observing(True) as observer:
+        run, proof = run_training(
+            config,
+            loaded,
+            prove=until == "proven",
+            out=out,
+            observer=observer,
+            resume=resume,
+            force=force,
+        )
     if not main_process():
         return
+    last = read_metrics(run)[-1]
     if as_json:
         proven = {} if proof is None else {"proof": proof.to_dict()}
-        print_json({"folder": str(run.path), **asdict(last[0]), **proven})
+        print_json({"folder": str(run.path), **asdict(last), **proven})
     else:
-        print(_trained_sentence(run, last[0]))
+        print(_trained_sentence(run, last))
         print(f"{proof}\nRun: {run.path}" if proof else f"Run: {run.path}")
     if proof is not None and not proof.proven:
         raise typer.Exit(2 if isinstance(proof, NotApplicable) else 1)
@@ -306,22 +281,15 @@ def calibrate_command(
 
     Example: lengthwise calibrate runs/base --out addition.bias.jsonl
     """
+    from lengthwise.arguments import as_choice
     from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
-    from lengthwise.config import (
-        InputError,
-        refuse_idle,
-        refuse_uncounted,
-        unknown,
-        with_options,
-    )
+    from lengthwise.config import InputError, refuse_idle, refuse_uncounted, with_options
     from lengthwise.folder import VANILLA, check_output, save_dense
     from lengthwise.run import Run
 
-    if policy not in (None, "auto", "paper"):
-        raise InputError(unknown("policy", policy, ("auto", "paper")))
-    if lines not in (None, "fewest", "all"):
-        raise InputError(unknown("choice of lines", lines, ("fewest", "all")))
+    as_choice("policy", policy or "auto", ("auto", "paper"))
+    as_choice("choice of lines", lines or "all", ("fewest", "all"))
     if to_length is not None and out.suffix == ".safetensors":
         raise InputError(f"{out} is where the dense matrices would go; name the bias otherwise")
     for file in (out, *([out.with_suffix(".safetensors")] if to_length else [])):
@@ -382,10 +350,7 @@ def report_command(
             f"can't write {target}: {folders[0]} is only to be read; --out FILE writes the report elsewhere"
         )
     written = write_report(folders, target)
-    if as_json:
-        print_json({"report": str(written)})
-    else:
-        print(written)
+    show(as_json, {"report": str(written)}, written)
 
 
 @app.command("bench")
@@ -397,17 +362,10 @@ def bench_command(
 
     Example: lengthwise bench train decode --json
     """
-    from lengthwise.bench import BENCHMARKS, run_benchmarks
-    from lengthwise.config import InputError, unknown
+    from lengthwise.bench import run_benchmarks
 
-    for name in names or []:
-        if name not in BENCHMARKS:
-            raise InputError(unknown("benchmark", name, BENCHMARKS))
     result = run_benchmarks(names or [], on_progress=lambda text: print(text, file=sys.stderr))
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        print(result.table())
+    show(as_json, result.to_dict(), result.table())
 
 
 def pace(outcome) -> str:
@@ -418,41 +376,9 @@ def pace(outcome) -> str:
     return text + (f"; proof: {outcome.seconds['prove']:.1f} s." if outcome.proof else ".")
 
 
-def run_abc(task: str, **arguments: Any):
-    from lengthwise.api import abc
-
-    keys = ("length", "seed", "device")
-    chosen = {key: arguments.pop(key, None) for key in keys}
-    assignments, lengths = arguments.pop("set", []), arguments.pop("lengths", None)
-    config = abc_settings(task, assignments, lengths, **chosen)
-    scores = 2 * len(lengths or config.evaluation.lengths) * len(config.evaluation.suites)
-    with progress(scores) as display:
-        return abc(config, lengths=lengths, observer=display, **arguments)
-
-
-def abc_settings(task: str, assignments: list[str], lengths: list[int] | None, **chosen: Any):
-    """The settings of the whole method; what abc would refuse, its estimate refuses too."""
-    from lengthwise.api import refuse_windows, settings
-    from lengthwise.config import with_options
-
-    refuse_windows(task)
-    with_options(assignments, evaluation__lengths=lengths)  # refuses another list
-    return settings(task, assignments, **chosen)
-
-
-@contextmanager
-def progress(scores: int = 0):
-    from lengthwise.display import Display
-
-    with Display(scores, quiet=not main_process()) as display:
-        yield display
-
-
 def print_bias(bias: CalibratedBias, as_json: bool) -> None:
-    if as_json:
-        print_json([json.loads(row) for row in bias.to_json_lines().splitlines()])
-    else:
-        print(bias.explain())
+    rows = [json.loads(row) for row in bias.to_json_lines().splitlines()]
+    show(as_json, rows, bias.explain())
 
 
 def main_process() -> bool:
@@ -463,3 +389,11 @@ def main_process() -> bool:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
+
+
+def show(as_json: bool, value: Any, text: object) -> None:
+    """Print what was found: a value as JSON, or the text that says the same."""
+    if as_json:
+        print_json(value)
+    else:
+        print(text)

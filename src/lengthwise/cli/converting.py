@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lengthwise.cli.commands import app, print_bias, print_json
+from lengthwise.cli.commands import app, print_bias, print_json, show
 from lengthwise.cli.options import Force, Json, Set
 from lengthwise.files import read_text
 
@@ -158,10 +158,8 @@ def convert_command(
             raise InputError(
                 f"a bias becomes a .jsonl, .safetensors or .t file, got {out}; a checkpoint needs --config"
             )
-    if as_json:
-        print_json({"written": [str(path) for path in written], "notes": notes})
-    else:
-        print("\n".join([*notes, *(str(path) for path in written)]))
+    names = [str(path) for path in written]
+    show(as_json, {"written": names, "notes": notes}, "\n".join([*notes, *names]))
 
 
 @app.command("config")
@@ -176,15 +174,14 @@ def config_command(
 
     Example: lengthwise config default > mine.toml
     """
-    from lengthwise.config import InputError, load_config, shipped_configs, unknown
+    from lengthwise.arguments import as_choice
+    from lengthwise.config import load_config, shipped_configs
 
     known = shipped_configs()
     if name is None:
-        if as_json:
-            return print_json({key: str(path) for key, path in known.items()})
-        return print("\n".join(f"{key}  {path}" for key, path in known.items()))
-    if name not in known:
-        raise InputError(unknown("settings file", name, known))
+        paths = {key: str(path) for key, path in known.items()}
+        return show(as_json, paths, "\n".join(f"{key}  {path}" for key, path in paths.items()))
+    as_choice("settings file", name, known)
     if as_json:
         print_json(load_config(known[name]))
     else:
@@ -193,14 +190,14 @@ def config_command(
 
 def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> CalibratedBias | MatrixBias:
     """Lines for another task, where one is named that is laid out alike."""
+    from lengthwise.arguments import as_choice
     from lengthwise.bias import MatrixBias
-    from lengthwise.config import InputError, unknown
+    from lengthwise.config import InputError
     from lengthwise.tasks import TASKS
 
     if task is None or task == bias.task or isinstance(bias, MatrixBias):
         return bias
-    if task not in TASKS:
-        raise InputError(unknown("task", task, TASKS))
+    as_choice("task", task, TASKS)
     try:
         return bias.transferred(task)
     except ValueError as error:

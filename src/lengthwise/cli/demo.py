@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lengthwise.cli.commands import app, pace, run_abc
+from lengthwise.cli.commands import app, pace
 from lengthwise.cli.options import Device, Seed
 
 DEMO_FOLDER = Path("runs/demo")
@@ -30,6 +30,7 @@ def demo_command(
 
     Example: lengthwise demo
     """
+    from lengthwise.api import abc
     from lengthwise.config import InputError
     from lengthwise.display import print_curve
     from lengthwise.folder import LOCK
@@ -44,13 +45,7 @@ def demo_command(
         "Training a small transformer to count to six digits, then to every length.\n",
         file=sys.stderr,
     )
-    outcome = run_abc(
-        "successor",
-        seed=seed,
-        device=device,
-        out=out,
-        force=force,
-    )
+    outcome = abc("successor", seed=seed, device=device, out=out, force=force, progress=True)
     print_curve(outcome.curve)
     print(f"\n{outcome.bias.explain()}\n\n{outcome.proof}\n")
     answer = outcome.calibrated.solve(DEMO_EXPRESSION)

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the answer is no, 2 bad input (one clear line, no tracebac
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from lengthwise.cli import (  # noqa: F401
 )
 from lengthwise.cli.commands import app, main_process
 from lengthwise.cli.streams import flush_streams, prepare_streams
+from lengthwise.errors import unknown
 from lengthwise.interrupts import STOP_SIGNALS
 
 # What the parser returns after Ctrl-C.
@@ -139,10 +139,8 @@ def _usage(error: TyperException) -> str:
     message = error.format_message()
     if message.startswith("No such command"):
         given = message.split("'")[1]
-        known = sorted(command.name or "" for command in app.registered_commands)
-        near = difflib.get_close_matches(given, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
-        return f"unknown command {given!r}{hint} known: {', '.join(known)}"
+        known = [command.name or "" for command in app.registered_commands]
+        return unknown("command", given, known)
     return " ".join(message.split())
 
 

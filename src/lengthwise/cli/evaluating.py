@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lengthwise.cli.commands import app, print_json, progress
+from lengthwise.cli.commands import app, print_json
 from lengthwise.cli.options import (
     Attention,
     Json,
@@ -71,9 +71,10 @@ def evaluate_command(
     """
     from lengthwise.analysis import evaluate
     from lengthwise.config import InputError, refuse_uncounted, with_options
-    from lengthwise.display import print_curve
+    from lengthwise.display import observing, print_curve
     from lengthwise.evaluation import kept_if_interrupted
     from lengthwise.folder import check_output, results_folder
+    from lengthwise.pipeline import Clock
     from lengthwise.run import Run
 
     changes = with_options(set_ or [], attention=attention)
@@ -106,19 +107,13 @@ def evaluate_command(
     scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
     kept = results_folder(run)
     with (
-        progress(scores) as display,
-        kept_if_interrupted(lambda curve: _keep(curve, kept), display.scored) as take,
+        observing(True, scores=scores) as observer,
+        Clock(observer).stage("evaluate", opened.config),
+        kept_if_interrupted(lambda curve: _keep(curve, kept), observer.scored) as take,
     ):
-        display.begin("evaluate", opened.config)
         curve = evaluate(
-            opened,
-            chosen,
-            samples=samples,
-            suites=suites,
-            seed=seed,
-            on_progress=take,
+            opened, chosen, samples=samples, suites=suites, seed=seed, on_progress=take
         )
-        display.end("evaluate", sum(score.seconds for score in curve))
     # First to the reader: in a folder that can't be written the measurement is not lost.
     if as_json:
         print_json(curve.records())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lengthwise.cli.commands import app, print_json, progress
+from lengthwise.cli.commands import app, print_json, show
 from lengthwise.cli.options import Json, RunFolder
 
 SECOND = "python tools/check_certificate.py"
@@ -35,14 +35,9 @@ def prove_command(
 
     Example: lengthwise prove runs/addition
     """
+    from lengthwise.analysis import prove
     from lengthwise.folder import CERTIFICATE, PROGRESS, can_write, check_output, locked
-    from lengthwise.proof import (
-        Certificate,
-        estimate,
-        prove,
-        rule_text,
-        save_rule,
-    )
+    from lengthwise.proof import Certificate, estimate, rule_text, save_rule
     from lengthwise.run import Run
 
     if out is not None:
@@ -56,8 +51,8 @@ def prove_command(
         begun = file is not None and file.exists()
         again = "Going on with an interrupted proof; in all " if begun else "There are "
         print(f"{again}{expected}", file=sys.stderr)
-    with locked(opened.path) if kept else nullcontext(), progress() as display:
-        result = prove(opened, budget=budget, progress=file, on_progress=display.checked)
+    with locked(opened.path) if kept else nullcontext():
+        result = prove(opened, budget=budget, keep=file, progress=True)
         if not isinstance(result, Certificate):
             if kept:  # a counterexample is checked against it, too
                 save_rule(opened.path, rule_text(opened.task))
@@ -69,10 +64,7 @@ def prove_command(
                 f"--out FILE writes it elsewhere",
                 file=sys.stderr,
             )
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        print(result)
+    show(as_json, result.to_dict(), result)
     raise typer.Exit(0 if result.proven else 1)
 
 
@@ -89,12 +81,14 @@ def verify_command(
 
     Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
     """
+    from lengthwise.display import observing
+    from lengthwise.pipeline import Clock
     from lengthwise.proof import Certificate, verify
     from lengthwise.run import Run
 
-    given = Certificate.load(certificate)
-    with progress() as display:
-        result = verify(given, Run.open(run), on_progress=display.checked)
+    given, opened = Certificate.load(certificate), Run.open(run)
+    with observing(True) as observer, Clock(observer).stage("prove", opened.config):
+        result = verify(given, opened, on_progress=observer.checked)
     if as_json:
         print_json({**result.to_dict(), "binds_rule": given.binds_rule})
     else:

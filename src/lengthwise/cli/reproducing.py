@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lengthwise.cli.commands import app, print_json
+from lengthwise.cli.commands import app, show
 from lengthwise.cli.options import Json
 
 
@@ -49,7 +49,8 @@ def reproduce_command(
     """
     import os
 
-    from lengthwise.config import InputError, unknown
+    from lengthwise.arguments import as_choice
+    from lengthwise.config import InputError
     from lengthwise.reproduce import (
         BUDGETS,
         TARGETS,
@@ -64,11 +65,9 @@ def reproduce_command(
 
     if estimate and done_only:
         raise InputError("--estimate says what remains, --done writes what is done: choose one")
-    if budget not in BUDGETS:
-        raise InputError(unknown("budget", budget, BUDGETS))
+    as_choice("budget", budget, BUDGETS)
     for target in targets:
-        if target not in (*TARGETS, "all"):
-            raise InputError(unknown("target", target, (*TARGETS, "all")))
+        as_choice("target", target, (*TARGETS, "all"))
     chosen = list(TARGETS) if "all" in targets else list(dict.fromkeys(targets))
     folder = out or Path(f"runs/reproduce-{budget}")
     cells: dict[Cell, None] = {}
@@ -82,11 +81,8 @@ def reproduce_command(
     if not estimate:
         print(left, file=sys.stderr)
     if estimate:
-        if as_json:
-            print_json({"cells": left.cells, "done": left.done, "seconds": round(left.seconds)})
-        else:
-            print(left)
-        return
+        values = {"cells": left.cells, "done": left.done, "seconds": round(left.seconds)}
+        return show(as_json, values, left)
 
     def done(record: Record, after: Remaining) -> None:
         scores = ", ".join(f"{s.length}: {s.accuracy:.1%}" for s in record.scores)
@@ -105,9 +101,6 @@ def reproduce_command(
             written += draw_figures(records, BUDGETS[budget], folder)
         else:
             written += write_tables(target, records, folder)
-    if as_json:
-        print_json(
-            {"folder": str(folder), "cells": len(records), "files": [str(p) for p in written]}
-        )
-    else:
-        print("\n".join(str(path) for path in written))
+    names = [str(path) for path in written]
+    values = {"folder": str(folder), "cells": len(records), "files": names}
+    show(as_json, values, "\n".join(names))

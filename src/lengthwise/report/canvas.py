@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import NullLocator, PercentFormatter
+from torch import Tensor
 
 from lengthwise.arguments import as_file
 from lengthwise.bias import Site
@@ -66,6 +69,64 @@ def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:
     every = max(1, math.ceil(len(labels) / 28))
     axis.set_ticks(range(0, len(labels), every), labels[::every], rotation=rotation, fontsize=6.5)
     axis.set_tick_params(length=1.5, pad=1.5, color=FAINT)
+
+
+# A row of panels: what it is of, and matrices `[head, query, key]` with their layout and site.
+Panels = tuple[str, Layout, Site, Tensor]
+
+
+def draw_cells(
+    axes: Axes, matrix: Tensor, layout: Layout, site: Site, *, named: bool = True, **options: Any
+) -> AxesImage:
+    """Draw a matrix `[query, key]` with names of its keys, and, if `named`, of what its rows write."""
+    image = axes.imshow(matrix.numpy(), **options)
+    name_cells(axes.xaxis, key_labels(layout, site), rotation=90)
+    name_cells(axes.yaxis, row_labels(layout) if named else [])
+    return image
+
+
+def matrix_grid(
+    rows: Sequence[Panels],
+    title: str,
+    colours: LinearSegmentedColormap,
+    limits: tuple[float, float],
+    bar: str | None,
+) -> tuple[ShownFigure, Colorbar | None]:
+    """A grid of panels, a column for each head; nan is a closed key.
+
+    Args:
+        rows: of panels.
+        title: of all.
+        colours, limits: of the values.
+        bar: what the values are, for a bar of colours beside the grid; None for no bar.
+    """
+    heads = len(rows[0][3])
+    queries = max(layout.target_length for _, layout, _, _ in rows)
+    keys = max(queries, *(layout.source_length for _, layout, _, _ in rows))
+    cell = min(0.15, 3.5 / keys)
+    wide, tall = max(1.5, cell * keys) + 0.25, max(1.2, cell * queries) + 0.55
+    figure = new_canvas(wide * heads + 1.4, tall * len(rows) + 0.6)
+    figure.suptitle(title, fontsize=12, color=INK)
+    grid = figure.subplots(len(rows), heads, squeeze=False)
+    options = {"cmap": colours, "vmin": limits[0], "vmax": limits[1]}
+    for panels, (where, layout, site, matrices) in zip(grid, rows, strict=True):
+        for head, axes in enumerate(panels):
+            axes.set_facecolor(CLOSED_COLOUR)
+            draw_cells(axes, matrices[head], layout, site, named=head == 0, **options)
+            for span in layout.spans(site).values():
+                if span.start:
+                    axes.axvline(span.start - 0.5, color=FAINT, linewidth=0.6)
+            for spine in axes.spines.values():
+                spine.set_color(FAINT)
+        panels[0].set_ylabel(f"{where}\n{site}-attention\nwrites", fontsize=9)
+    for head, (top, bottom) in enumerate(zip(grid[0], grid[-1], strict=True)):
+        top.set_title(f"head {head}", fontsize=10)
+        bottom.set_xlabel("reads", fontsize=9)
+    if bar is None:
+        return figure, None
+    drawn = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.5, pad=0.01, aspect=30)
+    drawn.set_label(bar)
+    return figure, drawn
 
 
 class ShownFigure(Figure):
@@ -196,6 +257,10 @@ def picture_format(path: Path) -> str:
     return kind
 
 
+@overload
+def finish(figure: ShownFigure, path: None) -> ShownFigure: ...
+@overload
+def finish(figure: ShownFigure, path: Path | str) -> Path: ...
 def finish(figure: ShownFigure, path: Path | str | None) -> ShownFigure | Path:
     """The figure, or the path of the picture, which appears whole or not at all."""
     if path is None:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2.utils import htmlsafe_json_dumps
+from pydantic_core import to_json
 
 from lengthwise.attention_maps import AttentionMaps, kept_maps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
-from lengthwise.config import InputError
+from lengthwise.config import InputError, flat_settings
 from lengthwise.evaluation import LengthCurve
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import (
@@ -104,8 +105,11 @@ class Picture:
     wide: bool = False
 
     @classmethod
-    def of(cls, path: Path, alt: str, caption: str, *, wide: bool = False) -> Picture:
-        """The picture in a PNG file."""
+    def of(
+        cls, path: Path, draw: Callable[[Path], object], alt: str, caption: str, wide: bool = False
+    ) -> Picture:
+        """The picture that `draw` writes into a PNG file."""
+        draw(path)
         encoded = base64.b64encode(path.read_bytes()).decode("ascii")
         return cls(f"data:image/png;base64,{encoded}", alt, caption, wide)
 
@@ -156,7 +160,11 @@ def _page(opened: list[Folder]) -> str:
     return _template().render(
         groups=[_group(members) for members in groups.values()],
         sections=sections,
-        data=_inline_json({"format": "lengthwise-report/1", "folders": [*map(_data, opened)]}),
+        data=htmlsafe_json_dumps(
+            {"format": "lengthwise-report/1", "folders": [*map(_data, opened)]},
+            # JSON has no numbers that are infinite or none.
+            dumps=lambda value: to_json(value, inf_nan_mode="null").decode(),
+        ),
     )
 
 
@@ -211,15 +219,14 @@ def _certificate(run: Run | None) -> Certificate | None:
     certificate = Certificate.load(run.path / CERTIFICATE)
     try:
         now = hashes(run)
-    except (
-        InputError,
-        NotApplicableError,
-    ):  # the rule is none, or no certificate can state it, by now
+    except (InputError, NotApplicableError):  # no certificate can state the rule by now
+        return None
+    if not certificate.binds_rule:
+        del now["rule"]
+    if certificate.hashes != now:
         return None
     if certificate.binds_rule:
-        return certificate if certificate.hashes == now else None
-    if certificate.hashes != {name: value for name, value in now.items() if name != "rule"}:
-        return None
+        return certificate
     earlier = "by an earlier version, which bound no rule; `lengthwise prove RUN` renews it"
     return replace(certificate, claim=f"{certificate.claim} ({earlier})")
 
@@ -248,12 +255,11 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     }
     if len(members) == 1:
         return group
-    path = members[0].plots / "combined.png"
-    plots.length_curve(curve.labelled(), path, trained=config.data.length)
     names = [f"{folder.name} (seed {folder.main.config.seed})" for folder in members]
     group["combined"] = {
         "picture": Picture.of(
-            path,
+            members[0].plots / "combined.png",
+            partial(plots.length_curve, curve.labelled(), trained=config.data.length),
             f"Exact match against length of {len(members)} folders: {group['headline']}",
             "Each point is one folder, with its 95 % Wilson interval; lines are means.",
         ),
@@ -264,31 +270,23 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     return group
 
 
+# Settings that differ between uses of one model, and between its seeds.
+_OF_A_USE = ("seed", "device", "evaluation")
+
+
 def _differences(members: list[Folder]) -> list[str]:
     """Settings, other than the seed, in which runs of the same method differ."""
     found = set()
     for method in {method for folder in members for method in folder.runs}:
-        settings = [
-            _flat(folder.runs[method].config.model_dump(exclude={"seed", "device", "evaluation"}))
-            for folder in members
-            if method in folder.runs
-        ]
+        runs = [folder.runs[method] for folder in members if method in folder.runs]
+        settings = [flat_settings(run.config) for run in runs]
         found |= {
             f"{method}: {key}"
             for other in settings
             for key in other
-            if other[key] != settings[0][key]
+            if other[key] != settings[0][key] and key.partition(".")[0] not in _OF_A_USE
         }
     return sorted(found)
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested values with dotted keys."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{before}{key}"
-        out |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return out
 
 
 def _section(folder: Folder, identifier: str) -> dict[str, Any]:
@@ -326,19 +324,17 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
 def _draw(folder: Folder) -> dict[str, Picture]:
     """Draw what the folder holds into `plots/`: name to picture."""
     target, config, found = folder.plots, folder.main.config, {}
-    path = target / "length.png"
-    plots.length_curve(folder.curve.labelled(), path, trained=config.data.length)
     found["length"] = Picture.of(
-        path,
+        target / "length.png",
+        partial(plots.length_curve, folder.curve.labelled(), trained=config.data.length),
         f"Exact match against length. {folder.headline}",
         "Exact match against length on a logarithmic axis. An answer counts only if every symbol "
         "of it is right.",
     )
     if folder.maps:
-        path = target / "attention.png"
-        plots.attention_maps(folder.maps, path)
         found["attention"] = Picture.of(
-            path,
+            target / "attention.png",
+            partial(plots.attention_maps, folder.maps),
             f"Grid of attention maps, one for each head of each layer at self- and "
             f"cross-attention, averaged over {folder.maps.problems} problems.",
             "Rows are the symbols that the model writes, columns those that it reads. a0 is the "
@@ -347,26 +343,24 @@ def _draw(folder: Folder) -> dict[str, Picture]:
             wide=True,
         )
     if folder.bias:
-        path, layout = target / "bias.png", folder.main.layout(config.data.length)
-        plots.bias_map(folder.bias, layout, path)
         found["bias"] = Picture.of(
-            path,
+            target / "bias.png",
+            partial(plots.bias_map, folder.bias, folder.main.layout(config.data.length)),
             "Grid of matrices, one for each head at self- and cross-attention, that shows which "
             "keys the bias leaves open; the text above says the same in words.",
             "Blue keys are open. A closed key, light grey, gets exactly no attention.",
             wide=True,
         )
     if any(folder.metrics.values()):
-        path = target / "training.png"
         metrics = {m: [vars(row) for row in rows] for m, rows in folder.metrics.items()}
-        plots.training_curves(metrics, path)
         ends = [
             f"{m} {summary.percent(rows[-1].exact_match)} after {rows[-1].seconds:.0f} s"
             for m, rows in folder.metrics.items()
             if rows
         ]
         found["training"] = Picture.of(
-            path,
+            target / "training.png",
+            partial(plots.training_curves, metrics),
             f"Validation loss and exact match against seconds of training. At the end: "
             f"{summary.listed(ends)}.",
             "Validation loss and exact match on problems as long as those in training.",
@@ -394,23 +388,6 @@ def _data(folder: Folder) -> dict[str, Any]:
             for method, run in folder.runs.items()
         },
     }
-
-
-def _inline_json(value: Any) -> Markup:
-    """JSON that may stand inside a script element: nothing in it can end that element."""
-    text = json.dumps(_finite(value), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _template():

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, Site
@@ -14,15 +13,15 @@ from lengthwise.layout import Layout
 from lengthwise.report.canvas import (
     INK,
     SHADES,
-    ShownFigure,
+    Panels,
+    draw_cells,
     finish,
-    key_labels,
     length_axis,
-    name_cells,
     new_canvas,
+    new_figure,
     percent_axis,
-    row_labels,
 )
+from lengthwise.report.plots import attention_grid
 
 # Okabe and Ito's palette again, one colour a method; what shares a colour differs in its dashes.
 _STYLES: dict[str, tuple[str, str]] = {
@@ -52,12 +51,9 @@ def accuracy_panels(
         protocol: `short` or `padded`.
         path: the picture.
     """
-    figure = new_canvas(4.2 * len(shares), 3.9)
-    grid = figure.subplots(1, len(shares), squeeze=False)[0]
+    figure, grid = new_figure(4.2 * len(shares), 3.9, columns=len(shares))
     drawn = {}
     for axes, (task, rows) in zip(grid, shares.items(), strict=True):
-        axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
         for row, by_length in rows.items():
             colour, dashes = _STYLES.get(row, ("#777777", "-"))
             lengths = sorted(by_length)
@@ -81,7 +77,7 @@ def accuracy_panels(
     figure.suptitle(
         f"Exact match against length; {words[protocol]}", x=0.01, ha="left", fontsize=12
     )
-    return _written(figure, path)
+    return finish(figure, path)
 
 
 def attention_panels(
@@ -99,24 +95,12 @@ def attention_panels(
         path: the picture.
     """
     sites: tuple[Site, ...] = ("cross", "self")
-    rows: list[tuple[int, Site]] = [(length, site) for length in maps for site in sites]
-    heads = maps[rows[0][0]]["cross"].shape[1]
-    figure = new_canvas(2.6 * heads + 0.8, 2.1 * len(rows) + 0.5)
-    grid = figure.subplots(len(rows), heads, squeeze=False)
-    image = None
-    for (length, site), panels in zip(rows, grid, strict=True):
-        matrices = maps[length][site][-1]
-        for head, axes in enumerate(panels):
-            image = axes.imshow(matrices[head].numpy(), cmap=SHADES, vmin=0, vmax=1, aspect="auto")
-            _name_cells(axes, layouts[length], site, rows=head == 0)
-            if head == 0:
-                axes.set_ylabel(f"{length} digits\n{site}-attention", fontsize=9)
-            if panels is grid[0]:
-                axes.set_title(f"head {head}", fontsize=10)
-    assert image is not None
-    figure.colorbar(image, ax=grid, shrink=0.4, pad=0.01).set_label("share of attention")
-    figure.suptitle(f"{title} digits", fontsize=12, color=INK)
-    return _written(figure, path)
+    rows: list[Panels] = [
+        (f"{length} digits", layouts[length], site, of_length[site][-1])
+        for length, of_length in maps.items()
+        for site in sites
+    ]
+    return finish(attention_grid(rows, f"{title} digits"), path)
 
 
 def direction_panels(
@@ -145,8 +129,8 @@ def direction_panels(
         )
         long = values.where(crossed * 2 >= attention.shape[1], -1.0)
         head = int(long.amax(dim=1).argmax())
-        top.imshow(attention[head].numpy(), cmap=SHADES, vmin=0, vmax=1, aspect="auto")
-        _name_cells(top, layout, "cross", rows=column == 0)
+        shades = {"cmap": SHADES, "vmin": 0, "vmax": 1, "aspect": "auto"}
+        draw_cells(top, attention[head], layout, "cross", named=column == 0, **shades)
         best = int(long[head].argmax())
         keys = _line(direction, int(offsets[best]), *attention[head].shape)
         top.plot([k for _, k in keys], [q for q, _ in keys], color="#D55E00", linewidth=1.6)
@@ -157,7 +141,7 @@ def direction_panels(
         bottom.spines[["top", "right"]].set_visible(False)
     grid[1][0].set_ylabel("mean attention along the line")
     figure.suptitle(f"{task}: cross-attention of the last layer, line by line", fontsize=12)
-    return _written(figure, path)
+    return finish(figure, path)
 
 
 def mask_panels(panels: Sequence[tuple[str, Tensor, Layout, Site]], path: Path) -> Path:
@@ -171,17 +155,11 @@ def mask_panels(panels: Sequence[tuple[str, Tensor, Layout, Site]], path: Path) 
     figure = new_canvas(sum(wide) + 1.0, 3.2)
     grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=wide)[0]
     for axes, (title, bias, layout, site) in zip(grid, panels, strict=True):
-        axes.imshow((bias > CLOSED).float().numpy(), cmap=SHADES, vmin=0, vmax=1.6)
-        _name_cells(axes, layout, site, rows=True)
+        shades = {"cmap": SHADES, "vmin": 0, "vmax": 1.6}
+        draw_cells(axes, (bias > CLOSED).float(), layout, site, **shades)
         axes.set_title(title, loc="left", fontsize=10, color=INK)
     figure.suptitle("Windows of width 1: keys left open", x=0.01, ha="left", fontsize=12, color=INK)
-    return _written(figure, path)
-
-
-def _name_cells(axes: Axes, layout: Layout, site: Site, *, rows: bool) -> None:
-    """Name the keys below, and at the left the symbols that the rows write."""
-    name_cells(axes.xaxis, key_labels(layout, site), rotation=90)
-    name_cells(axes.yaxis, row_labels(layout) if rows else [])
+    return finish(figure, path)
 
 
 def _line(direction: str, offset: int, queries: int, keys: int) -> list[tuple[int, int]]:
@@ -192,9 +170,3 @@ def _line(direction: str, offset: int, queries: int, keys: int) -> list[tuple[in
         "vertical": lambda row: offset,
     }[direction]
     return [(row, place(row)) for row in range(queries) if 0 <= place(row) < keys]
-
-
-def _written(figure: ShownFigure, path: Path) -> Path:
-    written = finish(figure, path)
-    assert isinstance(written, Path)
-    return written

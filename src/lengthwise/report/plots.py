@@ -15,35 +15,28 @@ import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from torch import Tensor
 
 from lengthwise.attention_maps import AttentionMaps
-from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site
+from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias
 from lengthwise.errors import InputError
 from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
 from lengthwise.report.canvas import (
-    CLOSED_COLOUR,
-    FAINT,
-    INK,
     SHADES,
+    Panels,
     ShownFigure,
     colours_of,
     finish,
-    key_labels,
     label_ends,
     length_axis,
-    name_cells,
-    new_canvas,
+    matrix_grid,
     new_figure,
     percent_axis,
-    row_labels,
     set_title,
 )
 from lengthwise.report.summary import digits
 
 _STYLES: dict[str, tuple[Any, str]] = {"uniform": ("-", "o"), "carry": ("--", "D")}
-_SITE_TITLES: dict[Site, str] = {"self": "self-attention", "cross": "cross-attention"}
 
 
 def length_curve(
@@ -126,8 +119,8 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Shown
         InputError: when the suffix of `path` is no picture format.
     """
     layers = len(maps.weights["cross"])
-    rows: list[tuple[Site, str, Tensor]] = [
-        (site, f"layer {layer}", maps.weights[site][layer])
+    rows: list[Panels] = [
+        (f"layer {layer}", maps.layout, site, maps.weights[site][layer])
         for layer in range(layers)
         for site in SITES
     ]
@@ -135,11 +128,15 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Shown
         f"Attention of the {maps.task} model, averaged over {maps.problems} problems "
         f"of {digits(maps.length)}"
     )
-    figure, image, grid = _panels(rows, maps.layout, title, SHADES, (0.0, 1.0))
-    bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01, aspect=30)
-    bar.set_label("share of attention")
+    return finish(attention_grid(rows, title), path)
+
+
+def attention_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
+    """Shares of attention, as `matrix_grid` lays them out."""
+    figure, bar = matrix_grid(rows, title, SHADES, (0.0, 1.0), "share of attention")
+    assert bar is not None
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return finish(figure, path)
+    return figure
 
 
 def bias_map(
@@ -162,21 +159,19 @@ def bias_map(
         named = [] if bias.layers is None else list(range(bias.layers))
     else:
         named = [line.layer for line in bias.lines if line.layer is not None]
-    rows: list[tuple[Site, str, Tensor]] = []
+    rows: list[Panels] = []
     for layer in range(max(named, default=0) + 1):
         for site in SITES:
             dense = bias.dense(site, layer, layout, range(layout.target_length))
-            rows.append((site, f"layer {layer}" if named else "every layer", dense))
-    values = torch.cat([dense.flatten() for _, _, dense in rows])
-    values = values[values > CLOSED]
+            where = f"layer {layer}" if named else "every layer"
+            rows.append((where, layout, site, dense.where(dense > CLOSED, torch.nan)))
+    values = torch.cat([matrices.flatten() for _, _, _, matrices in rows])
+    values = values[~values.isnan()]
     least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
-    rows = [(site, where, dense.where(dense > CLOSED, torch.nan)) for site, where, dense in rows]
     title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
-    figure, image, grid = _panels(rows, layout, title, colours, (least - 1e-9, most))
-    if most > least:
-        bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01, aspect=30)
-        bar.set_label("added to the logits of open keys")
+    bar = "added to the logits of open keys" if most > least else None
+    figure, _ = matrix_grid(rows, title, colours, (least - 1e-9, most), bar)
     return finish(figure, path)
 
 
@@ -220,42 +215,3 @@ def training_curves(
         axes.set_xlim(left=0)
         label_ends(axes, ends)
     return finish(figure, path)
-
-
-def _panels(
-    rows: list[tuple[Site, str, Tensor]],
-    layout: Layout,
-    title: str,
-    colours: LinearSegmentedColormap,
-    limits: tuple[float, float],
-):
-    """A grid of matrices `[head, query, key]`, one row of panels for each; nan is a closed key."""
-    heads = len(rows[0][2])
-    cell = min(0.15, 3.5 / max(layout.source_length, layout.target_length))
-    wide = max(1.5, cell * max(layout.source_length, layout.target_length)) + 0.25
-    tall = max(1.2, cell * layout.target_length) + 0.55
-    figure = new_canvas(wide * heads + 1.4, tall * len(rows) + 0.6)
-    figure.suptitle(title, fontsize=12, color=INK)
-    grid = figure.subplots(len(rows), heads, squeeze=False)
-    image = None
-    for index, (site, where, matrices) in enumerate(rows):
-        for head, axes in enumerate(grid[index]):
-            axes.set_facecolor(CLOSED_COLOUR)
-            image = axes.imshow(
-                matrices[head].numpy(), cmap=colours, vmin=limits[0], vmax=limits[1]
-            )
-            name_cells(axes.xaxis, key_labels(layout, site), rotation=90)
-            name_cells(axes.yaxis, row_labels(layout) if head == 0 else [])
-            if head == 0:
-                axes.set_ylabel(f"{where}\n{_SITE_TITLES[site]}\nwrites", fontsize=9)
-            if index == 0:
-                axes.set_title(f"head {head}", fontsize=10)
-            for span in layout.spans(site).values():
-                if span.start:
-                    axes.axvline(span.start - 0.5, color=FAINT, linewidth=0.6)
-            for spine in axes.spines.values():
-                spine.set_color(FAINT)
-    for axes in grid[-1]:
-        axes.set_xlabel("reads", fontsize=9)
-    assert image is not None
-    return figure, image, grid

@@ -76,9 +76,9 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
             run = Run.open(folder_of(cell, out) / MODEL)
             if isinstance(run.bias, CalibratedBias):
                 layout = Layout(run.task, max(_DRAWN_WIDTH, run.config.width))
-                drawn.append(
-                    Path(str(bias_map(run.bias, layout, folder / f"bias-{task}-{row}.png")))
-                )
+                path = folder / f"bias-{task}-{row}.png"
+                bias_map(run.bias, layout, path)
+                drawn.append(path)
     return drawn
 
 

@@ -147,7 +147,7 @@ def convert_weights(
             weights[f"{here}self_attention.query_key_value.{kind}"] = own
             weights[f"{here}cross_attention.query.{kind}"] = cross[:width].clone()
             weights[f"{here}cross_attention.key_value.{kind}"] = cross[width:].clone()
-            for ours, theirs in _PARTS.items():
+            for ours, theirs in TORCH_PARTS.items():
                 weights[f"{here}{ours}.{kind}"] = take(f"{there}{theirs}.{kind}")
     if remaining:
         raise InputError(
@@ -156,7 +156,8 @@ def convert_weights(
     return weights
 
 
-_PARTS = {
+# What parts of a layer of ours are called in one of torch's.
+TORCH_PARTS = {
     "self_attention.out": "self_attn.out_proj",
     "cross_attention.out": "multihead_attn.out_proj",
     "expand": "linear1",

@@ -8,10 +8,12 @@ from __future__ import annotations
 import configparser
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lengthwise.config import InputError
 from lengthwise.files import read_text
@@ -44,10 +46,6 @@ _LEARNING_RATE = 1e-4
 _DIGITS, _BITS = 6, 18
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _whole(value: str) -> int:
     number = evaluate_arithmetic(value)
     if number.denominator != 1:
@@ -68,82 +66,45 @@ def _symbol(value: str) -> str:
     return value
 
 
-_REQUIRED = object()
-
-# Per section, option: how its text is read, and its default there.
-OPTIONS: dict[str, dict[str, tuple[Callable[[str], Any], Any]]] = {
-    "Vocabulary": {
-        "SOS": (_symbol, _REQUIRED),
-        "EOS": (_symbol, _REQUIRED),
-        "PAD": (_symbol, _REQUIRED),
-        "FIXED_LEN": (_whole, _REQUIRED),
-        "BASE": (_whole, _REQUIRED),
-        "INCLUDE_OPS": (_yes, False),
-    },
-    "Data": {
-        "MAX_NUM": (_whole, _REQUIRED),
-        "split_ratio": (evaluate_arithmetic, _REQUIRED),
-        "BATCH_SIZE": (_whole, _REQUIRED),
-        "REVERSE_INPUT": (_yes, _REQUIRED),
-    },
-    "Model": {
-        "MODE": (_text, "CNT"),
-        "LOAD_PRETRAINED": (_yes, False),
-        "FREEZE_EMBEDDING": (_yes, False),
-        "EMB_SIZE": (_whole, _REQUIRED),
-        "NHEAD": (_whole, _REQUIRED),
-        "FFN_HID_DIM": (_whole, _REQUIRED),
-        "NUM_ENCODER_LAYERS": (_whole, _REQUIRED),
-        "NUM_DECODER_LAYERS": (_whole, _REQUIRED),
-        "DROP_OUT": (lambda value: float(evaluate_arithmetic(value)), 0.1),
-        "ATTN_WINDOW": (_whole, -1),
-        "DEBUG_MODE": (_yes, False),
-        "HALF": (_whole, 1),
-        "MODEL_TYPE": (_text, "Vanilla"),
-        "ENCODING_TYPE": (_text, "Sinusoidal"),
-        "ADD_DATA_MAX_LEN": (_whole, 5),
-        "LOAD_WINDOW": (_yes, False),
-        "WINDOW_PATH": (_text, ""),
-        "WINDOW_SELF_PATH": (_text, ""),
-    },
-    "Device": {"DEVICE": (_text, _REQUIRED)},
-}
+def _option(section: str, read: Callable[[str], Any], default: Any = MISSING) -> Any:
+    """A field that is an option: its section, how its text is read, and its default there."""
+    return field(default=default, metadata={"section": section, "read": read})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeedOptions:
     """The options of one file, read but not yet judged; `settings` says what they mean here."""
 
     path: Path
-    sos: str
-    eos: str
-    pad: str
-    fixed_len: int
-    base: int
-    include_ops: bool
-    max_num: int
-    split_ratio: Fraction
-    batch_size: int
-    reverse_input: bool
-    mode: str
-    load_pretrained: bool
-    freeze_embedding: bool
-    emb_size: int
-    nhead: int
-    ffn_hid_dim: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    drop_out: float
-    attn_window: int
-    debug_mode: bool
-    half: int
-    model_type: str
-    encoding_type: str
-    add_data_max_len: int
-    load_window: bool
-    window_path: str
-    window_self_path: str
-    device: str
+    sos: str = _option("Vocabulary", _symbol)
+    eos: str = _option("Vocabulary", _symbol)
+    pad: str = _option("Vocabulary", _symbol)
+    fixed_len: int = _option("Vocabulary", _whole)
+    base: int = _option("Vocabulary", _whole)
+    include_ops: bool = _option("Vocabulary", _yes, False)
+    max_num: int = _option("Data", _whole)
+    split_ratio: Fraction = _option("Data", evaluate_arithmetic)  # noqa: RUF009  # a field
+    batch_size: int = _option("Data", _whole)
+    reverse_input: bool = _option("Data", _yes)
+    mode: str = _option("Model", str, "CNT")
+    load_pretrained: bool = _option("Model", _yes, False)
+    freeze_embedding: bool = _option("Model", _yes, False)
+    emb_size: int = _option("Model", _whole)
+    nhead: int = _option("Model", _whole)
+    ffn_hid_dim: int = _option("Model", _whole)
+    num_encoder_layers: int = _option("Model", _whole)
+    num_decoder_layers: int = _option("Model", _whole)
+    drop_out: float = _option("Model", lambda value: float(evaluate_arithmetic(value)), 0.1)
+    attn_window: int = _option("Model", _whole, -1)
+    debug_mode: bool = _option("Model", _yes, False)
+    half: int = _option("Model", _whole, 1)
+    model_type: str = _option("Model", str, "Vanilla")
+    encoding_type: str = _option("Model", str, "Sinusoidal")
+    add_data_max_len: int = _option("Model", _whole, 5)
+    load_window: bool = _option("Model", _yes, False)
+    window_path: str = _option("Model", str, "")
+    window_self_path: str = _option("Model", str, "")
+    device: str = _option("Device", str)
 
     @property
     def task(self) -> str:
@@ -207,7 +168,7 @@ class SeedOptions:
         bits = self.task in ("parity", "parity_classification")
         length = _BITS if bits else _DIGITS
         if self.mode == "CNT":
-            length = _digits(self.max_num - 1, self.base)
+            length = len(np.base_repr(self.max_num - 1, self.base))
         least = length + TASKS[self.task].growth
         if self.width < least:
             raise self._refused(
@@ -256,7 +217,7 @@ class SeedOptions:
                 "keep_checkpoints_every": self.epoch,
             }
             retraining |= {"max_steps": epochs * self.epoch, "cooldown_steps": 0}
-        values: dict[str, Any] = {
+        return {
             "task": self.task,
             "base": 2 if bits else self.base,
             "device": "cpu" if self.device == "cpu" else "auto",
@@ -266,7 +227,6 @@ class SeedOptions:
             "retraining": retraining,
             "evaluation": {"padding": "training"},
         }
-        return values
 
     def _check(self) -> None:
         """Refuse what can't be honoured."""
@@ -327,13 +287,19 @@ class SeedOptions:
             )
 
     def _refused(self, name: str, why: str) -> InputError:
-        shown = next(
-            option
-            for options in OPTIONS.values()
-            for option in options
-            if option.lower() == name.lower()
-        )
-        return InputError(f"{self.path}: {shown}: {why}")
+        return InputError(f"{self.path}: {_name(name)}: {why}")
+
+
+def _name(name: str) -> str:
+    """What a field is called in a file."""
+    return name if name == "split_ratio" else name.upper()
+
+
+# Per section, option: its field.
+OPTIONS: dict[str, dict[str, Field]] = {
+    section: {_name(o.name): o for o in fields(SeedOptions) if o.metadata.get("section") == section}
+    for section in ("Vocabulary", "Data", "Model", "Device")
+}
 
 
 def load_ini(path: Path) -> SeedOptions:
@@ -370,23 +336,16 @@ def load_ini(path: Path) -> SeedOptions:
                 hint = f"; did you mean {everywhere[near[0]]!r}?" if near else ""
                 raise InputError(f"{path}: unknown option {name.upper()!r} in [{section}]{hint}")
     for section, options in OPTIONS.items():
-        for name, (read, default) in options.items():
+        for name, option in options.items():
             text = parser.get(section, name, fallback=None)
-            if text is None and default is _REQUIRED:
+            if text is None and option.default is MISSING:
                 raise InputError(f"{path}: [{section}] lacks {name}")
             try:
-                values[name.lower()] = default if text is None else read(text.strip())
+                if text is not None:
+                    values[option.name] = option.metadata["read"](text.strip())
             except ValueError as error:
                 raise InputError(f"{path}: {name}: {error}") from error
-    assert set(values) | {"path"} == {field.name for field in fields(SeedOptions)}
     return SeedOptions(path=path, **values)
-
-
-def _digits(number: int, base: int) -> int:
-    count = 1
-    while number >= base:
-        number, count = number // base, count + 1
-    return count
 
 
 def _nearest(given: str, known: Any) -> str:
