@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,6 +62,19 @@ def biases(draw, *, everywhere: bool = True, most: int = 10) -> CalibratedBias:
     task = draw(st.sampled_from(sorted(SEGMENTS)))
     lines = draw(st.lists(lines_for(task, everywhere), max_size=most))
     return CalibratedBias(task, HEADS, lines)
+
+
+@st.composite
+def windowed(draw) -> CalibratedBias:
+    """A bias that has windows: of self-attention, lines a fixed number of rows back."""
+    bias = draw(biases(everywhere=False))
+    lines = [
+        replace(ln, segment="answer", direction="diagonal", offset=-abs(ln.offset))
+        if ln.site == "self"
+        else ln
+        for ln in bias.lines
+    ]
+    return CalibratedBias(bias.task, HEADS, lines)
 
 
 def make_untrained(task: str, seed: int = 0, positions: str = "sinusoidal") -> Transformer:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import HEADS, LAYERS, biases, random_batch
+from helpers import HEADS, LAYERS, random_batch, windowed
 from lengthwise.bias import CalibratedBias, Causal, Line
 from lengthwise.layout import Layout
 from lengthwise.model import (
@@ -78,14 +78,14 @@ def with_cache(model, bias, streams: Streams) -> list[list[int]]:
 
 @settings(max_examples=40)
 @given(
-    bias=biases(everywhere=False),
+    bias=windowed(),
     widths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
     positions=st.sampled_from(POSITIONS),
     end=st.sampled_from([-8.0, 0.0]),
     seed=st.integers(0, 99),
 )
 def test_all_ways_of_decoding_write_the_same(bias, widths, positions, end, seed):
-    """Any lines, any widths side by side, models that know nothing, and ends that come early."""
+    """Any lines that have windows, any widths side by side, models that know nothing, early ends."""
     model = make_lively(bias.task, end, positions)
     wanted = with_cache(model, bias, make_streams(bias.task, widths, seed))
     with small():
@@ -142,7 +142,7 @@ def test_a_walk_takes_over_where_each_row_hangs_on_the_one_before(tiny_abc, monk
 
 
 @given(
-    bias=biases(everywhere=False),
+    bias=windowed(),
     widths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     positions=st.sampled_from(POSITIONS),
     data=st.data(),
@@ -167,7 +167,7 @@ def test_a_view_of_any_rows_has_the_logits_of_the_whole(bias, widths, positions,
     torch.testing.assert_close(found, torch.cat(wanted)[rows], atol=1e-4, rtol=1e-4)
 
 
-@given(biases(everywhere=False), st.lists(st.integers(1, 8), min_size=1, max_size=3), st.data())
+@given(windowed(), st.lists(st.integers(1, 8), min_size=1, max_size=3), st.data())
 def test_rows_that_a_token_does_not_reach_need_not_be_computed_again(bias, widths, data):
     model, streams = make_lively(bias.task), make_streams(bias.task, widths)
     windows, every = Windows(model, bias, streams), np.arange(len(streams.written))
@@ -184,11 +184,11 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
     """Not the width of the problem, but the rows asked for, decide what is laid out."""
     for width in (100, 100_000):
         model = make_lively("addition", positions="sinusoidal")
-        view = Windows(model, CALIBRATED, make_streams("addition", [width])).view(np.arange(40, 60))
+        view = Windows(model, CALIBRATED, make_streams("addition", [width])).around(np.arange(40, 60))
         assert len(view.rows) == 22  # two layers, each a row back
         assert view.memory.table.shape[1] <= 3 * len(view.rows)
     model = make_lively("addition", positions="none")
-    view = Windows(model, CALIBRATED, make_streams("addition", [1000])).view(np.arange(5))
+    view = Windows(model, CALIBRATED, make_streams("addition", [1000])).around(np.arange(5))
     assert view.memory.table.shape[1] == 13  # the vocabulary
 
 
@@ -202,6 +202,26 @@ def test_which_biases_have_windows():
         CalibratedBias("addition", 1, [Line("cross", "a", "everywhere")]), layout, LAYERS
     )
     assert not has_windows(Causal(HEADS), layout, LAYERS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        Line("self", "answer", "diagonal", 1),
+        Line("self", "answer", "vertical"),
+        Line("self", "answer", "anti-diagonal", -2),
+        Line("self", "whole", "diagonal"),
+    ],
+    ids=lambda line: line.words(),
+)
+def test_lines_of_the_answer_that_do_not_look_back_have_no_windows(line):
+    layout = Layout(TASKS["addition"](), 5)
+    bias = CalibratedBias("addition", HEADS, [*CALIBRATED.lines, line])
+    assert not has_windows(bias, layout, LAYERS)
+    source, _ = random_batch(layout, 3)
+    model = make_lively("addition")
+    written = greedy_decode(model, bias, layout, source)
+    assert written.equal(greedy_decode(model, bias, layout, source, "dense"))
 
 
 @pytest.mark.parametrize(
