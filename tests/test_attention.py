@@ -13,7 +13,7 @@ from lengthwise.bias import SITES, CalibratedBias, Causal, Line, MatrixTrack, Tr
 from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
 from lengthwise.model.few_keys import attend_few
-from lengthwise.model.plans import CopyPlan, DensePlan, LinesPlan, OwnPlan
+from lengthwise.model.plans import DensePlan, LinesPlan, OwnPlan
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5
@@ -77,7 +77,8 @@ def test_all_paths_are_the_loop_in_values_and_gradients(bias, width, site, data)
     inputs = random_inputs(layout, site, HEADS, batch=data.draw(st.integers(1, 3)))
     dense = bias.dense(site, layer, layout, range(width + 1))
     wanted = slow_attend(dense, inputs)
-    kinds = {"dense": DensePlan, "lines": LinesPlan | OwnPlan, "auto": CopyPlan | DensePlan}
+    lines = LinesPlan | OwnPlan
+    kinds = {"dense": DensePlan, "lines": lines, "auto": lines | DensePlan}
     for path, kind in kinds.items():
         plan = plan_attention(bias, layout, LAYERS, path=path)[layer][site]
         assert isinstance(plan, kind)
@@ -164,9 +165,9 @@ def test_a_plan_of_some_rows_is_a_slice_of_the_whole(bias, width, data):
         for path in ("dense", "lines"):
             whole = plan_attention(bias, layout, LAYERS, path=path)[1][site]
             part = plan_attention(bias, layout, LAYERS, rows=rows, path=path)[1][site]
-            some = slice(rows.start, rows.stop)
+            some, keys = slice(rows.start, rows.stop), rows.stop if site == "self" else None
             torch.testing.assert_close(
-                part.attend(query[:, :, some], key, value),
+                part.attend(query[:, :, some], key[:, :, :keys], value[:, :, :keys]),
                 whole.attend(query, key, value)[:, :, some],
                 **TOLERANCE,
             )
@@ -179,7 +180,7 @@ def test_one_plan_per_layer_and_site():
     assert [set(plan) for plan in plans] == [{"self", "cross"}] * 3
     assert plans[0]["cross"].index[0, :3, 0].tolist() == [2, 1, 0]
     assert plans[1]["cross"].index[0, :3, 0].tolist() == [0, 0, 0]
-    assert (plans[2]["cross"].open_rows == 0).all()
+    assert (plans[2]["cross"].index == plans[2]["cross"].keys).all()
 
 
 def test_auto_takes_lines_where_they_pay():
@@ -247,34 +248,24 @@ def test_one_line_to_a_head_is_copied_without_scores(data, width, site):
 
 
 def test_every_plan_cuts_out_one_query():
+    """With all keys, or without those after the query where none is open."""
     layout = Layout(TASKS["addition"](), 5)
-    one = [Line("a[c-1]", head) for head in range(HEADS)]
-    two = [*one, Line("+")]
-    query, key, value, _ = random_inputs(layout, "cross", HEADS)
-    for lines, path in ((one, "auto"), (one, "lines"), (two, "lines"), (two, "dense")):
-        bias = CalibratedBias("addition", HEADS, lines)
-        plan = plan_attention(bias, layout, 1, path=path)[0]["cross"]
-        whole = plan.attend(query, key, value)
-        for row in range(layout.target_length):
-            alone = plan.row(row).attend(query[:, :, row : row + 1], key, value)
-            torch.testing.assert_close(alone, whole[:, :, row : row + 1], **TOLERANCE)
-
-
-@pytest.mark.parametrize("path", ["dense", "lines", "auto"])
-@pytest.mark.parametrize("offsets", [(0,), (0, -1)], ids=["copy", "scores"])
-def test_every_plan_keeps_the_keys_that_are_picked(path, offsets):
-    """Keys that are closed can be left out, and the others stand in any order."""
-    lines = [Line(Track.along("a", offset)) for offset in offsets]
-    layout = Layout(TASKS["addition"](), 5)
-    bias = CalibratedBias("addition", HEADS, lines)
-    plan = plan_attention(bias, layout, 1, rows=range(2, 3), path=path)[0]["cross"]
-    query, key, value, _ = random_inputs(layout, "cross", HEADS, rows=1)
-    keys = [4, 2, 3]  # of row 2 of a five-digit operand: two columns are read, one is closed
-    picked = plan.pick(keys).attend(query, key[:, :, keys], value[:, :, keys])
-    torch.testing.assert_close(picked, plan.attend(query, key, value))
-    torch.testing.assert_close(
-        plan.pick(keys).weights(query, key[:, :, keys]), plan.weights(query, key)[..., keys]
-    )
+    for site, one, more in (
+        ("cross", Track.parse("a[c-1]"), Track.parse("+")),
+        ("self", Track.parse("answer[c-2]"), Track.parse("answer[c-4]")),
+    ):
+        query, key, value, _ = random_inputs(layout, site, HEADS)
+        each = [Line(one, head) for head in range(HEADS)]
+        two = [*each, Line(more, 0)]
+        for lines, path in ((each, "auto"), (each, "lines"), (two, "lines"), (two, "dense")):
+            bias = CalibratedBias("addition", HEADS, lines)
+            plan = plan_attention(bias, layout, 1, path=path)[0][site]
+            whole = plan.attend(query, key, value)
+            for row in range(layout.target_length):
+                own, keys = slice(row, row + 1), row + 1 if site == "self" else None
+                part = query[:, :, own], key[:, :, :keys], value[:, :, :keys]
+                alone = plan.row(row, keys).attend(*part)
+                torch.testing.assert_close(alone, whole[:, :, own], **TOLERANCE)
 
 
 @given(biases(everywhere=False), st.integers(1, 8), st.sampled_from(SITES), st.integers(1, 3))
@@ -298,10 +289,9 @@ def test_where_each_row_reads_itself_nothing_is_looked_up():
     bias = CalibratedBias("addition", HEADS, lines).dense("self", 0, layout, range(7))
     for got, want in zip(attend(own, inputs), slow_attend(bias, inputs), strict=True):
         torch.testing.assert_close(got, want, **TOLERANCE)
-    query, key, value, _ = inputs
+    query, key, *_ = inputs
     assert own.weights(query, key).equal(torch.eye(7).expand(2, HEADS, -1, -1))
-    alone = own.row(4).attend(query[:, :, 4:5], key, value)
-    assert alone.equal(value[:, :, 4:5])
+    assert own.row(4) == own
     one_head_less = CalibratedBias("addition", HEADS, lines[1:])
     assert isinstance(plan_attention(one_head_less, layout, 1, path="lines")[0]["self"], LinesPlan)
 

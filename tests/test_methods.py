@@ -15,6 +15,7 @@ from lengthwise.evaluation import exact_matches
 from lengthwise.layout import Layout
 from lengthwise.methods import CUSTOM, METHODS, Method, find_method, method_of
 from lengthwise.model import POSITIONS, greedy_decode, plan_attention
+from lengthwise.model.decoding import cut
 from lengthwise.parts import make_bias, make_model
 from lengthwise.proof import NotApplicableError, receptive_cone
 from lengthwise.run import Run
@@ -106,10 +107,9 @@ def test_decoding_steps_are_the_forward_pass(name, width, count):
     model, bias, layout, source, target = make_parts(name, width, count)
     plan = plan_attention(bias, layout, LAYERS, encoder=model.encodes)
     whole = model(source, target, plan).logits
-    state = model.begin(source, layout.target_length, plan)
+    view = model.begin(source, layout.target_length, plan)
     for row in range(layout.target_length):
-        own = [{site: layer[site].row(row) for site in SITES} for layer in plan]
-        logits = model.step(target[:, row], state, own)
+        logits = model.step(target[:, row], row, view, [cut(sites, row) for sites in plan])
         torch.testing.assert_close(logits, whole[:, row], atol=1e-4, rtol=1e-4)
 
 
@@ -149,12 +149,11 @@ def test_closed_keys_have_no_weight_and_open_ones_all(name, width):
 @pytest.mark.parametrize("width", [5, 66])
 @torch.inference_mode()
 def test_the_first_rows_alone_are_the_same(name, width):
-    """As evaluation reads them: a plan of some rows, narrowed to their keys."""
+    """As evaluation reads them: a plan of some rows has their keys alone."""
     model, bias, layout, source, target = make_parts(name, width)
     whole = run_model(model, bias, layout, source, target).logits
     stop = width // 2
     plan = plan_attention(bias, layout, LAYERS, rows=range(stop), encoder=model.encodes)
-    plan = [{**layer, "self": layer["self"].narrow(stop)} for layer in plan]
     part = model(source, target[:, :stop], plan).logits
     torch.testing.assert_close(part, whole[:, :stop], atol=1e-5, rtol=1e-5)
 

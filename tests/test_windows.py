@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases, random_batch
-from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack
+from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack, Track
 from lengthwise.layout import Layout
 from lengthwise.model import (
     Streams,
@@ -87,7 +87,7 @@ def with_cache(model, bias, streams: Streams) -> list[list[int]]:
     seed=st.integers(0, 99),
 )
 def test_all_ways_of_decoding_write_the_same(bias, widths, positions, end, seed):
-    """Any lines, any widths side by side, models that know nothing, and ends that come early."""
+    """Any lines that have windows, any widths side by side, models that know nothing, early ends."""
     model = make_lively(bias.task, end, positions)
     wanted = with_cache(model, bias, make_streams(bias.task, widths, seed))
     with small():
@@ -186,11 +186,13 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
     """Not the width of the problem, but the rows asked for, decide what is laid out."""
     for width in (100, 100_000):
         model = make_lively("addition", positions="sinusoidal")
-        view = Windows(model, CALIBRATED, make_streams("addition", [width])).view(np.arange(40, 60))
+        view = Windows(model, CALIBRATED, make_streams("addition", [width])).around(
+            np.arange(40, 60)
+        )
         assert len(view.rows) == 22  # two layers, each a row back
         assert view.memory.table.shape[1] <= 3 * len(view.rows)
     model = make_lively("addition", positions="none")
-    view = Windows(model, CALIBRATED, make_streams("addition", [1000])).view(np.arange(5))
+    view = Windows(model, CALIBRATED, make_streams("addition", [1000])).around(np.arange(5))
     assert view.memory.table.shape[1] == 13  # the vocabulary
 
 
@@ -201,6 +203,26 @@ def test_which_biases_have_windows():
     for track in (MatrixTrack("cross", "everywhere"), MatrixTrack("self", "diagonal")):
         assert not has_windows(CalibratedBias("addition", 1, [Line(track)]), layout, LAYERS)
     assert not has_windows(Causal(HEADS), layout, LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("track", "windows"),
+    [
+        (Track.along("answer", 1), True),  # what is not written yet is closed
+        (MatrixTrack("self", "vertical", 0, "answer"), False),
+        (MatrixTrack("self", "anti-diagonal", -2, "answer"), False),
+        (MatrixTrack("self", "diagonal"), False),
+    ],
+    ids=str,
+)
+def test_lines_through_matrices_have_no_windows(track, windows):
+    layout = Layout(TASKS["addition"](), 5)
+    bias = CalibratedBias("addition", HEADS, [*CALIBRATED.lines, Line(track)])
+    assert has_windows(bias, layout, LAYERS) == windows
+    source, _ = random_batch(layout, 3)
+    model = make_lively("addition")
+    written = greedy_decode(model, bias, layout, source)
+    assert written.equal(greedy_decode(model, bias, layout, source, "dense"))
 
 
 @pytest.mark.parametrize(

@@ -436,7 +436,6 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
             device=run.device,
             encoder=run.model.encodes,
         )
-        plan = [{**layer, "self": layer["self"].narrow(stop)} for layer in plan]
         batch = max(1, min(256, CELLS // (stop * layout.source_length)))
         for chosen in undecided.split(batch):
             source, target = (t.to(run.device) for t in layout.batch(operands[chosen.numpy()]))

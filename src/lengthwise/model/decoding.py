@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import SITES, AttentionBias, CalibratedBias
+from lengthwise.bias import AttentionBias, CalibratedBias
 from lengthwise.layout import Layout
 from lengthwise.model.attention import Path, plan_attention
 from lengthwise.model.parallel import decode_in_parallel
@@ -113,7 +113,7 @@ def _decode_with_cache(
     tokens = torch.full((len(source),), layout.vocabulary.start, device=source.device)
     ended = torch.zeros_like(tokens, dtype=torch.bool)
     written = torch.full((len(source), rows), end, device=source.device)
-    state = None
+    view = None
     for first in range(0, rows, _CHUNK):
         chunk = range(first, min(first + _CHUNK, rows))
         plan = plan_attention(
@@ -121,11 +121,11 @@ def _decode_with_cache(
             rows=chunk,
             path=path,
             device=source.device,
-            encoder=state is None and model.encodes,
+            encoder=view is None and model.encodes,
         )
-        state = model.begin(source, rows, plan) if state is None else state
+        view = model.begin(source, rows, plan) if view is None else view
         for row in chunk:
-            logits = model.step(tokens, state, [cut(layer, row - first) for layer in plan])
+            logits = model.step(tokens, row, view, [cut(sites, row, first) for sites in plan])
             tokens = logits.argmax(dim=-1).masked_fill(ended, end)
             written[:, row] = tokens
             ended = tokens == end
@@ -134,6 +134,7 @@ def _decode_with_cache(
     return written
 
 
-def cut(plan: LayerPlan, row: int) -> LayerPlan:
-    """The plan of one row."""
-    return {site: plan[site].row(row) for site in SITES}
+def cut(plan: LayerPlan, row: int, first: int = 0) -> LayerPlan:
+    """The plan of one row, of a plan of rows from `first` on; its keys at self-attention end with it."""
+    own, cross = plan["self"], plan["cross"]
+    return {"self": own.row(row - first, row + 1), "cross": cross.row(row - first)}

@@ -13,7 +13,6 @@ projection are one product, of the few entries instead of the rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.model.layers import Attention, Embedded, Layer
-from lengthwise.model.linear import filled, linear
-from lengthwise.model.plans import LayerPlan
-from lengthwise.model.reads import Reads
+from lengthwise.model.layers import Embedded
+from lengthwise.model.linear import filled
+from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
+from lengthwise.model.views import Entries, Rows, Source, View
 
 # Numbers below this fit int64.
 _MOST = 2**62
@@ -62,121 +61,75 @@ def number_rows(parts: Sequence[tuple[Tensor, int]]) -> Numbers:
     return Numbers(index, example)
 
 
-def decode_distinct(
-    layers: list[Layer], rows: Embedded, memory: Embedded, plan: list[LayerPlan]
-) -> Embedded:
-    """What the last layer leaves in every row.
+def view_distinct(
+    rows: Embedded, memory: Embedded, plan: list[LayerPlan], last: int
+) -> tuple[View, Tensor]:
+    """A view of the rows that differ, and which of those that the last layer leaves each row is.
 
     Args:
-        layers: decoder layers; no dropout is applied.
-        rows: what the rows read, with an index.
+        rows: the tokens that the rows read, with an index.
         memory: the source, with an index.
         plan: one whose plans all say what they read.
+        last: how many rows, at the end of each sequence, are asked for.
+
+    Returns:
+        The view, to be given `rows.table`, and an index `[batch, last]`.
     """
     assert rows.index is not None
     assert memory.index is not None
-    x, index, tokens = rows.table, rows.index, len(memory.table)
-    numbers = None
+    reads = [_reads(sites) for sites in plan]
+    counts = [last]  # of rows that each layer leaves, those that later layers read
+    for own, _ in reversed(reads[1:]):
+        counts.insert(0, own.back(counts[0]))
+    index, size, tokens = rows.index, len(rows.table), len(memory.table)
+    source, before = Embedded(memory.table), 0
     told: set[bytes] = set()  # columns of the source that the numbers of rows tell apart already
-    for layer, layer_plan in zip(layers, plan, strict=True):
-        own, cross = layer_plan["self"].reads, layer_plan["cross"].reads
-        assert own is not None
-        assert cross is not None
-        source = cross.entries(memory.index, tokens)
+    view: list[tuple[Rows, Source]] = []
+    for (own, cross), count in zip(reads, counts, strict=True):
+        read = cross.entries(memory.index, tokens)[:, :, -count:]
         parts = [
             (column, tokens + 1)
-            for column, name in zip(source, cross.columns, strict=True)
+            for column, name in zip(read, cross.columns, strict=True)
             if name not in told
         ]
         told |= cross.columns.keys()
-        past = None if own.itself else own.entries(index, len(x))
+        past = None
+        if not own.itself:
+            past = own.entries(index, size)[:, :, -count:]
+            parts += [(column, size + 1) for column in past]
+        entry = None
+        if parts or count != before:
+            numbers, before = number_rows([(index[:, -count:], size), *parts]), count
+            entry = index[:, -count:].flatten()[numbers.example][None]
         if past is None:
             # It depends on the row's entry alone, whatever else the row reads.
-            x = layer.after(layer.norm_self, x + _read_itself(layer, x))
+            left = Rows(OwnPlan(len(own.index)))
         else:
-            parts += [(column, len(x) + 1) for column in past]
-        if parts or past is not None or numbers is None:
-            numbers = number_rows([(index, len(x)), *parts])
-            entry = index.flatten()[numbers.example]
-            before, x = x, F.embedding(entry, x)
-            if past is not None:
-                past = past.flatten(1)[own.places[..., None], numbers.example]
-                x = layer.after(layer.norm_self, x + _read_rows(layer, before, entry, past, own))
-            index = numbers.index
-        read = source.flatten(1)[cross.places[..., None], numbers.example]
-        x = layer.after(layer.norm_cross, x + _read_tokens(layer, x, memory.table, read, cross))
-        x = layer.add_feed_forward(x)
-    return Embedded(x, index)
+            left = Entries(_pick(own, past, numbers.example, size), entry)
+            entry = None
+        view.append((left, Source(_pick(cross, read, numbers.example, tokens), source, entry)))
+        # Rows before those counted are read no more.
+        index = F.pad(numbers.index, (index.shape[1] - count, 0))
+        size = len(numbers.example)
+    return view, index[:, -last:]
 
 
-def _read_itself(layer: Layer, x: Tensor) -> Tensor:
-    """What self-attention adds to rows `[row, width]` that read themselves."""
-    attention = layer.self_attention
-    weight, bias = attention.value
-    joined = linear(attention.out.weight, weight.T), attention.out(bias)
-    return linear(layer.before(layer.norm_self, x), *joined)
+def _reads(sites: LayerPlan) -> tuple[LinesPlan, LinesPlan]:
+    own, cross = sites["self"].reads, sites["cross"].reads
+    assert own is not None
+    assert cross is not None
+    return own, cross
 
 
-def _read_rows(layer: Layer, x: Tensor, entry: Tensor, read: Tensor, reads: Reads) -> Tensor:
-    """What self-attention adds `[row, width]`.
+def _pick(reads: LinesPlan, columns: Tensor, example: Tensor, entries: int) -> LinesPlan:
+    """What some rows read, as a plan.
 
     Args:
-        layer: the layer.
-        x: all entries, `[entry, width]`.
-        entry: that of each row, `[row]`.
-        read: those that its slots read, `[head, slot, row]`; `len(x)` in slots that are not used.
-        reads: of self-attention.
+        reads: of all rows.
+        columns: the entry that each row reads in each column, int64 `[column, batch, row]`.
+        example: the rows, counted through the batch, `[row]`.
+        entries: how many there are.
     """
-    attention = layer.self_attention
-    x = layer.before(layer.norm_self, x)
-    if reads.copies:
-        return attention.out(_by_head(linear(x, *attention.value), read).sum(dim=1).flatten(1))
-    query, key, value = attention.query_key_value(x).chunk(3, dim=-1)
-    return _attend(attention, F.embedding(entry, query), key, value, read)
-
-
-def _read_tokens(layer: Layer, x: Tensor, table: Tensor, read: Tensor, reads: Reads) -> Tensor:
-    """What cross-attention adds `[row, width]`.
-
-    Args:
-        layer: the layer.
-        x: the rows, `[row, width]`.
-        table: the source's entries, `[entry, width]`.
-        read: those that each row's slots read, `[head, slot, row]`; `len(table)` in slots not used.
-        reads: of cross-attention.
-    """
-    attention = layer.cross_attention
-    if not reads.copies:
-        key, value = attention.key_value(table).chunk(2, dim=-1)
-        return _attend(
-            attention, attention.query(layer.before(layer.norm_cross, x)), key, value, read
-        )
-    # What each entry means to each head, in the residual stream: then a row adds up what its heads read.
-    heads, size = attention.heads, len(table) + 1
-    value = linear(table, *attention.value).unflatten(-1, (heads, -1))
-    meaning = torch.einsum("thc,whc->htw", value, attention.out.weight.unflatten(-1, (heads, -1)))
-    bags = read[:, 0] + torch.arange(0, heads * size, size)[:, None]
-    padded = F.pad(meaning, (0, 0, 0, 1)).flatten(0, 1)
-    return F.embedding_bag(bags.T.contiguous(), padded, mode="sum") + attention.out.bias
-
-
-def _attend(
-    attention: Attention, query: Tensor, key: Tensor, value: Tensor, read: Tensor
-) -> Tensor:
-    """Softmax attention of rows `[row, width]` to the entries `[entry, width]` in their slots."""
-    query = query.unflatten(-1, (attention.heads, -1))[:, None]
-    logits = (query * _by_head(key, read)).sum(dim=-1) / math.sqrt(query.shape[-1])
-    closed = (read == len(key)).permute(2, 1, 0)
-    logits = logits.masked_fill(closed, -torch.inf)
-    # Where every slot is closed, equal shares of nothing; values of closed slots are zeros.
-    logits = logits.masked_fill(closed.all(dim=1, keepdim=True), 0.0)
-    shares = logits.softmax(dim=1)[..., None]
-    return attention.out((shares * _by_head(value, read)).sum(dim=1).flatten(1))
-
-
-def _by_head(x: Tensor, read: Tensor) -> Tensor:
-    """Each head's channels of what its slots read, `[row, slot, head, channel]`; else zeros."""
-    heads = len(read)
-    by_head = F.pad(x, (0, 0, 0, 1)).unflatten(-1, (heads, -1)).flatten(0, 1)
-    places = read * heads + torch.arange(heads)[:, None, None]
-    return F.embedding(places.permute(2, 1, 0), by_head)
+    index = columns.flatten(1)[reads.places[..., None], example].transpose(1, 2)
+    assert reads.slot_values is not None
+    return LinesPlan(index, reads.slot_values[:, None], entries)

@@ -1,16 +1,20 @@
-"""Layers, with the mathematics of `torch.nn.Transformer`: pre-norm or post-norm, relu."""
+"""Layers, with the mathematics of `torch.nn.Transformer`: pre-norm or post-norm, relu.
+
+A layer is written once. What its rows read, and which rows these are, is a `Reader`'s
+(`lengthwise.model.views`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise.model.linear import Linear, feed_forward, linear
-from lengthwise.model.plans import Plan
 
 Norm = Literal["pre", "post"]
 
@@ -32,12 +36,33 @@ class Embedded:
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """The function of every token, `[batch, position, ...]`; it must treat each by itself."""
-        x = function(self.table)
-        return x if self.index is None else F.embedding(self.index, x)
+        return look_up(self.index, function(self.table))
+
+
+def look_up(index: Tensor | None, x: Tensor) -> Tensor:
+    """The entries of `x` `[(1,) entry, channel]` at an index; all of `x` without one."""
+    return x if index is None else F.embedding(index, x.flatten(0, -2))
+
+
+class Reader(Protocol):
+    """What the rows of one attention read."""
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The rows that attention adds to, `[..., width]`, of those that the layer was given."""
+        ...
+
+    def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
+        """What attention adds to them.
+
+        Args:
+            attention: its weights.
+            given: makes the part's input of what the layer was given, where that is needed.
+        """
+        ...
 
 
 class Attention(nn.Module):
-    """Multi-head attention with fused projections; the plan says which keys are open."""
+    """The weights of multi-head attention, with fused projections."""
 
     def __init__(self, width: int, heads: int, cross: bool) -> None:
         super().__init__()
@@ -49,15 +74,13 @@ class Attention(nn.Module):
             self.query_key_value = Linear(width, 3 * width)
         self.out = Linear(width, width)
 
-    def project(self, x: Tensor, plan: Plan) -> Tensor:
+    def project(self, x: Tensor, scores: bool) -> Tensor:
         """Queries, keys and values (of the source: keys and values), fused `[..., part * width]`.
 
-        Only the values, the last part, where the plan needs no scores.
+        Only the values, the last part, where no scores are needed.
         """
         fused = self.key_value if self.cross else self.query_key_value
-        if plan.scores:
-            return fused(x)
-        return linear(x, *self.value)
+        return fused(x) if scores else linear(x, *self.value)
 
     @property
     def value(self) -> tuple[Tensor, Tensor]:
@@ -66,107 +89,100 @@ class Attention(nn.Module):
         return fused.weight[-width:], fused.bias[-width:]
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`[batch, position, part * width]` to one `[batch, head, position, channel]` per part."""
-        batch, length, _ = x.shape
+        """`[(batch,) position, part * width]` to one `[batch, head, position, channel]` per part."""
+        batch, length, _ = x.shape if x.dim() == 3 else (1, *x.shape)
         x = x.view(batch, length, -1, self.heads, self.out.in_features // self.heads)
+        x = x.permute(2, 0, 3, 1, 4)
         # One copy of all parts now, or several of each by the products to come.
-        return x.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        return (x if batch == 1 else x.contiguous()).unbind(0)
 
     def join(self, read: Tensor) -> Tensor:
         """`[batch, head, position, channel]` to `[batch, position, width]`, projected."""
         return self.out(read.transpose(1, 2).flatten(2))
 
+    def read_itself(self, x: Tensor) -> Tensor:
+        """What rows `[..., width]` add that read themselves and nothing else."""
+        weight, bias = self.value
+        if x.shape[:-1].numel() <= len(weight):
+            return self.out(linear(x, weight, bias))
+        # Of many rows: two products with weights in one.
+        return linear(x, linear(self.out.weight, weight.T), self.out(bias))
 
-class Block(nn.Module):
-    """What decoder and encoder layers share. Each part normalizes its input and adds its output to
-    the residual stream (pre-norm), or adds its output and normalizes the sum (post-norm).
+    def read_entries(self, table: Tensor, places: Tensor) -> Tensor:
+        """What rows `[row, width]` add of which each head reads one entry of `[entry, width]`.
+
+        What an entry means to a head in the residual stream is worked out once, and rows add up what
+        their heads read: for more rows than entries.
+
+        Args:
+            table: the entries.
+            places: the entry that each head reads, int64 `[head, row]`; their number for none.
+        """
+        heads, size = self.heads, len(table) + 1
+        value = linear(table, *self.value).unflatten(-1, (heads, -1))
+        meaning = torch.einsum("thc,whc->htw", value, self.out.weight.unflatten(-1, (heads, -1)))
+        bags = places + torch.arange(0, heads * size, size, device=places.device)[:, None]
+        padded = F.pad(meaning, (0, 0, 0, 1)).flatten(0, 1)
+        return F.embedding_bag(bags.T.contiguous(), padded, mode="sum") + self.out.bias
+
+
+class Layer(nn.Module):
+    """A decoder layer: self-attention, cross-attention, feed-forward. An encoder layer has no
+    cross-attention.
+
+    Each part normalizes its input and adds its output to the residual stream (pre-norm), or adds its
+    output and normalizes the sum (post-norm).
     """
 
-    norm: Norm
-    self_attention: Attention
-    expand: Linear
-    contract: Linear
-    norm_self: nn.LayerNorm
-    norm_feed_forward: nn.LayerNorm
-    dropout: nn.Module
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        norm: Norm = "pre",
+        cross: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm = norm
+        self.self_attention = Attention(width, heads, cross=False)
+        if cross:
+            self.cross_attention = Attention(width, heads, cross=True)
+        self.expand = Linear(width, feed_forward)
+        self.contract = Linear(feed_forward, width)
+        self.norm_self = nn.LayerNorm(width)
+        if cross:
+            self.norm_cross = nn.LayerNorm(width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def before(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
-        """The input of a part."""
-        return norm(x) if self.norm == "pre" else x
+    def forward(self, x: Tensor, own: Reader, cross: Reader | None = None) -> Tensor:
+        """The residual stream after the layer.
 
-    def after(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
-        """The residual stream after a part."""
-        return x if self.norm == "pre" else norm(x)
-
-    def read_own(self, rows: Embedded, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of a sequence itself; the values stand for all without scores."""
-        attention, norm = self.self_attention, self.norm_self
-        parts = attention.split(rows.apply(lambda x: attention.project(self.before(norm, x), plan)))
-        return parts[0], parts[-2 if plan.scores else -1], parts[-1]
-
-    def add_own(self, x: Tensor, read: Tensor) -> Tensor:
-        """Add what self-attention read."""
-        return self.after(self.norm_self, x + self.dropout(self.self_attention.join(read)))
-
-    def add_feed_forward(self, x: Tensor) -> Tensor:
-        """Add the feed-forward part."""
-        inner = self.before(self.norm_feed_forward, x)
+        Args:
+            x: what the layer is given, `[..., width]`.
+            own: what rows read at self-attention.
+            cross: at cross-attention.
+        """
+        x = self._attend(self.self_attention, self.norm_self, x, own)
+        if cross is not None:
+            x = self._attend(self.cross_attention, self.norm_cross, x, cross)
+        inner = self._before(self.norm_feed_forward, x)
         if self.training and isinstance(self.dropout, nn.Dropout):
             hidden = self.dropout(F.relu(self.expand(inner)))
-            added = x + self.dropout(self.contract(hidden))
+            x = x + self.dropout(self.contract(hidden))
         else:
-            added = feed_forward(inner, self.expand, self.contract, x)
-        return self.after(self.norm_feed_forward, added)
+            x = feed_forward(inner, self.expand, self.contract, x)
+        return self._after(self.norm_feed_forward, x)
 
+    def _attend(
+        self, attention: Attention, norm: nn.LayerNorm, x: Tensor, reader: Reader
+    ) -> Tensor:
+        read = reader.read(attention, lambda: self._before(norm, x))
+        return self._after(norm, reader.rows(x) + self.dropout(read))
 
-class Layer(Block):
-    """A decoder layer: self-attention, cross-attention, feed-forward."""
+    def _before(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        return norm(x) if self.norm == "pre" else x
 
-    def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, norm: Norm = "pre"
-    ) -> None:
-        super().__init__()
-        self.norm = norm
-        self.self_attention = Attention(width, heads, cross=False)
-        self.cross_attention = Attention(width, heads, cross=True)
-        self.expand = Linear(width, feed_forward)
-        self.contract = Linear(feed_forward, width)
-        self.norm_self = nn.LayerNorm(width)
-        self.norm_cross = nn.LayerNorm(width)
-        self.norm_feed_forward = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-
-    def read_source(self, memory: Embedded, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source; the values stand for both without scores."""
-        attention = self.cross_attention
-        parts = attention.split(memory.apply(lambda x: attention.project(x, plan)))
-        return parts[0], parts[-1]
-
-    def add_self(self, x: Tensor, read: Tensor, cross: Plan) -> tuple[Tensor, Tensor]:
-        """Add what self-attention read; return the rows and their queries for cross-attention."""
-        x, attention = self.add_own(x, read), self.cross_attention
-        if not cross.scores:
-            return x, x
-        (query,) = attention.split(attention.query(self.before(self.norm_cross, x)))
-        return x, query
-
-    def add_cross(self, x: Tensor, read: Tensor) -> Tensor:
-        """Add what cross-attention read, then the feed-forward part."""
-        added = x + self.dropout(self.cross_attention.join(read))
-        return self.add_feed_forward(self.after(self.norm_cross, added))
-
-
-class EncoderLayer(Block):
-    """An encoder layer: self-attention over the source, feed-forward."""
-
-    def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, norm: Norm = "pre"
-    ) -> None:
-        super().__init__()
-        self.norm = norm
-        self.self_attention = Attention(width, heads, cross=False)
-        self.expand = Linear(width, feed_forward)
-        self.contract = Linear(feed_forward, width)
-        self.norm_self = nn.LayerNorm(width)
-        self.norm_feed_forward = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+    def _after(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        return x if self.norm == "pre" else norm(x)

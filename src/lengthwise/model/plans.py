@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.bias import SomeSite
+from lengthwise.bias import CLOSED, OpenKeys, SomeSite
 from lengthwise.model.few_keys import attend_few
-from lengthwise.model.reads import Reads
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
 # (docs/log.md, 2026-11-24, "Where a training step goes").
@@ -40,27 +40,14 @@ class DensePlan:
     bias: Tensor | None
     open_rows: Tensor | None
     relative: Tensor | None = None
-    reads: Reads | None = field(default=None, compare=False)
+    reads: LinesPlan | None = field(default=None, compare=False)
     scores = True
 
-    def row(self, row: int) -> DensePlan:
-        """The plan of one query."""
-        relative = None if self.relative is None else self.relative[row : row + 1]
-        return DensePlan(_cut(self.bias, row), _cut(self.open_rows, row), relative)
-
-    def narrow(self, keys: int) -> DensePlan:
-        """The plan of the first keys alone; the others must be closed."""
-        bias, relative = (
-            None if tensor is None else tensor[..., :keys] for tensor in (self.bias, self.relative)
-        )
-        return DensePlan(bias, self.open_rows, relative, _narrow(self.reads, keys))
-
-    def pick(self, keys: list[int]) -> DensePlan:
-        """The plan of some keys alone, in their order; the others must be closed."""
-        bias, relative = (
-            None if tensor is None else tensor[..., keys] for tensor in (self.bias, self.relative)
-        )
-        return DensePlan(bias, self.open_rows, relative)
+    def row(self, row: int, keys: int | None = None) -> DensePlan:
+        """The plan of one query, for the first keys alone (all by default); the others must be closed."""
+        bias = None if self.bias is None else self.bias[:, row : row + 1, :keys]
+        relative = None if self.relative is None else self.relative[row : row + 1, :keys]
+        return DensePlan(bias, _cut(self.open_rows, row), relative)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
@@ -76,7 +63,8 @@ class DensePlan:
         else:
             bias = self._with(term)
             # With a batch axis, or the kernel that is linear in memory is not taken.
-            bias = bias[None] if bias is not None and bias.dim() == 3 else bias
+            if bias is not None:
+                bias = (bias if bias.dim() == 4 else bias[None]).to(query.dtype)
             read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return read if self.open_rows is None else read * self.open_rows
 
@@ -94,115 +82,144 @@ class DensePlan:
 
 
 @dataclass(frozen=True)
-class CopyPlan:
-    """One layer's bias at one site where no query has more than one open key and keys are few.
-
-    Attributes:
-        open: float32 `[head, query, key]`: 1 for the open keys, 0 for the others.
-        reads: as in `DensePlan`.
-    """
-
-    open: Tensor
-    reads: Reads | None = field(default=None, compare=False)
-    scores = False
-
-    def row(self, row: int) -> CopyPlan:
-        """The plan of one query."""
-        return CopyPlan(self.open[:, row : row + 1])
-
-    def narrow(self, keys: int) -> CopyPlan:
-        """As `DensePlan.narrow`."""
-        return CopyPlan(self.open[..., :keys], _narrow(self.reads, keys))
-
-    def pick(self, keys: list[int]) -> CopyPlan:
-        """As `DensePlan.pick`."""
-        return CopyPlan(self.open[..., keys])
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
-    ) -> Tensor:
-        """As `DensePlan.attend`, from the values alone."""
-        return self.open @ value
-
-    def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
-        """As `DensePlan.weights`."""
-        return self.open.expand(len(query), -1, -1, -1)
-
-
-@dataclass(frozen=True)
 class LinesPlan:
-    """One layer's bias at one site, ready for the lines path.
+    """One layer's bias at one site as the keys that each query reads, ready for the lines path.
 
     Attributes:
-        index: open keys, int64 `[head, query, slot]`.
-        bias: float32 `[head, query, slot]`, `-inf` in unused slots; 0 in rows without an open key.
-        open_rows: as in `DensePlan`.
+        index: int64 `[head, query, slot]`; `keys` in closed slots.
+        value: what is added to their logits, float32 `[head, query, slot]`, or `[head, 1, slot]` where
+            it is the same for all queries; anything in closed slots.
         keys: number of keys.
-        reads: as in `DensePlan`.
     """
 
     index: Tensor
-    bias: Tensor
-    open_rows: Tensor | None
+    value: Tensor
     keys: int
-    reads: Reads | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, open_keys: OpenKeys, keys: int, device: torch.device | str = "cpu") -> LinesPlan:
+        """The plan of open keys, of `keys` in all."""
+        index = open_keys.index.masked_fill(open_keys.value == CLOSED, keys)
+        return cls(index.to(device), open_keys.value.to(device), keys)
 
     @property
     def scores(self) -> bool:
         return self.index.shape[-1] > 1
 
-    def row(self, row: int) -> LinesPlan:
-        """The plan of one query."""
-        rows = slice(row, row + 1)
-        return LinesPlan(
-            self.index[:, rows], self.bias[:, rows], _cut(self.open_rows, row), self.keys
+    @property
+    def reads(self) -> LinesPlan | None:
+        """As in `DensePlan`."""
+        return None if self.slot_values is None else self
+
+    @cached_property
+    def slot_values(self) -> Tensor | None:
+        """What is added to the logits of each slot, `[head, slot]`; None where it differs by query."""
+        is_open, values = self.index < self.keys, self.value.amax(dim=1)
+        differs = self.scores and bool((is_open & (self.value != values[:, None])).any())
+        return None if differs else values
+
+    @cached_property
+    def itself(self) -> bool:
+        """Whether every query of every head reads the key of its own row alone; the first is row 0's."""
+        rows = torch.arange(self.index.shape[1])[:, None]
+        return not self.scores and torch.equal(self.index, rows.expand_as(self.index))
+
+    @cached_property
+    def columns(self) -> dict[bytes, Tensor]:
+        """Each different column of keys `[query]`, one slot of one head, by its bytes."""
+        slots = self.index.transpose(1, 2).flatten(0, 1)
+        return {slot.numpy().tobytes(): slot for slot in slots}
+
+    @cached_property
+    def places(self) -> Tensor:
+        """The place among `columns` of each slot of each head, int64 `[head, slot]`."""
+        order = {name: place for place, name in enumerate(self.columns)}
+        slots = self.index.transpose(1, 2)
+        return torch.tensor([[order[slot.numpy().tobytes()] for slot in head] for head in slots])
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        return torch.stack(list(self.columns.values()))
+
+    def entries(self, index: Tensor, entries: int) -> Tensor:
+        """The entry that each query reads in every column, int64 `[column, batch, query]`.
+
+        Args:
+            index: the entry of each key, int64 `[batch, key]`.
+            entries: their number, which stands where nothing is read.
+        """
+        return F.pad(index, (0, 1), value=entries)[:, self._columns].transpose(0, 1)
+
+    def back(self, last: int) -> int:
+        """How many of the last keys hold all that the last queries read, and their own."""
+        earliest = int(self.index[:, -last:].min())
+        return max(last, self.keys - earliest)
+
+    @cached_property
+    def _safe(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys that exist, what is added (`-inf` closes), and the open rows as in `DensePlan`."""
+        closed = self.index == self.keys
+        value = self.value.expand(closed.shape).masked_fill(closed, CLOSED)
+        return self.index.masked_fill(closed, 0), *close_safely(value)
+
+    def row(self, row: int, keys: int | None = None) -> LinesPlan:
+        """As `DensePlan.row`."""
+        index, value = self.index[:, row : row + 1], self.value[:, row : row + 1]
+        keys = self.keys if keys is None else keys
+        return LinesPlan(index.masked_fill(index == self.keys, keys), value, keys)
+
+    def split(self, parts: int) -> list[LinesPlan]:
+        """The plans of as many equal parts of the queries."""
+        index, bias, open_rows = self._safe
+        split = zip(
+            *(x.chunk(parts, dim=1) for x in (self.index, self.value, index, bias)),
+            [None] * parts if open_rows is None else open_rows.chunk(parts, dim=1),
+            strict=True,
         )
-
-    def narrow(self, keys: int) -> LinesPlan:
-        """As `DensePlan.narrow`."""
-        return replace(self, keys=keys, reads=_narrow(self.reads, keys))
-
-    def pick(self, keys: list[int]) -> LinesPlan:
-        """As `DensePlan.pick`."""
-        place = self.index.new_zeros(self.keys)
-        place[keys] = torch.arange(len(keys), device=place.device)
-        return replace(self, index=place[self.index], keys=len(keys), reads=None)
+        plans = []
+        for own, value, *safe in split:
+            plans.append(LinesPlan(own, value, self.keys))
+            plans[-1].__dict__["_safe"] = safe  # worked out once for all
+        return plans
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
     ) -> Tensor:
         """As `DensePlan.attend`, without a term; with one slot, from the values alone."""
-        read = self._gather(value)
+        read, open_rows = self._gather(value), self._safe[2]
         if self.scores:
             read = self._slots(query, key)[..., None] * read
-        read = read.sum(dim=-2)
-        return read if self.open_rows is None else read * self.open_rows
+        read = read.sum(dim=2).transpose(1, 2)
+        return read if open_rows is None else read * open_rows
 
     def weights(self, query: Tensor, key: Tensor, term: Tensor | None = None) -> Tensor:
         """As `DensePlan.weights`."""
-        slots = self._slots(query, key)
-        if self.open_rows is not None:
-            slots = slots * self.open_rows
+        index, bias, open_rows = self._safe
+        slots = bias.new_ones(len(query), *bias.shape)
+        if self.scores:
+            slots = self._slots(query, key).permute(0, 3, 1, 2)
+        if open_rows is not None:
+            slots = slots * open_rows
         full = slots.new_zeros(*slots.shape[:-1], self.keys)
-        return full.scatter_add(-1, self.index.expand(len(slots), -1, -1, -1), slots)
+        return full.scatter_add(-1, index.expand_as(slots), slots)
 
     def _gather(self, x: Tensor) -> Tensor:
-        """`[batch, head, key, channel]` to `[batch, head, query, slot, channel]`."""
-        heads, queries, slots = self.index.shape
-        if len(x) == 1 and not torch.is_grad_enabled():
-            # Whole rows of a table, several times as fast as element by element; backward is slower.
-            table = x[0].transpose(0, 1).reshape(-1, x.shape[-1])
-            places = self.index * heads + torch.arange(heads, device=x.device)[:, None, None]
+        """`[batch, head, key, channel]` to `[batch, query, slot, head, channel]`."""
+        batch, heads, _, channels = x.shape
+        if batch == 1:
+            # Whole rows of a table, several times as fast as element by element.
+            table = x[0].transpose(0, 1).reshape(-1, channels)
+            places = self._safe[0].permute(1, 2, 0) * heads + torch.arange(heads, device=x.device)
             return F.embedding(places, table)[None]
-        index = self.index.view(1, heads, queries * slots, 1)
-        index = index.expand(x.shape[0], -1, -1, x.shape[-1])
-        return x.gather(2, index).view(x.shape[0], heads, queries, slots, x.shape[-1])
+        index = self._safe[0].view(1, heads, -1, 1).expand(batch, -1, -1, channels)
+        found = x.gather(2, index).view(batch, *self.index.shape, channels)
+        return found.permute(0, 2, 3, 1, 4)
 
     def _slots(self, query: Tensor, key: Tensor) -> Tensor:
-        if not self.scores:
-            return self.bias.new_ones(len(query), *self.bias.shape)
-        logits = (query[..., None, :] * self._gather(key)).sum(dim=-1)
-        return (logits / math.sqrt(query.shape[-1]) + self.bias).softmax(dim=-1)
+        """The shares of the slots, `[batch, query, slot, head]`."""
+        logits = (query.transpose(1, 2)[:, :, None] * self._gather(key)).sum(dim=-1)
+        bias = self._safe[1].permute(1, 2, 0)
+        return (logits / math.sqrt(query.shape[-1]) + bias).softmax(dim=2)
 
 
 @dataclass(frozen=True)
@@ -215,21 +232,16 @@ class OwnPlan:
     """
 
     heads: int
-    reads: Reads | None = field(default=None, compare=False)
+    reads: LinesPlan | None = field(default=None, compare=False)
     scores = False
 
-    def row(self, row: int) -> LinesPlan:
-        """The plan of one query, among the keys of all rows."""
-        index = torch.full((self.heads, 1, 1), row)
-        return LinesPlan(index, torch.zeros(index.shape), None, row + 1)
-
-    def narrow(self, keys: int) -> OwnPlan:
-        """As `DensePlan.narrow`; the rows are as many."""
+    def row(self, row: int, keys: int | None = None) -> OwnPlan:
+        """The plan of one query."""
         return self
 
-    def pick(self, keys: list[int]) -> OwnPlan:
-        """As `DensePlan.pick`; the keys are those of the rows."""
-        return self
+    def split(self, parts: int) -> list[OwnPlan]:
+        """As `LinesPlan.split`."""
+        return [self] * parts
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
@@ -243,25 +255,17 @@ class OwnPlan:
         return own.expand(len(key), self.heads, -1, -1)
 
 
-Plan = DensePlan | CopyPlan | LinesPlan | OwnPlan
+Plan = DensePlan | LinesPlan | OwnPlan
 LayerPlan = dict[SomeSite, Plan]
-
-
-def as_type(plan: LayerPlan, dtype: torch.dtype) -> LayerPlan:
-    """A layer's plan for a model of another floating-point type."""
-
-    def convert(value):
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-    return {
-        site: replace(one, **{f.name: convert(getattr(one, f.name)) for f in fields(one)})
-        for site, one in plan.items()
-    }
-
-
-def _narrow(reads: Reads | None, keys: int) -> Reads | None:
-    return None if reads is None else reads.narrow(keys)
 
 
 def _cut(tensor: Tensor | None, row: int) -> Tensor | None:
     return None if tensor is None else tensor[:, row : row + 1]
+
+
+def close_safely(bias: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Give rows without an open key zeros, and say which they are."""
+    open_rows = (bias > CLOSED).any(dim=-1, keepdim=True)
+    if open_rows.all():
+        return bias.contiguous(), None
+    return bias.masked_fill(~open_rows, 0.0), open_rows.float()

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, OpenKeys
-from lengthwise.model.attention import plan_lines
+from lengthwise.model.layers import Attention, Embedded, Layer
 from lengthwise.model.plans import LinesPlan, OwnPlan
-from lengthwise.model.transformer import Embedded, Layer
+from lengthwise.model.views import Cache, Source
 from lengthwise.model.window import Windows
 
 # Steps of a walk, and rows of all its problems: enough to spread the cost of beginning, few enough
@@ -47,25 +47,6 @@ def walk(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
     Returns:
         Tokens `[step, problem]`; `streams.written` stays as it is.
     """
-    return (_roll if windows.links.moving else _look)(windows, fronts, steps)
-
-
-def _look(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
-    """A walk by views of one row: for lines of self-attention that do not move with the row."""
-    streams, tokens = windows.streams, np.zeros((steps, len(fronts)), np.uint8)
-    rows, ends = fronts + np.arange(steps)[:, None], streams.stops(fronts)
-    going = rows < ends
-    before = streams.written[rows[going]]
-    for step in range(steps):
-        own = rows[step, going[step]]
-        tokens[step, going[step]] = windows.logits(own).argmax(dim=-1).cpu().numpy()
-        streams.written[own] = tokens[step, going[step]]
-    streams.written[rows[going]] = before
-    return tokens
-
-
-def _roll(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
-    """A walk that keeps the keys and values of the last rows."""
     streams, model, back = windows.streams, windows.model, windows.links.depth
     times, count = back + steps, len(fronts)
     problems = streams.problems(fronts)
@@ -83,20 +64,57 @@ def _roll(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
     selves = windows.per_layer(
         "self", lambda layer: _self(windows, layer, flat, owners, rows[0], count)
     )
-    halves = [
-        _Half(layer, own, cross, memory, times, count)
+    view = [
+        (Cache(own, times * count), _cross(layer, cross, memory, count))
         for layer, own, cross in zip(model.decoder, selves, crosses, strict=True)
     ]
+    plans = [[plan.split(times) for plan in site] for site in (selves, crosses)]
     written: list[Tensor] = []
-    token = given[0]
     for time in range(times):
+        for layer, (own, cross) in enumerate(view):
+            own.plan, cross.plan = (site[layer][time] for site in plans)
+            own.first = cross.first = time * count
         token = given[time] if time <= back else written[-1]
         x = model.embed_at(model.target_embedding, token, positions[time]).apply(lambda x: x)
-        for half in halves:
-            x = half.step(x, time)
+        logits = model.logits(x, view)[0]
         if time >= back:
-            written.append(model.to_logits(model.norm(x[0])).argmax(dim=-1))
+            written.append(logits.argmax(dim=-1))
     return torch.stack(written).to(torch.uint8).cpu().numpy()
+
+
+def _cross(layer: Layer, plan: LinesPlan, memory: Embedded, count: int) -> Source | Copied:
+    """The reader of cross-attention, for all steps of a walk of `count` problems."""
+    source = Source(plan, memory)
+    if plan.scores:
+        return source
+    # What is copied from the source does not wait for the answer.
+    return Copied(source.read(layer.cross_attention, lambda: memory.table), count)
+
+
+class Copied:
+    """Cross-attention that depends on the source alone, worked out for all steps of a walk.
+
+    Args:
+        read: what it adds to the rows, `[1, row, width]`, a step's after another's.
+        count: rows of a step.
+
+    Attributes:
+        first: the first row of the next step.
+        plan: not used.
+    """
+
+    plan: LinesPlan | OwnPlan
+
+    def __init__(self, read: Tensor, count: int) -> None:
+        self.steps, self.count, self.first = read.split(count, dim=1), count, 0
+
+    def rows(self, x: Tensor) -> Tensor:
+        """See `Reader.rows`."""
+        return x
+
+    def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
+        """See `Reader.read`."""
+        return self.steps[self.first // self.count]
 
 
 def _self(
@@ -114,68 +132,8 @@ def _self(
     column = torch.arange(len(flat)) % count
     time = found.index - torch.from_numpy(origin)[column][:, None]
     value = found.value.masked_fill(time < 0, CLOSED)
-    index = time.clamp(min=0) * count + column[:, None]
-    return plan_lines(OpenKeys(index, value), len(flat), windows.device)
-
-
-class _Half:
-    """One layer of a walk: its plans cut into steps, and the keys and values of its last rows."""
-
-    def __init__(
-        self,
-        layer: Layer,
-        own: LinesPlan | OwnPlan,
-        cross: LinesPlan,
-        memory: Embedded,
-        times: int,
-        count: int,
-    ) -> None:
-        self.layer, self.count = layer, count
-        self.own = own if isinstance(own, OwnPlan) else None
-        self.owns = [] if isinstance(own, OwnPlan) else _cut(own, times)
-        self.crosses = _cut(cross, times)
-        self.key, self.value = (_by_key(part) for part in layer.read_source(memory, cross))
-        self.reads: list[Tensor] = []
-        if not cross.scores:
-            # What is copied from the source does not wait for the answer.
-            read = cross.attend(self.value, self.key, self.value)
-            self.reads = list(read.split(count, dim=2))
-        heads, channels = self.value.shape[1], self.value.shape[3]
-        shape = (1, 0 if self.own else times * count, heads, channels)
-        self.own_values = self.value.new_zeros(shape).transpose(1, 2)
-        self.own_keys = self.own_values
-        if own.scores:
-            self.own_keys = self.value.new_zeros(shape).transpose(1, 2)
-
-    def step(self, x: Tensor, time: int) -> Tensor:
-        """One row of each problem, `[1, problem, width]`."""
-        layer, cross = self.layer, self.crosses[time]
-        own = self.own or self.owns[time]
-        query, key, value = layer.read_own(Embedded(x), own)
-        if self.own is None:
-            place = slice(time * self.count, (time + 1) * self.count)
-            self.own_values[:, :, place] = value
-            if own.scores:
-                self.own_keys[:, :, place] = key
-            read = own.attend(query, self.own_keys, self.own_values)
-        else:
-            read = value
-        x, query = layer.add_self(x, read, cross)
-        read = self.reads[time] if self.reads else cross.attend(query, self.key, self.value)
-        return layer.add_cross(x, read)
-
-
-def _by_key(x: Tensor) -> Tensor:
-    """`[batch, head, key, channel]` so that what is looked up lies together."""
-    return x.transpose(1, 2).contiguous().transpose(1, 2)
-
-
-def _cut(plan: LinesPlan, times: int) -> list[LinesPlan]:
-    """The plans of the steps one by one."""
-    indices, biases = plan.index.chunk(times, dim=1), plan.bias.chunk(times, dim=1)
-    rows = [None] * times if plan.open_rows is None else plan.open_rows.chunk(times, dim=1)
-    parts = zip(indices, biases, rows, strict=True)
-    return [LinesPlan(index, bias, open_rows, plan.keys) for index, bias, open_rows in parts]
+    index = time * count + column[:, None]
+    return LinesPlan.of(OpenKeys(index, value), len(flat), windows.device)
 
 
 def decode_sequentially(

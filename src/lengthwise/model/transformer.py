@@ -8,19 +8,20 @@ they are asked for. Layers are those of `torch.nn.Transformer`, pre-norm or post
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise.bias import LearnedTables, SomeSite
-from lengthwise.model.distinct import decode_distinct
-from lengthwise.model.layers import Embedded, EncoderLayer, Layer, Norm
+from lengthwise.model.distinct import view_distinct
+from lengthwise.model.layers import Embedded, Layer, Norm, look_up
 from lengthwise.model.linear import Linear
-from lengthwise.model.plans import LayerPlan, Plan
+from lengthwise.model.plans import LayerPlan, OwnPlan
 from lengthwise.model.positions import POSITIONS, rotate
 from lengthwise.model.relative import make_tables
+from lengthwise.model.views import Cache, Rows, Source, View, run
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,6 @@ class Output:
 
     logits: Tensor
     attention: list[dict[str, Tensor]]
-
-
-@dataclass
-class DecoderState:
-    """Keys and values that decoding keeps: of the source for good, of the answer as it grows.
-
-    Attributes:
-        cross: per layer, keys and values `[batch, head, key, channel]`.
-        own: the same for the rows done so far, allocated for all of them.
-        row: the next row.
-    """
-
-    cross: list[tuple[Tensor, Tensor]]
-    own: list[tuple[Tensor, Tensor]]
-    row: int = 0
 
 
 class Transformer(nn.Module):
@@ -108,7 +94,8 @@ class Transformer(nn.Module):
         # What not every model has comes last: a seed gives the other weights the same values with and
         # without it.
         self.encoder_layers = nn.ModuleList(
-            EncoderLayer(width, heads, feed_forward, dropout, norm) for _ in range(encoder_layers)
+            Layer(width, heads, feed_forward, dropout, norm, cross=False)
+            for _ in range(encoder_layers)
         )
         self.encoder_norm = nn.LayerNorm(width) if encoder_layers else None
         self.source_positions = self.target_positions = None
@@ -190,20 +177,17 @@ class Transformer(nn.Module):
             self._position_cache = table
         return table[..., :count, :]
 
-    def _rotate(self, x: Tensor, plan: Plan, first: int = 0) -> Tensor:
-        """Queries or keys, turned by their positions where the scheme turns them and scores are needed."""
-        if self.scheme.kind != "rotate" or not plan.scores:
-            return x
+    def _turn(self, x: Tensor, first: int) -> Tensor:
+        """Queries or keys `[batch, head, position, channel]`, turned by their positions."""
         table = self._position_table(first + x.shape[2], x.device)[:, first:]
         return rotate(x, table.to(x.dtype))
 
-    def _term(self, site: SomeSite, layer: int, plan: Plan, query: Tensor) -> Tensor | None:
-        """What the model learned of each pair of query and key, to be added to the logits."""
-        relative = getattr(plan, "relative", None)
-        if relative is None:
-            return None
-        tables = cast(nn.ModuleList, self.tables[site])
-        return tables[min(layer, len(tables) - 1)](relative, query)
+    def _scores(self, site: SomeSite, layer: int) -> dict[str, Any]:
+        """What scores follow from besides products and the bias: options of a reader."""
+        turn = self._turn if self.scheme.kind == "rotate" else None
+        tables = cast(nn.ModuleList, self.tables[site]) if site in self.tables else None
+        learned = None if tables is None else tables[min(layer, len(tables) - 1)]
+        return {"turn": turn, "learned": learned}
 
     def _read_source(self, source: Tensor, plan: list[LayerPlan]) -> Embedded:
         """Embed the source, and encode it where there are encoder layers."""
@@ -213,17 +197,19 @@ class Transformer(nn.Module):
         own = plan[0].get("encoder")
         if own is None:
             raise ValueError("the plan lays out no encoder; call plan_attention(..., encoder=True)")
-        x = memory.apply(lambda x: x)
-        for index, layer in enumerate(cast("list[EncoderLayer]", list(self.encoder_layers))):
-            query, key, value = layer.read_own(memory, own)
-            query, key = self._rotate(query, own), self._rotate(key, own)
-            read = own.attend(query, key, value, self._term("encoder", index, own, query))
-            x = layer.add_feed_forward(layer.add_own(x, read))
-            memory = Embedded(x)
-        return Embedded(self.encoder_norm(x))
+        view: View = [
+            (Rows(own, None if layer else memory.index, **self._scores("encoder", layer)), None)
+            for layer in range(len(self.encoder_layers))
+        ]
+        return Embedded(self.encoder_norm(run(self.encoder_layers, memory.table, view)))
 
     def forward(
-        self, source: Tensor, target: Tensor, plan: list[LayerPlan], return_attention: bool = False
+        self,
+        source: Tensor,
+        target: Tensor,
+        plan: list[LayerPlan],
+        return_attention: bool = False,
+        last: int | None = None,
     ) -> Output:
         """Logits for every row at once, the tokens before each row being given (teacher forcing).
 
@@ -232,14 +218,48 @@ class Transformer(nn.Module):
             target: tokens that the rows read, `[batch, row]`, the start token first.
             plan: the bias, from `plan_attention` with the same layout.
             return_attention: also return the attention weights.
+            last: return the logits of so many rows at the end alone.
         """
         rows = self._embed(self.target_embedding, target)
         memory = self._read_source(source, plan)
+        last = target.shape[1] if last is None else last
         indexed = rows.index is not None and memory.index is not None
         if not return_attention and indexed and self.shares(plan):
-            last = decode_distinct(self.decoder, rows, memory, plan)
-            return Output(last.apply(lambda x: self.to_logits(self.norm(x))), [])
-        return self.decode(rows, memory, plan, return_attention)
+            view, index = view_distinct(rows, memory, plan, last)
+            return Output(look_up(index, self.logits(rows.table, view)), [])
+        view = self.view(rows, memory, plan, return_attention)
+        logits = self.logits(rows.table, view)[:, -last:]
+        if not return_attention:
+            return Output(logits, [])
+        return Output(
+            logits, [{"self": own.weights, "cross": cross.weights} for own, cross in view]
+        )
+
+    def view(
+        self, rows: Embedded, memory: Embedded, plan: list[LayerPlan], keep: bool = False
+    ) -> list[tuple[Rows, Source]]:
+        """What whole sequences read.
+
+        Args:
+            rows: the tokens that the rows read.
+            memory: the source.
+            plan: the bias.
+            keep: whether readers keep attention weights.
+        """
+        index, view = rows.index, []
+        for layer, sites in enumerate(plan):
+            own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer))
+            cross = Source(sites["cross"], memory, keep=keep, **self._scores("cross", layer))
+            if isinstance(own.plan, OwnPlan) and not keep:
+                # What entries read of themselves is looked up with them.
+                own.index, cross.index = None, index
+            index = None
+            view.append((own, cross))
+        return view
+
+    def logits(self, x: Tensor, view: View) -> Tensor:
+        """Logits `[..., token]` of the rows of a view, from what its first layer is given."""
+        return self.to_logits(self.norm(run(self.layers, x, view)))
 
     def shares(self, plan: list[LayerPlan]) -> bool:
         """Whether rows that agree are computed once: few keys are open, positions tell few apart."""
@@ -272,68 +292,30 @@ class Transformer(nn.Module):
             at = self.scheme(positions, self.width).to(tokens.device)
         return Embedded((F.embedding(tokens, table) + at)[None])
 
-    def decode(
-        self,
-        rows: Embedded,
-        memory: Embedded,
-        plan: list[LayerPlan],
-        return_attention: bool = False,
-    ) -> Output:
-        """As `forward`, from what rows read and from the source, both embedded."""
-        x = rows.apply(lambda x: x)
-        attention: list[dict[str, Tensor]] = []
-        for index, (layer, layer_plan) in enumerate(zip(self.decoder, plan, strict=True)):
-            own, cross = layer_plan["self"], layer_plan["cross"]
-            own_query, own_key, value = layer.read_own(rows, own)
-            own_query, own_key = self._rotate(own_query, own), self._rotate(own_key, own)
-            own_term = self._term("self", index, own, own_query)
-            x, query = layer.add_self(x, own.attend(own_query, own_key, value, own_term), cross)
-            key, source_value = layer.read_source(memory, cross)
-            query, key = self._rotate(query, cross), self._rotate(key, cross)
-            cross_term = self._term("cross", index, cross, query)
-            x = layer.add_cross(x, cross.attend(query, key, source_value, cross_term))
-            rows = Embedded(x)
-            if return_attention:
-                attention.append(
-                    {
-                        "self": own.weights(own_query, own_key, own_term),
-                        "cross": cross.weights(query, key, cross_term),
-                    }
-                )
-        return Output(self.to_logits(self.norm(x)), attention)
-
-    def begin(self, source: Tensor, rows: int, plan: list[LayerPlan]) -> DecoderState:
-        """Project the source once and make room for the keys and values of `rows` rows."""
+    def begin(self, source: Tensor, rows: int, plan: list[LayerPlan]) -> list[tuple[Cache, Source]]:
+        """A view of the next row, with a cache of `rows` rows."""
         memory = self._read_source(source, plan)
-        cross = []
-        for layer, layer_plan in zip(self.decoder, plan, strict=True):
-            key, value = layer.read_source(memory, layer_plan["cross"])
-            cross.append((self._rotate(key, layer_plan["cross"]), value))
-        shape = (len(source), self.heads, rows, self.width // self.heads)
-        own = [(value.new_zeros(shape), value.new_zeros(shape)) for _, value in cross]
-        return DecoderState(cross, own)
+        return [
+            (
+                Cache(sites["self"], rows, **self._scores("self", layer)),
+                Source(sites["cross"], memory, **self._scores("cross", layer)),
+            )
+            for layer, sites in enumerate(plan)
+        ]
 
-    def step(self, tokens: Tensor, state: DecoderState, plan: list[LayerPlan]) -> Tensor:
-        """One row of greedy decoding: logits `[batch, token]` of the next row.
+    def step(
+        self, tokens: Tensor, row: int, view: list[tuple[Cache, Source]], plan: list[LayerPlan]
+    ) -> Tensor:
+        """One row of greedy decoding: its logits `[batch, token]`.
 
         Args:
             tokens: the token that the row reads, `[batch]`.
-            state: from `begin`; the row's keys and values are added to it.
-            plan: the bias of that one row.
+            row: the row; all before it are in the cache.
+            view: from `begin`; the row's keys and values are added to it.
+            plan: the bias of that one row, self-attention of the keys up to it alone.
         """
-        row = slice(state.row, state.row + 1)
-        x = self._embed(self.target_embedding, tokens[:, None], state.row).apply(lambda x: x)
-        layers = zip(self.decoder, plan, state.own, state.cross, strict=True)
-        for index, (layer, layer_plan, (own_keys, own_values), (key, value)) in enumerate(layers):
-            own, cross = layer_plan["self"], layer_plan["cross"]
-            query, new_key, new_value = layer.read_own(Embedded(x), own)
-            query = self._rotate(query, own, state.row)
-            own_keys[:, :, row] = self._rotate(new_key, own, state.row)
-            own_values[:, :, row] = new_value
-            term = self._term("self", index, own, query)
-            x, query = layer.add_self(x, own.attend(query, own_keys, own_values, term), cross)
-            query = self._rotate(query, cross, state.row)
-            term = self._term("cross", index, cross, query)
-            x = layer.add_cross(x, cross.attend(query, key, value, term))
-        state.row += 1
-        return self.to_logits(self.norm(x[:, 0]))
+        for (own, cross), sites in zip(view, plan, strict=True):
+            own.plan, cross.plan = sites["self"], sites["cross"]
+            own.first = cross.first = row
+        x = self._embed(self.target_embedding, tokens[:, None], row).apply(lambda x: x)
+        return self.logits(x, view)[:, 0]

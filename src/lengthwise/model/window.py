@@ -1,9 +1,10 @@
 """Any rows of any problems at once: what they read, and nothing else.
 
 A bias of lines opens a handful of keys to each row. So the logits of some rows follow from those rows, the
-rows that they read, and the few source tokens that these read. A `View` holds just that, with open keys
-numbered anew, so that nothing of the size of a problem is ever computed: a problem itself is one byte for
-each symbol. Problems of different widths stand side by side, for a line has its key at every width.
+rows that they read, and the few source tokens that these read. A `Neighbourhood` holds just that, with
+open keys numbered anew, so that nothing of the size of a problem is ever computed: a problem itself is one
+byte for each symbol. Problems of different widths stand side by side, for a line has its key at every
+width.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, OpenKeys, Site, Track
-from lengthwise.bias.tracks import OWN_TOKEN
+from lengthwise.bias import CLOSED, OWN_TOKEN, AttentionBias, CalibratedBias, OpenKeys, Site, Track
 from lengthwise.layout import Layout, Places, Span
-from lengthwise.model.attention import plan_lines
+from lengthwise.model.layers import Embedded
 from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
-from lengthwise.model.transformer import Embedded, Transformer
+from lengthwise.model.transformer import Transformer
 
 
 class Streams:
@@ -116,16 +116,19 @@ class Links:
     """Which rows read which, by the lines of self-attention.
 
     Args:
-        bias: the bias.
+        bias: the bias; it must have windows.
         layers: decoder layers.
         streams: the problems.
+
+    Attributes:
+        offsets: how far back the rows of each layer read, all below 0.
     """
 
     def __init__(self, bias: CalibratedBias, layers: int, streams: Streams) -> None:
         self.streams = streams
-        self.lines = [
+        self.offsets = [
             {
-                ("diagonal", track.offset + 1)
+                track.offset + 1
                 for track in (line.track for line in bias.at("self", layer, streams.layouts[0]))
                 if isinstance(track, Track) and track.offset is not None and track.offset < -1
             }
@@ -133,54 +136,38 @@ class Links:
         ]
 
     @cached_property
-    def moving(self) -> bool:
-        """Whether every line moves with the row, so that a row reads rows a fixed way back alone."""
-        return all(direction == "diagonal" for lines in self.lines for direction, _ in lines)
-
-    @cached_property
     def depth(self) -> int:
-        """How far back a row depends on others, where lines move with the row."""
-        return sum(max([0, *(-offset for _, offset in lines)]) for lines in self.lines)
+        """How far back a row depends on others."""
+        return sum(-min(offsets, default=0) for offsets in self.offsets)
 
     @cached_property
     def alone(self) -> bool:
         """Whether no row reads another."""
-        return not any(self.lines)
+        return not any(self.offsets)
 
     def sources(self, rows: np.ndarray) -> np.ndarray:
         """The rows that these rows depend on, themselves included; sorted, each once."""
-        for lines in reversed(self.lines):
-            rows = self._add(rows, lines, forward=False)
+        for offsets in reversed(self.offsets):
+            rows = self._add(rows, offsets)
         return rows
 
     def readers(self, rows: np.ndarray) -> np.ndarray:
         """The rows that depend on what was written in these rows; sorted, each once."""
         rows = rows[rows + 1 < self.streams.stops(rows)] + 1
-        for lines in self.lines:
-            rows = self._add(rows, lines, forward=True)
+        for offsets in self.offsets:
+            rows = self._add(rows, {-offset for offset in offsets})
         return rows
 
-    def _add(self, rows: np.ndarray, lines: set[tuple[str, int]], forward: bool) -> np.ndarray:
-        """Add what the rows read along some lines or, `forward`, what reads them."""
-        if not lines or not len(rows):
+    def _add(self, rows: np.ndarray, offsets: set[int]) -> np.ndarray:
+        """Add the rows of the same problems that stand so far from these."""
+        if not offsets or not len(rows):
             return rows
         problems = self.streams.problems(rows)
         start, stop = self.streams.first[problems], self.streams.first[problems + 1]
         parts = [rows]
-        for direction, offset in lines:
-            if direction == "vertical" and forward:
-                read = rows == start + offset
-                ends = zip(rows[read].tolist(), stop[read].tolist(), strict=True)
-                parts += [np.arange(row, end) for row, end in ends]
-                continue
-            if direction == "diagonal":
-                other = rows - offset if forward else rows + offset
-            elif direction == "anti-diagonal":  # its own inverse
-                other = start + stop - 1 - offset - rows
-            else:
-                other = start + offset
-            right = (other >= start) & (other < stop) & ((other > rows) == forward)
-            parts.append(other[right])
+        for offset in offsets:
+            other = rows + offset
+            parts.append(other[(other >= start) & (other < stop)])
         return np.unique(np.concatenate(parts))
 
 
@@ -190,7 +177,7 @@ def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[C
 
 
 @dataclass(frozen=True)
-class View:
+class Neighbourhood:
     """What some rows need.
 
     Attributes:
@@ -231,13 +218,14 @@ class Windows:
 
         Or given the tokens that the rows read, where no row reads another.
         """
-        view = self.view(rows)
-        tokens = self.streams.inputs(view.rows) if inputs is None else inputs
-        embedded = self.embed(tokens, view.rows)
-        logits = self.model.decode(embedded, view.memory, view.plan).logits[0]
-        if len(view.wanted) == len(logits):
+        around = self.around(rows)
+        tokens = self.streams.inputs(around.rows) if inputs is None else inputs
+        embedded = self.embed(tokens, around.rows)
+        view = self.model.view(embedded, around.memory, around.plan)
+        logits = self.model.logits(embedded.table, view)[0]
+        if len(around.wanted) == len(logits):
             return logits
-        return logits[torch.from_numpy(view.wanted).to(self.device)]
+        return logits[torch.from_numpy(around.wanted).to(self.device)]
 
     def embed(self, tokens: np.ndarray, rows: np.ndarray) -> Embedded:
         """Embed the tokens that rows read."""
@@ -245,7 +233,7 @@ class Windows:
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         return self.model.embed_at(self.model.target_embedding, ids, own)
 
-    def view(self, rows: np.ndarray) -> View:
+    def around(self, rows: np.ndarray) -> Neighbourhood:
         """What flat rows, sorted, need."""
         every = rows if self.links.alone else self.links.sources(rows)
         problems = self.streams.problems(every)
@@ -255,7 +243,7 @@ class Windows:
         plan: list[LayerPlan] = [
             {"self": own, "cross": cross} for own, cross in zip(selves, crosses, strict=True)
         ]
-        return View(every, np.searchsorted(every, rows), memory, plan)
+        return Neighbourhood(every, np.searchsorted(every, rows), memory, plan)
 
     def per_layer(self, site: Site, work) -> list:
         """One result for each layer, computed once where all have the same lines."""
@@ -275,13 +263,13 @@ class Windows:
         index = np.searchsorted(rows, flat).clip(max=len(rows) - 1)
         # What is missing is read only by rows that are there for what they hold further down.
         value = found.value.masked_fill(torch.from_numpy(rows[index] != flat), CLOSED)
-        return plan_lines(OpenKeys(torch.from_numpy(index), value), len(rows), self.device)
+        return LinesPlan.of(OpenKeys(torch.from_numpy(index), value), len(rows), self.device)
 
     def reads_itself(self, layer: int) -> bool:
         """Whether each head of a layer's self-attention reads its own row, and nothing else."""
         lines = self.bias.at("self", layer, self.streams.layouts[0])
         heads = {line.head for line in lines if line.track == OWN_TOKEN}
-        return not self.links.lines[layer] and len(heads) == self.bias.heads
+        return not self.links.offsets[layer] and len(heads) == self.bias.heads
 
     def remember(self, crosses: list[OpenKeys]) -> tuple[Embedded, list[LinesPlan]]:
         """Embed the source tokens that are read, and number them anew.
@@ -311,5 +299,5 @@ class Windows:
         plans: dict[int, LinesPlan] = {}
         for keys, index in zip(crosses, indices, strict=True):
             if id(keys) not in plans:
-                plans[id(keys)] = plan_lines(OpenKeys(index, keys.value), count, self.device)
+                plans[id(keys)] = LinesPlan.of(OpenKeys(index, keys.value), count, self.device)
         return memory, [plans[id(keys)] for keys in crosses]

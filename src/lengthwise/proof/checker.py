@@ -14,9 +14,8 @@ from lengthwise.layout import Layout
 from lengthwise.locality import Batch, Cone, look, write_out
 from lengthwise.model import Transformer, greedy_decode, plan_attention
 from lengthwise.model.attention import Path
-from lengthwise.model.plans import LayerPlan, as_type
+from lengthwise.model.plans import LayerPlan
 from lengthwise.proof.certificate import Counterexample
-from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
 from lengthwise.run import Run
 from lengthwise.tasks.sampling import in_split
 
@@ -35,7 +34,7 @@ class Checker:
 
     Args:
         run: the run.
-        share: whether states of neighbourhoods are computed once (`Neighbourhoods`).
+        share: whether rows that read the same are computed once (`lengthwise.model.distinct`).
 
     Attributes:
         contexts, failing: contexts checked, and how many of them are answered wrong.
@@ -49,7 +48,8 @@ class Checker:
     def __init__(self, run: Run, *, share: bool = True) -> None:
         self.run, self.model = run, run.model
         self.exact = copy.deepcopy(run.model).double()
-        self.neighbourhoods = Neighbourhoods(run.config, run.model, run.bias, share=share)
+        self.share = share
+        self._plans: dict[tuple[int, int, Path], list[LayerPlan]] = {}
         self.contexts, self.failing = 0, 0
         self.rounding = 0.0
         self.margin = float("inf")
@@ -96,7 +96,7 @@ class Checker:
         for first in range(0, len(batch.operands), CHUNK):
             operands = batch.operands[first : first + CHUNK]
             source, target = (t.to(self.run.device) for t in layout.batch(operands))
-            logits = self.neighbourhoods.logits(Problems(layout, source, target), batch.row)
+            logits = self.logits(self.model, source, target, layout, batch.row, share=self.share)
             wanted = target[:, batch.row + 1]
             right = logits.gather(1, wanted[:, None])[:, 0]
             others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
@@ -131,12 +131,13 @@ class Checker:
         for problem in failed[in_split(self.run.task, failed, "train")][:_DRILL]:
             self.failed.setdefault(self.expression(problem), width)
 
+    @torch.inference_mode()
     def logits(
         self,
         model: Transformer,
-        layout: Layout,
         source: Tensor,
         target: Tensor,
+        layout: Layout,
         row: int,
         path: Path = "auto",
         share: bool = True,
@@ -146,39 +147,37 @@ class Checker:
         Later rows, which it can't see, are left out. With `share`, rows that read the same are computed
         once wherever training would do so.
         """
-        plan: list[LayerPlan] = plan_attention(
-            self.run.bias,
-            layout,
-            len(model.layers),
-            rows=range(row + 1),
-            path=path,
-            device=source.device,
-        )
-        plan = [{**layer, "self": layer["self"].narrow(row + 1)} for layer in plan]
-        if model is self.exact:
-            plan = [as_type(layer, torch.float64) for layer in plan]
+        place = (layout.width, row, path)
+        if place not in self._plans:
+            self._plans[place] = plan_attention(
+                self.run.bias,
+                layout,
+                len(model.layers),
+                rows=range(row + 1),
+                path=path,
+                device=source.device,
+            )
         # Where attention weights are asked for, every row is computed.
-        output = model(source, target[:, : row + 1], plan, return_attention=not share)
-        return output.logits[:, row]
+        output = model(
+            source, target[:, : row + 1], self._plans[place], return_attention=not share, last=1
+        )
+        return output.logits[:, 0]
 
     def _measure(
         self, layout: Layout, source: Tensor, target: Tensor, row: int, logits: Tensor
     ) -> None:
         """How far rounding moves logits: those found, every path, a batch of one, against doubles."""
-        exact = self.logits(self.exact, layout, source, target, row)
-        found = [logits]
+        problems = source, target, layout, row
+        exact = self.logits(self.exact, *problems, "dense", share=False)
         paths: tuple[Path, ...] = ("dense", "lines", "auto")
+        found = [logits]
         for path, share in itertools.product(paths, (True, False)):
-            found.append(self.logits(self.model, layout, source, target, row, path, share))
-        found.append(
-            torch.cat(
-                [
-                    self.logits(self.model, layout, source[i : i + 1], target[i : i + 1], row)
-                    for i in range(min(4, len(source)))
-                ]
-            )
-        )
-        for one in found:
+            found.append(self.logits(self.model, *problems, path, share))
+        single = [
+            self.logits(self.model, source[i : i + 1], target[i : i + 1], layout, row)
+            for i in range(min(4, len(source)))
+        ]
+        for one in [*found, torch.cat(single)]:
             moved = (one.double() - exact[: len(one)]).abs().max().item()
             self.rounding = max(self.rounding, moved if moved == moved else float("inf"))
 
