@@ -184,7 +184,9 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
     """Not the width of the problem, but the rows asked for, decide what is laid out."""
     for width in (100, 100_000):
         model = make_lively("addition", positions="sinusoidal")
-        view = Windows(model, CALIBRATED, make_streams("addition", [width])).around(np.arange(40, 60))
+        view = Windows(model, CALIBRATED, make_streams("addition", [width])).around(
+            np.arange(40, 60)
+        )
         assert len(view.rows) == 22  # two layers, each a row back
         assert view.memory.table.shape[1] <= 3 * len(view.rows)
     model = make_lively("addition", positions="none")
