@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from helpers import context_of
 from lengthwise.bias import AttentionBias, CalibratedBias, Line, Track, Window
 from lengthwise.config import Config, make_config
 from lengthwise.layout import Layout
-from lengthwise.locality import Batch, Contexts
-from lengthwise.model import Transformer, plan_attention
+from lengthwise.locality import Batch, Contexts, join
+from lengthwise.model import Transformer, linear, plan_attention
+from lengthwise.model.distinct import number_rows
 from lengthwise.parts import make_model
 from lengthwise.proof import prove, receptive_cone
 from lengthwise.proof.checker import Checker
-from lengthwise.proof.neighbourhoods import Neighbourhoods, Problems
+from lengthwise.proof.scope import receptive_reaches
 from lengthwise.run import Run
 
 HEADS = 2
@@ -42,15 +45,27 @@ def random_model(config: Config, seed: int) -> Transformer:
     return model
 
 
-def by_forward(
-    config: Config, model: Transformer, bias: AttentionBias, layout: Layout, batch: Batch
-) -> tuple[Problems, Tensor]:
-    """The problems of a batch and the logits of its row, from one pass over whole problems."""
+def make_run(config: Config, bias: AttentionBias, seed: int) -> Run:
+    """A run of a random model."""
+    run = Run(Path("nowhere"), config, bias)
+    run.__dict__["model"] = random_model(config, seed)
+    return run
+
+
+def by_forward(run: Run, layout: Layout, batch: Batch) -> Tensor:
+    """The logits of a batch's row, from one dense pass over whole problems."""
     source, target = layout.batch(batch.operands)
-    plan = plan_attention(bias, layout, config.model.layers)
+    plan = plan_attention(run.bias, layout, run.config.model.layers, path="dense")
     with torch.inference_mode():
-        logits = model(source, target[:, :-1], plan).logits
-    return Problems(layout, source, target), logits[:, batch.row]
+        logits = run.model(source, target[:, :-1], plan).logits
+    return logits[:, batch.row]
+
+
+def by_checker(run: Run, layout: Layout, batch: Batch, share: bool = True) -> Tensor:
+    """The same, as the proof finds them."""
+    return Checker(run).logits(
+        run.model, *layout.batch(batch.operands), layout, batch.row, share=share
+    )
 
 
 @st.composite
@@ -111,19 +126,16 @@ def test_logits_through_windows_are_those_of_the_forward_pass(
 
 def assert_alike(config: Config, bias: AttentionBias, seed: int) -> None:
     """Logits found with sharing, without, and by the forward pass over whole problems."""
-    model = random_model(config, seed)
-    ways = [Neighbourhoods(config, model, bias, share=share) for share in (True, False)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lengthwise.proof.neighbourhoods._WORTH", 1e-9)  # share whatever it costs
-        ways.append(Neighbourhoods(config, model, bias))
+    run = make_run(config, bias, seed)
     for count, batch in enumerate(Contexts(config.make_task(), receptive_cone(config, bias))):
         if count > 60:
             break
         batch = Batch(batch.operands[:200], batch.row)
         layout = config.layout(batch.width)
-        problems, wanted = by_forward(config, model, bias, layout, batch)
-        for one in ways:
-            torch.testing.assert_close(one.logits(problems, batch.row), wanted, atol=2e-5, rtol=0)
+        wanted = by_forward(run, layout, batch)
+        for share in (True, False):
+            found = by_checker(run, layout, batch, share)
+            torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
 
 
 def test_problems_of_long_periods_take_the_paths_of_wide_ones():
@@ -132,11 +144,10 @@ def test_problems_of_long_periods_take_the_paths_of_wide_ones():
     config = config.model_copy(update={"model": config.model.model_copy(update={"period": 300})})
     lines = [Line("a[c]", head) for head in range(HEADS)]
     lines += [Line("answer[c-1]", head) for head in range(HEADS)]
-    bias, model = CalibratedBias("successor", HEADS, lines), random_model(config, 0)
-    neighbourhoods = Neighbourhoods(config, model, bias)
-    batch = Batch(np.zeros((3, 1, 299), np.uint8), 0)
-    problems, wanted = by_forward(config, model, bias, config.layout(299), batch)
-    torch.testing.assert_close(neighbourhoods.logits(problems, 0), wanted, atol=2e-5, rtol=0)
+    run = make_run(config, CalibratedBias("successor", HEADS, lines), 0)
+    batch, layout = Batch(np.zeros((3, 1, 299), np.uint8), 0), config.layout(299)
+    found, wanted = by_checker(run, layout, batch), by_forward(run, layout, batch)
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
 
 
 def looking_back(task: str = "addition") -> CalibratedBias:
@@ -150,22 +161,56 @@ def looking_back(task: str = "addition") -> CalibratedBias:
 
 
 def looking_run(base: int, seed: int = 0) -> Run:
-    config = small("addition", base)
-    run = Run(Path("nowhere"), config, looking_back())
-    run.__dict__["model"] = random_model(config, seed)
-    return run
+    return make_run(small("addition", base), looking_back(), seed)
 
 
-def test_the_first_layer_is_evaluated_once_for_each_neighbourhood():
+def rows_computed(run: Run, batch: Batch) -> list[int]:
+    """How many rows each layer's feed-forward part is given."""
+    layout, rows = run.config.layout(batch.width), []
+
+    def count(_, inputs):
+        rows.append(inputs[0].flatten(0, -2).shape[0])
+
+    hooks = [layer.expand.register_forward_pre_hook(count) for layer in run.model.decoder]
+    by_checker(run, layout, batch)
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+def test_each_neighbourhood_of_a_batch_is_evaluated_once(monkeypatch):
+    """In the first layer those of the row and of the one before; in the last the row's. By a loop."""
+    monkeypatch.setattr(linear, "FILLED", 10**9)  # no more rows than differ
+    run = looking_run(3)
+    whole = receptive_cone(run.config, run.bias)
+    first = join(receptive_reaches(run.config, run.bias)[:1])
+    saved = []
+    for batch in Contexts(run.task, whole):
+
+        def seen(cone, *rows, batch=batch):
+            found = {
+                context_of(run.task, cone, one, row)[:3]
+                for one in batch.operands
+                for row in rows
+                if row >= 0
+            }
+            return len(found)
+
+        evaluated = rows_computed(run, batch)
+        assert evaluated == [seen(first, batch.row - 1, batch.row), seen(whole, batch.row)]
+        saved.append((evaluated[0], len(batch.operands)))
+    largest = max(saved, key=lambda pair: pair[1])
+    assert largest[0] < largest[1] / 5
+
+
+def test_sharing_finds_what_each_context_alone_does():
     run = looking_run(3)
     checkers = [Checker(run, share=share) for share in (True, False)]
     for checker in checkers:
         for batch in Contexts(run.task, receptive_cone(run.config, run.bias)):
             checker.check(batch)
     shared, alone = checkers
-    assert shared.contexts == alone.contexts == shared.neighbourhoods.evaluated[1]
-    assert alone.neighbourhoods.evaluated[0] > alone.contexts
-    assert shared.neighbourhoods.evaluated[0] < alone.contexts / 10
+    assert shared.contexts == alone.contexts
     assert shared.failing == alone.failing > 0
     assert shared.margin == pytest.approx(alone.margin, abs=1e-4)
     assert shared.shortest is not None
@@ -184,16 +229,19 @@ def test_broken_models_are_refuted_alike(seed, monkeypatch):
     assert shared.margin == pytest.approx(alone.margin, abs=1e-4)
 
 
-def test_a_wrong_state_of_one_neighbourhood_is_seen_as_rounding():
-    """What is shared is measured against the forward pass like everything else."""
+def test_a_wrong_number_of_one_row_is_seen_as_rounding(monkeypatch):
+    """What is shared is measured against rows computed one by one, like everything else."""
     run = looking_run(2)
     checker = Checker(run)
     batches = list(Contexts(run.task, receptive_cone(run.config, run.bias)))
     for batch in batches:
         checker.check(batch)
     assert checker.rounding < 1e-4
-    states = checker.neighbourhoods._states[0]
-    assert states is not None
-    states._read[False] = [part + 1.0 for part in states._read[False]]
+
+    def wrong(parts):
+        numbers = number_rows(parts)
+        return replace(numbers, example=numbers.example.roll(1))
+
+    monkeypatch.setattr("lengthwise.model.distinct.number_rows", wrong)
     checker.check(batches[-1])
     assert checker.rounding > 1e-2

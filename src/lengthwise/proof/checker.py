@@ -20,7 +20,7 @@ from lengthwise.run import Run
 from lengthwise.tasks.sampling import in_split
 
 # Contexts of one forward pass: what it makes stays in the cache.
-CHUNK = 2048
+CHUNK = 8192
 
 # Rounding is measured on this many contexts of each batch.
 _MEASURED = 64
