@@ -8,9 +8,8 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -49,11 +48,6 @@ class Record:
     note: str
     seconds: float
     scores: tuple[Score, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        values = {**vars(self), "cell": vars(self.cell)}
-        return {**values, "scores": [vars(score) for score in self.scores]}
 
     @classmethod
     def load(cls, path: Path) -> Record:
@@ -217,7 +211,7 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
     steps = 0 if run is None else read_metrics(run)[-1].step
     seconds = round(time.perf_counter() - began, 1)
     record = Record(cell, interpolates, steps, note, seconds, scores)
-    write_text(folder / RECORD, json.dumps(record.to_dict(), indent=1) + "\n")
+    write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
     return record
 
 

@@ -12,7 +12,7 @@ from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site, tra
 from lengthwise.bias.matrix import CLOSED_THERE
 from lengthwise.config import InputError, unknown
 from lengthwise.files import write_with
-from lengthwise.folder import DENSE_LIMIT
+from lengthwise.folder import check_dense
 from lengthwise.layout import Layout
 from lengthwise.tasks import TASKS, add_frame
 
@@ -133,7 +133,7 @@ def save_dense_bias(
             raise InputError("lines fit every width; say for which with --width")
         layout = Layout(TASKS[bias.task](), width)
         layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
-        _check_size(bias.heads * layers, layout)
+        check_dense(bias.heads * layers, layout)
         rows = range(layout.target_length)
         bias = MatrixBias(
             bias.task,
@@ -146,15 +146,6 @@ def save_dense_bias(
         )
     bias.save(path)
     return path
-
-
-def _check_size(heads: int, layout: Layout) -> None:
-    cells = heads * layout.target_length * sum(layout.keys(site) for site in SITES)
-    if 4 * cells > DENSE_LIMIT:
-        raise InputError(
-            f"matrices for {layout.width} columns take {4 * cells / 2**30:.1f} GiB; the limit is "
-            f"{DENSE_LIMIT >> 30} GiB"
-        )
 
 
 def save_matrices(
@@ -192,7 +183,7 @@ def save_matrices(
         )
     layout = Layout(add_frame(TASKS[bias.task]()), width)
     rows = range(layout.target_length)
-    _check_size(bias.heads, layout)
+    check_dense(bias.heads, layout)
     written = []
     for site in SITES:
         try:
