@@ -16,7 +16,8 @@ import torch
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
 from lengthwise.config import InputError
-from lengthwise.evaluation import Score, evaluate_run
+from lengthwise.curve import Score
+from lengthwise.evaluation import evaluate_run
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import CONFIG, locked
 from lengthwise.metrics import read_metrics
