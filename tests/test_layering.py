@@ -49,6 +49,7 @@ FLOW = (
     "attention_maps",
     "proof",
     "calibration",
+    "curve",
     "evaluation",
     "mistakes",
     "seed_files",
@@ -70,11 +71,11 @@ FLOW = (
 # Objects draw themselves, and show themselves in a notebook, with what lies below them; imported only then.
 EXCEPTIONS = {
     ("attention_maps", "report.plots"),
-    ("evaluation", "report.plots"),
+    ("curve", "report.plots"),
     ("bias.lines", "report.notebook"),
     ("bias.matrix", "report.notebook"),
     ("config", "report.notebook"),
-    ("evaluation", "report.notebook"),
+    ("curve", "report.notebook"),
     ("pipeline", "report.notebook"),
     ("proof.certificate", "report.notebook"),
     ("proof.prover", "report.notebook"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lengthwise.attention_maps import AttentionMaps
     from lengthwise.bias import CalibratedBias
     from lengthwise.config import Config, InputError
-    from lengthwise.evaluation import LengthCurve
+    from lengthwise.curve import LengthCurve
     from lengthwise.run import Run
 
 _HOMES = {
@@ -23,7 +23,7 @@ _HOMES = {
     "CalibratedBias": "bias",
     "Config": "config",
     "InputError": "config",
-    "LengthCurve": "evaluation",
+    "LengthCurve": "curve",
     "Run": "run",
     "abc": "api",
     "calibrate": "analysis",

@@ -19,8 +19,9 @@ from lengthwise.arguments import (
 from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Lines, Policy
+from lengthwise.curve import LengthCurve, Score
 from lengthwise.display import observing
-from lengthwise.evaluation import LengthCurve, Score, evaluate_run
+from lengthwise.evaluation import evaluate_run
 from lengthwise.given import SomeRun, as_maps, as_run, as_vanilla
 from lengthwise.pipeline import Clock
 from lengthwise.proof import BUDGET, Certificate, Counterexample

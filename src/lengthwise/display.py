@@ -19,7 +19,7 @@ from rich.text import Text
 from lengthwise.arguments import as_flag, refuse
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
-from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.curve import LengthCurve, Score
 from lengthwise.methods import method_of, with_article
 from lengthwise.metrics import Metrics
 from lengthwise.notebook import NAMES, LiveLine, in_notebook

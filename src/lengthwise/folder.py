@@ -131,12 +131,7 @@ def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) ->
         InputError: when they would take more than `DENSE_LIMIT` bytes.
     """
     rows = range(layout.target_length)
-    size = 4 * layers * bias.heads * len(rows) * sum(layout.keys(site) for site in SITES)
-    if size > DENSE_LIMIT:
-        raise InputError(
-            f"dense matrices for {layout.width} columns take {size / 2**30:.1f} GiB; the limit is "
-            f"{DENSE_LIMIT >> 30} GiB. The bias itself is right at every length"
-        )
+    check_dense(layers * bias.heads, layout)
     save_tensors(
         path,
         {
@@ -145,6 +140,20 @@ def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) ->
             for layer in range(layers)
         },
     )
+
+
+def check_dense(heads: int, layout: Layout) -> None:
+    """Refuse to lay out a bias of so many heads, of all layers, as matrices that nobody could use.
+
+    Raises:
+        InputError: when they would take more than `DENSE_LIMIT` bytes.
+    """
+    size = 4 * heads * layout.target_length * sum(layout.keys(site) for site in SITES)
+    if size > DENSE_LIMIT:
+        raise InputError(
+            f"dense matrices for {layout.width} columns take {size / 2**30:.1f} GiB; the limit is "
+            f"{DENSE_LIMIT >> 30} GiB. The bias itself is right at every length"
+        )
 
 
 def versions() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.config import Config
-from lengthwise.evaluation import Score
+from lengthwise.curve import Score
 from lengthwise.methods import method_of
 from lengthwise.metrics import Metrics
 from lengthwise.pipeline import Observer, Stage

@@ -13,7 +13,8 @@ from lengthwise.attention_maps import AttentionMaps, capture, kept_maps
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate, suffices
 from lengthwise.config import Config, InputError
-from lengthwise.evaluation import LengthCurve, Score, evaluate_run, kept_if_interrupted
+from lengthwise.curve import LengthCurve, Score, kept_if_interrupted
+from lengthwise.evaluation import evaluate_run
 from lengthwise.files import write_bytes
 from lengthwise.folder import (
     BIAS,

@@ -382,10 +382,9 @@ class Run:
         written, digits = layout.text(torch.from_numpy(tokens)), tokens[:-1]
         if tokens[-1] == layout.vocabulary.end and (digits < self.task.base).all():
             return Answer(self.task.read(digits), written.removesuffix(END))
-        shown = written if len(written) <= 40 else f"{written[:37]}..."
         return Answer(
             f"no answer: {len(digits)} digits and an end ({END}) were due, least significant digit first, "
-            f"but the model wrote {shown}",
+            f"but the model wrote {shorten(written, 40)}",
             written,
             complete=False,
         )

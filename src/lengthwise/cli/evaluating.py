@@ -21,7 +21,7 @@ from lengthwise.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.evaluation import LengthCurve
+    from lengthwise.curve import LengthCurve
     from lengthwise.run import Run
 
 # Numbers that a search for the first wrong answer asks at most.
@@ -71,8 +71,8 @@ def evaluate_command(
     """
     from lengthwise.analysis import evaluate
     from lengthwise.config import InputError, refuse_uncounted, with_options
+    from lengthwise.curve import kept_if_interrupted
     from lengthwise.display import observing, print_curve
-    from lengthwise.evaluation import kept_if_interrupted
     from lengthwise.folder import check_output, results_folder
     from lengthwise.pipeline import Clock
     from lengthwise.run import Run

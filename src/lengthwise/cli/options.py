@@ -87,11 +87,11 @@ def parse_lengths(text: str | None) -> list[int] | None:
     Raises:
         InputError: for anything but whole numbers from 1 up, and ranges of them.
     """
-    from lengthwise.config import InputError
+    from lengthwise.errors import InputError, shorten
 
     if text is None:
         return None
-    shown = text if len(text) <= 40 else f"{text[:37]}..."
+    shown = repr(shorten(text, 40))
     lengths: list[int] = []
     for part in text.split(","):
         ends = [end.strip() for end in part.split("-")]
@@ -99,9 +99,9 @@ def parse_lengths(text: str | None) -> list[int] | None:
         whole = all(end.isdecimal() and len(end) < 10 and int(end) > 0 for end in ends)
         if not whole or len(ends) > 2 or int(ends[0]) > int(ends[-1]):
             raise InputError(
-                f"--lengths takes whole numbers from 1 up, such as 6,60,1000 or 1-60; got {shown!r}"
+                f"--lengths takes whole numbers from 1 up, such as 6,60,1000 or 1-60; got {shown}"
             )
         if int(ends[-1]) - int(ends[0]) >= _MOST_LENGTHS:
-            raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown!r}")
+            raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown}")
         lengths += range(int(ends[0]), int(ends[-1]) + 1)
     return lengths

@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -107,18 +107,24 @@ def _answer(
 
 def _answer_lines(run: Run, source: BinaryIO, as_json: bool, show_work: bool) -> int:
     """Answer every line; return the exit code."""
-    code, progress = 0, _Progress()
-    with (_json_rows if as_json else _plain_rows)(show_work) as put:
-        for batch in read_batches(source):
-            rows = [_read(run, number, line) for number, line in batch]
-            asked = [row for row in rows if row.text and row.error is None]
-            _answer(run, asked, progress.decoding)
-            for row in rows:
-                row.complain(f"line {row.number}")
-                code = max(code, row.exit_code)
-                put(row)
-            sys.stdout.flush()
-            progress.lines = rows[-1].number
+    code, progress, before = 0, _Progress(), "[\n "
+    for batch in read_batches(source):
+        rows = [_read(run, number, line) for number, line in batch]
+        asked = [row for row in rows if row.text and row.error is None]
+        _answer(run, asked, progress.decoding)
+        for row in rows:
+            row.complain(f"line {row.number}")
+            code = max(code, row.exit_code)
+            if not as_json:
+                print(row.lines(show_work))
+            elif row.text or row.error is not None:  # one array, without blank lines
+                record = {"line": row.number, "expression": row.text, **row.result(show_work)}
+                print(before, json.dumps(record), sep="", end="")
+                before = ",\n "
+        sys.stdout.flush()
+        progress.lines = rows[-1].number
+    if as_json:
+        print("[]" if before.startswith("[") else "\n]")
     return code
 
 
@@ -239,29 +245,6 @@ def _has_more(source: BinaryIO) -> bool:
         return bool(select.select([source], [], [], 0)[0])
     except (OSError, ValueError):  # no file of the operating system
         return True
-
-
-@contextmanager
-def _plain_rows(show_work: bool) -> Iterator[Callable[[_Row], None]]:
-    """An answer a line."""
-    yield lambda row: print(row.lines(show_work))
-
-
-@contextmanager
-def _json_rows(show_work: bool) -> Iterator[Callable[[_Row], None]]:
-    """One array, written row by row; blank lines are left out."""
-    begun = False
-
-    def put(row: _Row) -> None:
-        nonlocal begun
-        if not row.text and row.error is None:
-            return
-        record = {"line": row.number, "expression": row.text, **row.result(show_work)}
-        print(",\n " if begun else "[\n ", json.dumps(record), sep="", end="")
-        begun = True
-
-    yield put
-    print("\n]" if begun else "[]")
 
 
 class _Progress:

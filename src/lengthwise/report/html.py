@@ -23,7 +23,7 @@ from lengthwise.attention_maps import AttentionMaps, kept_maps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
 from lengthwise.config import InputError, flat_settings
-from lengthwise.evaluation import LengthCurve
+from lengthwise.curve import LengthCurve
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import (
     CALIBRATED,

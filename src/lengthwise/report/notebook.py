@@ -12,8 +12,8 @@ from html import escape
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.config import Config
+from lengthwise.curve import LengthCurve, Score
 from lengthwise.errors import InputError, shorten
-from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.metrics import read_metrics
 from lengthwise.pipeline import Outcome
 from lengthwise.proof import Certificate, Counterexample

@@ -18,8 +18,8 @@ from matplotlib.ticker import PercentFormatter
 
 from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias
+from lengthwise.curve import LengthCurve, Score
 from lengthwise.errors import InputError
-from lengthwise.evaluation import LengthCurve, Score
 from lengthwise.layout import Layout
 from lengthwise.report.canvas import (
     SHADES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lengthwise.bias import OWN_TOKEN, CalibratedBias
 from lengthwise.calibration import Evidence
 from lengthwise.config import Config
-from lengthwise.evaluation import LengthCurve, Score
+from lengthwise.curve import LengthCurve, Score
 from lengthwise.folder import CALIBRATED, VANILLA
 from lengthwise.methods import with_article
 from lengthwise.metrics import Metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lengthwise.attention_maps import AttentionMaps, average_attention, capture, kept_maps
-from lengthwise.bias import SITES, AttentionBias, CalibratedBias
+from lengthwise.bias import SITES, CalibratedBias
 from lengthwise.calibration import DIRECTIONS, line_means
 from lengthwise.layout import Layout
 from lengthwise.parts import make_bias
@@ -91,14 +91,11 @@ def _directions(maps: AttentionMaps, path: Path) -> Path:
 
 def _window_masks(budget: Budget, path: Path) -> Path:
     """The hand-drawn windows of width 1: one operand, and two that are interleaved."""
-    masks: list[tuple[str, AttentionBias, Layout]] = []
+    panels = []
     for task in ("successor", "addition"):
         config = config_of(Cell(task, "window1", "short", 0), budget)
         layout = config.layout(8)
-        masks.append((task, make_bias(config), layout))
-    panels = []
-    for task, bias, layout in masks:
         for site in SITES:
-            dense = bias.dense(site, 0, layout, range(layout.target_length))
+            dense = make_bias(config).dense(site, 0, layout, range(layout.target_length))
             panels.append((f"{task}, {site}-attention", dense[0], layout, site))
     return mask_panels(panels, path)

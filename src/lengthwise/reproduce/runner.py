@@ -8,16 +8,16 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
 from lengthwise.config import InputError
-from lengthwise.evaluation import Score, evaluate_run
+from lengthwise.curve import Score
+from lengthwise.evaluation import evaluate_run
 from lengthwise.files import read_text, write_text
 from lengthwise.folder import CONFIG, locked
 from lengthwise.metrics import read_metrics
@@ -49,11 +49,6 @@ class Record:
     note: str
     seconds: float
     scores: tuple[Score, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        values = {**vars(self), "cell": vars(self.cell)}
-        return {**values, "scores": [vars(score) for score in self.scores]}
 
     @classmethod
     def load(cls, path: Path) -> Record:
@@ -217,7 +212,7 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
     steps = 0 if run is None else read_metrics(run)[-1].step
     seconds = round(time.perf_counter() - began, 1)
     record = Record(cell, interpolates, steps, note, seconds, scores)
-    write_text(folder / RECORD, json.dumps(record.to_dict(), indent=1) + "\n")
+    write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
     return record
 
 

@@ -13,8 +13,7 @@ from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site, tra
 from lengthwise.bias.matrix import CLOSED_THERE
 from lengthwise.config import InputError, unknown
 from lengthwise.files import write_with
-from lengthwise.folder import DENSE_LIMIT
-from lengthwise.layout import Layout
+from lengthwise.folder import check_dense
 from lengthwise.tasks import TASKS
 
 TENSORS = (".t", ".pt", ".pth")
@@ -135,7 +134,7 @@ def save_dense_bias(
             raise InputError("lines fit every width; say for which with --width")
         layout = replace(bias.format, frame="none").at(width)
         layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
-        _check_size(bias.heads * layers, layout)
+        check_dense(bias.heads * layers, layout)
         rows = range(layout.target_length)
         bias = MatrixBias(
             bias.format,
@@ -148,15 +147,6 @@ def save_dense_bias(
         )
     bias.save(path)
     return path
-
-
-def _check_size(heads: int, layout: Layout) -> None:
-    cells = heads * layout.target_length * sum(layout.keys(site) for site in SITES)
-    if 4 * cells > DENSE_LIMIT:
-        raise InputError(
-            f"matrices for {layout.width} columns take {4 * cells / 2**30:.1f} GiB; the limit is "
-            f"{DENSE_LIMIT >> 30} GiB"
-        )
 
 
 def save_matrices(
@@ -194,7 +184,7 @@ def save_matrices(
         )
     layout = replace(bias.format, frame="tokens").at(width)
     rows = range(layout.target_length)
-    _check_size(bias.heads, layout)
+    check_dense(bias.heads, layout)
     written = []
     for site in SITES:
         try:
