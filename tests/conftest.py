@@ -24,10 +24,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from lengthwise.bias import CalibratedBias, Line, Track
-from lengthwise.config import Config, make_config
 from lengthwise.pipeline import Outcome, run_abc
-from lengthwise.run import Run
-from lengthwise.training import train_run
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config, make_config
+from lengthwise.training.trainer import train_run
 
 # Deterministic, without deadlines: a slow machine must not turn a property into a failure.
 settings.register_profile(

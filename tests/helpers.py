@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, MatrixTrack, Track
-from lengthwise.evaluation import exact_matches
-from lengthwise.layout import Layout, Vocabulary
+from lengthwise.decoding.greedy import greedy_decode
+from lengthwise.evaluation.exact_match import exact_matches
 from lengthwise.locality import Contexts
-from lengthwise.model import Transformer, greedy_decode
+from lengthwise.model import Transformer
+from lengthwise.problems.layout import Layout, Vocabulary
+from lengthwise.problems.sampling import generator, suite_problems
 from lengthwise.proof import Cone, Counterexample
-from lengthwise.run import Run
+from lengthwise.runs.run import Run
 from lengthwise.tasks import TASKS, Segment, Transducer
-from lengthwise.tasks.sampling import generator, suite_problems
 
 # Of every bias that `biases` draws, and of every model that `make_untrained` makes.
 HEADS, LAYERS = 3, 2

@@ -7,19 +7,19 @@ import itertools
 import numpy as np
 import pytest
 
-from lengthwise.attention_maps import AttentionMaps, candidates, capture
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.calibration import calibrate
-from lengthwise.config import make_config
-from lengthwise.evaluation import evaluate_run
-from lengthwise.folder import MAPS
-from lengthwise.layout import Layout
-from lengthwise.model import greedy_decode
+from lengthwise.calibration.maps import AttentionMaps, candidates, capture
+from lengthwise.decoding.greedy import greedy_decode
+from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.pipeline import run_abc
+from lengthwise.problems.layout import Layout
 from lengthwise.proof import Certificate, NotApplicableError, hashes, prove, receptive_cone
-from lengthwise.run import Run
+from lengthwise.runs.folder import MAPS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import make_config
 from lengthwise.tasks import TASKS
-from lengthwise.training import train_run
+from lengthwise.training.trainer import train_run
 
 pytestmark = pytest.mark.trains
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import lengthwise as lw
 from lengthwise import arguments
-from lengthwise.attention_maps import AttentionMaps
-from lengthwise.config import flat_settings, make_config
+from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.proof import Certificate
+from lengthwise.settings.config import flat_settings, make_config
 
 NO_NUMBERS = [None, 6.0, -1, "6", True, [], {}, [[6]], object(), np.float64(6), np.array(["6"])]
 NO_PATHS = [None, 5, "", b"a", "a\0b", [], ["a"], object()]

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, MatrixTrack, Track
-from lengthwise.layout import Layout
+from lengthwise.engine.few_keys import attend_few
 from lengthwise.model import plan_attention
-from lengthwise.model.few_keys import attend_few
 from lengthwise.model.plans import DensePlan, LinesPlan, OwnPlan
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 CHANNELS = 5

@@ -24,8 +24,8 @@ from lengthwise.bias import CLOSED
 from lengthwise.bias.base import causal
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF
 from lengthwise.calibration import calibrate as calibrate_maps
-from lengthwise.config import InputError
-from lengthwise.layout import Layout
+from lengthwise.problems.layout import Layout
+from lengthwise.settings.config import InputError
 from lengthwise.tasks import TASKS
 
 SMALL = {

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from helpers import HEADS, LAYERS, biases
 from lengthwise.bias import CLOSED, SITES, WHOLE, CalibratedBias, Causal, Line, MatrixTrack, Track
 from lengthwise.errors import InputError
-from lengthwise.format import Format
-from lengthwise.layout import Layout
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 

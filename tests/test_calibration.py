@@ -12,18 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import Multiple
-from lengthwise.attention_maps import AttentionMaps, Knockout, candidates, real_rows
-from lengthwise.bias import CLOSED, SITES, CalibratedBias, Causal, Line, MatrixTrack, Track
-from lengthwise.calibration import (
+from lengthwise.bias import (
+    CLOSED,
     OWN_TOKEN,
-    NoLinesError,
-    calibrate,
-    gather_evidence,
-    line_means,
+    SITES,
+    CalibratedBias,
+    Causal,
+    Line,
+    MatrixTrack,
+    Track,
 )
-from lengthwise.format import Format
-from lengthwise.layout import Layout
+from lengthwise.calibration import NoLinesError, calibrate, gather_evidence
+from lengthwise.calibration.maps import AttentionMaps, Knockout, candidates, real_rows
+from lengthwise.calibration.paper import line_means
 from lengthwise.locality import Contexts, join, reach_of
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 DIRECTIONS = ("diagonal", "anti-diagonal", "vertical")
@@ -672,9 +676,9 @@ def test_a_proof_within_the_budget_comes_before_lines_that_are_read_plainly(monk
     assert tracks_of(calibrate(maps)) == plain
     layers = [reach_of(calibrate(maps), layer, maps.layout) for layer in range(2)]
     bound = Contexts(maps.layout.task, join(layers)).bound()
-    monkeypatch.setattr("lengthwise.calibration.BUDGET", bound - 1)
+    monkeypatch.setattr("lengthwise.calibration.auto.BUDGET", bound - 1)
     assert tracks_of(calibrate(maps)) == small
-    monkeypatch.setattr("lengthwise.calibration.BUDGET", bound)
+    monkeypatch.setattr("lengthwise.calibration.auto.BUDGET", bound)
     assert tracks_of(calibrate(maps)) == plain
 
 

@@ -20,10 +20,7 @@ from safetensors.torch import load_file, save_file
 from helpers import altered
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.cli import entry
-from lengthwise.config import Config, make_config
-from lengthwise.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
 from lengthwise.locality import Batch, Contexts
-from lengthwise.parts import make_model
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -34,7 +31,10 @@ from lengthwise.proof import (
     rule_text,
     save_rule,
 )
-from lengthwise.run import Run
+from lengthwise.runs.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
+from lengthwise.runs.parts import make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config, make_config
 
 PROGRAM = Path(__file__).parents[1] / "tools" / "check_certificate.py"
 SPEC = importlib.util.spec_from_file_location("check_certificate", PROGRAM)

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from lengthwise.cli import commands, demo, entry
-from lengthwise.folder import locked
+from lengthwise.runs.folder import locked
 from lengthwise.version import __version__
 
 COMMANDS = [command.name for command in commands.app.registered_commands]
@@ -375,7 +375,7 @@ def test_the_demo_never_replaces_a_run_unasked(call, tiny_abc):
 
 def test_a_measurement_is_shown_before_it_is_saved(call, tiny_abc, tmp_path):
     """In a folder that another process holds the results can't be written, but are not lost."""
-    from lengthwise.folder import locked
+    from lengthwise.runs.folder import locked
 
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     with locked(folder):
@@ -399,8 +399,8 @@ def test_a_measurement_is_shown_before_it_is_saved(call, tiny_abc, tmp_path):
 def test_too_little_memory_is_one_line_that_fits_the_command(
     call, monkeypatch, tmp_path, error, words, advice
 ):
-    from lengthwise import training
-    from lengthwise.run import Run
+    from lengthwise.runs.run import Run
+    from lengthwise.training.trainer import trainer as training
 
     def fail(*arguments, **options):
         raise error
@@ -519,7 +519,7 @@ def test_a_run_that_is_only_to_be_read_is_proven(call, tiny_abc, tmp_path, monke
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     (folder / "calibrated" / "certificate.json").unlink()
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    monkeypatch.setattr("lengthwise.runs.folder.can_write", lambda folder: False)
     code, out, err = call("prove", folder)
     assert (code, out[:7]) == (0, "Proven:")
     assert "can't be written to, so the certificate is not kept; --out FILE writes it" in err
@@ -531,7 +531,7 @@ def test_a_run_that_is_only_to_be_read_is_proven(call, tiny_abc, tmp_path, monke
 @pytest.fixture
 def stopped_at_8(monkeypatch):
     """An evaluation is interrupted after it measured 8 digits."""
-    from lengthwise import display
+    from lengthwise.progress import display
 
     def stop(self, score):
         if score.length == 8:
@@ -553,13 +553,13 @@ def test_an_interrupted_evaluation_that_can_not_be_kept_says_both(
         "full": "what was measured is not kept: [Errno 28] No space left on device",
     }
     if why == "read only":
-        monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+        monkeypatch.setattr("lengthwise.runs.folder.can_write", lambda folder: False)
     if why == "full":
 
         def fail(path, text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("lengthwise.evaluation.write_text", fail)
+        monkeypatch.setattr("lengthwise.evaluation.exact_match.write_text", fail)
     with locked(folder) if why == "held" else contextlib.nullcontext():
         code, _, err = call("evaluate", folder, "--lengths", "7,8", "--samples", "5")
     assert code == 2
@@ -571,7 +571,7 @@ def test_an_interrupted_evaluation_that_can_not_be_kept_says_both(
 def test_a_report_of_a_run_that_is_only_to_be_read_says_where_it_could_go(
     call, tiny_abc, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    monkeypatch.setattr("lengthwise.runs.folder.can_write", lambda folder: False)
     code, out, err = call("report", tiny_abc.path)
     assert (code, out) == (2, "")
     assert f"can't write {tiny_abc.path / 'report.html'}: " in err
@@ -709,7 +709,7 @@ def test_options_of_abc_that_contradict_each_other(call, tiny_file, tmp_path, ar
 def test_a_run_that_is_only_to_be_read_is_measured(call, tiny_abc, tmp_path, monkeypatch):
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr("lengthwise.folder.can_write", lambda folder: False)
+    monkeypatch.setattr("lengthwise.runs.folder.can_write", lambda folder: False)
     picture = tmp_path / "curve.png"
     arguments = ("--lengths", "5", "--samples", "3", "--json", "--plot", picture)
     code, out, err = call("evaluate", folder, *arguments)

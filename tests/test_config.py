@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lengthwise.config import (
+from lengthwise.settings.config import (
     Config,
     InputError,
     flat_settings,
@@ -17,7 +17,7 @@ from lengthwise.config import (
     refuse_idle,
     with_options,
 )
-from lengthwise.settings import Settings
+from lengthwise.settings.sections import Settings
 from lengthwise.tasks import TASKS
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from helpers import HEADS, biases, make_untrained, random_batch
 from lengthwise.bias import CalibratedBias, Causal, Line
-from lengthwise.layout import Layout
-from lengthwise.model import Transformer, greedy_decode, plan_attention
-from lengthwise.model.decoding import _CHUNK
+from lengthwise.decoding.greedy import _CHUNK, greedy_decode
+from lengthwise.model import Transformer, plan_attention
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 CALIBRATED = CalibratedBias(

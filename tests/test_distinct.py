@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from helpers import DIRECTIONS, HEADS, LAYERS, SEGMENTS, make_untrained, random_batch
 from lengthwise.bias import SITES, WHOLE, CalibratedBias, Line, MatrixTrack, Track
-from lengthwise.layout import Layout
-from lengthwise.model import linear, plan_attention
+from lengthwise.engine import products as linear
+from lengthwise.model import plan_attention
 from lengthwise.model.distinct import number_rows
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

@@ -11,12 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import carry_problems, half_trained
-from lengthwise import analysis
-from lengthwise.config import InputError, make_config
-from lengthwise.evaluation import LengthCurve, Score, evaluate_run, exact_matches, wilson
-from lengthwise.layout import Layout, digits_of
-from lengthwise.model import greedy_decode
-from lengthwise.tasks.sampling import generator, split_of, suite_problems
+from lengthwise.api import analysis
+from lengthwise.decoding.greedy import greedy_decode
+from lengthwise.evaluation.exact_match import (
+    LengthCurve,
+    Score,
+    evaluate_run,
+    exact_matches,
+    wilson,
+)
+from lengthwise.problems.layout import Layout, digits_of
+from lengthwise.problems.sampling import generator, split_of, suite_problems
+from lengthwise.settings.config import InputError, make_config
 
 
 @pytest.mark.parametrize("method", ["vanilla", "calibrated"])
@@ -37,8 +43,8 @@ def test_long_problems_are_judged_alike_through_windows(tiny_abc, disturbed, mon
     run = half_trained(tiny_abc.calibrated, 150) if disturbed else tiny_abc.calibrated
     layout, operands = carry_problems(run, 150)
     wanted, worst = exact_matches(run, layout, operands)
-    monkeypatch.setattr("lengthwise.evaluation._LONG", 100)
-    monkeypatch.setattr("lengthwise.evaluation._BLOCK", 37)
+    monkeypatch.setattr("lengthwise.evaluation.exact_match._LONG", 100)
+    monkeypatch.setattr("lengthwise.evaluation.exact_match._BLOCK", 37)
     right, found = exact_matches(run, layout, operands)
     assert right.equal(wanted)
     assert wanted.any()
@@ -77,7 +83,7 @@ def test_problems_are_as_long_as_they_say_and_barely_padded(tiny_abc, monkeypatc
         seen.append((layout.width, operands))
         return torch.ones(len(operands), dtype=torch.bool), 0.0
 
-    monkeypatch.setattr("lengthwise.evaluation.exact_matches", spy)
+    monkeypatch.setattr("lengthwise.evaluation.exact_match.exact_matches", spy)
     scores = list(evaluate_run(tiny_abc.calibrated, [2, 60], samples=30))
     for score, (width, operands) in zip(scores, seen, strict=True):
         assert width == score.width == score.length + 1
@@ -92,7 +98,7 @@ def test_the_same_seed_gives_the_same_problems_and_another_gives_others(tiny_abc
         seen.append(operands)
         return torch.ones(len(operands), dtype=torch.bool), 0.0
 
-    monkeypatch.setattr("lengthwise.evaluation.exact_matches", spy)
+    monkeypatch.setattr("lengthwise.evaluation.exact_match.exact_matches", spy)
     for seed in (5, 5, 6):
         list(evaluate_run(tiny_abc.calibrated, [30], suites=["uniform"], samples=20, seed=seed))
     assert np.array_equal(seen[0], seen[1])

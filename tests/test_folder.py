@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from lengthwise import folder as module
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import InputError, load_config, shipped_configs
-from lengthwise.evaluation import LengthCurve
+from lengthwise.evaluation.exact_match import LengthCurve
 from lengthwise.files import append_text, check_format, read_text, write_with
-from lengthwise.folder import LOCK, check_folder, locked, prepare, versions
+from lengthwise.paper_repo import load_ini
 from lengthwise.proof import Certificate
-from lengthwise.run import Run
-from lengthwise.seed_files import load_ini
+from lengthwise.runs import folder as module
+from lengthwise.runs.folder import LOCK, check_folder, locked, prepare, versions
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, load_config, shipped_configs
 
 needs_full = pytest.mark.skipif(
     not os.path.exists("/dev/full"), reason="needs a device that is always full"
@@ -226,12 +226,12 @@ def repository(tmp_path, monkeypatch):
     top = tmp_path / "theirs"
     package = top / "lib" / "lengthwise"
     package.mkdir(parents=True)
-    (package / "folder.py").write_text("x = 1\n")
+    (package / "version.py").write_text("x = 1\n")
     (top / ".gitignore").write_text("lib/\n")
     git(tmp_path, "init", "-q", str(top))
     git(top, "add", ".")
     git(top, "commit", "-q", "-m", "theirs")
-    monkeypatch.setattr(module, "__file__", str(package / "folder.py"))
+    monkeypatch.setattr(module, "__file__", str(package / "runs" / "folder.py"))
     return top
 
 
@@ -251,7 +251,7 @@ def test_the_commit_of_our_own_repository_is_kept_with_its_name(repository, monk
     assert of_git() == known
     monkeypatch.setenv("GIT_DIR", str(repository / "elsewhere"))  # as in a hook of another
     assert of_git() == known
-    (repository / "lib" / "lengthwise" / "folder.py").write_text("x = 2\n")
+    (repository / "lib" / "lengthwise" / "version.py").write_text("x = 2\n")
     assert of_git() == {**known, "git_changed": True}
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CalibratedBias
-from lengthwise.config import InputError, make_config
+from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.proof import Certificate
 from lengthwise.report.html import open_folder
-from lengthwise.run import Run, read_config
-from lengthwise.training import CHECKPOINT_FORMAT, NotInterpolatedError, train_run
+from lengthwise.runs.run import Run, read_config
+from lengthwise.settings.config import InputError, make_config
+from lengthwise.training.trainer import CHECKPOINT_FORMAT, NotInterpolatedError, train_run
 from lengthwise.version import __version__
 
 
@@ -101,7 +101,7 @@ def test_a_bias_of_a_newer_format_says_so(folder):
 
 def test_maps_of_a_newer_format_say_so(tiny_abc, tmp_path, monkeypatch):
     path = tmp_path / "maps.safetensors"
-    monkeypatch.setattr("lengthwise.attention_maps.FORMAT", "lengthwise-maps/3")
+    monkeypatch.setattr("lengthwise.calibration.maps.FORMAT", "lengthwise-maps/3")
     tiny_abc.maps.save(path)
     monkeypatch.undo()
     with pytest.raises(InputError, match="'lengthwise-maps/2': a newer lengthwise wrote it"):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from helpers import HEADS, LAYERS, biases, random_batch
 from lengthwise.bias import SITES, CalibratedBias, Causal
-from lengthwise.layout import Layout
-from lengthwise.model import Transformer, greedy_decode, plan_attention
+from lengthwise.decoding.greedy import greedy_decode
+from lengthwise.model import Transformer, plan_attention
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 WIDTH, FEED_FORWARD = 12, 20

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers import Multiple
 from lengthwise.bias import Track
-from lengthwise.layout import Layout, Span, Vocabulary, digits_of
+from lengthwise.problems.layout import Layout, Span, Vocabulary, digits_of
 from lengthwise.tasks import DIGITS, TASKS
 from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.successor import Successor

@@ -11,10 +11,10 @@ from torch import nn
 
 from helpers import random_batch
 from lengthwise.bias import Causal
-from lengthwise.layout import Layout
+from lengthwise.engine import products as module
+from lengthwise.engine.products import Linear, feed_forward, filled, linear
 from lengthwise.model import Transformer, plan_attention
-from lengthwise.model import linear as module
-from lengthwise.model.linear import Linear, feed_forward, filled, linear
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 # Those that oneDNN does are tested where it is; everywhere that it is left alone where it is not wanted.

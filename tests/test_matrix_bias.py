@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
 from lengthwise.bias import CLOSED, SITES, Line, MatrixBias, Track, trace_lines
 from lengthwise.bias.matrix import find_spans
-from lengthwise.config import make_config
-from lengthwise.layout import Layout
 from lengthwise.model import plan_attention
+from lengthwise.problems.layout import Layout
 from lengthwise.proof import NotApplicableError, receptive_cone
+from lengthwise.settings.config import make_config
 from lengthwise.tasks import TASKS, add_frame
 from seed_helpers import windows
 
@@ -191,7 +191,7 @@ def test_layers_may_have_matrices_of_their_own(tmp_path):
 
 def test_dense_matrices_that_calibrate_writes_can_be_read(tmp_path):
     from lengthwise.bias import CalibratedBias
-    from lengthwise.folder import save_dense
+    from lengthwise.runs.folder import save_dense
 
     lines = CalibratedBias("successor", 2, [Line("a[c]")])
     layout = Layout(TASKS["successor"](), 7)

@@ -7,20 +7,21 @@ import pytest
 import torch
 
 from helpers import random_batch
-from lengthwise import analysis, api
-from lengthwise.attention_maps import capture
+from lengthwise import api
+from lengthwise.api import analysis
 from lengthwise.bias import BIASES, SITES, Window
-from lengthwise.config import Config, InputError, make_config
-from lengthwise.evaluation import exact_matches
-from lengthwise.layout import Layout
-from lengthwise.methods import CUSTOM, METHODS, Method, find_method, method_of
-from lengthwise.model import POSITIONS, greedy_decode, plan_attention
-from lengthwise.model.decoding import cut
-from lengthwise.parts import make_bias, make_model
+from lengthwise.calibration.maps import capture
+from lengthwise.decoding.greedy import cut, greedy_decode
+from lengthwise.evaluation.exact_match import exact_matches
+from lengthwise.model import POSITIONS, plan_attention
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import generator, suite_problems
 from lengthwise.proof import NotApplicableError, receptive_cone
-from lengthwise.run import Run
+from lengthwise.runs.parts import make_bias, make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config, InputError, make_config
+from lengthwise.settings.methods import CUSTOM, METHODS, Method, find_method, method_of
 from lengthwise.tasks import TASKS, Transducer
-from lengthwise.tasks.sampling import generator, suite_problems
 
 HEADS, LAYERS = 3, 2
 SMALL = [

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from helpers import carry_problems, half_trained
-from lengthwise.config import InputError, make_config
-from lengthwise.evaluation import draw_problems, exact_matches
-from lengthwise.mistakes import check_range, count_mistakes, save_mistakes, wrong_symbols
-from lengthwise.parts import make_model
+from lengthwise.evaluation.exact_match import draw_problems, exact_matches
+from lengthwise.evaluation.mistakes import check_range, count_mistakes, save_mistakes, wrong_symbols
 from lengthwise.report.histograms import mistake_histogram
-from lengthwise.run import Run
+from lengthwise.runs.parts import make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, make_config
 
 
 @pytest.fixture(scope="module")

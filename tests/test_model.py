@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
 from lengthwise.bias import SITES, CalibratedBias, Causal, Line, MatrixTrack
-from lengthwise.layout import Layout
 from lengthwise.model import POSITIONS, Transformer, plan_attention
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

@@ -14,16 +14,17 @@ from torch import Tensor
 
 from helpers import context_of
 from lengthwise.bias import AttentionBias, CalibratedBias, Line, Track, Window
-from lengthwise.config import Config, make_config
-from lengthwise.layout import Layout
+from lengthwise.engine import products as linear
 from lengthwise.locality import Batch, Contexts, join
-from lengthwise.model import Transformer, linear, plan_attention
+from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.distinct import number_rows
-from lengthwise.parts import make_model
+from lengthwise.problems.layout import Layout
 from lengthwise.proof import prove, receptive_cone
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.scope import receptive_reaches
-from lengthwise.run import Run
+from lengthwise.runs.parts import make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config, make_config
 
 HEADS = 2
 

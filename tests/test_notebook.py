@@ -13,15 +13,15 @@ from PIL import Image
 
 import lengthwise as lw
 from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias, Track
-from lengthwise.layout import Layout
-from lengthwise.mistakes import Mistakes
-from lengthwise.notebook import LiveLine, in_notebook
+from lengthwise.evaluation.mistakes import Mistakes
 from lengthwise.pipeline import Silent
+from lengthwise.problems.layout import Layout
+from lengthwise.progress.notebook import LiveLine, in_notebook
 from lengthwise.proof import Counterexample, NotApplicable, estimate
 from lengthwise.report import plots
 from lengthwise.report.histograms import mistake_histogram
-from lengthwise.run import Answer
-from lengthwise.settings import ModelSettings
+from lengthwise.runs.run import Answer
+from lengthwise.settings.sections import ModelSettings
 from lengthwise.tasks import TASKS
 
 
@@ -214,7 +214,7 @@ class Kernel:
         monkeypatch.setitem(sys.modules, "IPython", package)
         monkeypatch.setitem(sys.modules, "IPython.display", module)
         # Each update is shown, however soon it comes.
-        monkeypatch.setattr("lengthwise.notebook._EVERY", 0.0)
+        monkeypatch.setattr("lengthwise.progress.notebook._EVERY", 0.0)
 
     def display(self, data: dict, *, raw: bool, display_id: bool) -> SimpleNamespace:
         assert raw
@@ -323,7 +323,7 @@ def test_a_terminal_of_ipython_is_no_notebook(monkeypatch):
 
 def test_the_line_is_not_updated_faster_than_anyone_reads(monkeypatch):
     kernel = Kernel(monkeypatch)
-    monkeypatch.setattr("lengthwise.notebook._EVERY", 3600.0)
+    monkeypatch.setattr("lengthwise.progress.notebook._EVERY", 3600.0)
     line = LiveLine()
     line.begin("prove", lw.Config())
     for contexts in range(1000):

@@ -12,10 +12,10 @@ from torch import Tensor
 from lengthwise.bias import T5, Alibi, Shaw
 from lengthwise.bias.alibi import slopes
 from lengthwise.bias.relative import buckets
-from lengthwise.layout import Layout
 from lengthwise.model import POSITIONS, plan_attention
+from lengthwise.model.learned_bias import RelativeKeys, RelativeNumbers
 from lengthwise.model.positions import rotate
-from lengthwise.model.relative import RelativeKeys, RelativeNumbers
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 
 # Importing these libraries takes seconds.

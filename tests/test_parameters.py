@@ -10,14 +10,21 @@ from typing import ClassVar
 import pytest
 
 from lengthwise.api import settings
-from lengthwise.config import Config, InputError, flat_settings, load_config, make_config, overlaid
-from lengthwise.metrics import read_metrics
-from lengthwise.parts import make_bias
 from lengthwise.proof.certificate import hashes
-from lengthwise.resuming import continued
-from lengthwise.run import Run
+from lengthwise.runs.metrics import read_metrics
+from lengthwise.runs.parts import make_bias
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import (
+    Config,
+    InputError,
+    flat_settings,
+    load_config,
+    make_config,
+    overlaid,
+)
 from lengthwise.tasks import TASKS, Successor, make_task
-from lengthwise.training import train_run
+from lengthwise.training.resuming import continued
+from lengthwise.training.trainer import train_run
 
 # The settings of a run that was written when parameters were fields: what it was, as far as not by default.
 WRITTEN_BEFORE = """{

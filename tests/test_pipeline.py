@@ -10,14 +10,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from lengthwise import pipeline
-from lengthwise.attention_maps import kept_maps
-from lengthwise.config import InputError, make_config
-from lengthwise.evaluation import LengthCurve
-from lengthwise.folder import WEIGHTS
+from lengthwise.calibration.maps import kept_maps
+from lengthwise.evaluation.exact_match import LengthCurve
 from lengthwise.pipeline import Silent, run_abc
 from lengthwise.proof import Certificate, Counterexample, NotApplicable
-from lengthwise.run import Run
-from lengthwise.training import NotInterpolatedError, train_run
+from lengthwise.runs.folder import WEIGHTS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, make_config
+from lengthwise.training.trainer import NotInterpolatedError, train_run
 
 pytestmark = pytest.mark.trains
 
@@ -127,7 +127,7 @@ def test_lines_that_tell_every_symbol_get_more_steps(tiny_abc, tiny_values, tmp_
 
 
 def _last(run):
-    from lengthwise.metrics import Metrics
+    from lengthwise.runs.metrics import Metrics
 
     return Metrics(**run.metrics()[-1])
 
@@ -318,7 +318,7 @@ def test_lengths_are_looked_at_before_anything_is_trained(
         run_abc(tiny_config, tmp_path / "run", lengths=[10_000_001])
     assert not (tmp_path / "run").exists()
     # A vanilla model is not asked where it can't be; the calibrated one is.
-    monkeypatch.setattr("lengthwise.run.LONGEST_CACHED", 50)
+    monkeypatch.setattr("lengthwise.runs.run.LONGEST_CACHED", 50)
     path = shutil.copytree(tiny_abc.path, tmp_path / "run")
     curve = run_abc(tiny_config, path, lengths=[4, 60], resume=True).curve
     assert {(s.method, s.length) for s in curve} == {

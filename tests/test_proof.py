@@ -25,16 +25,13 @@ from helpers import (
     random_problems,
 )
 from lengthwise.api import train
-from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack
 from lengthwise.cli import entry
-from lengthwise.config import InputError, make_config
-from lengthwise.drill import drill_problems
-from lengthwise.folder import PROGRESS
-from lengthwise.layout import Layout, digits_of
 from lengthwise.locality import Batch, Contexts
 from lengthwise.model import plan_attention
 from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
+from lengthwise.problems.layout import Layout, digits_of
+from lengthwise.problems.sampling import in_split
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -46,9 +43,12 @@ from lengthwise.proof import (
     verify,
 )
 from lengthwise.proof.checker import Checker
-from lengthwise.run import Run
+from lengthwise.runs.folder import PROGRESS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, make_config
 from lengthwise.tasks import TASKS
-from lengthwise.tasks.sampling import in_split
+from lengthwise.training.batches import Batches
+from lengthwise.training.drill import drill_problems
 
 
 @pytest.mark.trains
@@ -246,7 +246,7 @@ def test_a_task_with_one_transition_altered_is_refuted(tiny_abc, state, column, 
             return after, written
 
     run = altered(tiny_abc.calibrated)
-    monkeypatch.setattr("lengthwise.format.make_task", lambda *_, **__: Faulty())
+    monkeypatch.setattr("lengthwise.problems.format.make_task", lambda *_, **__: Faulty())
     result = prove(run)
     assert isinstance(result, Counterexample)
     assert_confirmed(run, result)
@@ -470,7 +470,7 @@ def test_verify_never_uses_progress(tiny_abc, tmp_path, monkeypatch):
 def test_an_interrupted_command_goes_on(tiny_abc, tmp_path, capsys, monkeypatch):
     folder = shutil.copytree(tiny_abc.calibrated.path, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("lengthwise.display.Display.checked", Stop(3))
+        patch.setattr("lengthwise.progress.display.Display.checked", Stop(3))
         assert entry.run(["prove", str(folder)]) == 2
     err = capsys.readouterr().err
     assert "There are at most 232 local contexts" in err

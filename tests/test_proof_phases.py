@@ -26,10 +26,8 @@ from helpers import (
     random_problems,
 )
 from lengthwise.bias import CalibratedBias, Line, Track, Window
-from lengthwise.config import make_config
 from lengthwise.locality import Contexts
 from lengthwise.model import POSITIONS, Transformer, plan_attention
-from lengthwise.parts import make_model
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -38,7 +36,9 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof.checker import Checker
-from lengthwise.run import Run
+from lengthwise.runs.parts import make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import make_config
 from lengthwise.tasks import TASKS
 
 pytestmark = pytest.mark.trains

@@ -12,8 +12,6 @@ import pytest
 
 from helpers import LOCAL, SMALL, altered
 from lengthwise.cli import entry
-from lengthwise.config import InputError
-from lengthwise.folder import CERTIFICATE, RULE
 from lengthwise.proof import (
     Certificate,
     NotApplicableError,
@@ -23,7 +21,9 @@ from lengthwise.proof import (
     verify,
 )
 from lengthwise.report import html
-from lengthwise.run import Run
+from lengthwise.runs.folder import CERTIFICATE, RULE
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
 from lengthwise.tasks import TASKS, add_frame, make_task
 
 

@@ -17,19 +17,19 @@ import torch
 from matplotlib.figure import Figure
 
 import lengthwise
-from lengthwise.attention_maps import AttentionMaps, candidates
-from lengthwise.bias import CalibratedBias, Line, Track
-from lengthwise.calibration import OWN_TOKEN, Evidence
-from lengthwise.config import Config, InputError, make_config
-from lengthwise.evaluation import LengthCurve, Score, wilson
-from lengthwise.folder import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS
-from lengthwise.format import Format
-from lengthwise.layout import Layout
-from lengthwise.methods import METHODS
-from lengthwise.parts import make_model
+from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
+from lengthwise.calibration import Evidence
+from lengthwise.calibration.maps import AttentionMaps, candidates
+from lengthwise.evaluation.exact_match import LengthCurve, Score, wilson
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout
 from lengthwise.report import canvas, plots, summary
 from lengthwise.report.html import write_report
-from lengthwise.run import Run
+from lengthwise.runs.folder import CALIBRATED, MAPS, METRICS, VANILLA, VERSIONS
+from lengthwise.runs.parts import make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config, InputError, make_config
+from lengthwise.settings.methods import METHODS
 from lengthwise.tasks import TASKS
 
 pytestmark = pytest.mark.trains

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from lengthwise.cli.entry import run as run_cli
-from lengthwise.config import InputError
-from lengthwise.evaluation import Score
+from lengthwise.evaluation.exact_match import Score
 from lengthwise.reproduce import BUDGETS, TARGETS, Cell, cells_of, draw_figures, measure, remaining
 from lengthwise.reproduce.cells import (
     PROTOCOLS,
@@ -28,7 +27,8 @@ from lengthwise.reproduce.cells import (
 from lengthwise.reproduce.paper import paper_results
 from lengthwise.reproduce.runner import CELLS, RECORD, Record, finished
 from lengthwise.reproduce.tables import markdown, reported, tidy, write_tables
-from lengthwise.run import Run
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
 from lengthwise.tasks import TASKS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "paper_results.csv"

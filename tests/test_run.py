@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lengthwise import run as run_module
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack
-from lengthwise.config import InputError, make_config
 from lengthwise.files import write_bytes, write_with
-from lengthwise.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
-from lengthwise.parts import check_bias, make_device
-from lengthwise.run import Answer, Run
+from lengthwise.runs import run as run_module
+from lengthwise.runs.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
+from lengthwise.runs.parts import check_bias, make_device
+from lengthwise.runs.run import Answer, Run
+from lengthwise.settings.config import InputError, make_config
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
         digits = source.flip(1)[:, None].numpy().astype("uint8")
         return layout.target(run.task.answer(digits))[:, 1:]
 
-    monkeypatch.setattr("lengthwise.solving.greedy_decode", truth)
+    monkeypatch.setattr("lengthwise.decoding.ways.greedy_decode", truth)
     # A model that learned one width is asked at that.
     assert run.answers(["0110", "111"]) == [
         Answer("0", "010".ljust(16, "0")),

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
-from lengthwise.tasks import TASKS, Transducer
-from lengthwise.tasks.addition import Addition
-from lengthwise.tasks.sampling import (
+from lengthwise.problems.sampling import (
     NoProblemsError,
     add_chains,
     generator,
@@ -20,6 +18,8 @@ from lengthwise.tasks.sampling import (
     suite_problems,
     training_problems,
 )
+from lengthwise.tasks import TASKS, Transducer
+from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.successor import Successor
 
 # Tasks of base 10 whose operands all grow.

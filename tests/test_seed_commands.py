@@ -7,8 +7,8 @@ import torch
 
 from lengthwise.bias import CalibratedBias, Line, MatrixBias, Track
 from lengthwise.cli import entry
-from lengthwise.format import Format
-from lengthwise.run import Run
+from lengthwise.problems.format import Format
+from lengthwise.runs.run import Run
 from seed_helpers import REAL, TorchModel, make_ini, save_windows
 
 pytestmark = pytest.mark.trains
@@ -123,7 +123,7 @@ def test_evaluating_draws_accuracy_and_wrong_digits(trained, tmp_path, call):
 def test_a_picture_of_no_known_format_is_refused_before_anything_is_measured(
     option, trained, tmp_path, call, monkeypatch
 ):
-    from lengthwise import analysis
+    from lengthwise.api import analysis
 
     monkeypatch.setattr(analysis, "evaluate", lambda *args, **kwargs: pytest.fail("measured"))
     code, out, err = call("evaluate", trained[1], "--lengths", "3", option, tmp_path / "a.doc")

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from helpers import random_batch
 from lengthwise.api import settings, train
 from lengthwise.bias import CalibratedBias, MatrixBias, MatrixTrack, Track, trace_lines
-from lengthwise.config import InputError, make_config
 from lengthwise.model import plan_attention
-from lengthwise.run import Run
-from lengthwise.seed_files import (
+from lengthwise.paper_repo import (
     convert_checkpoint,
     evaluate_arithmetic,
     find_lines,
@@ -25,9 +23,11 @@ from lengthwise.seed_files import (
     save_dense_bias,
     save_matrices,
 )
-from lengthwise.seed_files.checkpoint import token_order
-from lengthwise.seed_files.ini import OPTIONS
-from lengthwise.settings import DataSettings
+from lengthwise.paper_repo.checkpoint import token_order
+from lengthwise.paper_repo.ini import OPTIONS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, make_config
+from lengthwise.settings.sections import DataSettings
 from seed_helpers import REAL, TorchModel, make_ini, save_windows, windows
 
 # --- arithmetic ---
@@ -360,7 +360,7 @@ def test_the_single_self_bias_has_transparent_heads():
 
 
 def layout_of(config):
-    from lengthwise.layout import Layout
+    from lengthwise.problems.layout import Layout
 
     return Layout(config.make_task(), config.width)
 

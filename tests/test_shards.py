@@ -15,13 +15,14 @@ from torch import nn
 
 from helpers import random_batch
 from lengthwise.bench.models import hand_bias
-from lengthwise.config import make_config
-from lengthwise.folder import WEIGHTS
-from lengthwise.methods import METHODS
+from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.model import plan_attention
-from lengthwise.parts import make_bias, make_model
-from lengthwise.run import Run
-from lengthwise.shards import (
+from lengthwise.runs.folder import WEIGHTS
+from lengthwise.runs.parts import make_bias, make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import make_config
+from lengthwise.settings.methods import METHODS
+from lengthwise.training.halves import (
     FEW_ROWS,
     FEW_SHARED_ROWS,
     PER_THREAD,
@@ -31,8 +32,7 @@ from lengthwise.shards import (
     choose_shards,
     shard_threads,
 )
-from lengthwise.training import Trainer, train_run
-from lengthwise.weights import FlatWeights
+from lengthwise.training.trainer import Trainer, train_run
 
 
 class Case:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import LOCAL, SMALL, context_of, make_cone
-from lengthwise.layout import digits_of
 from lengthwise.locality import Contexts, look, look_alikes
+from lengthwise.problems.layout import digits_of
 from lengthwise.tasks import TASKS
 
 

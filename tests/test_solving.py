@@ -13,15 +13,15 @@ import pytest
 from lengthwise.cli import entry
 from lengthwise.cli import solving as command
 from lengthwise.cli.solving import read_batches
-from lengthwise.config import InputError, make_config
-from lengthwise.model import decoding
-from lengthwise.run import (
+from lengthwise.decoding import greedy as decoding
+from lengthwise.runs.run import (
     LONGEST,
     LONGEST_CACHED,
     Run,
 )
+from lengthwise.settings.config import InputError, make_config
 from lengthwise.tasks import TASKS
-from lengthwise.training import train_run
+from lengthwise.training.trainer import train_run
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from lengthwise import display
 from lengthwise.cli import entry
-from lengthwise.config import make_config
-from lengthwise.metrics import Metrics
+from lengthwise.progress import display
+from lengthwise.runs.metrics import Metrics
+from lengthwise.settings.config import make_config
 
 pytestmark = pytest.mark.trains
 

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from helpers import HEADS, biases
 from lengthwise.bias import CalibratedBias, Line
-from lengthwise.model import Windows, decode_streams, decoding, table
-from lengthwise.model.table import decode_by_lookup, make_table
+from lengthwise.decoding import greedy as decoding
+from lengthwise.decoding import lookup as table
+from lengthwise.decoding.any_rows import Windows
+from lengthwise.decoding.greedy import decode_streams
+from lengthwise.decoding.lookup import decode_by_lookup, make_table
 from test_decoding import make_lively
 from test_windows import answers, make_streams, with_cache
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
-from lengthwise.layout import digits_of
+from lengthwise.problems.layout import digits_of
 from lengthwise.tasks import DIGITS, OUT_OF_REACH, TASKS, Segment, Transducer, make_task
 from lengthwise.tasks.addition import Addition
 from lengthwise.tasks.multi_addition import MultiAddition

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lengthwise.bias import Affine, CalibratedBias, Line, Track
-from lengthwise.format import Format
-from lengthwise.layout import Places, Span
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Places, Span
 from lengthwise.tasks import TASKS
 
 AXES = st.dictionaries(st.sampled_from(["c", "r", "time"]), st.integers(-3, 3), max_size=3)

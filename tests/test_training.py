@@ -13,16 +13,16 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from lengthwise.attention_maps import capture
-from lengthwise.batches import Batches
 from lengthwise.bias import CalibratedBias, Line
-from lengthwise.config import InputError, make_config
-from lengthwise.folder import CHECKPOINT, METRICS, WEIGHTS
-from lengthwise.metrics import Metrics, read_metrics
+from lengthwise.calibration.maps import capture
 from lengthwise.pipeline import run_abc
-from lengthwise.run import Run
-from lengthwise.schedule import Schedule
-from lengthwise.training import NotInterpolatedError, Trainer, rank_rows, train_run
+from lengthwise.runs.folder import CHECKPOINT, METRICS, WEIGHTS
+from lengthwise.runs.metrics import Metrics, read_metrics
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, make_config
+from lengthwise.training.batches import Batches
+from lengthwise.training.schedule import Schedule
+from lengthwise.training.trainer import NotInterpolatedError, Trainer, rank_rows, train_run
 
 STEPS = 60
 

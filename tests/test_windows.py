@@ -13,19 +13,13 @@ from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases, random_batch
 from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack, Track
-from lengthwise.layout import Layout
-from lengthwise.model import (
-    Streams,
-    Windows,
-    decode_streams,
-    decoding,
-    greedy_decode,
-    has_windows,
-    parallel,
-    plan_attention,
-    sequential,
-)
-from lengthwise.model.window import Links
+from lengthwise.decoding import greedy as decoding
+from lengthwise.decoding import parallel
+from lengthwise.decoding import walks as sequential
+from lengthwise.decoding.any_rows import Links, Streams, Windows, has_windows
+from lengthwise.decoding.greedy import decode_streams, greedy_decode
+from lengthwise.model import plan_attention
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import TASKS
 from test_decoding import CALIBRATED, make_lively
 

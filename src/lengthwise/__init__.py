@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
-    from lengthwise.analysis import calibrate, capture, evaluate, prove
     from lengthwise.api import abc, train
-    from lengthwise.attention_maps import AttentionMaps
+    from lengthwise.api.analysis import calibrate, capture, evaluate, prove
     from lengthwise.bias import CalibratedBias
-    from lengthwise.config import Config, InputError
-    from lengthwise.curve import LengthCurve
-    from lengthwise.run import Run
+    from lengthwise.calibration.maps import AttentionMaps
+    from lengthwise.evaluation.curve import LengthCurve
+    from lengthwise.runs.run import Run
+    from lengthwise.settings.config import Config, InputError
 
 _HOMES = {
-    "AttentionMaps": "attention_maps",
+    "AttentionMaps": "calibration.maps",
     "CalibratedBias": "bias",
-    "Config": "config",
-    "InputError": "config",
-    "LengthCurve": "curve",
-    "Run": "run",
+    "Config": "settings.config",
+    "InputError": "settings.config",
+    "LengthCurve": "evaluation.curve",
+    "Run": "runs.run",
     "abc": "api",
-    "calibrate": "analysis",
-    "capture": "analysis",
-    "evaluate": "analysis",
-    "prove": "analysis",
+    "calibrate": "api.analysis",
+    "capture": "api.analysis",
+    "evaluate": "api.analysis",
+    "prove": "api.analysis",
     "train": "api",
 }
 

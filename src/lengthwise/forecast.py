@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Line, Track
-from lengthwise.config import Config
-from lengthwise.parts import make_bias, make_device
 from lengthwise.pipeline import check_local
-from lengthwise.processes import make_accelerator
 from lengthwise.proof import NotApplicableError, estimate
-from lengthwise.run import Run
-from lengthwise.shards import shard_threads
-from lengthwise.training import Trainer
+from lengthwise.runs.parts import make_bias, make_device
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config
+from lengthwise.training.halves import shard_threads
+from lengthwise.training.processes import make_accelerator
+from lengthwise.training.trainer import Trainer
 
 # Steps that warm up, and those of each of the three blocks of which the fastest counts.
 _WARM, _TIMED = 3, 10

@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lengthwise.attention_maps import AttentionMaps, capture, kept_maps
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate, suffices
-from lengthwise.config import Config, InputError
-from lengthwise.curve import LengthCurve, Score, kept_if_interrupted
-from lengthwise.evaluation import evaluate_run
+from lengthwise.calibration.maps import AttentionMaps, capture, kept_maps
+from lengthwise.evaluation.curve import LengthCurve, Score, kept_if_interrupted
+from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import write_bytes
-from lengthwise.folder import (
+from lengthwise.proof import (
+    Certificate,
+    Counterexample,
+    NotApplicable,
+    NotApplicableError,
+    receptive_cone,
+)
+from lengthwise.proof import prove as prove_run
+from lengthwise.runs.folder import (
     BIAS,
     CALIBRATED,
     CERTIFICATE,
@@ -29,19 +36,12 @@ from lengthwise.folder import (
     prepare,
     set_aside,
 )
-from lengthwise.metrics import Metrics
-from lengthwise.parts import make_bias
-from lengthwise.proof import (
-    Certificate,
-    Counterexample,
-    NotApplicable,
-    NotApplicableError,
-    receptive_cone,
-)
-from lengthwise.proof import prove as prove_run
-from lengthwise.resuming import continued, reopen
-from lengthwise.run import LONGEST, Run
-from lengthwise.training import NotInterpolatedError, check_training, train_run
+from lengthwise.runs.metrics import Metrics
+from lengthwise.runs.parts import make_bias
+from lengthwise.runs.run import LONGEST, Run
+from lengthwise.settings.config import Config, InputError
+from lengthwise.training.resuming import continued, reopen
+from lengthwise.training.trainer import NotInterpolatedError, check_training, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]

@@ -13,7 +13,7 @@ import torch
 from lengthwise.arguments import as_choice
 from lengthwise.bench import calibrate, decode, gpu, lines, long, matmul, solve, train
 from lengthwise.bench.results import Bench, Report, Result, machine
-from lengthwise.config import InputError
+from lengthwise.settings.config import InputError
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "matmul": matmul.run,

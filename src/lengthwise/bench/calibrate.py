@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from lengthwise.attention_maps import AttentionMaps, candidates
 from lengthwise.bench.models import hand_bias, hand_tracks
 from lengthwise.bench.results import Bench, alternate, seconds
 from lengthwise.bias import CLOSED, OWN_TOKEN, SITES, Site
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF, Policy, calibrate
-from lengthwise.format import Format
-from lengthwise.layout import Layout
+from lengthwise.calibration.maps import AttentionMaps, candidates
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout
 
 _HEADS, _LAYERS, _LENGTH = 8, 2, 6
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias, no_cache
 from lengthwise.bench.results import Bench, alternate, ratios
-from lengthwise.layout import Layout
-from lengthwise.model import greedy_decode
+from lengthwise.decoding.greedy import greedy_decode
 from lengthwise.model.attention import Path
-from lengthwise.parts import make_model
-from lengthwise.tasks.sampling import generator, suite_problems
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import generator, suite_problems
+from lengthwise.runs.parts import make_model
 
 _BATCH = 16
 _PATHS: tuple[Path, ...] = ("dense", "lines")

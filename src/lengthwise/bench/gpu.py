@@ -17,8 +17,8 @@ from lengthwise.bench.matmul import CPU, peak
 from lengthwise.bench.models import Precision, Steps, bench_config
 from lengthwise.bench.results import Bench, seconds
 from lengthwise.bench.train import step_flops
-from lengthwise.config import make_config
-from lengthwise.parts import make_device
+from lengthwise.runs.parts import make_device
+from lengthwise.settings.config import make_config
 
 # The paper's model and batch (configs/paper.toml), but for dropout: without it logits can be compared.
 PAPER = {

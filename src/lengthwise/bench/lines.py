@@ -9,7 +9,7 @@ from functools import partial
 from lengthwise.bench.matmul import CPU
 from lengthwise.bench.models import Steps
 from lengthwise.bench.results import Bench, alternate, measured_process, ratios
-from lengthwise.config import make_config
+from lengthwise.settings.config import make_config
 
 _PATHS = ("lines", "dense")
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from lengthwise.bench.models import trained_run
 from lengthwise.bench.results import Bench, alternate, measured_process, ratios
-from lengthwise.layout import Layout
-from lengthwise.mistakes import truth
-from lengthwise.model import Decode, Streams, decode_streams
-from lengthwise.run import Run
+from lengthwise.decoding.any_rows import Streams
+from lengthwise.decoding.greedy import Decode, decode_streams
+from lengthwise.evaluation.mistakes import truth
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import generator, suite_problems
+from lengthwise.runs.run import Run
 from lengthwise.tasks import DIGITS, Transducer
-from lengthwise.tasks.sampling import generator, suite_problems
 
 # Digits that short problems are repeated to, so that their times are not too short to compare.
 _ENOUGH = 20_000

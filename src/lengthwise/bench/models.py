@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.batches import Batches
 from lengthwise.bench.results import Bench
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Causal, Line, Track
-from lengthwise.config import Config, make_config
-from lengthwise.layout import Layout
+from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.model import POSITIONS, Transformer, plan_attention
-from lengthwise.parts import compiled, in_precision, make_model
+from lengthwise.paper_repo.checkpoint import TORCH_PARTS
 from lengthwise.pipeline import run_abc
-from lengthwise.run import Run
-from lengthwise.seed_files.checkpoint import TORCH_PARTS
-from lengthwise.shards import backward, choose_shards, shard_threads
+from lengthwise.problems.layout import Layout
+from lengthwise.runs.parts import compiled, in_precision, make_model
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config, make_config
 from lengthwise.tasks import TASKS
-from lengthwise.weights import FlatWeights
+from lengthwise.training.batches import Batches
+from lengthwise.training.halves import backward, choose_shards, shard_threads
 
 Precision = Literal["float32", "bfloat16"]
 

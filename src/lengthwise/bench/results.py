@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lengthwise.config import InputError
+from lengthwise.settings.config import InputError
 from lengthwise.version import __version__
 
 

@@ -10,7 +10,7 @@ import torch
 from lengthwise.bench.long import random_problem, write_out
 from lengthwise.bench.models import TorchTransformer, no_cache, trained_run
 from lengthwise.bench.results import Bench, alternate, seconds
-from lengthwise.run import Run
+from lengthwise.runs.run import Run
 
 
 def run(

@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from lengthwise.bench.matmul import SIZES, peak
 from lengthwise.bench.models import TorchTransformer, bench_bias, bench_config
 from lengthwise.bench.results import Bench, alternate, ratios
-from lengthwise.config import Config
-from lengthwise.run import Run
-from lengthwise.shards import shard_threads
-from lengthwise.training import Trainer
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config
+from lengthwise.training.halves import shard_threads
+from lengthwise.training.trainer import Trainer
 
 
 class Pair:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import OpenKeys, Site, Spoken, causal
-from lengthwise.layout import Layout
+from lengthwise.problems.layout import Layout
 
 Cross = Literal["none", "distance"]
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.layout import Layout
+from lengthwise.problems.layout import Layout
 
 Site = Literal["self", "cross"]
 SITES: tuple[Site, ...] = ("self", "cross")

@@ -16,8 +16,8 @@ from lengthwise.bias.base import CLOSED, OpenKeys, Site, causal
 from lengthwise.bias.tracks import AnyTrack, Track, in_coordinates, read_track, track_row
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, read_text, write_text
-from lengthwise.format import Format
-from lengthwise.layout import Layout, Places
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout, Places
 
 FORMAT, EARLIER = "lengthwise-bias/2", "lengthwise-bias/1"
 _READING: dict[Site, str] = {"cross": "reading the problem", "self": "reading the answer so far"}

@@ -16,8 +16,8 @@ from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, write_with
-from lengthwise.format import Format
-from lengthwise.layout import Layout
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout
 from lengthwise.tasks import FRAME, TASKS, Transducer
 
 FORMAT = "lengthwise-matrices/1"

@@ -1,5 +1,5 @@
 """Learned relative positions: the bias says which entry each pair of query and key looks up, the model
-holds the table (`lengthwise.model.relative`), for it is trained."""
+holds the table (`lengthwise.model.learned_bias`), for it is trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import Causal, LearnedTables, SomeSite
-from lengthwise.layout import Layout
+from lengthwise.problems.layout import Layout
 
 
 def distances(site: SomeSite, layout: Layout, rows: range) -> Tensor:

@@ -11,7 +11,7 @@ from lengthwise.bias.base import CLOSED, SITES, Site
 from lengthwise.bias.lines import CalibratedBias, Line
 from lengthwise.bias.matrix import MatrixBias
 from lengthwise.bias.tracks import MatrixTrack, Track
-from lengthwise.layout import ANSWER, Layout
+from lengthwise.problems.layout import ANSWER, Layout
 from lengthwise.tasks import FRAME
 
 # A line passes through at least this share of the rows; shorter runs of open cells are chance.

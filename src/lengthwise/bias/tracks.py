@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import SITES, Site
-from lengthwise.layout import ANSWER, COLUMN, COLUMNS, Places, Span, site_of
+from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, Places, Span, site_of
 
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
 WHOLE = "whole"

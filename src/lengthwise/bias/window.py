@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import CLOSED, OpenKeys, Site, Spoken
-from lengthwise.layout import Layout
+from lengthwise.problems.layout import Layout
 
 Sides = Literal["both", "left", "right", "code"]
 

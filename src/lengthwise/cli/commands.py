@@ -30,8 +30,8 @@ from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.bias import CalibratedBias
-    from lengthwise.metrics import Metrics
-    from lengthwise.run import Run
+    from lengthwise.runs.metrics import Metrics
+    from lengthwise.runs.run import Run
 
 app = typer.Typer(
     name="lengthwise",
@@ -96,11 +96,11 @@ def abc_command(
     Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
     """
     from lengthwise.api import abc, abc_settings
-    from lengthwise.config import InputError
-    from lengthwise.display import print_curve
     from lengthwise.forecast import forecast
+    from lengthwise.progress.display import print_curve
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
+    from lengthwise.settings.config import InputError
 
     if estimate:
         for option, given in (("--resume", resume), ("--no-prove", prove is False)):
@@ -186,10 +186,10 @@ def train_command(
 
     from lengthwise.api import run_training, training_settings
     from lengthwise.arguments import as_choice
-    from lengthwise.config import with_options
-    from lengthwise.display import observing
-    from lengthwise.metrics import read_metrics
+    from lengthwise.progress.display import observing
     from lengthwise.proof import NotApplicable
+    from lengthwise.runs.metrics import read_metrics
+    from lengthwise.settings.config import with_options
 
     as_choice("end of training", until, ("interpolated", "proven"))
     config, loaded = training_settings(
@@ -282,11 +282,11 @@ def calibrate_command(
     Example: lengthwise calibrate runs/base --out addition.bias.jsonl
     """
     from lengthwise.arguments import as_choice
-    from lengthwise.attention_maps import capture
     from lengthwise.calibration import calibrate
-    from lengthwise.config import InputError, refuse_idle, refuse_uncounted, with_options
-    from lengthwise.folder import VANILLA, check_output, save_dense
-    from lengthwise.run import Run
+    from lengthwise.calibration.maps import capture
+    from lengthwise.runs.folder import VANILLA, check_output, save_dense
+    from lengthwise.runs.run import Run
+    from lengthwise.settings.config import InputError, refuse_idle, refuse_uncounted, with_options
 
     as_choice("policy", policy or "auto", ("auto", "paper"))
     as_choice("choice of lines", lines or "all", ("fewest", "all"))
@@ -340,9 +340,9 @@ def report_command(
 
     Example: lengthwise report runs/addition-seed0 runs/addition-seed1 --out addition.html
     """
-    from lengthwise.config import InputError
-    from lengthwise.folder import can_write
     from lengthwise.report.html import write_report
+    from lengthwise.runs.folder import can_write
+    from lengthwise.settings.config import InputError
 
     target = out or folders[0] / "report.html"
     if out is None and folders[0].is_dir() and not can_write(folders[0]):

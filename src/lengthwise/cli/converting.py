@@ -47,10 +47,10 @@ def explain_command(
     Example: lengthwise explain windowCross.t windowSelf.t --plot heads.png
     """
     from lengthwise.bias import CalibratedBias, MatrixBias
-    from lengthwise.config import InputError
-    from lengthwise.folder import VANILLA
-    from lengthwise.run import Run
-    from lengthwise.seed_files import read_bias
+    from lengthwise.paper_repo import read_bias
+    from lengthwise.runs.folder import VANILLA
+    from lengthwise.runs.run import Run
+    from lengthwise.settings.config import InputError
 
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -103,9 +103,7 @@ def convert_command(
 
     Example: lengthwise convert windowCross.t windowSelf.t --task addition --out bias.jsonl
     """
-    from lengthwise.config import InputError
-    from lengthwise.folder import check_output
-    from lengthwise.seed_files import (
+    from lengthwise.paper_repo import (
         convert_checkpoint,
         convert_run,
         find_lines,
@@ -114,6 +112,8 @@ def convert_command(
         save_dense_bias,
         save_matrices,
     )
+    from lengthwise.runs.folder import check_output
+    from lengthwise.settings.config import InputError
 
     notes: list[str] = []
     if width is not None and out.suffix not in (".safetensors", ".t"):
@@ -175,7 +175,7 @@ def config_command(
     Example: lengthwise config default > mine.toml
     """
     from lengthwise.arguments import as_choice
-    from lengthwise.config import load_config, shipped_configs
+    from lengthwise.settings.config import load_config, shipped_configs
 
     known = shipped_configs()
     if name is None:
@@ -192,7 +192,7 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
     """Lines for another task, where one is named that is laid out alike."""
     from lengthwise.arguments import as_choice
     from lengthwise.bias import MatrixBias
-    from lengthwise.config import InputError
+    from lengthwise.settings.config import InputError
     from lengthwise.tasks import TASKS
 
     if task is None or task == bias.task or isinstance(bias, MatrixBias):
@@ -234,10 +234,10 @@ def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> No
     """Draw the keys that a bias leaves open; of a vanilla run, the attention that was captured."""
     if path is None:
         return
-    from lengthwise.attention_maps import capture, kept_maps
     from lengthwise.bias import CalibratedBias, MatrixBias
+    from lengthwise.calibration.maps import capture, kept_maps
     from lengthwise.report.plots import attention_maps, bias_map
-    from lengthwise.run import Run
+    from lengthwise.runs.run import Run
 
     if isinstance(bias, MatrixBias):
         bias_map(bias, bias.format.at(bias.width), path)

@@ -31,10 +31,10 @@ def demo_command(
     Example: lengthwise demo
     """
     from lengthwise.api import abc
-    from lengthwise.config import InputError
-    from lengthwise.display import print_curve
-    from lengthwise.folder import LOCK
+    from lengthwise.progress.display import print_curve
     from lengthwise.report.html import write_report
+    from lengthwise.runs.folder import LOCK
+    from lengthwise.settings.config import InputError
 
     force = force or out == DEMO_FOLDER
     if not force and out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):

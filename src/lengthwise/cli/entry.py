@@ -29,7 +29,7 @@ from lengthwise.cli import (  # noqa: F401
 from lengthwise.cli.commands import app, main_process
 from lengthwise.cli.streams import flush_streams, prepare_streams
 from lengthwise.errors import unknown
-from lengthwise.interrupts import STOP_SIGNALS
+from lengthwise.training.interrupts import STOP_SIGNALS
 
 # What the parser returns after Ctrl-C.
 _INTERRUPTED = 130
@@ -115,9 +115,9 @@ def _command(arguments: list[str]) -> str:
 
 def _known(error: Exception, command: str) -> int:
     from lengthwise.calibration import NoLinesError
-    from lengthwise.config import InputError
     from lengthwise.proof import NotApplicableError
-    from lengthwise.training import NotInterpolatedError
+    from lengthwise.settings.config import InputError
+    from lengthwise.training.trainer import NotInterpolatedError
 
     if isinstance(error, InputError | NotApplicableError):
         return _fail(str(error))

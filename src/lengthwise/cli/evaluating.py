@@ -21,8 +21,8 @@ from lengthwise.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.curve import LengthCurve
-    from lengthwise.run import Run
+    from lengthwise.evaluation.curve import LengthCurve
+    from lengthwise.runs.run import Run
 
 # Numbers that a search for the first wrong answer asks at most.
 _CEILING = 1_000_000
@@ -69,13 +69,13 @@ def evaluate_command(
 
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
-    from lengthwise.analysis import evaluate
-    from lengthwise.config import InputError, refuse_uncounted, with_options
-    from lengthwise.curve import kept_if_interrupted
-    from lengthwise.display import observing, print_curve
-    from lengthwise.folder import check_output, results_folder
+    from lengthwise.api.analysis import evaluate
+    from lengthwise.evaluation.curve import kept_if_interrupted
     from lengthwise.pipeline import Clock
-    from lengthwise.run import Run
+    from lengthwise.progress.display import observing, print_curve
+    from lengthwise.runs.folder import check_output, results_folder
+    from lengthwise.runs.run import Run
+    from lengthwise.settings.config import InputError, refuse_uncounted, with_options
 
     changes = with_options(set_ or [], attention=attention)
     opened = Run.open(run, device=device, set=changes)
@@ -125,7 +125,7 @@ def evaluate_command(
 
         length_curve(curve, plot, trained=opened.config.data.length)
     if wrong_positions is not None:
-        from lengthwise.mistakes import count_mistakes, save_mistakes
+        from lengthwise.evaluation.mistakes import count_mistakes, save_mistakes
         from lengthwise.report.histograms import mistake_histogram
 
         mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)  # type: ignore[arg-type]  # checked by evaluate
@@ -137,7 +137,7 @@ def evaluate_command(
 
 def _keep(curve: LengthCurve, folder: Path) -> None:
     """Add what was measured to the results of a run; of one that is only to be read, say that it is not."""
-    from lengthwise.folder import can_write, locked
+    from lengthwise.runs.folder import can_write, locked
 
     if not can_write(folder):
         return print(
@@ -149,7 +149,7 @@ def _keep(curve: LengthCurve, folder: Path) -> None:
 
 
 def _refuse_other_samples(samples: int | None, assignments: list[str]) -> None:
-    from lengthwise.config import InputError
+    from lengthwise.settings.config import InputError
 
     for key in (assignment.partition("=")[0].strip() for assignment in assignments):
         if samples is not None and key.endswith("samples"):
@@ -159,8 +159,8 @@ def _refuse_other_samples(samples: int | None, assignments: list[str]) -> None:
 def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from lengthwise.config import InputError
-    from lengthwise.mistakes import check_range
+    from lengthwise.evaluation.mistakes import check_range
+    from lengthwise.settings.config import InputError
 
     if last is None:
         raise InputError(
@@ -183,8 +183,8 @@ def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> 
 
 
 def _number(option: str, text: str) -> int:
-    from lengthwise.config import InputError
-    from lengthwise.seed_files import evaluate_arithmetic
+    from lengthwise.paper_repo import evaluate_arithmetic
+    from lengthwise.settings.config import InputError
 
     try:
         value = evaluate_arithmetic(text)

@@ -67,7 +67,7 @@ def refuse_unknown_options(context: typer.Context, words: list[str]) -> None:
     Raises:
         InputError: for the first.
     """
-    from lengthwise.config import InputError
+    from lengthwise.settings.config import InputError
 
     known = [name for option in context.command.params for name in option.opts]
     for word in words:

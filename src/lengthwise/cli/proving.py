@@ -35,10 +35,10 @@ def prove_command(
 
     Example: lengthwise prove runs/addition
     """
-    from lengthwise.analysis import prove
-    from lengthwise.folder import CERTIFICATE, PROGRESS, can_write, check_output, locked
+    from lengthwise.api.analysis import prove
     from lengthwise.proof import Certificate, estimate, rule_text, save_rule
-    from lengthwise.run import Run
+    from lengthwise.runs.folder import CERTIFICATE, PROGRESS, can_write, check_output, locked
+    from lengthwise.runs.run import Run
 
     if out is not None:
         check_output(out, own=CERTIFICATE)
@@ -81,10 +81,10 @@ def verify_command(
 
     Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
     """
-    from lengthwise.display import observing
     from lengthwise.pipeline import Clock
+    from lengthwise.progress.display import observing
     from lengthwise.proof import Certificate, verify
-    from lengthwise.run import Run
+    from lengthwise.runs.run import Run
 
     given, opened = Certificate.load(certificate), Run.open(run)
     with observing(True) as observer, Clock(observer).stage("prove", opened.config):

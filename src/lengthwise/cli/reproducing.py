@@ -50,7 +50,6 @@ def reproduce_command(
     import os
 
     from lengthwise.arguments import as_choice
-    from lengthwise.config import InputError
     from lengthwise.reproduce import (
         BUDGETS,
         TARGETS,
@@ -62,6 +61,7 @@ def reproduce_command(
         write_tables,
     )
     from lengthwise.reproduce.runner import Record, Remaining, check_budget, finished
+    from lengthwise.settings.config import InputError
 
     if estimate and done_only:
         raise InputError("--estimate says what remains, --done writes what is done: choose one")

@@ -28,7 +28,7 @@ from lengthwise.cli.options import (
 from lengthwise.files import UTF8_MARK, check_encoding
 
 if TYPE_CHECKING:
-    from lengthwise.run import Run
+    from lengthwise.runs.run import Run
 
 # Lines that are looked ahead, and their bytes: what is answered together, and so what may wait.
 AHEAD_LINES, AHEAD_BYTES = 4096, 2_000_000
@@ -68,8 +68,8 @@ def solve_command(
 
     Example: lengthwise solve runs/addition 987654321987654321987654321+1
     """
-    from lengthwise.config import InputError, with_options
-    from lengthwise.run import Run
+    from lengthwise.runs.run import Run
+    from lengthwise.settings.config import InputError, with_options
 
     expressions = expressions or []
     refuse_unknown_options(context, [str(run), *expressions])
@@ -184,8 +184,8 @@ def _objection(run: Run, text: str) -> str | None:
     Raises:
         InputError: when there is no model yet.
     """
-    from lengthwise.config import InputError
-    from lengthwise.parts import check_reach
+    from lengthwise.runs.parts import check_reach
+    from lengthwise.settings.config import InputError
 
     model = run.model
     try:
@@ -204,7 +204,7 @@ def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
     Raises:
         InputError: when the text is in UTF-16.
     """
-    from lengthwise.config import InputError
+    from lengthwise.settings.config import InputError
 
     read = getattr(source, "read1", source.read)
     batch: list[tuple[int, bytes | None]] = []

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from lengthwise.bias import CLOSED, OWN_TOKEN, SITES, CalibratedBias, Line, Track, Window
-from lengthwise.format import Format
-from lengthwise.layout import COLUMNS, Layout
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import COLUMNS, Layout
 
 
 class NotApplicableError(RuntimeError):

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lengthwise.layout import ANSWER
 from lengthwise.locality.cone import Cone
+from lengthwise.problems.layout import ANSWER
 from lengthwise.tasks import Transducer
 
 Column = tuple[int, ...]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lengthwise.layout import END, START, Layout
 from lengthwise.locality.cone import Cone
 from lengthwise.locality.contexts import Batch, Contexts
+from lengthwise.problems.layout import END, START, Layout
 from lengthwise.tasks import Transducer
 
 # Contexts among which two that look alike are looked for.

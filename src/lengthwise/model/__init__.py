@@ -1,19 +1,7 @@
-"""The model: positions, attention, layers, decoding."""
+"""The network: positions, layers and the one loop over them, and the views of what they read."""
 
 from lengthwise.model.attention import plan_attention
-from lengthwise.model.decoding import Decode, decode_streams, greedy_decode
 from lengthwise.model.positions import POSITIONS
 from lengthwise.model.transformer import Transformer
-from lengthwise.model.window import Streams, Windows, has_windows
 
-__all__ = [
-    "POSITIONS",
-    "Decode",
-    "Streams",
-    "Transformer",
-    "Windows",
-    "decode_streams",
-    "greedy_decode",
-    "has_windows",
-    "plan_attention",
-]
+__all__ = ["POSITIONS", "Transformer", "plan_attention"]

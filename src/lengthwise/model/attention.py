@@ -21,7 +21,6 @@ from lengthwise.bias import (
     encoder_bias,
     relative_index,
 )
-from lengthwise.layout import Layout
 from lengthwise.model.plans import (
     FEW_KEYS,
     KEYS_PER_SLOT,
@@ -32,6 +31,7 @@ from lengthwise.model.plans import (
     Plan,
     close_safely,
 )
+from lengthwise.problems.layout import Layout
 
 Path = Literal["auto", "dense", "lines"]
 

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.engine.products import filled
 from lengthwise.model.layers import Embedded
-from lengthwise.model.linear import filled
 from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
 from lengthwise.model.views import Entries, Rows, Source, View
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.model.linear import Linear, feed_forward, linear
+from lengthwise.engine.products import Linear, feed_forward, linear
 
 Norm = Literal["pre", "post"]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, OpenKeys, SomeSite
-from lengthwise.model.few_keys import attend_few
+from lengthwise.engine.few_keys import attend_few
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
 # (docs/log.md, 2026-11-24, "Where a training step goes").

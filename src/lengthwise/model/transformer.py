@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise.bias import LearnedTables, SomeSite
+from lengthwise.engine.products import Linear
 from lengthwise.model.distinct import view_distinct
 from lengthwise.model.layers import Embedded, Layer, Norm, look_up
-from lengthwise.model.linear import Linear
+from lengthwise.model.learned_bias import make_tables
 from lengthwise.model.plans import LayerPlan, OwnPlan
 from lengthwise.model.positions import POSITIONS, rotate
-from lengthwise.model.relative import make_tables
 from lengthwise.model.views import Cache, Rows, Source, View, run
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from lengthwise.arguments import as_file
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Track
-from lengthwise.config import InputError
 from lengthwise.errors import shorten
 from lengthwise.files import check_format, read_text, write_text
-from lengthwise.folder import CERTIFICATE, WEIGHTS
 from lengthwise.locality import Cone
 from lengthwise.proof.rule import rule_text, save_rule
-from lengthwise.run import Run
+from lengthwise.runs.folder import CERTIFICATE, WEIGHTS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
 
 FORMAT = "lengthwise-certificate/3"
 # Written by earlier versions: the first names the task and does not bind its rule.

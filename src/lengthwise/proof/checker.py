@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.layout import Layout
+from lengthwise.decoding.greedy import greedy_decode
 from lengthwise.locality import Batch, Cone, look, write_out
-from lengthwise.model import Transformer, greedy_decode, plan_attention
+from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.attention import Path
 from lengthwise.model.plans import LayerPlan
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import in_split
 from lengthwise.proof.certificate import Counterexample
-from lengthwise.run import Run
-from lengthwise.tasks.sampling import in_split
+from lengthwise.runs.run import Run
 
 # Contexts of one forward pass: what it makes stays in the cache.
 CHUNK = 8192

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.bias import CalibratedBias
-from lengthwise.config import InputError
 from lengthwise.errors import shorten
 from lengthwise.files import read_text, write_text
-from lengthwise.folder import RULE, versions
 from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, join, look, reach_of
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
 from lengthwise.proof.scope import period_of, receptive_cone
-from lengthwise.run import Run
+from lengthwise.runs.folder import RULE, versions
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
 
 BUDGET = 50_000_000
 

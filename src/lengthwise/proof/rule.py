@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lengthwise.config import InputError
 from lengthwise.files import write_text
-from lengthwise.folder import RULE
 from lengthwise.locality import NotApplicableError
+from lengthwise.runs.folder import RULE
+from lengthwise.settings.config import InputError
 from lengthwise.tasks import Transducer
 
 FORMAT = "lengthwise-rule/1"

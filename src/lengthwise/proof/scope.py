@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias, Window
-from lengthwise.config import Config
 from lengthwise.locality import Cone, NotApplicableError, Reach, join, reach_of, window_reach
 from lengthwise.model.positions import POSITIONS
+from lengthwise.settings.config import Config
 
 
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from lengthwise.arguments import as_file
 from lengthwise.bias import Site
-from lengthwise.config import InputError
 from lengthwise.files import write_with
-from lengthwise.folder import CALIBRATED, VANILLA
-from lengthwise.layout import END, START, Layout
+from lengthwise.problems.layout import END, START, Layout
+from lengthwise.runs.folder import CALIBRATED, VANILLA
+from lengthwise.settings.config import InputError
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart; past it, of Paul Tol ("muted").
 _COLOURS = {CALIBRATED: "#0072B2", VANILLA: "#D55E00"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from lengthwise.mistakes import Mistakes
+from lengthwise.evaluation.mistakes import Mistakes
 from lengthwise.report.canvas import finish, new_figure, set_title
 
 # Up to so many lengths a panel of bars for each; more share one picture of shades.

@@ -19,13 +19,14 @@ from jinja2 import Environment, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from pydantic_core import to_json
 
-from lengthwise.attention_maps import AttentionMaps, kept_maps
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, gather_evidence
-from lengthwise.config import InputError, flat_settings
-from lengthwise.curve import LengthCurve
+from lengthwise.calibration.maps import AttentionMaps, kept_maps
+from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import read_text, write_text
-from lengthwise.folder import (
+from lengthwise.proof import Certificate, NotApplicableError, hashes
+from lengthwise.report import plots, summary
+from lengthwise.runs.folder import (
     CALIBRATED,
     CERTIFICATE,
     CONFIG,
@@ -38,10 +39,9 @@ from lengthwise.folder import (
     check_output,
     results_folder,
 )
-from lengthwise.metrics import Metrics, read_metrics
-from lengthwise.proof import Certificate, NotApplicableError, hashes
-from lengthwise.report import plots, summary
-from lengthwise.run import Run
+from lengthwise.runs.metrics import Metrics, read_metrics
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError, flat_settings
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.config import Config
-from lengthwise.curve import LengthCurve, Score
 from lengthwise.errors import InputError, shorten
-from lengthwise.metrics import read_metrics
+from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.pipeline import Outcome
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.report.summary import percent
-from lengthwise.run import Run
+from lengthwise.runs.metrics import read_metrics
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import Config
 
 # Rows of a table; what a person wants of more is in `to_frame` and `records`.
 _MOST_ROWS = 60

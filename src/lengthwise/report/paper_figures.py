@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, Site
-from lengthwise.layout import Layout
+from lengthwise.problems.layout import Layout
 from lengthwise.report.canvas import (
     INK,
     SHADES,

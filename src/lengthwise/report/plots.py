@@ -16,11 +16,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from lengthwise.attention_maps import AttentionMaps
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias
-from lengthwise.curve import LengthCurve, Score
+from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.errors import InputError
-from lengthwise.layout import Layout
+from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.problems.layout import Layout
 from lengthwise.report.canvas import (
     SHADES,
     Panels,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias
 from lengthwise.calibration import Evidence
-from lengthwise.config import Config
-from lengthwise.curve import LengthCurve, Score
-from lengthwise.folder import CALIBRATED, VANILLA
-from lengthwise.methods import with_article
-from lengthwise.metrics import Metrics
+from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.proof import Certificate
+from lengthwise.runs.folder import CALIBRATED, VANILLA
+from lengthwise.runs.metrics import Metrics
+from lengthwise.settings.config import Config
+from lengthwise.settings.methods import with_article
 
 # The sign, kept on the line of its number by a space that does not break.
 PERCENT = "\u00a0%"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lengthwise.config import Config, make_config
-from lengthwise.methods import METHODS
+from lengthwise.settings.config import Config, make_config
+from lengthwise.settings.methods import METHODS
 from lengthwise.tasks import TASKS
 
 Protocol = Literal["short", "padded"]

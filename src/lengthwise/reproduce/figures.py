@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lengthwise.attention_maps import AttentionMaps, average_attention, capture, kept_maps
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.calibration import DIRECTIONS, line_means
-from lengthwise.layout import Layout
-from lengthwise.parts import make_bias
+from lengthwise.calibration.maps import AttentionMaps, average_attention, capture, kept_maps
+from lengthwise.calibration.paper import DIRECTIONS, line_means
+from lengthwise.problems.layout import Layout
 from lengthwise.report.paper_figures import (
     accuracy_panels,
     attention_panels,
@@ -18,7 +17,8 @@ from lengthwise.report.paper_figures import (
 from lengthwise.report.plots import bias_map
 from lengthwise.reproduce.cells import TABLE_TASKS, Budget, Cell, config_of
 from lengthwise.reproduce.runner import MODEL, Record, folder_of
-from lengthwise.run import Run
+from lengthwise.runs.parts import make_bias
+from lengthwise.runs.run import Run
 
 # Digits at which heat maps of models trained on six are drawn, and width of drawn biases.
 _LONGER, _DRAWN_WIDTH = 12, 12

@@ -15,16 +15,16 @@ import torch
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
-from lengthwise.config import InputError
-from lengthwise.curve import Score
-from lengthwise.evaluation import evaluate_run
+from lengthwise.evaluation.curve import Score
+from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import read_text, write_text
-from lengthwise.folder import CONFIG, locked
-from lengthwise.metrics import read_metrics
 from lengthwise.pipeline import calibrate_and_retrain
 from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of
-from lengthwise.run import Run
-from lengthwise.training import NotInterpolatedError, train_run
+from lengthwise.runs.folder import CONFIG, locked
+from lengthwise.runs.metrics import read_metrics
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
+from lengthwise.training.trainer import NotInterpolatedError, train_run
 
 CELLS, RECORD, BUDGET_FILE = "cells", "cell.json", "budget.json"
 MODEL = "model"

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from lengthwise.curve import wilson
+from lengthwise.evaluation.curve import wilson
 from lengthwise.files import write_text
 from lengthwise.reproduce.cells import TABLE_TASKS, TABLES, Cell
 from lengthwise.reproduce.paper import paper_results

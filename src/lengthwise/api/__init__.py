@@ -1,0 +1,386 @@
+"""The notebook interface: train, capture, calibrate, evaluate, each one call.
+
+```python
+import lengthwise as lw
+
+base = lw.train("addition", length=6)
+maps = lw.capture(base)
+bias = lw.calibrate(maps)
+print(bias)
+tuned = lw.train("addition", length=6, bias=bias)
+curve = lw.evaluate(tuned, lengths=[6, 60, 1000])
+tuned.solve("99999999999999999999+1")
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lengthwise.api.given import SomeRun, as_bias
+from lengthwise.arguments import (
+    as_choice,
+    as_flag,
+    as_folder,
+    as_function,
+    as_path,
+    as_text,
+    as_whole,
+    as_wholes,
+    refuse,
+)
+from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.paper_repo import SeedOptions, load_ini, read_bias
+from lengthwise.pipeline import (
+    Clock,
+    NotProvenError,
+    Observer,
+    Outcome,
+    Proof,
+    run_abc,
+    train_until_proven,
+)
+from lengthwise.progress.display import observing
+from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
+from lengthwise.runs.folder import CALIBRATED, CONFIG, consists_of
+from lengthwise.runs.run import Run, config_of_file
+from lengthwise.settings.config import (
+    Config,
+    InputError,
+    for_a_bias,
+    load_config,
+    refuse_idle,
+    with_options,
+)
+from lengthwise.settings.methods import find_method, method_of
+from lengthwise.training.trainer import Progress
+
+Until = Literal["interpolated", "proven"]
+
+# What a person may pass: settings as `as_assignments` takes them, and whole numbers, one or many.
+Assignments = str | Iterable[str] | Mapping[str, Any] | None
+Wholes = int | Iterable[int]
+
+
+def settings(
+    task: str | Path | Config,
+    assignments: Assignments = (),
+    *,
+    length: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    method: str | None = None,
+    epochs: int | None = None,
+    with_bias: bool = False,
+) -> Config:
+    """Settings from a task's name or a settings file, changed by what is given besides.
+
+    A method changes what the file says, assignments change what the method says.
+
+    Args:
+        with_bias: the model is to be trained with a calibrated bias: what is set of `training` counts for
+            that training, which else the `retraining` part describes.
+        epochs: for a file of the paper's code (.ini): train so many of its epochs, whatever the model
+            answers; measure after each, and keep the model of each.
+
+    Raises:
+        InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
+    """
+    task = _as_task(task)
+    length = None if length is None else as_whole("length", length, 1)
+    seed = None if seed is None else as_whole("seed", seed)
+    epochs = None if epochs is None else as_whole("epochs", epochs, 1)
+    ini = _load_ini(task)
+    if epochs is not None and ini is None:
+        raise InputError("epochs are those of an .ini file; else set training.max_steps")
+    path = None
+    if ini is not None:
+        values = ini.settings(epochs)
+    elif isinstance(task, Config):
+        values = task.model_dump(mode="json", exclude_unset=True)
+    elif Path(task).suffix in (".toml", ".json"):
+        path, values = Path(task), load_config(Path(task))
+    else:
+        values = {"task": str(task)}
+    given = with_options(assignments, data__length=length, seed=seed, device=device)
+    if with_bias:
+        values, given = for_a_bias(values, given)
+    chosen = [] if method is None else find_method(as_text("method", method, "rope")).assignments
+    config = config_of_file(path, values, [*chosen, *given])
+    refuse_idle(config, given)
+    if ini is not None and ini.load_pretrained and config.training.initial is None:
+        raise InputError(
+            f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
+            f"(`lengthwise convert` makes one of a checkpoint)"
+        )
+    return config
+
+
+def _as_task(task: str | Path | Config) -> Path | Config:
+    """Settings, or the name of a task or of a file.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(task, Config):
+        return task
+    if not isinstance(task, str | os.PathLike) or not os.fspath(task):
+        refuse("task", "a task's name, such as 'addition', a settings file, or settings", task)
+    return as_path("task", task, "addition.toml")
+
+
+def _load_ini(task: str | Path | Config) -> SeedOptions | None:
+    """The options of an .ini file; None where the task is something else."""
+    if isinstance(task, Config) or Path(task).suffix != ".ini":
+        return None
+    return load_ini(Path(task))
+
+
+def abc_settings(
+    task: str | Path | Config,
+    assignments: Assignments = (),
+    lengths: list[int] | None = None,
+    **options: Any,
+) -> Config:
+    """The settings of the whole method. Arguments as for `settings`.
+
+    Args:
+        lengths: digits to evaluate, where they are named besides.
+
+    Raises:
+        InputError: as `settings`; for an .ini file that names biases, since the method makes its own; and
+            where the assignments name other lengths.
+    """
+    with_options(assignments, evaluation__lengths=lengths)
+    ini = _load_ini(_as_task(task))
+    if ini is not None and ini.load_window:
+        raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
+    return settings(task, assignments, **options)
+
+
+def training_settings(
+    task: str | Path | Config,
+    assignments: Assignments = (),
+    *,
+    bias: CalibratedBias | MatrixBias | SomeRun | None = None,
+    self_bias: Path | str | None = None,
+    method: str | None = None,
+    **options: Any,
+) -> tuple[Config, CalibratedBias | MatrixBias | None]:
+    """The settings of one training, and the bias it is done with.
+
+    The bias is the one given, else the one that belongs to the settings file: an .ini file may name some,
+    and beside the config.json of a run lies that of the run. With a bias the `retraining` part counts.
+
+    Args:
+        task, assignments, method, options: as for `settings`.
+        bias, self_bias: as for `train`.
+
+    Raises:
+        InputError: as `settings`, and for a bias that is missing or broken.
+    """
+    if bias is not None and method is not None:
+        raise InputError(
+            f"a calibrated bias is a method of its own; leave the method {method!r} out"
+        )
+    task, found = _as_task(task), as_bias(bias)
+    files = [found] if isinstance(found, Path) else []
+    if self_bias is not None:
+        files.append(as_path("self_bias", self_bias, "self.t"))
+    of_a_run: list[Path] = []
+    if found is None and not files and not isinstance(task, Config):
+        ini = _load_ini(task)
+        if ini is not None:
+            files = ini.window_paths()
+        elif Path(task).name == CONFIG:
+            of_a_run = [Path(task).parent / name for name in consists_of(Path(task)) or ()]
+    given = found is not None or bool(files)
+    config = settings(task, assignments, method=method, with_bias=given, **options)
+    if files or of_a_run:
+        found = read_bias(files or of_a_run, config.task)
+    assert not isinstance(found, Path)
+    return config.for_retraining() if given else config, found
+
+
+def train(
+    task: str | Path | Config,
+    *,
+    length: int | None = None,
+    seed: int | None = None,
+    bias: CalibratedBias | MatrixBias | SomeRun | None = None,
+    self_bias: Path | str | None = None,
+    method: str | None = None,
+    until: Until = "interpolated",
+    out: Path | str | None = None,
+    set: Assignments = (),
+    device: str | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool | None = None,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Train a model until it interpolates, or until it is proven right at every length.
+
+    Args:
+        task: a task's name, a settings file (.toml, or .ini of the paper's code), or settings.
+        length: digits of the longest training operand.
+        seed: of weights and problems.
+        bias: a calibrated bias, one of matrices, its file, or a run that has one; the model is then trained
+            as the settings' `retraining` part says, without positions by default. Without it the model is
+            vanilla, unless an .ini file names biases.
+        self_bias: the other file, where self- and cross-attention have one each (.t).
+        method: a name in `lengthwise.settings.methods.METHODS`, such as `rope` or `window`; by default
+            what the settings say, which is `vanilla` unless they say otherwise.
+        until: `interpolated`, or `proven`: where the proof finds problems that the model gets wrong,
+            another is trained on them besides, up to `calibration.attempts` times; the certificate is
+            written beside the weights.
+        out: the run folder; by default a new one under `runs/`.
+        set: settings: `"training.learning_rate=1e-3"`, several of these, or a dictionary such as
+            `{"training.learning_rate": 1e-3}`.
+        device: `auto`, `cpu` or `cuda`.
+        epochs: see `settings`.
+        resume: continue an interrupted run, to the same weights as without the interruption.
+        force: start over where a run exists.
+        progress: by default one live line in a notebook and nothing elsewhere; True also shows what the
+            command shows, on stderr; False shows nothing.
+        on_progress: called with each row of metrics, instead.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: for settings, a folder or a bias that can't be used.
+        NotInterpolatedError: when the model does not interpolate within `training.max_steps`.
+        NotProvenError: when it interpolates but is not proven; it holds the counterexample.
+        NotApplicableError: when no proof can speak about the model.
+    """
+    config, bias = training_settings(
+        task,
+        set,
+        length=length,
+        seed=seed,
+        device=device,
+        method=method,
+        epochs=epochs,
+        bias=bias,
+        self_bias=self_bias,
+    )
+    until = as_choice("until", until, get_args(Until))  # type: ignore[assignment]  # one of them
+    flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
+    with observing(progress, trained=as_function("on_progress", on_progress)) as observer:
+        run, proof = run_training(
+            config, bias, prove=until == "proven", out=out, observer=observer, **flags
+        )
+    if isinstance(proof, Counterexample):
+        raise NotProvenError(run, proof)
+    if isinstance(proof, NotApplicable):
+        raise NotApplicableError(proof.reason)
+    return run
+
+
+def run_training(
+    config: Config,
+    bias: CalibratedBias | MatrixBias | None,
+    *,
+    prove: bool,
+    out: Path | str | None,
+    observer: Observer,
+    **flags: bool,
+) -> tuple[Run, Proof | None]:
+    """What `train` does with settings and a bias that are ready.
+
+    Args:
+        config, bias: from `training_settings`.
+        prove: train until the model is proven.
+        out, flags: as for `train`.
+
+    Returns:
+        The run; and the certificate, the counterexample, or why neither, where one was asked for.
+    """
+    if prove and _processes() > 1:
+        raise InputError("one process proves; under torchrun use `train` without `--until proven`")
+    path = training_folder(config, bias, out)
+    if prove:
+        return train_until_proven(config, path, bias=bias, observer=observer, **flags)
+    stage = "train" if bias is None else "retrain"
+    return Clock(observer).train(stage, config, path, bias=bias, **flags), None
+
+
+def training_folder(
+    config: Config, bias: CalibratedBias | MatrixBias | None, out: Path | str | None
+) -> Path:
+    """The folder of a training: the one that is named, or a new one under `runs/`."""
+    name = method_of(config) if bias is None else CALIBRATED
+    if out is not None:
+        return as_folder("out", out)
+    return _new_folder(f"{config.task}-{name}-seed{config.seed}")
+
+
+def abc(
+    task: str | Path | Config,
+    *,
+    length: int | None = None,
+    seed: int | None = None,
+    out: Path | str | None = None,
+    lengths: Wholes | None = None,
+    prove: bool = True,
+    set: Assignments = (),
+    device: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool | None = None,
+    observer: Observer | None = None,
+) -> Outcome:
+    """The whole method: train, capture, calibrate, retrain, prove, evaluate. Arguments as for `train`.
+
+    Args:
+        lengths: digits to evaluate; by default those of the settings' `evaluation` part.
+        prove: prove the model right at every length where a proof applies (see `lengthwise.proof`), and
+            train it on what the proof finds wrong.
+        observer: is told how far it is, instead of what `progress` shows.
+
+    Returns:
+        What was made; its `verdict` is a sentence that says what was reached.
+    """
+    chosen = None if lengths is None else as_wholes("lengths", lengths)
+    config = abc_settings(task, set, chosen, length=length, seed=seed, device=device)
+    if _processes() > 1:
+        raise InputError("the pipeline runs on one process; under torchrun use `train`")
+    flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
+    prove = as_flag("prove", prove)
+    path = (
+        _new_folder(f"{config.task}-abc-seed{config.seed}")
+        if out is None
+        else as_folder("out", out)
+    )
+    scores = 2 * len(chosen or config.evaluation.lengths) * len(config.evaluation.suites)
+    with observing(progress, observer, scores=scores) as watching:
+        return run_abc(config, path, lengths=chosen, prove=prove, observer=watching, **flags)
+
+
+def _new_folder(name: str) -> Path:
+    """The first folder of that name under `runs/` that does not exist yet."""
+    if _processes() > 1:
+        raise InputError("several processes write one run; name its folder with --out")
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+def _processes() -> int:
+    """How many processes torchrun started, or 1."""
+    given = os.environ.get("WORLD_SIZE") or "1"
+    if not given.isdecimal():
+        raise InputError(
+            f"WORLD_SIZE, the environment's number of processes, must be a whole number, got {given!r}"
+        )
+    return int(given)
+
+
+__all__ = ["Outcome", "abc", "settings", "train"]

@@ -1,0 +1,146 @@
+"""What is asked of a trained model from Python: capture, calibrate, evaluate, prove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from lengthwise import calibration, proof
+from lengthwise.api.given import SomeRun, as_maps, as_run, as_vanilla
+from lengthwise.arguments import (
+    as_choice,
+    as_choices,
+    as_file,
+    as_function,
+    as_number,
+    as_whole,
+    as_wholes,
+)
+from lengthwise.bias import CalibratedBias
+from lengthwise.calibration import Lines, Policy
+from lengthwise.calibration import maps as attention_maps
+from lengthwise.calibration.maps import AttentionMaps
+from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.evaluation.exact_match import evaluate_run
+from lengthwise.pipeline import Clock
+from lengthwise.problems.sampling import Suite
+from lengthwise.progress.display import observing
+from lengthwise.proof import BUDGET, Certificate, Counterexample
+
+
+def capture(run: SomeRun) -> AttentionMaps:
+    """Average what the heads of a model read, and measure what each line is worth to it.
+
+    Args:
+        run: a run, or its folder; of what `abc` made, the vanilla one.
+
+    Raises:
+        InputError: for what is no run.
+    """
+    return attention_maps.capture(as_vanilla(run))
+
+
+def calibrate(
+    maps: AttentionMaps | SomeRun,
+    *,
+    policy: Policy | None = None,
+    kappa_cross: float | None = None,
+    kappa_self: float | None = None,
+    lines: Lines | None = None,
+    extra: int = 0,
+) -> CalibratedBias:
+    """Turn attention maps into a bias that is defined at every length; see `lengthwise.calibration`.
+
+    Args:
+        maps: from `capture`, or the file of such; of a run, or its folder, they are captured first.
+        policy: `auto`, or `paper` for Algorithm 1; like those below by default what the settings of a run
+            say, where one is given.
+        kappa_cross, kappa_self: drop-off thresholds of the paper's policy.
+        lines: `fewest`, or `all` that pass, to spare or not (`auto` only).
+        extra: lines to select beyond those (`auto` only).
+
+    Raises:
+        InputError: for what holds no maps, and no run.
+        NoLinesError: when `auto` finds no line at cross-attention.
+    """
+    given: dict[str, Any] = {
+        "policy": None if policy is None else as_choice("policy", policy, get_args(Policy)),
+        "kappa_cross": None if kappa_cross is None else as_number("kappa_cross", kappa_cross),
+        "kappa_self": None if kappa_self is None else as_number("kappa_self", kappa_self),
+        "lines": None if lines is None else as_choice("lines", lines, get_args(Lines)),
+    }
+    extra = as_whole("extra", extra)
+    captured, chosen = as_maps(maps)
+    options = {name: getattr(chosen, name) if v is None else v for name, v in given.items()}
+    return calibration.calibrate(captured, extra=extra, **options)
+
+
+def evaluate(
+    run: SomeRun,
+    lengths: int | Iterable[int] | None = None,
+    *,
+    samples: int | None = None,
+    suites: str | Iterable[str] | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+    on_progress: Callable[[Score], object] | None = None,
+) -> LengthCurve:
+    """Measure exact match at each length; see `lengthwise.evaluation.exact_match`.
+
+    Args:
+        run: a run, or its folder; of what `abc` made, the calibrated one.
+        lengths: digits, one or many; by default those of the run's settings.
+        samples: problems of each length; by default 1000, and 200 past 100 digits.
+        suites: `uniform`, `carry`, or both; by default those of the run's settings.
+        seed: of the test problems; by default the run's.
+        progress: as for `train`.
+        on_progress: called with each score, instead.
+
+    Raises:
+        InputError: for what is no run, and for numbers or suites that can't be asked.
+    """
+    opened = as_run(run)
+    chosen = as_wholes("lengths", opened.config.evaluation.lengths if lengths is None else lengths)
+    asked = opened.config.evaluation.suites if suites is None else suites
+    of: Any = as_choices("suites", asked, get_args(Suite))
+    scores = len(of) * sum(len(opened.paddings(length)) for length in chosen)
+    with (
+        observing(
+            progress, scores=scores, scored=as_function("on_progress", on_progress)
+        ) as observer,
+        Clock(observer).stage("evaluate", opened.config),
+    ):
+        return evaluate_run(
+            opened, chosen, suites=of, samples=samples, seed=seed, on_progress=observer.scored
+        )
+
+
+def prove(
+    run: SomeRun,
+    *,
+    budget: int = BUDGET,
+    keep: Path | str | None = None,
+    progress: bool | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Certificate | Counterexample:
+    """Prove that a calibrated model is right at every length, or find a problem that it gets wrong.
+
+    Args:
+        run: a run, or its folder; of what `abc` made, the calibrated one.
+        budget: local contexts that may be checked at most.
+        keep: a file that keeps how far the proof is, so that an interrupted one goes on from there.
+        progress: as for `train`.
+        on_progress: called with the contexts checked so far, and about how many there are, instead.
+
+    Raises:
+        InputError: for what is no run.
+        NotApplicableError: for a model that the proof can't speak about, or more contexts than the budget.
+    """
+    opened, budget = as_run(run), as_whole("budget", budget, 1)
+    kept = None if keep is None else as_file("keep", keep, "proof.progress.json")
+    with (
+        observing(progress, checked=as_function("on_progress", on_progress)) as observer,
+        Clock(observer).stage("prove", opened.config),
+    ):
+        return proof.prove(opened, budget=budget, progress=kept, on_progress=observer.checked)

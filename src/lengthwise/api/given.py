@@ -1,0 +1,86 @@
+"""What people pass for a run, its attention maps or a bias: the thing itself, its folder, or its file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lengthwise.arguments import as_path, refuse
+from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.calibration import maps as attention_maps
+from lengthwise.calibration.maps import AttentionMaps
+from lengthwise.pipeline import Outcome
+from lengthwise.runs.folder import VANILLA
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
+from lengthwise.settings.sections import CalibrationSettings
+
+SomeRun = Run | Outcome | Path | str
+
+
+def as_run(run: SomeRun) -> Run:
+    """A run, from itself or its folder; of what `abc` made the calibrated one."""
+    if isinstance(run, Outcome):
+        return run.calibrated
+    return run if isinstance(run, Run) else Run.open(_folder(run))
+
+
+def as_vanilla(run: SomeRun) -> Run:
+    """As `as_run`, but of what `abc` made the vanilla one, whose attention there is to see."""
+    if isinstance(run, Outcome):
+        return run.vanilla
+    if isinstance(run, Run):
+        return run
+    path = _folder(run)
+    return Run.open(path / VANILLA if (path / VANILLA).exists() else path)
+
+
+def _folder(run: object) -> Path:
+    if not isinstance(run, str | os.PathLike):
+        refuse("run", "a run, or its folder, such as 'runs/addition'", run)
+    return as_path("run", run, "runs/addition")
+
+
+def as_maps(maps: AttentionMaps | SomeRun) -> tuple[AttentionMaps, CalibrationSettings]:
+    """Attention maps, from themselves, their file, or a run, whose attention is captured.
+
+    Returns:
+        The maps, and how they are to become a bias, as far as nothing else is said: as the run's settings
+        say, where there is a run.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(maps, AttentionMaps):
+        return maps, CalibrationSettings()
+    if isinstance(maps, Outcome):
+        return maps.maps, maps.vanilla.config.calibration
+    if isinstance(maps, str | os.PathLike) and as_path("maps", maps, "maps.safetensors").is_file():
+        return AttentionMaps.load(maps), CalibrationSettings()
+    if not isinstance(maps, str | os.PathLike | Run):
+        refuse("maps", "what lw.capture returns, its file, or a run, such as 'runs/addition'", maps)
+    run = as_vanilla(maps)
+    return attention_maps.capture(run), run.config.calibration
+
+
+def as_bias(bias: object) -> CalibratedBias | MatrixBias | Path | None:
+    """A bias, or the file of one; that of a run where a run is given, or its folder.
+
+    Raises:
+        InputError: for anything else, and for a run without such a bias.
+    """
+    if bias is None or isinstance(bias, CalibratedBias | MatrixBias):
+        return bias
+    if isinstance(bias, str | os.PathLike):
+        path = as_path("bias", bias, "bias.jsonl")
+        if not path.is_dir():
+            return path
+        bias = Run.open(path)
+    if isinstance(bias, Run | Outcome):
+        if isinstance(bias.bias, CalibratedBias | MatrixBias):
+            return bias.bias
+        raise InputError(
+            f"bias takes a calibrated bias; {bias.path} has none; "
+            f"lw.calibrate({str(bias.path)!r}) or `lengthwise calibrate {bias.path} --out FILE` finds one"
+        )
+    refuse("bias", "what lw.calibrate returns, its file, or a run that was trained with one", bias)

@@ -1,0 +1,320 @@
+"""What a trained model reads: its attention maps, and what each line of them is worth to it.
+
+The model returns its own attention weights; nothing is patched and no hook is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lengthwise.arguments import as_file
+from lengthwise.bias import (
+    CLOSED,
+    SITES,
+    AttentionBias,
+    OpenKeys,
+    Site,
+    SomeSite,
+    Track,
+    encoder_bias,
+    in_coordinates,
+    read_track,
+    relative_index,
+    track_row,
+)
+from lengthwise.files import check_format, write_with
+from lengthwise.model import plan_attention
+from lengthwise.model.transformer import Output
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import ANSWER, Layout
+from lengthwise.problems.sampling import NoProblemsError, generator, suite_problems
+from lengthwise.runs.folder import MAPS, WEIGHTS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
+
+FORMAT, EARLIER = "lengthwise-maps/2", "lengthwise-maps/1"
+
+# A line is a candidate when it has a key on nearly all rows of real digits.
+_COVERAGE = 0.8
+
+
+@dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
+class AttentionMaps:
+    """How the heads of a model attend on average, over problems of the training length.
+
+    Attributes:
+        format: of these problems.
+        length: digits of the operands of these problems.
+        width: digits that they were padded to.
+        problems: number of problems averaged; half of them carry chains.
+        weights: per site, float32 `[layer, head, query, key]`.
+        exact_match: share of these problems that the model answers right.
+        knockout: per candidate track, what it costs to close it to every head of every layer: the
+            rise of the loss of a problem, nats, summed over its symbols.
+        model: the fingerprint of the run whose attention it is; maps of version 0.1 do not say.
+    """
+
+    format: Format
+    length: int
+    width: int
+    problems: int
+    weights: dict[Site, Tensor]
+    exact_match: float
+    knockout: dict[Track, float]
+    model: str = ""
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.format.name
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the problems."""
+        return self.format.at(self.width)
+
+    def __repr__(self) -> str:
+        layers, heads = self.weights["cross"].shape[:2]
+        return (
+            f"AttentionMaps({self.task}: {layers} layers of {heads} heads, mean of {self.problems} "
+            f"problems of at most {self.length} digits)"
+        )
+
+    def plot(self, path: Path | str | None = None):
+        """Draw a panel for each layer, site and head; write it to `path`, or return the figure."""
+        from lengthwise.report.plots import attention_maps
+
+        return attention_maps(self, path)
+
+    def _repr_png_(self) -> bytes:
+        return self.plot()._repr_png_()  # type: ignore[union-attr]  # no path was given
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file; it appears whole or not at all.
+
+        Raises:
+            InputError: where `path` is no path, or a folder.
+        """
+        path = as_file("path", path, "maps.safetensors")
+        about = {
+            "format": FORMAT,
+            "task": self.format.to_dict(),
+            "length": self.length,
+            "width": self.width,
+            "problems": self.problems,
+            "exact_match": self.exact_match,
+            "model": self.model,
+            "knockout": [[track_row(track), cost] for track, cost in self.knockout.items()],
+        }
+        tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
+        metadata = {"about": json.dumps(about)}
+        write_with(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+    @classmethod
+    def load(cls, path: Path | str) -> AttentionMaps:
+        """Read maps.
+
+        Raises:
+            InputError: when the file is missing or broken.
+        """
+        path = as_file("path", path, "maps.safetensors")
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                if (found := about.pop("format", EARLIER)) == EARLIER:
+                    names = {"base", "parameters", "alignment", "input_order", "frame"}
+                    others = {name: about.pop(name) for name in names & about.keys()}
+                    about["task"] = {"name": about["task"], **others}
+                else:
+                    check_format(found, FORMAT)
+                weights: dict[Site, Tensor] = {site: file.get_tensor(site) for site in SITES}
+            # Candidates are all in coordinates.
+            knockout: Any = {
+                in_coordinates(read_track(track)): cost for track, cost in about.pop("knockout")
+            }
+            format = Format.read(about.pop("task"))
+            return cls(format, **about, weights=weights, knockout=knockout)
+        except OSError as error:
+            raise InputError(f"can't read attention maps {path}: {error}") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} does not hold attention maps: {error}") from error
+
+
+def real_rows(track: Track, layout: Layout, length: int) -> Tensor:
+    """The rows in which a track meets a real digit rather than padding, int64 `[row]`.
+
+    At `self` the first row is left out: it has one key, which gets all attention whatever the model
+    learned. The row of the end token writes no digit.
+    """
+    rows = torch.arange(layout.target_length - 1)
+    if track.offset is None:
+        return rows[:length]
+    column = rows + track.offset
+    if track.site == "self":
+        # Column -1 is the start token.
+        return rows[(rows >= 1) & (column >= -1) & (rows <= length)]
+    return rows[(column >= 0) & (column < length)]
+
+
+def candidates(layout: Layout, length: int) -> list[Track]:
+    """The tracks that calibration considers: every one is bounded, and stated in coordinates.
+
+    They are columns of operands as far from the one being written as the problem is long, symbols, and what
+    was written before. A track must meet a real digit in nearly all rows of a problem. A task whose rows
+    have no columns has none.
+    """
+    if layout.task.writes is not None:
+        return []
+    found, anchors = [], layout.anchors("cross")
+    for segment in layout.task.segments:
+        if anchors[segment.name].grows:
+            found += [Track.along(segment.name, k) for k in range(-length + 1, length)]
+        else:
+            found.append(Track(segment.name))
+    found += [Track.along(ANSWER, -back) for back in range(1, length + 1)]
+    return [t for t in found if len(real_rows(t, layout, length)) >= _COVERAGE * length]
+
+
+class Knockout:
+    """Another bias with one track closed to every head of every layer."""
+
+    def __init__(self, bias: AttentionBias, track: Track) -> None:
+        self.heads, self.bias, self.track = bias.heads, bias, track
+
+    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+        bias = self.bias.dense(site, layer, layout, rows)
+        if site != self.track.site:
+            return bias
+        queries = torch.arange(rows.start, rows.stop)
+        keys, inside = self.track.keys(layout, queries)
+        closed = torch.zeros(bias.shape[1:], dtype=torch.bool)
+        closed[torch.arange(len(rows))[inside], keys[inside]] = True
+        return bias.masked_fill(closed, CLOSED)
+
+    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+        return None
+
+    def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor | None:
+        return relative_index(self.bias, site, layout, rows)
+
+    def encoder(self, layout: Layout) -> Tensor | None:
+        return encoder_bias(self.bias, layout)
+
+
+@torch.inference_mode()
+def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, Tensor]:
+    """A run's attention, averaged over uniform problems of any length, longer than it was trained on too.
+
+    Returns:
+        Per site, float32 `[layer, head, query, key]`, the true answers being given.
+    """
+    layout = run.layout(length)
+    operands = suite_problems(
+        run.task,
+        generator(run.config.seed, "capture", length),
+        problems,
+        suite="uniform",
+        length=length,
+        width=layout.width,
+        split="any",
+    )
+    source, target = (tokens.to(run.device) for tokens in layout.batch(operands))
+    plan = plan_attention(
+        *(run.bias, layout, run.config.model.layers),
+        path="dense",
+        device=run.device,
+        encoder=run.model.encodes,
+    )
+    output = run.model(source, target[:, :-1], plan, return_attention=True)
+    return _mean_weights(output)
+
+
+def _mean_weights(output: Output) -> dict[Site, Tensor]:
+    """The mean over problems of what a model returned, per site `[layer, head, query, key]`."""
+    return {
+        site: torch.stack([layer[site].mean(dim=0) for layer in output.attention]).cpu()
+        for site in SITES
+    }
+
+
+@torch.inference_mode()
+def capture(run: Run) -> AttentionMaps:
+    """Average a run's attention over problems of its training length, and knock its lines out.
+
+    The problems come from the training split (paper, section 5: a random subset of the training data;
+    there the answers are decoded, here given, which is the same wherever the model is right). Half are
+    uniform and half carry chains. The knockouts are ours: attention shows what a head looks at, a
+    knockout whether it matters.
+
+    Returns:
+        The maps.
+
+    Raises:
+        InputError: when no problem of the training length is trained on.
+    """
+    config, model = run.config, run.model
+    length, layout = config.covered_length, config.layout()
+    rng = generator(config.seed, "capture")
+    half = (config.calibration.problems + 1) // 2
+    try:
+        operands = [
+            suite_problems(
+                run.task, rng, half, suite=suite, length=length, width=layout.width, split="train"
+            )
+            for suite in ("uniform", "carry")
+        ]
+    except NoProblemsError as error:
+        raise InputError(f"{error}; data.length must be more than {length}") from error
+    source, target = (tokens.to(run.device) for tokens in layout.batch(np.concatenate(operands)))
+
+    def plan(bias: AttentionBias) -> list:
+        layers = config.model.layers
+        return plan_attention(
+            bias, layout, layers, path="dense", device=run.device, encoder=model.encodes
+        )
+
+    def answers(bias: AttentionBias) -> tuple[float, float]:
+        """Mean loss of a problem, and share of problems answered right."""
+        logits = model(source, target[:, :-1], plan(bias)).logits
+        losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
+        right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1)
+        return losses.sum(dim=1).mean().item(), right.float().mean().item()
+
+    output = model(source, target[:, :-1], plan(run.bias), return_attention=True)
+    weights = _mean_weights(output)
+    loss, exact_match = answers(run.bias)
+    knockout = {
+        track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)
+    }
+    return AttentionMaps(
+        format=config.format,
+        length=length,
+        width=layout.width,
+        problems=len(source),
+        weights=weights,
+        exact_match=exact_match,
+        knockout=knockout,
+        model=run.fingerprint,
+    )
+
+
+def kept_maps(run: Run) -> AttentionMaps | None:
+    """The maps that lie beside a run's weights; None where none do, or those of another model.
+
+    Raises:
+        InputError: when the file is broken.
+    """
+    if not all((run.path / name).exists() for name in (MAPS, WEIGHTS)):
+        return None
+    maps = AttentionMaps.load(run.path / MAPS)
+    return maps if maps.model in ("", run.fingerprint) else None

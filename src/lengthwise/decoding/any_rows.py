@@ -1,0 +1,303 @@
+"""Any rows of any problems at once: what they read, and nothing else.
+
+A bias of lines opens a handful of keys to each row. So the logits of some rows follow from those rows, the
+rows that they read, and the few source tokens that these read. A `Neighbourhood` holds just that, with
+open keys numbered anew, so that nothing of the size of a problem is ever computed: a problem itself is one
+byte for each symbol. Problems of different widths stand side by side, for a line has its key at every
+width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lengthwise.bias import CLOSED, OWN_TOKEN, AttentionBias, CalibratedBias, OpenKeys, Site, Track
+from lengthwise.model.layers import Embedded
+from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
+from lengthwise.model.transformer import Transformer
+from lengthwise.problems.layout import Layout, Places, Span
+
+
+class Streams:
+    """Problems laid end to end: their source tokens, and the rows that are written.
+
+    A *flat* number counts the rows of all problems, or the source tokens of all.
+
+    Args:
+        layouts: the layout of each problem.
+        sources: the source tokens of each, uint8 `[source position]`.
+
+    Attributes:
+        source: the tokens of all problems, uint8 `[flat]`.
+        written: the tokens of all rows, uint8 `[flat]`; zeros at first.
+        first: the first row of each problem, and the number of rows, int64 `[problem + 1]`.
+    """
+
+    def __init__(self, layouts: Sequence[Layout], sources: Sequence[np.ndarray]) -> None:
+        self.task, self.vocabulary = layouts[0].task, layouts[0].vocabulary
+        self.source = np.concatenate(sources).astype(np.uint8, copy=False)
+        self.first = _starts([layout.target_length for layout in layouts])
+        self.source_first = _starts([layout.source_length for layout in layouts])
+        self.written = np.zeros(self.first[-1], np.uint8)
+        # One layout for each width, and which of them each problem has.
+        self.layouts = list({layout.width: layout for layout in layouts}.values())
+        number = {layout.width: place for place, layout in enumerate(self.layouts)}
+        self.kinds = np.array([number[layout.width] for layout in layouts])
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def problems(self, rows: np.ndarray) -> np.ndarray:
+        """The problem that each flat row belongs to."""
+        return np.searchsorted(self.first, rows, side="right") - 1
+
+    def stops(self, rows: np.ndarray) -> np.ndarray:
+        """Where the problem of each flat row ends."""
+        return self.first[self.problems(rows) + 1]
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        """The token that each row reads: the one before, or the start token, uint8."""
+        before = self.written[np.maximum(rows - 1, 0)]
+        is_first = rows == self.first[self.problems(rows)]
+        return np.where(is_first, np.uint8(self.vocabulary.start), before)
+
+    def open_keys(
+        self, bias: CalibratedBias, site: Site, layer: int, rows: np.ndarray, problems: np.ndarray
+    ) -> OpenKeys:
+        """The open keys of flat rows (rows past their problem's end count too), flat themselves."""
+        own = torch.from_numpy(rows - self.first[problems])
+        places = _Places(self.layouts, torch.from_numpy(self.kinds[problems]))
+        found = bias.open_at(site, layer, self.layouts[0] if places.same else places, own)
+        assert found is not None
+        starts = self.first if site == "self" else self.source_first
+        return OpenKeys(found.index + torch.from_numpy(starts[problems])[:, None], found.value)
+
+
+def _starts(lengths: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+class _Places(Places):
+    """The layouts of rows of several widths: bounds of segments are tensors `[row]`."""
+
+    def __init__(self, layouts: list[Layout], kinds: Tensor) -> None:
+        self._layouts, self._kinds, self.task = layouts, kinds, layouts[0].task
+
+    @property
+    def same(self) -> bool:
+        return len(self._layouts) == 1
+
+    def anchors(self, site: str) -> dict[str, Span]:
+        every = [layout.anchors(site) for layout in self._layouts]
+        return {
+            name: replace(
+                span,
+                start=self._each([spans[name].start for spans in every]),
+                stop=self._each([spans[name].stop for spans in every]),
+            )
+            for name, span in every[0].items()
+        }
+
+    def keys(self, site: str) -> int:
+        return self._each([layout.keys(site) for layout in self._layouts])  # type: ignore[return-value]
+
+    def _each(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers)[self._kinds]
+
+
+class Links:
+    """Which rows read which, by the lines of self-attention.
+
+    Args:
+        bias: the bias; it must have windows.
+        layers: decoder layers.
+        streams: the problems.
+
+    Attributes:
+        offsets: how far back the rows of each layer read, all below 0.
+    """
+
+    def __init__(self, bias: CalibratedBias, layers: int, streams: Streams) -> None:
+        self.streams = streams
+        self.offsets = [
+            {
+                track.offset + 1
+                for track in (line.track for line in bias.at("self", layer, streams.layouts[0]))
+                if isinstance(track, Track) and track.offset is not None and track.offset < -1
+            }
+            for layer in range(layers)
+        ]
+
+    @cached_property
+    def depth(self) -> int:
+        """How far back a row depends on others."""
+        return sum(-min(offsets, default=0) for offsets in self.offsets)
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether no row reads another."""
+        return not any(self.offsets)
+
+    def sources(self, rows: np.ndarray) -> np.ndarray:
+        """The rows that these rows depend on, themselves included; sorted, each once."""
+        for offsets in reversed(self.offsets):
+            rows = self._add(rows, offsets)
+        return rows
+
+    def readers(self, rows: np.ndarray) -> np.ndarray:
+        """The rows that depend on what was written in these rows; sorted, each once."""
+        rows = rows[rows + 1 < self.streams.stops(rows)] + 1
+        for offsets in self.offsets:
+            rows = self._add(rows, {-offset for offset in offsets})
+        return rows
+
+    def _add(self, rows: np.ndarray, offsets: set[int]) -> np.ndarray:
+        """Add the rows of the same problems that stand so far from these."""
+        if not offsets or not len(rows):
+            return rows
+        problems = self.streams.problems(rows)
+        start, stop = self.streams.first[problems], self.streams.first[problems + 1]
+        parts = [rows]
+        for offset in offsets:
+            other = rows + offset
+            parts.append(other[(other >= start) & (other < stop)])
+        return np.unique(np.concatenate(parts))
+
+
+def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[CalibratedBias]:
+    """Whether every row reads a few keys alone, whatever the width."""
+    return isinstance(bias, CalibratedBias) and bias.local
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What some rows need.
+
+    Attributes:
+        rows: flat rows, those that they depend on included.
+        wanted: where the rows that were asked for stand among them.
+        memory: the source tokens that they read.
+        plan: the open keys, numbered as `rows` and `memory` are.
+    """
+
+    rows: np.ndarray
+    wanted: np.ndarray
+    memory: Embedded
+    plan: list[LayerPlan]
+
+
+class Windows:
+    """Views of problems through a bias: the logits of any rows.
+
+    Args:
+        model: the model, in evaluation mode.
+        bias: lines alone (`has_windows`).
+        streams: the problems.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        bias: CalibratedBias,
+        streams: Streams,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model, self.bias, self.streams, self.device = model, bias, streams, device
+        self.links = Links(bias, len(model.layers), streams)
+
+    def logits(self, rows: np.ndarray, inputs: np.ndarray | None = None) -> Tensor:
+        """Logits `[row, token]` of flat rows, sorted, given what is written before them.
+
+        Or given the tokens that the rows read, where no row reads another.
+        """
+        around = self.around(rows)
+        tokens = self.streams.inputs(around.rows) if inputs is None else inputs
+        embedded = self.embed(tokens, around.rows)
+        view = self.model.view(embedded, around.memory, around.plan)
+        logits = self.model.logits(embedded.table, view)[0]
+        if len(around.wanted) == len(logits):
+            return logits
+        return logits[torch.from_numpy(around.wanted).to(self.device)]
+
+    def embed(self, tokens: np.ndarray, rows: np.ndarray) -> Embedded:
+        """Embed the tokens that rows read."""
+        own = torch.from_numpy(rows - self.streams.first[self.streams.problems(rows)])
+        ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
+        return self.model.embed_at(self.model.target_embedding, ids, own)
+
+    def around(self, rows: np.ndarray) -> Neighbourhood:
+        """What flat rows, sorted, need."""
+        every = rows if self.links.alone else self.links.sources(rows)
+        problems = self.streams.problems(every)
+        crosses = self.per_layer("cross", lambda layer: self._cross(layer, every, problems))
+        memory, crosses = self.remember(crosses)
+        selves = self.per_layer("self", lambda layer: self._self(layer, every, problems))
+        plan: list[LayerPlan] = [
+            {"self": own, "cross": cross} for own, cross in zip(selves, crosses, strict=True)
+        ]
+        return Neighbourhood(every, np.searchsorted(every, rows), memory, plan)
+
+    def per_layer(self, site: Site, work) -> list:
+        """One result for each layer, computed once where all have the same lines."""
+        layers = range(len(self.model.layers))
+        if any(line.site == site and line.layer is not None for line in self.bias.lines):
+            return [work(layer) for layer in layers]
+        return [work(0)] * len(layers)
+
+    def _cross(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> OpenKeys:
+        return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
+
+    def _self(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> LinesPlan | OwnPlan:
+        if self.reads_itself(layer):
+            return OwnPlan(self.bias.heads)
+        found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
+        flat = found.index.numpy()
+        index = np.searchsorted(rows, flat).clip(max=len(rows) - 1)
+        # What is missing is read only by rows that are there for what they hold further down.
+        value = found.value.masked_fill(torch.from_numpy(rows[index] != flat), CLOSED)
+        return LinesPlan.of(OpenKeys(torch.from_numpy(index), value), len(rows), self.device)
+
+    def reads_itself(self, layer: int) -> bool:
+        """Whether each head of a layer's self-attention reads its own row, and nothing else."""
+        lines = self.bias.at("self", layer, self.streams.layouts[0])
+        heads = {line.head for line in lines if line.track == OWN_TOKEN}
+        return not self.links.offsets[layer] and len(heads) == self.bias.heads
+
+    def remember(self, crosses: list[OpenKeys]) -> tuple[Embedded, list[LinesPlan]]:
+        """Embed the source tokens that are read, and number them anew.
+
+        Without positions a token is the same wherever it stands: the source is the vocabulary.
+        """
+        embedding, source = self.model.source_embedding, self.streams.source
+        if self.model.scheme.kind == "none":
+            every = torch.arange(embedding.num_embeddings, device=self.device)
+            memory = Embedded(self.model.embed_at(embedding, every, every).table[None])
+            count = embedding.num_embeddings
+            indices = [torch.from_numpy(source[keys.index].astype(np.int64)) for keys in crosses]
+        else:
+            shapes = [keys.index.shape for keys in crosses]
+            flat = torch.cat([keys.index.flatten() for keys in crosses])
+            read, inverse = flat.unique(return_inverse=True)
+            number = read.numpy()
+            first = self.streams.source_first
+            problems = np.searchsorted(first, number, side="right") - 1
+            # Counted as the model counts them: from the start of the source, or back from its end.
+            own = number - first[problems + self.model.scheme.from_end]
+            tokens = torch.from_numpy(source[number].astype(np.int64)).to(self.device)
+            memory = self.model.embed_at(embedding, tokens, torch.from_numpy(own))
+            count = len(read)
+            parts = inverse.split([shape.numel() for shape in shapes])
+            indices = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        plans: dict[int, LinesPlan] = {}
+        for keys, index in zip(crosses, indices, strict=True):
+            if id(keys) not in plans:
+                plans[id(keys)] = LinesPlan.of(OpenKeys(index, keys.value), count, self.device)
+        return memory, [plans[id(keys)] for keys in crosses]

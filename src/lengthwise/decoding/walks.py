@@ -1,0 +1,177 @@
+"""Sequential greedy decoding through windows: each token costs its open keys, and no past is kept.
+
+A *walk* writes some rows of several problems, one row of each at a step. Of the rows before it a walk
+holds only as many as the lines reach back, and computes them anew from their tokens, so that nothing has
+to be carried from one walk to the next: problems may come and go between walks, and start anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lengthwise.bias import CLOSED, OpenKeys
+from lengthwise.decoding.any_rows import Windows
+from lengthwise.model.layers import Attention, Embedded, Layer
+from lengthwise.model.plans import LinesPlan, OwnPlan
+from lengthwise.model.views import Cache, Source
+
+# Steps of a walk, and rows of all its problems: enough to spread the cost of beginning, few enough
+# for what is laid out at once to be small.
+STEPS, _ROWS = 256, 16384
+
+# Problems that walk side by side.
+ABREAST = 512
+
+# So many problems walk faster than they are decoded in parallel, for a walk computes each row once
+# (docs/log.md, 2026-11-24, "A hundred thousand digits").
+MANY = 32
+
+
+def walk_steps(problems: int) -> int:
+    """How many steps a walk of so many problems should take."""
+    return max(16, min(STEPS, _ROWS // problems))
+
+
+def walk(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
+    """Write rows one after the other, as greedy decoding does.
+
+    Args:
+        windows: the problems, through the model's bias.
+        fronts: the first row of each problem, flat; all before it are right.
+        steps: rows of each to write. Those past the end of a problem mean nothing.
+
+    Returns:
+        Tokens `[step, problem]`; `streams.written` stays as it is.
+    """
+    streams, model, back = windows.streams, windows.model, windows.links.depth
+    times, count = back + steps, len(fronts)
+    problems = streams.problems(fronts)
+    # `[time, problem]`: the rows that the first ones read, then those to write.
+    rows = fronts - back + np.arange(times)[:, None]
+    flat, owners = rows.ravel(), np.tile(problems, times)
+    inputs = streams.inputs(rows[: back + 1].clip(min=streams.first[problems]))
+    given = torch.from_numpy(inputs.astype(np.int64)).to(windows.device)
+    positions = torch.from_numpy(rows - streams.first[problems]).clamp(min=0)
+
+    crosses = windows.per_layer(
+        "cross", lambda layer: streams.open_keys(windows.bias, "cross", layer, flat, owners)
+    )
+    memory, crosses = windows.remember(crosses)
+    selves = windows.per_layer(
+        "self", lambda layer: _self(windows, layer, flat, owners, rows[0], count)
+    )
+    view = [
+        (Cache(own, times * count), _cross(layer, cross, memory, count))
+        for layer, own, cross in zip(model.decoder, selves, crosses, strict=True)
+    ]
+    plans = [[plan.split(times) for plan in site] for site in (selves, crosses)]
+    written: list[Tensor] = []
+    for time in range(times):
+        for layer, (own, cross) in enumerate(view):
+            own.plan, cross.plan = (site[layer][time] for site in plans)
+            own.first = cross.first = time * count
+        token = given[time] if time <= back else written[-1]
+        x = model.embed_at(model.target_embedding, token, positions[time]).apply(lambda x: x)
+        logits = model.logits(x, view)[0]
+        if time >= back:
+            written.append(logits.argmax(dim=-1))
+    return torch.stack(written).to(torch.uint8).cpu().numpy()
+
+
+def _cross(layer: Layer, plan: LinesPlan, memory: Embedded, count: int) -> Source | Copied:
+    """The reader of cross-attention, for all steps of a walk of `count` problems."""
+    source = Source(plan, memory)
+    if plan.scores:
+        return source
+    # What is copied from the source does not wait for the answer.
+    return Copied(source.read(layer.cross_attention, lambda: memory.table), count)
+
+
+class Copied:
+    """Cross-attention that depends on the source alone, worked out for all steps of a walk.
+
+    Args:
+        read: what it adds to the rows, `[1, row, width]`, a step's after another's.
+        count: rows of a step.
+
+    Attributes:
+        first: the first row of the next step.
+        plan: not used.
+    """
+
+    plan: LinesPlan | OwnPlan
+
+    def __init__(self, read: Tensor, count: int) -> None:
+        self.steps, self.count, self.first = read.split(count, dim=1), count, 0
+
+    def rows(self, x: Tensor) -> Tensor:
+        """See `Reader.rows`."""
+        return x
+
+    def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
+        """See `Reader.read`."""
+        return self.steps[self.first // self.count]
+
+
+def _self(
+    windows: Windows,
+    layer: int,
+    flat: np.ndarray,
+    owners: np.ndarray,
+    origin: np.ndarray,
+    count: int,
+) -> LinesPlan | OwnPlan:
+    """The plan of self-attention, its keys numbered `time * count + problem`."""
+    if windows.reads_itself(layer):
+        return OwnPlan(windows.bias.heads)
+    found = windows.streams.open_keys(windows.bias, "self", layer, flat, owners)
+    column = torch.arange(len(flat)) % count
+    time = found.index - torch.from_numpy(origin)[column][:, None]
+    value = found.value.masked_fill(time < 0, CLOSED)
+    index = time * count + column[:, None]
+    return LinesPlan.of(OpenKeys(index, value), len(flat), windows.device)
+
+
+def decode_sequentially(
+    windows: Windows, on_progress: Callable[[int], object], least: int = 1
+) -> np.ndarray:
+    """Write problems into `streams.written` row by row; finished ones make room for others.
+
+    Args:
+        windows: the problems, through the model's bias.
+        on_progress: called with the number of rows that are done.
+        least: stop when fewer problems than this are left.
+
+    Returns:
+        The next row of each problem that is left, flat.
+    """
+    streams = windows.streams
+    end, starts = streams.vocabulary.end, streams.first[:-1]
+    rows, waiting, done = starts[:0], 0, 0
+    while True:
+        room = min(ABREAST - len(rows), len(streams) - waiting)
+        rows = np.concatenate([rows, starts[waiting : waiting + room]])
+        waiting += room
+        if len(rows) < least:
+            return rows
+        ends = streams.stops(rows)
+        steps = min(walk_steps(len(rows)), int((ends - rows).max()))
+        tokens = walk(windows, rows, steps)
+        going = []
+        for column, (row, stop) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
+            wrote = tokens[: stop - row, column]
+            after = row + len(wrote)
+            streams.written[row:after] = wrote
+            over = np.flatnonzero(wrote == end)
+            if len(over):
+                streams.written[row + over[0] : stop] = end
+                after = stop
+            if after < stop:
+                going.append(after)
+            done += after - row
+        rows = np.array(going, np.int64)
+        on_progress(done)

@@ -1,0 +1,1 @@
+"""Exact match by length, and which symbols are wrong."""

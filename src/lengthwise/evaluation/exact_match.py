@@ -1,0 +1,199 @@
+"""Exact match by length: measuring it.
+
+An answer counts when greedy decoding writes every symbol and the end token right. That is decided in
+one parallel pass: feed the true answer, and ask whether the likeliest token of every row is the true
+next one. If it is, greedy decoding writes exactly that answer, by induction over rows; if some row is
+wrong, greedy decoding leaves the truth at the first such row. The two are equal problem by problem
+(tests/test_evaluation.py), and the pass is hundreds of times faster than decoding. Long problems of a
+model whose bias consists of lines are read through windows, some rows at a time, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lengthwise.arguments import as_whole, as_wholes
+from lengthwise.decoding.any_rows import Streams, Windows
+from lengthwise.decoding.ways import follows_lines
+from lengthwise.evaluation.curve import LengthCurve, Score, wilson
+from lengthwise.model import plan_attention
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import NoProblemsError, Suite, generator, suite_problems
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
+from lengthwise.settings.sections import Padding
+
+# Rows x keys x problems that one pass may hold.
+CELLS = 40_000_000
+
+# Rows that decide most problems of a model that fails.
+_PROBE = 64
+
+# Problems with more rows than this are read through windows, where the bias has them, so many at a time.
+_LONG, _BLOCK = 2000, 2048
+
+# More problems of a length than anyone waits for; their digits have to fit the memory, too.
+_MOST_SAMPLES = 10_000_000
+
+# Stands for a loss that is infinite or no number.
+_NO_LOSS = 1e6
+
+
+def evaluate_run(
+    run: Run,
+    lengths: Iterable[int],
+    *,
+    suites: Iterable[Suite] = ("uniform", "carry"),
+    samples: int | None = None,
+    seed: int | None = None,
+    on_progress: Callable[[Score], None] | None = None,
+) -> LengthCurve:
+    """Measure exact match on test problems of exactly these lengths.
+
+    Operands have exactly `length` digits. They are padded by no more than the answer needs; those of a
+    model that learned one width also to that (`Run.paddings`). The problems depend on the seed, the suite
+    and the length.
+
+    Args:
+        run: the run.
+        lengths: digits.
+        suites: `uniform`, `carry`, or both (see `suite_problems`).
+        samples: problems of each length; by default 1000, 200 past 100 digits, 20 from 10,000 on and
+            4 from 100,000 on.
+        seed: of the test problems; the run's own by default.
+        on_progress: called with each score.
+    """
+    lengths, suites = as_wholes("lengths", lengths), list(suites)
+    if max(lengths) > run.longest:
+        raise InputError(f"lengths must be at most {run.longest}, got {max(lengths)}")
+    samples = None if samples is None else as_whole("samples", samples, 1, _MOST_SAMPLES)
+    seed = run.config.seed if seed is None else as_whole("seed", seed)
+    scores = []
+    for length in lengths:
+        for suite in suites:
+            count = samples or run.config.evaluation.samples_at(length)
+            for padding in run.paddings(length):
+                scores.append(_score(run, suite, length, padding, count, seed))
+                if on_progress is not None:
+                    on_progress(scores[-1])
+    return LengthCurve(scores)
+
+
+def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, seed: int) -> Score:
+    began = time.perf_counter()
+    layout = run.layout(length, padding)
+    operands, split = draw_problems(run, layout, suite, length, count, seed)
+    right, worst = exact_matches(run, layout, operands)
+    correct = int(right.sum())
+    low, high = wilson(correct, count)
+    return Score(
+        task=run.config.task,
+        base=run.config.base,
+        method=run.method,
+        seed=run.config.seed,
+        problem_seed=seed,
+        suite=suite,
+        length=length,
+        width=layout.width,
+        split=split,
+        n=count,
+        correct=correct,
+        low=round(low, 6),
+        high=round(high, 6),
+        worst_loss=round(worst, 6),
+        seconds=round(time.perf_counter() - began, 3),
+        model=run.fingerprint,
+        padding="training" if layout.width > length + run.task.growth else "answer",
+    )
+
+
+def draw_problems(
+    run: Run, layout: Layout, suite: Suite, length: int, count: int, seed: int
+) -> tuple[np.ndarray, str]:
+    """Test problems of a length, and the split that they come from: see `Score.split`."""
+    for split in ("test", "any"):
+        rng = generator(seed, "test", 2 * length + (suite == "carry"))
+        try:
+            problems = suite_problems(
+                run.task, rng, count, suite=suite, length=length, width=layout.width, split=split
+            )
+        except NoProblemsError:
+            continue
+        return problems, split
+    raise AssertionError("every problem is in the split `any`")
+
+
+@torch.inference_mode()
+def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch.Tensor, float]:
+    """Which problems greedy decoding answers right, and how near to an error the model came.
+
+    A problem with a wrong row among the first `_PROBE` is decided; only the others are read to the end.
+    Problems longer than learned positions reach are wrong, all of them.
+
+    Args:
+        run: the run.
+        layout: the task at the problems' width.
+        operands: digits `[problem, operand, column]`.
+
+    Returns:
+        bool `[problem]`, and the largest loss of a symbol among the rows that were read.
+    """
+    if not run.model.reaches(layout.source_length, layout.target_length):
+        return torch.zeros(len(operands), dtype=torch.bool), _NO_LOSS
+    if layout.target_length > _LONG and follows_lines(run.config, run.bias):
+        return _match_long(run, layout, operands)
+    right = torch.ones(len(operands), dtype=torch.bool)
+    rows, worst = layout.target_length, 0.0
+    for stop in (_PROBE, rows) if rows > 2 * _PROBE else (rows,):
+        undecided = right.nonzero()[:, 0]
+        if not len(undecided):
+            break
+        plan = plan_attention(
+            run.bias,
+            layout,
+            len(run.model.layers),
+            rows=range(stop),
+            path=run.config.attention,
+            device=run.device,
+            encoder=run.model.encodes,
+        )
+        batch = max(1, min(256, CELLS // (stop * layout.source_length)))
+        for chosen in undecided.split(batch):
+            source, target = (t.to(run.device) for t in layout.batch(operands[chosen.numpy()]))
+            logits = run.model(source, target[:, :stop], plan).logits
+            wanted = target[:, 1 : stop + 1]
+            right[chosen] = (logits.argmax(dim=-1) == wanted).all(dim=1).cpu()
+            worst = max(worst, _worst_loss(logits.flatten(0, 1), wanted.flatten()))
+    return right, worst
+
+
+def _match_long(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch.Tensor, float]:
+    """As `exact_matches`, some rows of one problem at a time."""
+    streams = Streams([layout] * len(operands), list(layout.source_bytes(operands)))
+    answers = streams.written.reshape(len(operands), -1)
+    answers[:, :-1], answers[:, -1] = run.task.answer(operands), layout.vocabulary.end
+    windows = Windows(run.model, run.bias, streams, run.device)  # type: ignore[arg-type]  # of lines
+    right, worst = torch.ones(len(operands), dtype=torch.bool), 0.0
+    for problem, (start, stop) in enumerate(
+        zip(streams.first[:-1].tolist(), streams.first[1:].tolist(), strict=True)
+    ):
+        for first in range(start, stop, _BLOCK):
+            rows = np.arange(first, min(first + _BLOCK, stop))
+            logits = windows.logits(rows)
+            wanted = torch.from_numpy(streams.written[rows].astype(np.int64)).to(run.device)
+            worst = max(worst, _worst_loss(logits, wanted))
+            if not bool((logits.argmax(dim=-1) == wanted).all()):
+                right[problem] = False
+                break
+    return right, worst
+
+
+def _worst_loss(logits: torch.Tensor, wanted: torch.Tensor) -> float:
+    losses = F.cross_entropy(logits, wanted, reduction="none")
+    # A broken model's losses may be no numbers; that must never look like a small loss.
+    return losses.nan_to_num(nan=_NO_LOSS, posinf=_NO_LOSS).max().item()

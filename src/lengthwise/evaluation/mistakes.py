@@ -1,0 +1,170 @@
+"""Where a model goes wrong: which symbols of its greedily decoded answers, and which numbers of a range.
+
+Exact match (`evaluation.py`) says how many answers are wrong; here they are decoded, symbol by symbol.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lengthwise.decoding.greedy import greedy_decode
+from lengthwise.evaluation.exact_match import CELLS, draw_problems
+from lengthwise.files import write_text
+from lengthwise.problems.layout import END, Layout, digits_of
+from lengthwise.problems.sampling import Suite
+from lengthwise.runs.run import LONGEST, Run
+from lengthwise.settings.config import InputError
+
+# Numbers of a range that are decoded at once.
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """How often each symbol of the answers of one length is wrong.
+
+    Attributes:
+        length: digits of every operand.
+        suite: `uniform` or `carry`.
+        n: problems.
+        wrong: per row, answers whose symbol there differs from the truth: row i is the digit of
+            significance i, the last row the end token.
+    """
+
+    length: int
+    suite: str
+    n: int
+    wrong: tuple[int, ...]
+
+
+def count_mistakes(
+    run: Run,
+    lengths: Iterable[int],
+    *,
+    suites: Iterable[Suite] = ("uniform",),
+    samples: int | None = None,
+    seed: int | None = None,
+    on_progress: Callable[[Mistakes], None] | None = None,
+) -> list[Mistakes]:
+    """Decode the test problems of each length, and count wrong symbols by their place.
+
+    The problems are those of `evaluate_run`. A symbol after the first wrong one may be wrong because of
+    it: that is what a reader of the answer sees. A model that stops early leaves end tokens.
+
+    Args:
+        run: the run.
+        lengths: digits.
+        suites: `uniform`, `carry`, or both.
+        samples: problems of each length; by default those of the run's settings.
+        seed: of the test problems; the run's own by default.
+        on_progress: called with each result.
+    """
+    seed = run.config.seed if seed is None else seed
+    found = []
+    for length in lengths:
+        for suite in suites:
+            if not 1 <= length <= LONGEST:
+                raise InputError(f"lengths are from 1 to {LONGEST}, got {length}")
+            layout = run.layout(length)
+            count = samples or run.config.evaluation.samples_at(length)
+            operands, _ = draw_problems(run, layout, suite, length, count, seed)
+            wrong = wrong_symbols(run, layout, operands).sum(dim=0)
+            found.append(Mistakes(length, suite, count, tuple(wrong.tolist())))
+            if on_progress is not None:
+                on_progress(found[-1])
+    return found
+
+
+@torch.inference_mode()
+def wrong_symbols(run: Run, layout: Layout, operands: np.ndarray) -> torch.Tensor:
+    """Which symbols of the greedily decoded answers differ from the truth, bool `[problem, row]`."""
+    batch = max(1, min(256, CELLS // (layout.target_length * layout.source_length)))
+    parts = []
+    for first in range(0, len(operands), batch):
+        source, target = layout.batch(operands[first : first + batch])
+        written = greedy_decode(
+            run.model, run.bias, layout, source.to(run.device), run.config.attention
+        )
+        parts.append(written.cpu() != target[:, 1:])
+    return torch.cat(parts)
+
+
+def save_mistakes(mistakes: Iterable[Mistakes], path: Path) -> None:
+    """Write counts as CSV, one line for each symbol: length, suite, row, what it writes, wrong, n."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["length", "suite", "row", "writes", "wrong", "n"])
+    for one in mistakes:
+        for row, wrong in enumerate(one.wrong):
+            writes = END if row == len(one.wrong) - 1 else f"s{row}"
+            writer.writerow([one.length, one.suite, row, writes, wrong, one.n])
+    write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class RangeResult:
+    """What a model answers of a range of numbers.
+
+    Attributes:
+        first, last: the range, both ends included; where a search stopped, the last number asked.
+        n, correct: numbers asked, and those answered right.
+        wrong: the first few that it gets wrong: the number, its answer, the truth.
+    """
+
+    first: int
+    last: int
+    n: int
+    correct: int
+    wrong: tuple[tuple[str, str, str], ...]
+
+
+def check_range(
+    run: Run, first: int, last: int, *, stop_at_first: bool = False, keep: int = 10
+) -> RangeResult:
+    """Ask every number from `first` to `last` of a task with one operand.
+
+    Args:
+        run: the run.
+        first, last: both included.
+        stop_at_first: stop at the first wrong answer.
+        keep: wrong answers to report.
+
+    Raises:
+        InputError: for a task of several operands, or an empty range.
+    """
+    if len(run.task.operands) != 1:
+        raise InputError(
+            f"numbers from one to another are asked of tasks with one operand, not {run.task.name}"
+        )
+    if not 0 <= first <= last:
+        raise InputError(f"a range goes up from 0 or more, got {first} to {last}")
+    asked, correct, wrong = 0, 0, []
+    for start in range(first, last + 1, _BATCH):
+        numbers = [
+            np.base_repr(number, run.task.base).lower()
+            for number in range(start, min(start + _BATCH, last + 1))
+        ]
+        answers = run.solve_many(numbers)
+        truths = [truth(run, text) for text in numbers]
+        for text, answer, right in zip(numbers, answers, truths, strict=True):
+            asked += 1
+            correct += answer == right
+            if answer != right and len(wrong) < keep:
+                wrong.append((text, answer, right))
+            if answer != right and stop_at_first:
+                return RangeResult(first, first + asked - 1, asked, correct, tuple(wrong))
+    return RangeResult(first, last, asked, correct, tuple(wrong))
+
+
+def truth(run: Run, expression: str) -> str:
+    """The right answer to an expression."""
+    parts = run.parse(expression)
+    width = max(map(len, parts)) + run.task.growth
+    return run.task.read(run.task.answer(digits_of(run.task, parts, width))[0])

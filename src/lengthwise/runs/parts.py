@@ -1,0 +1,129 @@
+"""The parts that settings name: the model, its bias, the device and how it computes; made, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import cast
+
+import torch
+
+from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
+from lengthwise.settings.config import Config, InputError
+from lengthwise.problems.layout import Layout, Vocabulary
+from lengthwise.model import Transformer
+from lengthwise.decoding.ways import check_ways
+
+
+def make_model(config: Config) -> Transformer:
+    """The untrained model of some settings; torch's random generator decides its weights."""
+    task = config.make_task()
+    tokens = len(Vocabulary(task.base, task.symbols))
+    # A calibrated bias takes the place of the settings' one (`Config.for_retraining` sees to that).
+    learned = getattr(make_bias(config), "learned", None)
+    of_the_bias = {"bias", "window", "window_sides", "alibi_cross"}
+    of_the_bias |= {"t5_buckets", "t5_distance", "shaw_distance"}
+    return Transformer(tokens, **config.model.model_dump(exclude=of_the_bias), learned=learned)
+
+
+def make_bias(config: Config) -> AttentionBias:
+    """The bias that some settings name."""
+    return BIASES[config.model.bias](config.model)
+
+
+def make_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one.
+
+    Raises:
+        InputError: when `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+    use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def in_precision(name: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in a setting's type; nothing changes for float32."""
+    if name == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model, compiled for training; on a GPU its passes become CUDA graphs, launched at once.
+
+    Raises:
+        InputError: where there is no compiler.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise InputError(
+            "training.execution 'compiled' needs a C++ compiler: install g++, or take 'eager'"
+        )
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return cast(torch.nn.Module, torch.compile(model, mode=mode))
+
+
+def check_reach(model: Transformer, layout: Layout) -> None:
+    """Refuse problems that are longer than learned positions reach.
+
+    Raises:
+        InputError: for those.
+    """
+    lengths = layout.source_length, layout.target_length
+    if not model.reaches(*lengths):
+        raise InputError(
+            f"problems padded to {layout.width} digits have {max(lengths)} tokens; learned positions of "
+            "this model end earlier (model.max_positions)"
+        )
+
+
+def check_new(config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
+    """Refuse a bias that does not fit, and ways of computing that it does not allow.
+
+    Raises:
+        InputError: for those.
+    """
+    if bias is not None:
+        check_bias(bias, config)
+    check_ways(bias or make_bias(config), config)
+
+
+def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
+    """Refuse a bias that does not fit the model.
+
+    Raises:
+        InputError: for another task, another number of heads, unknown layers or segments, or matrices that
+            are smaller than the training width.
+    """
+    if bias.task != config.task:
+        raise InputError(
+            f"the bias was calibrated for {bias.task}, but the task is {config.task}; `lengthwise convert "
+            f"BIAS --task {config.task} --out FILE` makes one for it, where the two are laid out alike"
+        )
+    if bias.heads != config.model.heads:
+        raise InputError(f"the bias has {bias.heads} heads, but the model has {config.model.heads}")
+    if isinstance(bias, MatrixBias):
+        if bias.layers not in (None, config.model.layers):
+            raise InputError(
+                f"the bias has matrices for {bias.layers} layers, the model {config.model.layers}"
+            )
+        if config.width > bias.width:
+            raise InputError(
+                f"the bias is of matrices for operands padded to {bias.width} digits, but data.width is "
+                f"{config.width}; `lengthwise convert` turns them into lines"
+            )
+        return
+    for line in bias.lines:
+        if line.layer is not None and not 0 <= line.layer < config.model.layers:
+            raise InputError(
+                f"the bias names layer {line.layer}, but the model has {config.model.layers}"
+            )
+    layout = config.layout()
+    try:
+        for layer in range(config.model.layers):
+            for site in SITES:
+                bias.at(site, layer, layout)
+    except ValueError as error:
+        raise InputError(str(error)) from error

@@ -1,0 +1,421 @@
+"""A run is a folder: settings, versions, metrics, weights, bias, results. Files appear atomically."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lengthwise.arguments import as_path, as_text, as_texts
+from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
+from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
+from lengthwise.errors import shorten
+from lengthwise.files import read_text, reason, write_text
+from lengthwise.runs.folder import (
+    BIAS,
+    CALIBRATED,
+    CONFIG,
+    MAPS,
+    MATRICES,
+    MATRICES_FILE,
+    METRICS,
+    VANILLA,
+    VERSIONS,
+    WEIGHTS,
+    check_parts,
+    is_pipeline,
+    save_config,
+    save_tensors,
+    sha256,
+    versions,
+    written_by,
+)
+from lengthwise.problems.layout import END, Layout, digits_of
+from lengthwise.settings.methods import method_of
+from lengthwise.model import Transformer
+from lengthwise.runs.parts import check_bias, check_new, check_reach, make_bias, make_device, make_model
+from lengthwise.settings.sections import Padding
+from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
+from lengthwise.tasks import Transducer
+from lengthwise.version import __version__
+
+# The longest operand that is taken: a few bytes a digit through windows; with a cache of all keys and
+# values one answer of 200,000 digits needs about a gigabyte.
+LONGEST, LONGEST_CACHED = 10_000_000, 200_000
+
+# What weights say of the model that they are of, among the metadata of their file.
+_MODEL = "lengthwise"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of an expression.
+
+    Attributes:
+        text: the answer as a person writes it; for parity, the bit. Where the model wrote something that is
+            no number, or did not end it, a sentence that says so.
+        work: what the model wrote, symbol by symbol, least significant digit first; for parity the
+            scratchpad of running exclusive ors.
+        complete: whether it is a number, and ended.
+    """
+
+    text: str
+    work: str
+    complete: bool = True
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        work = "" if self.complete else ", complete=False"
+        return f"Answer({shorten(self.text)!r}, work={shorten(self.work)!r}{work})"
+
+
+class Run:
+    """A run folder, opened.
+
+    Attributes:
+        path: the folder.
+        config: its settings.
+        bias: the bias it was trained with.
+    """
+
+    def __init__(self, path: Path, config: Config, bias: AttentionBias) -> None:
+        self.path, self.config, self.bias = path, config, bias
+
+    @classmethod
+    def open(cls, path: Path | str, *, device: str | None = None, set: Iterable[str] = ()) -> Run:
+        """Open a run; of a folder made by `abc`, the calibrated one.
+
+        Args:
+            path: the folder.
+            device: `auto`, `cpu` or `cuda`; by default where it was trained.
+            set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
+
+        Raises:
+            InputError: when the folder is no run, or holds a broken file.
+        """
+        path = as_path("path", path, "runs/addition")
+        if (path / CALIBRATED / CONFIG).exists():
+            path = path / CALIBRATED
+        if not (path / CONFIG).exists():
+            what = "has no config.json" if path.is_dir() else "does not exist"
+            if path.is_file():
+                what = "is a file, not a folder"
+            if (path / VANILLA / CONFIG).exists():
+                what = f"is unfinished; `lengthwise abc ... --out {path} --resume` continues it"
+            raise InputError(f"{path} is not a run: it {what}")
+        config = read_config(path / CONFIG, with_options(set, device=device))
+        bias = make_bias(config)
+        if (path / BIAS).exists():
+            bias = CalibratedBias.load(path / BIAS)
+            check_bias(bias, config)
+        elif (path / MATRICES_FILE).exists():
+            try:
+                bias = MatrixBias.load(path / MATRICES_FILE)
+            except ValueError as error:
+                raise InputError(str(error)) from error
+            check_bias(bias, config)
+        check_parts(path)
+        check_ways(bias, config)
+        run = cls(path, config, bias)
+        if (path / WEIGHTS).exists():
+            run._check_described(path / WEIGHTS)
+        return run
+
+    @classmethod
+    def create(cls, path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
+        """Make the folder and write what is known before training."""
+        check_new(config, bias)
+        files = []
+        if bias is not None:
+            files = [BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE]
+            bias.save(path / files[0])
+        write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
+        save_config(path, config, files)
+        return cls(path, config, bias or make_bias(config))
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import run_html
+
+        return run_html(self)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"
+
+    @cached_property
+    def task(self) -> Transducer:
+        return self.config.make_task()
+
+    @cached_property
+    def device(self) -> torch.device:
+        return make_device(self.config.device)
+
+    @cached_property
+    def longest(self) -> int:
+        """The most digits that an operand may have."""
+        return LONGEST if follows_lines(self.config, self.bias) else LONGEST_CACHED
+
+    @cached_property
+    def model(self) -> Transformer:
+        """The trained model, in evaluation mode.
+
+        Raises:
+            InputError: when training has not finished, or the weights are broken or do not fit.
+        """
+        path = self.path / WEIGHTS
+        if not path.exists():
+            finish = f"train {self.path / CONFIG} --out {self.path}"
+            if self.path.name in (VANILLA, CALIBRATED) and is_pipeline(self.path.parent):
+                finish = f"abc {self.config.task} --out {self.path.parent}"
+            raise InputError(
+                f"{self.path} holds no trained model yet; finish it with `lengthwise {finish} --resume`"
+            )
+        # Whoever asks first may be inside inference mode; the weights must not be bound to it.
+        with torch.inference_mode(False):
+            model = make_model(self.config)
+            self.load_weights(model, path)
+            return model.to(self.device).eval()
+
+    @staticmethod
+    def load_weights(model: Transformer, path: Path) -> None:
+        """Give a model the weights of a file.
+
+        Raises:
+            InputError: when it does not hold weights of such a model.
+        """
+        try:
+            weights = load_file(path)
+        except Exception as error:  # safetensors raises many kinds
+            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+        wanted = model.state_dict()
+        for name in dict.fromkeys([*wanted, *weights]):
+            shapes = [
+                "none" if name not in tensors else str(list(tensors[name].shape))
+                for tensors in (weights, wanted)
+            ]
+            if shapes[0] != shapes[1]:
+                raise InputError(
+                    f"{path} does not hold this run's weights: of {name} it has {shapes[0]}, the model of "
+                    f"{path.with_name(CONFIG)} {shapes[1]}"
+                )
+        model.load_state_dict(weights)
+
+    def _check_described(self, path: Path) -> None:
+        """Refuse weights that say themselves to be of other settings, or of another bias."""
+        try:
+            with safe_open(path, "pt") as file:
+                about = file.metadata() or {}
+        except Exception as error:  # safetensors and the system raise many kinds
+            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+        said, here = (json.loads(text) for text in (about.get(_MODEL, "{}"), self._describe()))
+        for key in sorted(said.keys() & here.keys()):
+            if said[key] != here[key]:
+                raise InputError(
+                    f"{path} holds weights that were trained with {key} {said[key]}, but this run has "
+                    f"{here[key]}"
+                )
+
+    def _describe(self) -> str:
+        """What the weights are of no use without: settings of model and task, and the bias, as JSON."""
+        config, laid = self.config, ("alignment", "input_order", "frame")
+        bias = (
+            self.bias.to_json_lines() if isinstance(self.bias, CalibratedBias) else str(self.bias)
+        )
+        values = {"task": config.task, "base": config.base, **config.parameters}
+        values |= {f"data.{key}": getattr(config.data, key) for key in laid}
+        values |= {f"model.{key}": value for key, value in config.model.model_dump().items()}
+        return json.dumps({**values, "bias": sha256(bias.encode())[:16]})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell the trained model from every other."""
+        weights = (self.path / WEIGHTS).read_bytes()
+        return sha256(weights + self._describe().encode())[:16]
+
+    @property
+    def method(self) -> str:
+        """`calibrated` with a calibrated bias, `matrices` with one of matrices, else the method that the
+        settings are, or `custom`."""
+        if isinstance(self.bias, MatrixBias):
+            return MATRICES
+        return CALIBRATED if isinstance(self.bias, CalibratedBias) else method_of(self.config)
+
+    def save_model(self, model: Transformer) -> None:
+        """Write the weights."""
+        save_tensors(self.path / WEIGHTS, model.state_dict(), {_MODEL: self._describe()})
+        # What was captured of the weights of before is not of these.
+        (self.path / MAPS).unlink(missing_ok=True)
+        for cached in ("model", "fingerprint"):
+            self.__dict__.pop(cached, None)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl: step, loss, exact_match, learning_rate, seconds, ...
+
+        A last row that a crash cut off is left out.
+
+        Raises:
+            InputError: when another row is broken.
+        """
+        path = self.path / METRICS
+        try:
+            text = read_text(path) if path.exists() else ""
+            return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+        except ValueError as error:
+            raise InputError(f"{path} holds a broken row: {error}") from error
+
+    def layout(self, length: int, padding: Padding | None = None) -> Layout:
+        """The layout for problems of this length.
+
+        Args:
+            length: digits.
+            padding: `answer`: by no more than the answer needs; `training`: at least to the training
+                width; by default the first of `paddings`. With fixed matrices always the second.
+
+        Raises:
+            InputError: when the bias is of matrices that do not reach so far.
+        """
+        width = length + self.task.growth
+        if (padding or self.paddings(length)[0]) == "training" or isinstance(self.bias, MatrixBias):
+            width = max(width, self.config.width)
+        if isinstance(self.bias, MatrixBias) and width > self.bias.width:
+            raise InputError(
+                f"the bias of {self.path} is of fixed matrices for operands of at most "
+                f"{self.bias.width - self.task.growth} digits, got {length}; `lengthwise convert` turns "
+                f"them into lines, which are defined at every length"
+            )
+        return self.config.layout(width)
+
+    def paddings(self, length: int) -> tuple[Padding, ...]:
+        """How problems of this length are padded in an evaluation; by `solve` as the first says.
+
+        A model whose lines are anchored to operands does not mind. Another has learned one width: narrower
+        problems are fair to it when they are padded to that, and are asked without padding, too.
+        """
+        padding = self.config.evaluation.padding
+        if padding != "auto":
+            return (padding,)
+        indifferent = isinstance(self.bias, CalibratedBias) or self.config.data.widths == "varied"
+        if indifferent or length + self.task.growth >= self.config.width:
+            return ("answer",)
+        return ("training",) if isinstance(self.bias, MatrixBias) else ("training", "answer")
+
+    def solve(self, expression: str) -> str:
+        """Answer an expression such as `12+3`, as a person writes it: for parity, the bit.
+
+        Greedy decoding; how far operands are padded says `paddings`. A model that writes no number, or does
+        not end it, has given no answer: the text begins with `no answer` then.
+
+        Raises:
+            InputError: when the expression is malformed or has more than `longest` digits.
+        """
+        return self.solve_many([as_text("expression", expression, self.task.example[0])])[0]
+
+    def solve_many(
+        self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
+    ) -> list[str]:
+        """As `solve`, for several expressions of any lengths, side by side.
+
+        Args:
+            expressions: the expressions.
+            on_progress: called while it works, with the symbols written so far and their number.
+        """
+        return [answer.text for answer in self.answers(expressions, on_progress)]
+
+    def answers(
+        self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
+    ) -> list[Answer]:
+        """As `solve_many`, with what the model wrote."""
+        expressions = as_texts("expressions", expressions, self.task.example[0], most=None)
+        problems = [self.parse(expression) for expression in expressions]
+        lengths = [max(len(part) for part in parts) for parts in problems]
+        by_length = {length: self.layout(length) for length in set(lengths)}
+        layouts = [by_length[length] for length in lengths]
+        answers = [Answer("", "", False)] * len(problems)
+        for layout in by_length.values():
+            check_reach(self.model, layout)
+
+        def source(i: int) -> np.ndarray:
+            width = layouts[i].width
+            return layouts[i].source_bytes(digits_of(self.task, problems[i], width))[0]
+
+        with torch.inference_mode():
+            for i, tokens in decode_problems(
+                self.model,
+                self.bias,
+                self.config,
+                layouts,
+                source,
+                device=self.device,
+                on_progress=on_progress or (lambda done, of: None),
+            ):
+                answers[i] = self._read(layouts[i], tokens)
+        return answers
+
+    def parse(self, expression: str) -> list[str]:
+        """The operands of an expression, without zeros on the left.
+
+        Raises:
+            InputError: as `solve`.
+        """
+        try:
+            parts = self.task.parse(expression)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        # Zeros on the left carry no value, and a width of their own would only cost time.
+        parts = [part.lstrip("0") or "0" for part in parts]
+        longest = max(len(part) for part in parts)
+        if longest > self.longest:
+            raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")
+        return parts
+
+    def _read(self, layout: Layout, tokens: np.ndarray) -> Answer:
+        """The number that the model wrote, or that it wrote none."""
+        written, digits = layout.text(torch.from_numpy(tokens)), tokens[:-1]
+        if tokens[-1] == layout.vocabulary.end and (digits < self.task.base).all():
+            return Answer(self.task.read(digits), written.removesuffix(END))
+        return Answer(
+            f"no answer: {len(digits)} digits and an end ({END}) were due, least significant digit first, "
+            f"but the model wrote {shorten(written, 40)}",
+            written,
+            complete=False,
+        )
+
+
+def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
+    """The settings of a file, such as a run's config.json, changed by assignments.
+
+    Raises:
+        InputError: when they can't be used; where the file is to blame it is named, with the version of
+            lengthwise that wrote it, if that is known and another.
+    """
+    return config_of_file(path, load_config(path), assignments)
+
+
+def config_of_file(
+    path: Path | None, values: dict[str, Any], assignments: Iterable[str] = ()
+) -> Config:
+    """As `read_config`, from the values that the file holds; without one as `make_config`."""
+    assignments = list(assignments)
+    try:
+        return make_config(values, assignments)
+    except InputError as error:
+        if path is None:
+            raise
+        try:
+            make_config(values)
+        except InputError as alone:
+            if str(alone) == str(error):
+                writer = written_by(path.parent)
+                other = writer is not None and writer != __version__
+                note = f"; lengthwise {writer} wrote it, this is {__version__}" if other else ""
+                raise InputError(f"{path}: {error}{note}") from error
+        raise

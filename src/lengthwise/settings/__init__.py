@@ -1,0 +1,1 @@
+"""Typed settings, from TOML and `--set`; and the methods that some of them select."""

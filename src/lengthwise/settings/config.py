@@ -1,0 +1,466 @@
+"""Settings: frozen, typed, unknown keys refused; from TOML files and `--set KEY=VALUE`."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    SerializationInfo,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from lengthwise.arguments import as_assignments
+from lengthwise.errors import InputError, unknown
+from lengthwise.files import read_text
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import PAPER_LIMIT
+from lengthwise.settings.parameters import (
+    TABLE,
+    Parameters,
+    content,
+    fill,
+    gather,
+    gather_assignments,
+    parameter_names,
+)
+from lengthwise.settings.sections import (
+    CalibrationSettings,
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    RetrainingSettings,
+    Settings,
+    TrainingSettings,
+)
+from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer
+from lengthwise.tasks.transducer import digits_needed
+
+# As many numbers, at least, have the digits that a model trains on: of fewer it keeps a table in mind, and
+# attends to no columns (docs/log.md, 2026-11-26, "sixty-four numbers").
+_NUMBERS = 10_000
+
+# The part of a run's config.json that names its other files.
+FILES = "files"
+
+# Settings of the first training that the second has of its own, with their names there.
+RETRAINED = {
+    f"{'model' if name == 'positions' else 'training'}.{name}": f"retraining.{name}"
+    for name in RetrainingSettings.model_fields
+}
+
+
+class Config(Settings):
+    """Everything that fixes a run.
+
+    Attributes:
+        task: a name in `lengthwise.tasks.TASKS`.
+        base: of its numbers.
+        parameters: what defines the task besides its base, each with its value, as `{"operands": 3}` of
+            `multi_addition`; those that are not given are as the task's `parameters` say.
+        seed: of weights and problems.
+        device: where the model runs.
+        attention, decode: how attention and greedy decoding are computed, never what;
+            `lines` and `parallel` need a bias that consists of lines.
+    """
+
+    task: str = "successor"
+    base: Annotated[int, Field(ge=2, le=36)] = 10
+    parameters: dict[str, int | str] = Field(default_factory=dict, validate_default=True)
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: Literal["auto", "dense", "lines"] = "auto"
+    decode: Literal["auto", "parallel", "sequential"] = "auto"
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value in OUT_OF_REACH:
+            raise ValueError(OUT_OF_REACH[value])
+        if value not in TASKS:
+            raise ValueError(unknown("task", value, TASKS))
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, values: Any) -> Any:
+        return gather(values, cls.model_fields) if isinstance(values, dict) else values
+
+    @field_validator("parameters", mode="plain")
+    @classmethod
+    def _filled(cls, value: Any, info: ValidationInfo) -> Parameters:
+        # Of an unknown task, which is refused, nothing is known.
+        return fill(info.data["task"], value) if "task" in info.data else Parameters({})
+
+    @field_serializer("parameters")
+    def _given(self, value: Parameters, info: SerializationInfo) -> dict[str, int | str]:
+        names = value.given if info.exclude_unset else value.keys()
+        return {name: held for name, held in value.items() if name in names}
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        bases = TASKS[self.task].bases
+        if self.base not in bases:
+            raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
+        self.model.check_positions(self.retraining.positions)
+        if self.data.distribution == "paper":
+            longest = digits_needed(PAPER_LIMIT - 1, self.base)
+            if self.data.length != longest:
+                raise ValueError(
+                    f"data.length must be {longest} with the paper's distribution: operands below 2^20 "
+                    f"have up to {longest} digits in base {self.base}, got {self.data.length}"
+                )
+            if self.data.carry_fraction:
+                raise ValueError(
+                    f"data.carry_fraction must be 0 with the paper's distribution, whose operands are "
+                    f"uniform, got {self.data.carry_fraction}"
+                )
+        least = self.data.length + self.make_task().growth
+        if self.data.width is not None and self.data.width < least:
+            raise ValueError(
+                f"data.width must be at least {least} for answers of {self.task} at length "
+                f"{self.data.length}, got {self.data.width}"
+            )
+        return self
+
+    def _repr_html_(self) -> str:
+        from lengthwise.report.notebook import settings_html
+
+        return settings_html(self)
+
+    @property
+    def format(self) -> Format:
+        """How the problems are written."""
+        data = self.data
+        laid = (data.alignment, data.input_order, data.frame)
+        return Format(self.task, self.base, self.parameters, *laid)
+
+    def make_task(self) -> Transducer:
+        """The task itself."""
+        return self.format.task
+
+    @property
+    def width(self) -> int:
+        """Digits that operands are padded to in training."""
+        return self.data.width or self.data.length + self.make_task().growth
+
+    @property
+    def covered_length(self) -> int:
+        """The most digits such that training sees all numbers of that many.
+
+        The paper's numbers end amid those of 7 decimal digits: there it is 6, else `data.length`.
+        """
+        if self.data.distribution == "paper":
+            return digits_needed(PAPER_LIMIT, self.base) - 1
+        return self.data.length
+
+    def layout(self, width: int | None = None) -> Layout:
+        """The layout of a model with these settings: everyone who runs it takes it from here.
+
+        Args:
+            width: digits that operands are padded to, by default as in training.
+        """
+        return self.format.at(self.width if width is None else width)
+
+    def for_retraining(self) -> Config:
+        """The settings of the second training; the calibrated bias takes the place of the first's."""
+        changes = self.retraining.model_dump()
+        model = self.model.model_copy(
+            update={"positions": changes.pop("positions"), "bias": Config().model.bias}
+        )
+        training = self.training.model_copy(update=changes)
+        # What was not set of the second training is not set now, whatever was of the first.
+        for name in RetrainingSettings.model_fields.keys() - self.retraining.model_fields_set:
+            (model if name == "positions" else training).model_fields_set.discard(name)
+        model.model_fields_set.discard("bias")
+        return self.model_copy(update={"model": model, "training": training})
+
+
+def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
+    """Settings from nested values, changed by assignments such as `training.learning_rate=1e-3`.
+
+    Base, parameters, training length and the task's `settings`, where not given, are its own. Parameters
+    may be given by their name alone, `operands=4` for `parameters.operands=4`; a text may be given in an
+    assignment as the path of a file that holds it.
+
+    Raises:
+        InputError: with one clear line for the first thing that is wrong.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"settings are a table of keys and values, got {values!r}")
+    merged = gather(copy.deepcopy(values), Config.model_fields)
+    given = (_key_and_value(assignment) for assignment in assignments)
+    for key, value in gather_assignments(given, Config.model_fields):
+        *parents, last = key.split(".")
+        place = merged
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set {key}: {parent!r} holds a value, not settings")
+        place[last] = value
+    name = merged.get("task", Config().task)
+    task = TASKS.get(name) if isinstance(name, str) else None
+    filled: list[tuple[str, str]] = []  # what is not set, but follows from the task
+    if task is not None:
+        if merged.get("base") is None:
+            merged["base"] = task.bases[0]
+            filled.append(("", "base"))
+        for part, defaults in task.settings.items():
+            given = merged.setdefault(part, {})
+            if isinstance(given, dict):
+                filled += [(part, key) for key in defaults if key not in given]
+                merged[part] = {**defaults, **given}
+        data = merged.setdefault("data", {})
+        if isinstance(data, dict):
+            paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)
+            longest = digits_needed(PAPER_LIMIT - 1, max(2, merged["base"])) if paper else 0
+            small = isinstance(merged["base"], int) and 2 <= merged["base"] < 10
+            least = digits_needed(_NUMBERS - 1, merged["base"]) if small else 0
+            length = longest or max(task.length, least)
+            for key, value in (("length", length), ("carry_fraction", 0.0)):
+                if key not in data and (paper or key == "length"):
+                    data[key] = value
+                    filled.append(("data", key))
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise InputError(_explain(error)) from error
+    for part, key in filled:
+        (getattr(config, part) if part else config).model_fields_set.discard(key)
+    return config
+
+
+def overlaid(before: Config, after: Config) -> Config:
+    """Settings, changed by those of others that were set there: `model_fields_set` tells which."""
+    values = before.model_dump(mode="json")
+    if after.task != before.task:
+        del values[TABLE]
+    _overlay(values, after.model_dump(mode="json", exclude_unset=True))
+    return make_config(values)
+
+
+def _overlay(values: dict[str, Any], others: dict[str, Any]) -> None:
+    for key, value in others.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _overlay(values[key], value)
+        else:
+            values[key] = value
+
+
+def flat_settings(config: Config) -> dict[str, Any]:
+    """The settings by their dotted names, as `--set` takes them."""
+    values = config.model_dump(mode="json")
+    return {
+        f"{part}.{key}" if key else part: value
+        for part, held in values.items()
+        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+    }
+
+
+def with_options(assignments: Any, **options: Any) -> list[str]:
+    """Assignments, with those of options that have a setting of their own; None is an option not given.
+
+    Args:
+        assignments: such as `data.length=6`, or whatever else `as_assignments` takes.
+        options: by the setting's name, with `__` for its dots.
+
+    Raises:
+        InputError: when an option and an assignment say two things about one setting.
+    """
+    assignments = as_assignments("set", assignments)
+    chosen = {key: value for key, _, value in (each.partition("=") for each in assignments)}
+    given = {name.replace("__", "."): v for name, v in options.items() if v is not None}
+    for key, value in given.items():
+        if key in chosen and _value(chosen[key].strip()) != _value(str(value)):
+            option = key.rpartition(".")[2]
+            raise InputError(
+                f"{option} {value} and {key}={chosen[key]} contradict each other; give one of them"
+            )
+    return [*(f"{key}={value}" for key, value in given.items()), *assignments]
+
+
+def for_a_bias(
+    values: dict[str, Any], assignments: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a training with a calibrated bias, which `Config.for_retraining` makes.
+
+    There the `retraining` part counts. What was set of the first training alone is meant for this one, too.
+
+    Raises:
+        InputError: when an assignment has no place, or two contradict each other.
+    """
+    values, assignments = copy.deepcopy(values), list(assignments)
+    chosen = {key.strip(): value for key, _, value in (each.partition("=") for each in assignments)}
+    if "model.bias" in chosen:
+        raise InputError(
+            f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
+        )
+    for first, second in RETRAINED.items():
+        part, _, name = first.partition(".")
+        if first in chosen and second not in chosen:
+            assignments.append(f"{second}={chosen[first]}")
+        elif first in chosen and _value(chosen[first].strip()) != _value(chosen[second].strip()):
+            raise InputError(
+                f"{first}={chosen[first]} and {second}={chosen[second]} contradict each other; with a "
+                f"calibrated bias {second} counts"
+            )
+        given, own = values.get(part), values.setdefault("retraining", {})
+        if isinstance(given, dict) and isinstance(own, dict) and name in given:
+            own.setdefault(name, given[name])
+    return values, assignments
+
+
+# Settings that count only with some value of another one.
+_COUNTS_WITH = {
+    "model.period": ("model.positions", "cyclic"),
+    "model.max_positions": ("model.positions", "learned"),
+    "model.window": ("model.bias", "window"),
+    "model.window_sides": ("model.bias", "window"),
+    "model.alibi_cross": ("model.bias", "alibi"),
+    "model.t5_buckets": ("model.bias", "t5"),
+    "model.t5_distance": ("model.bias", "t5"),
+    "model.shaw_distance": ("model.bias", "shaw"),
+    "calibration.kappa_cross": ("calibration.policy", "paper"),
+    "calibration.kappa_self": ("calibration.policy", "paper"),
+}
+
+
+def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
+    """Refuse assignments that would change nothing.
+
+    Raises:
+        InputError: for the first of them, with what it depends on.
+    """
+    values = config.model_dump()
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if key in _COUNTS_WITH:
+            (part, _, name), wanted = _COUNTS_WITH[key][0].partition("."), _COUNTS_WITH[key][1]
+            # Positions are those of the first training, or of the second.
+            if wanted not in (values[part][name], values["retraining"].get(name)):
+                raise InputError(
+                    f"{key} counts only with {part}.{name}={wanted}; here that is {values[part][name]!r}"
+                )
+
+
+def refuse_uncounted(assignments: Iterable[str], counting: Iterable[str], when: str) -> None:
+    """Refuse assignments to settings that change nothing in some use of a trained model.
+
+    Args:
+        assignments: as `make_config` has found them to be good.
+        counting: the settings that count, or patterns of such, as `evaluation.*`.
+        when: the use, as the message is to say it.
+
+    Raises:
+        InputError: for the first of them, with those that count.
+    """
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in counting):
+            raise InputError(
+                f"{key} does not count when {when}; what does: {', '.join(sorted(counting))}"
+            )
+
+
+def _key_and_value(assignment: str) -> tuple[str, Any]:
+    key, separator, text = assignment.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set takes KEY=VALUE, got {assignment!r}")
+    return key.strip(), _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A value as TOML reads it; anything else is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        model: Any = Config
+        for part in path[:-1]:
+            model = model.model_fields[part].annotation
+        where = f" in [{'.'.join(path[:-1])}]" if path[:-1] else ""
+        known = {*model.model_fields, *(() if where else parameter_names())}
+        return unknown(f"setting{where}", path[-1], known)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return (
+            message
+            if not path or path in (["task"], [TABLE]) or message.startswith("unknown")
+            else f"{'.'.join(path)}: {message}"
+        )
+    return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The settings files that come with the package, by name."""
+    # In a checkout they lie at its top, where a person looks for them.
+    package = Path(__file__).parents[1]
+    places = package / "configs", package.parents[1] / "configs"
+    folder = next((place for place in places if place.is_dir()), places[0])
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file (ours) or of a run's config.json, as nested values.
+
+    Parameters lie in their table, wherever the file has them. A TOML file may name files that hold texts of
+    them, beside it or from the working folder; a run's own settings hold the texts.
+
+    Raises:
+        InputError: when the file, or one that it names, can't be read or parsed.
+    """
+    values = load_values(path)
+    values.pop(FILES, None)
+    try:
+        values = gather(values, Config.model_fields)
+        table = values.get(TABLE)
+        if isinstance(table, dict) and path.suffix != ".json":
+            folders = path.parent, Path()
+            values[TABLE] = {name: content(name, held, *folders) for name, held in table.items()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return values
+
+
+def load_values(path: Path) -> dict[str, Any]:
+    """All that a settings file holds: of a run, besides the settings, the files that belong to it.
+
+    Raises:
+        InputError: when the file can't be read or parsed.
+    """
+    try:
+        text = read_text(path)
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"settings are a table of keys and values, got {values!r}")
+        return values
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not a settings file: {error}") from error

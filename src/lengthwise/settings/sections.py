@@ -1,0 +1,250 @@
+"""The parts of the settings: typed, frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from lengthwise.bias import BIASES, Sides
+from lengthwise.errors import unknown
+from lengthwise.model.positions import POSITIONS
+from lengthwise.problems.layout import Alignment, InputOrder
+from lengthwise.problems.sampling import Distribution
+
+Count = Annotated[int, Field(ge=1)]
+# By no more than the answer needs; at least to the training width.
+Padding = Literal["answer", "training"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _one_of(kind: str, value: str, known: Iterable[str]) -> str:
+    if value not in known:
+        raise ValueError(unknown(kind, value, known))
+    return value
+
+
+class Settings(BaseModel):
+    """Base of all settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans(cls, values: Any) -> Any:
+        """No setting is one; Python would take them for 1 and 0."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool):
+                raise ValueError(f"{key} can't be {str(value).lower()}")
+        return values
+
+
+class DataSettings(Settings):
+    """Which problems the model trains on.
+
+    Attributes:
+        length: digits of the longest operand, at most; where it is not given the task's own, and in small
+            bases as many as tell 10,000 numbers apart.
+        width: digits that operands are padded to; by default just enough for every answer.
+        alignment: how the operands lie in the source: `natural` one after the other, `interleaved` column
+            by column behind the symbol (paper, input alignment).
+        input_order: `normal`, operands most significant digit first, or `reversed`.
+        frame: `tokens` puts a start and an end token around the source, as the paper's code does.
+        widths: `fixed` pads every batch to `width`; `varied` pads each to a width of its own, uniform from
+            what its longest problem needs up to `width`.
+        distribution: `lengths` draws lengths first, so that short problems are common; `paper` draws every
+            operand uniformly below 2^20. Then `length` is that of 2^20 - 1, and no carry chains are laid.
+        carry_fraction: share of problems with a carry chain laid over them; 0.3, with `paper` 0.
+        drill: problems that the model must get right besides, an eighth of every batch: those that a proof
+            found it to get wrong.
+    """
+
+    length: Count = 6
+    width: Count | None = None
+    alignment: Alignment = "natural"
+    input_order: InputOrder = "normal"
+    widths: Literal["fixed", "varied"] = "fixed"
+    distribution: Distribution = "lengths"
+    frame: Literal["none", "tokens"] = "none"
+    carry_fraction: Share = 0.3
+    drill: tuple[str, ...] = ()
+
+
+class ModelSettings(Settings):
+    """The transformer.
+
+    Attributes:
+        width, heads, layers, feed_forward, dropout: its size; `layers` are those of the decoder.
+        positions: a name in `lengthwise.model.POSITIONS`.
+        period: T of `cyclic` positions.
+        max_positions: tokens of the longest sequence that `learned` positions reach; longer problems count
+            as wrong in an evaluation.
+        bias: a name in `lengthwise.bias.BIASES`; a calibrated bias takes its place.
+        window, window_sides: of the bias `window`.
+        alibi_cross: of `alibi`: nothing at cross-attention, or the distance.
+        t5_buckets, t5_distance: of `t5`: buckets, and the distance from which on all share one.
+        shaw_distance: of `shaw`: where distances are clipped.
+        encoder_layers: 0 is the identity encoder of the paper's code.
+        norm: before each part of a layer, or after.
+        embedding_scale: whether token embeddings are multiplied by the square root of the width.
+    """
+
+    width: Count = 64
+    heads: Count = 4
+    layers: Count = 2
+    feed_forward: Count = 256
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    positions: str = "sinusoidal"
+    period: Count = 3
+    max_positions: Count = 512
+    bias: str = "causal"
+    window: Annotated[int, Field(ge=0)] = 1
+    window_sides: Sides = "both"
+    alibi_cross: Literal["none", "distance"] = "none"
+    t5_buckets: Annotated[int, Field(ge=4)] = 32
+    t5_distance: Count = 128
+    shaw_distance: Count = 16
+    encoder_layers: Annotated[int, Field(ge=0)] = 0
+    norm: Literal["pre", "post"] = "pre"
+    embedding_scale: Literal["none", "sqrt"] = "none"
+
+    @field_validator("positions")
+    @classmethod
+    def _known_positions(cls, value: str) -> str:
+        return _one_of("position scheme", value, POSITIONS)
+
+    @field_validator("bias")
+    @classmethod
+    def _known_bias(cls, value: str) -> str:
+        return _one_of("bias", value, BIASES)
+
+    @model_validator(mode="after")
+    def _divides(self) -> ModelSettings:
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"width must be even and a multiple of heads, got {self.width} and {self.heads}"
+            )
+        self.check_positions(self.positions)
+        if self.t5_buckets % 2 or self.t5_distance <= self.t5_buckets // 2:
+            raise ValueError(
+                f"t5_buckets must be even and less than twice t5_distance, got {self.t5_buckets} and "
+                f"{self.t5_distance}"
+            )
+        return self
+
+    def check_positions(self, positions: str) -> None:
+        """Refuse a position scheme that does not fit the size, in this training or the second.
+
+        Raises:
+            ValueError: for it.
+        """
+        if positions == "rope" and self.width // self.heads % 2:
+            raise ValueError(
+                f"rope turns pairs of channels: width / heads must be even, got {self.width} / {self.heads}"
+            )
+
+
+class TrainingSettings(Settings):
+    """How the model is trained, and when that is over.
+
+    Training ends when a model interpolates: every `evaluate_every` steps it answers
+    `validation_problems` problems that it never trains on; once it gets the share `exact_match` of them
+    right with a mean loss of at most `loss`, the learning rate falls linearly to 0 over
+    `cooldown_steps`, and the model is done if it then still meets both, with no single symbol's loss
+    above `worst_loss`. Otherwise training goes on, up to `max_steps`, and from the third on each
+    cooldown takes twice as long as the one before, up to eight times as long as the first.
+
+    With `until = "max_steps"` it ends there, whatever the model answers, and the rate does not fall.
+    Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
+    `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
+    what is `frozen` as it is.
+
+    `precision = "bfloat16"` multiplies matrices of a training step in that type (weights, optimizer and
+    validation stay float32); with `execution = "compiled"` its passes are compiled, on a GPU into CUDA
+    graphs. Both are for GPUs.
+    """
+
+    batch_size: Count = 128
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    cooldown_steps: Annotated[int, Field(ge=0)] = 0
+    max_steps: Count = 20_000
+    evaluate_every: Count = 100
+    validation_problems: Count = 1024
+    exact_match: Share = 0.999
+    loss: Annotated[float, Field(gt=0.0)] = 2e-3
+    worst_loss: Annotated[float, Field(gt=0.0)] = 10.0
+    checkpoint_every: Count = 500
+    until: Literal["interpolates", "max_steps"] = "interpolates"
+    keep_checkpoints_every: Annotated[int, Field(ge=0)] = 0
+    initial: str | None = None
+    frozen: Literal["nothing", "embeddings"] = "nothing"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    execution: Literal["eager", "compiled"] = "eager"
+
+
+class RetrainingSettings(Settings):
+    """How the second training, with the calibrated bias, differs from the first."""
+
+    positions: str = "none"
+    cooldown_steps: Annotated[int, Field(ge=0)] = 300
+    max_steps: Count = 6_000
+    exact_match: Share = 1.0
+    loss: Annotated[float, Field(gt=0.0)] = 1e-3
+    worst_loss: Annotated[float, Field(gt=0.0)] = 0.05
+
+    @field_validator("positions")
+    @classmethod
+    def _known_positions(cls, value: str) -> str:
+        return _one_of("position scheme", value, POSITIONS)
+
+
+class CalibrationSettings(Settings):
+    """How attention maps become a bias: see `lengthwise.calibration`."""
+
+    policy: Literal["auto", "paper"] = "auto"
+    lines: Literal["fewest", "all"] = "fewest"
+    problems: Count = 512
+    kappa_cross: Annotated[float, Field(ge=0.0)] = 4.5
+    kappa_self: Annotated[float, Field(ge=0.0)] = 0.87
+    attempts: Count = 3
+
+
+class EvaluationSettings(Settings):
+    """Which lengths are evaluated, on how many problems of each, and how far operands are padded.
+
+    Attributes:
+        lengths: digits.
+        samples: problems of each length up to 100 digits, and at most this many of any.
+        long_samples: of longer ones.
+        longer_samples, longest_samples: from 10,000 digits on, and from 100,000 on.
+        padding: `answer`: by no more than the answer needs; `training`: at least to the training width,
+            as the paper's code does; `auto`: a calibrated model as the answer needs, another, which learned
+            one width, at that width and beside it as the answer needs. `solve` takes the first of these.
+        suites: see `lengthwise.problems.sampling.suite_problems`.
+    """
+
+    lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)
+    samples: Count = 1000
+    long_samples: Count = 200
+    longer_samples: Count = 20
+    longest_samples: Count = 4
+    padding: Literal["auto", "answer", "training"] = "auto"
+    suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
+        "uniform",
+        "carry",
+    )
+
+    def samples_at(self, length: int) -> int:
+        """How many problems of one length."""
+        if length <= 100:
+            return self.samples
+        chosen = self.long_samples if length < 10_000 else self.longer_samples
+        return min(self.samples, chosen if length < 100_000 else self.longest_samples)

@@ -1,0 +1,1 @@
+"""Training on a measured criterion, to the same weights whatever interrupts it."""

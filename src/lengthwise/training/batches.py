@@ -1,0 +1,99 @@
+"""Batches of problems, the same for the same seed and step, whatever was drawn before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from lengthwise.problems.layout import Layout, least_width
+from lengthwise.problems.sampling import NoProblemsError, Split, generator, training_problems
+from lengthwise.settings.config import Config, InputError
+from lengthwise.training.drill import drill_problems
+
+# Steps whose problems are drawn at once: drawing costs many small calls, however few the problems.
+STEPS = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Problems as tokens.
+
+    Attributes:
+        layout: of all of them.
+        source: source tokens, int64 `[problem, source position]`.
+        target: the start token, the answer's and the end, int64 `[problem, row + 1]`.
+    """
+
+    layout: Layout
+    source: Tensor
+    target: Tensor
+
+
+class Batches:
+    """The problems of one training.
+
+    Drill problems, if any, take an eighth of a training batch; in validation all of them count.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        InputError: for a drill that is none of the task.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.layout = config, config.layout()
+        self.drill = drill_problems(config, self.layout)
+        self._steps: tuple[int, list[Batch]] = -1, []
+
+    def train(self, step: int) -> Batch:
+        """The batch of a step."""
+        several, place = divmod(step, STEPS)
+        if several != self._steps[0]:
+            self._steps = several, self._draw_steps(several)
+        return self._steps[1][place]
+
+    def validation(self, count: int) -> Batch:
+        """Held-out problems, padded to the training width even where batches are cut to less."""
+        operands = np.concatenate([self._draw("validation", 0, count), self.drill])
+        return self._batch(self.layout, operands)
+
+    def _draw(self, stream: Split, step: int, count: int) -> np.ndarray:
+        data = self.config.data
+        try:
+            return training_problems(
+                self.layout.task,
+                generator(self.config.seed, stream, step),
+                count,
+                length=data.length,
+                width=self.layout.width,
+                carry_fraction=data.carry_fraction,
+                split=stream,
+                distribution=data.distribution,
+            )
+        except NoProblemsError as error:
+            raise InputError(f"{error}; data.length must be more than {data.length}") from error
+
+    def _draw_steps(self, several: int) -> list[Batch]:
+        size, varied = self.config.training.batch_size, self.config.data.widths == "varied"
+        operands = self._draw("train", several, size * STEPS)
+        rng = generator(self.config.seed, "batches", several)
+        steps = operands.reshape(STEPS, size, *operands.shape[1:])
+        if len(self.drill):
+            steps[:, : size // 8] = self.drill[rng.integers(0, len(self.drill), (STEPS, size // 8))]
+        if varied:
+            return [self._narrow(own, rng) for own in steps]
+        whole = self._batch(self.layout, steps.reshape(operands.shape))
+        parts = zip(whole.source.split(size), whole.target.split(size), strict=True)
+        return [Batch(self.layout, *own) for own in parts]
+
+    def _narrow(self, operands: np.ndarray, rng: np.random.Generator) -> Batch:
+        """A batch at a width of its own: uniform from what its answers need up to the training width."""
+        least, most = least_width(self.layout.task, operands), self.layout.width
+        width = int(rng.integers(least, most + 1))
+        return self._batch(self.config.layout(width), operands[:, :, :width])
+
+    def _batch(self, layout: Layout, operands: np.ndarray) -> Batch:
+        return Batch(layout, *layout.batch(operands))
