@@ -400,7 +400,7 @@ def test_too_little_memory_is_one_line_that_fits_the_command(
     call, monkeypatch, tmp_path, error, words, advice
 ):
     from lengthwise.runs.run import Run
-    from lengthwise.training.trainer import trainer as training
+    from lengthwise.training import trainer as training
 
     def fail(*arguments, **options):
         raise error
