@@ -103,7 +103,8 @@ class Attention(nn.Module):
     def read_itself(self, x: Tensor) -> Tensor:
         """What rows `[..., width]` add that read themselves and nothing else."""
         weight, bias = self.value
-        if x.shape[:-1].numel() <= len(weight):
+        # In training always the same products, however many rows differ in a batch.
+        if x.shape[:-1].numel() <= len(weight) and not torch.is_grad_enabled():
             return self.out(linear(x, weight, bias))
         # Of many rows: two products with weights in one.
         return linear(x, linear(self.out.weight, weight.T), self.out(bias))
