@@ -15,7 +15,7 @@ from lengthwise.model import (
     Streams,
     Transformer,
     decode_streams,
-    greedy_decode,
+    decode_with_cache,
     has_windows,
 )
 
@@ -90,7 +90,8 @@ def decode_problems(
             written = np.split(streams.written, streams.first[1:-1])
         else:
             batch = torch.from_numpy(np.stack(sources).astype(np.int64)).to(device)
-            written = greedy_decode(model, bias, own[0], batch, config.attention).cpu().numpy()
+            found = decode_with_cache(model, bias, own[0], batch, config.attention)
+            written = found.cpu().numpy()
         before += sum(layout.target_length for layout in own)
         on_progress(before, symbols)
         yield from zip(chosen, written, strict=True)

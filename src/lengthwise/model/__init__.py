@@ -1,7 +1,7 @@
 """The model: positions, attention, layers, decoding."""
 
 from lengthwise.model.attention import plan_attention
-from lengthwise.model.decoding import Decode, decode_streams, greedy_decode
+from lengthwise.model.decoding import Decode, decode_streams, decode_with_cache, greedy_decode
 from lengthwise.model.positions import POSITIONS
 from lengthwise.model.transformer import Transformer
 from lengthwise.model.window import Streams, Windows, has_windows
@@ -13,6 +13,7 @@ __all__ = [
     "Transformer",
     "Windows",
     "decode_streams",
+    "decode_with_cache",
     "greedy_decode",
     "has_windows",
     "plan_attention",
