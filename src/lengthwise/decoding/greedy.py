@@ -67,7 +67,7 @@ def greedy_decode(
             f"parallel decoding needs a bias that consists of lines, and attention 'auto' or 'lines'; "
             f"{type(bias).__name__} with attention {path!r} allows sequential decoding alone"
         )
-    return _decode_with_cache(model, bias, layout, source, path)
+    return decode_with_cache(model, bias, layout, source, path)
 
 
 @torch.inference_mode()
@@ -93,21 +93,26 @@ def decode_streams(
     windows = Windows(model, bias, streams, device)
     if decode == "parallel":
         decode_in_parallel(windows, on_progress, walks=False)
-        return
-    table = make_table(windows) if decode == "auto" and len(streams) >= MANY else None
-    if table is not None:
-        left = decode_by_lookup(table, on_progress, MANY)
+    elif decode == "sequential":
+        decode_sequentially(windows, on_progress)
+    elif len(streams) < MANY:
+        decode_in_parallel(windows, on_progress)
     else:
-        left = decode_sequentially(windows, on_progress, MANY if decode == "auto" else 1)
-    if len(left):
-        decode_in_parallel(windows, on_progress, begun=left)
+        # Side by side until few are left; these go on in parallel.
+        table = make_table(windows)
+        if table is not None:
+            left = decode_by_lookup(table, on_progress, MANY)
+        else:
+            left = decode_sequentially(windows, on_progress, MANY)
+        if len(left):
+            decode_in_parallel(windows, on_progress, begun=left)
 
 
 @torch.inference_mode()
-def _decode_with_cache(
-    model: Transformer, bias: AttentionBias, layout: Layout, source: Tensor, path: Path
+def decode_with_cache(
+    model: Transformer, bias: AttentionBias, layout: Layout, source: Tensor, path: Path = "auto"
 ) -> Tensor:
-    """Row by row, with the keys and values of all rows before."""
+    """As `greedy_decode`, row by row, with the keys and values of all rows before: for any bias."""
     rows, layers = layout.target_length, len(model.layers)
     end = layout.vocabulary.end
     tokens = torch.full((len(source),), layout.vocabulary.start, device=source.device)

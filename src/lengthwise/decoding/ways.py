@@ -9,7 +9,7 @@ import torch
 
 from lengthwise.bias import AttentionBias
 from lengthwise.decoding.any_rows import Streams, has_windows
-from lengthwise.decoding.greedy import decode_streams, greedy_decode
+from lengthwise.decoding.greedy import decode_streams, decode_with_cache
 from lengthwise.model import POSITIONS, Transformer
 from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import Config, InputError
@@ -85,7 +85,8 @@ def decode_problems(
             written = np.split(streams.written, streams.first[1:-1])
         else:
             batch = torch.from_numpy(np.stack(sources).astype(np.int64)).to(device)
-            written = greedy_decode(model, bias, own[0], batch, config.attention).cpu().numpy()
+            found = decode_with_cache(model, bias, own[0], batch, config.attention)
+            written = found.cpu().numpy()
         before += sum(layout.target_length for layout in own)
         on_progress(before, symbols)
         yield from zip(chosen, written, strict=True)

@@ -58,7 +58,8 @@ class DensePlan:
             query, key, value: what attends, is attended to, and is read.
             term: what was learned, added to the logits besides: `[(batch,) head, query, key]`.
         """
-        if key.shape[2] <= FEW_KEYS:
+        # Of a single query the fused kernel, one call for three, is never slower.
+        if key.shape[2] <= FEW_KEYS and query.shape[2] > 1:
             read = attend_few(query, key, value, self._with(term))
         else:
             bias = self._with(term)

@@ -25,6 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias
+from lengthwise.files import read_text, write_text, write_with
+from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import (
     FILES,
     Config,
@@ -33,8 +35,6 @@ from lengthwise.settings.config import (
     load_values,
     make_config,
 )
-from lengthwise.files import read_text, write_text, write_with
-from lengthwise.problems.layout import Layout
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
 WEIGHTS, BIAS, CHECKPOINT, MAPS = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lengthwise.settings.config import InputError
 from lengthwise.files import from_row
 from lengthwise.runs.folder import METRICS
 from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import cast
 import torch
 
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
-from lengthwise.settings.config import Config, InputError
-from lengthwise.problems.layout import Layout, Vocabulary
-from lengthwise.model import Transformer
 from lengthwise.decoding.ways import check_ways
+from lengthwise.model import Transformer
+from lengthwise.problems.layout import Layout, Vocabulary
+from lengthwise.settings.config import Config, InputError
 
 
 def make_model(config: Config) -> Transformer:

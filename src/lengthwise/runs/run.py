@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 from lengthwise.arguments import as_path, as_text, as_texts
 from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
-from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
+from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
 from lengthwise.files import read_text, reason, write_text
+from lengthwise.model import Transformer
+from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.runs.folder import (
     BIAS,
     CALIBRATED,
@@ -38,12 +40,17 @@ from lengthwise.runs.folder import (
     versions,
     written_by,
 )
-from lengthwise.problems.layout import END, Layout, digits_of
+from lengthwise.runs.parts import (
+    check_bias,
+    check_new,
+    check_reach,
+    make_bias,
+    make_device,
+    make_model,
+)
+from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.settings.methods import method_of
-from lengthwise.model import Transformer
-from lengthwise.runs.parts import check_bias, check_new, check_reach, make_bias, make_device, make_model
 from lengthwise.settings.sections import Padding
-from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.tasks import Transducer
 from lengthwise.version import __version__
 
