@@ -71,10 +71,15 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
 
 def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts:
     """What a row sees that reads these tracks and its own token."""
-    return _contexts(maps, _bias(maps, chosen))
+    return contexts_of(maps, _bias(maps, chosen))
 
 
-def _contexts(maps: AttentionMaps, bias: CalibratedBias) -> Contexts:
+def contexts_of(maps: AttentionMaps, bias: CalibratedBias) -> Contexts:
+    """What a query of the model sees under a bias.
+
+    Raises:
+        NotApplicableError: for lines that do not move with the column being written.
+    """
     layers = range(len(maps.weights["cross"]))
     return Contexts(maps.layout.task, join(reach_of(bias, layer, maps.layout) for layer in layers))
 
@@ -86,7 +91,7 @@ def suffices(maps: AttentionMaps, bias: CalibratedBias) -> bool:
     of the paper's policy, say nothing of columns: of them it is not known.
     """
     try:
-        return _contexts(maps, bias).suffice()
+        return contexts_of(maps, bias).suffice()
     except NotApplicableError:
         return False
 

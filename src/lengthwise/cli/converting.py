@@ -65,6 +65,8 @@ def explain_command(
     _draw(opened.bias, plot, opened.path)
     if isinstance(opened.bias, CalibratedBias | MatrixBias):
         _print_any(opened.bias, as_json)
+        if isinstance(opened.bias, CalibratedBias) and not as_json:
+            _print_evidence(opened.path, opened.bias)
     elif as_json:
         vanilla = {"vanilla": True} if opened.method == VANILLA else {}
         print_json({**vanilla, "method": opened.method, "bias": str(opened.bias)})
@@ -186,6 +188,23 @@ def config_command(
         print_json(load_config(known[name]))
     else:
         print(read_text(known[name]), end="")
+
+
+def _print_evidence(path: Path, bias: CalibratedBias) -> None:
+    """What the vanilla model showed of the lines of a calibrated one, where its attention is kept."""
+    from lengthwise.calibration.account import describe
+    from lengthwise.calibration.maps import kept_maps
+    from lengthwise.runs.folder import CONFIG, VANILLA
+    from lengthwise.runs.run import Run
+
+    vanilla = path.parent / VANILLA
+    maps = kept_maps(Run.open(vanilla)) if (vanilla / CONFIG).exists() else None
+    if maps is not None:
+        print(
+            "\nWhat the vanilla model showed (support: attention beyond uniform, in the query that"
+        )
+        print("gives least; need: what closing the line costs a problem)")
+        print("\n".join(describe(maps, bias)))
 
 
 def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> CalibratedBias | MatrixBias:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lengthwise.bias import OWN_TOKEN, CalibratedBias
+from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence
+from lengthwise.calibration.account import fate_of
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.proof import Certificate
 from lengthwise.runs.folder import CALIBRATED, VANILLA
@@ -245,16 +246,9 @@ def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
 
 def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> list[Row]:
     """Rows of site and track; what became of the track, support, need and strength."""
-    lines = bias.lines if bias else ()
-    used = {line.track for line in lines}
     rows = []
     for item in evidence:
-        if item.track in used:
-            fate = "chosen" if item.strength >= 1 else "added to have more lines"
-            if item.track == OWN_TOKEN:
-                fate = "default of heads left over"
-        else:
-            fate = "passed, but not in the bias" if item.strength >= 1 else "no"
+        fate = fate_of(item, bias)
         numbers = (f"{item.support:.2f}", f"{item.need:.2f}", f"{item.strength:.1f}")
         numbers = tuple(n[1:] if n in ("-0.00", "-0.0") else n for n in numbers)
         rows.append(Row((item.track.site, item.track.words()), (fate, *numbers)))

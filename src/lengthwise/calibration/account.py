@@ -1,0 +1,92 @@
+"""An account of a calibration: what spoke for each line, what became of it, and what else would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
+from lengthwise.calibration.auto import contexts_of
+from lengthwise.calibration.evidence import Evidence, gather_evidence
+from lengthwise.calibration.maps import AttentionMaps
+from lengthwise.locality import NotApplicableError, look_alikes
+
+# Lines that were not chosen and are told of, and those of them that are tried in the place of chosen ones.
+_OTHERS, _TRIED = 6, 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A candidate line.
+
+    Attributes:
+        evidence: what spoke for it.
+        fate: what became of it.
+        instead: lines that were not chosen and with any of which, in its place, a query would still see
+            enough to know every symbol.
+    """
+
+    evidence: Evidence
+    fate: str
+    instead: tuple[Track, ...] = ()
+
+    def __str__(self) -> str:
+        one = self.evidence
+        numbers = f"support {one.support + 0.0:.2f}, need {one.need + 0.0:.2f} nats"
+        others = f"; {', '.join(map(str, self.instead))} would do instead" if self.instead else ""
+        return f"{one.track}: {self.fate} ({numbers}){others}"
+
+
+def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
+    """What became of a candidate line under a bias."""
+    if bias is None or item.track not in {line.track for line in bias.lines}:
+        return "passed, but not in the bias" if item.strength >= 1 else "no"
+    if item.track == OWN_TOKEN:
+        return "default of heads left over"
+    return "chosen" if item.strength >= 1 else "added to have more lines"
+
+
+def account(maps: AttentionMaps, bias: CalibratedBias) -> list[Finding]:
+    """The lines of a bias, and the best that are not in it, each with what spoke for it."""
+    evidence = gather_evidence(maps)
+    used = {line.track for line in bias.lines}
+    chosen = [item for item in evidence if item.track in used]
+    others = sorted(
+        (item for item in evidence if item.track not in used),
+        key=lambda item: (-item.strength, -item.need),
+    )
+    tried = [item.track for item in others if item.strength > 0][:_TRIED]
+    findings = []
+    for item in chosen:
+        instead = ()
+        if item.track != OWN_TOKEN:
+            instead = tuple(track for track in tried if _suffices(maps, bias, item.track, track))
+        findings.append(Finding(item, fate_of(item, bias), instead))
+    return findings + [Finding(item, fate_of(item, bias)) for item in others[:_OTHERS]]
+
+
+def _suffices(maps: AttentionMaps, bias: CalibratedBias, without: Track, other: Track) -> bool:
+    lines = [
+        line if line.track != without else Line(other, line.head, line.layer) for line in bias.lines
+    ]
+    return contexts_of(maps, CalibratedBias(bias.format, bias.heads, lines)).suffice()
+
+
+def describe(maps: AttentionMaps, bias: CalibratedBias) -> list[str]:
+    """The account in sentences; of lines that do not tell every symbol, two problems that show it."""
+    try:
+        contexts = contexts_of(maps, bias)
+        findings: Iterable[Finding] = account(maps, bias)
+    except NotApplicableError:  # lines through whole matrices say nothing of columns
+        return []
+    told = [f"  {finding}" for finding in findings]
+    pair = look_alikes(contexts)
+    if pair is None:
+        return [*told, "Together the lines tell every symbol that must be written."]
+    first, second = pair
+    return [
+        *told,
+        f"The lines do not tell every symbol: in column {first.column} of {first.problem} and in column "
+        f"{second.column} of {second.problem} a query sees the same ({first.seen}), but must write "
+        f"{first.writes} and {second.writes}.",
+    ]
