@@ -1,7 +1,7 @@
 """Any rows of any problems at once: what they read, and nothing else.
 
 A bias of lines opens a handful of keys to each row. So the logits of some rows follow from those rows, the
-rows that they read, and the few source tokens that these read. A `Neighbourhood` holds just that, with
+rows that they read, and the few source tokens that these read. Just these are laid out, with
 open keys numbered anew, so that nothing of the size of a problem is ever computed: a problem itself is one
 byte for each symbol. Problems of different widths stand side by side, for a line has its key at every
 width.
@@ -9,8 +9,7 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TypeGuard
 
@@ -18,12 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, OpenKeys, Site
+from lengthwise.bias import CLOSED, AttentionBias, CalibratedBias, OpenKeys, Site, SomeSite
 from lengthwise.layout import Layout, Span
 from lengthwise.model.layers import Embedded
-from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
+from lengthwise.model.plans import LinesPlan, OwnPlan
 from lengthwise.model.transformer import Transformer
 from lengthwise.tasks import Transducer
+
+# A layer's plan whose sites have lines.
+LinePlan = dict[SomeSite, LinesPlan | OwnPlan]
 
 
 class Streams:
@@ -190,23 +192,6 @@ def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[C
     )
 
 
-@dataclass(frozen=True)
-class Neighbourhood:
-    """What some rows need.
-
-    Attributes:
-        rows: flat rows, those that they depend on included.
-        wanted: where the rows that were asked for stand among them.
-        memory: the source tokens that they read.
-        plan: the open keys, numbered as `rows` and `memory` are.
-    """
-
-    rows: np.ndarray
-    wanted: np.ndarray
-    memory: Embedded
-    plan: list[LayerPlan]
-
-
 class Windows:
     """Views of problems through a bias: the logits of any rows.
 
@@ -232,14 +217,13 @@ class Windows:
 
         Or given the tokens that the rows read, where no row reads another.
         """
-        around = self.around(rows)
-        tokens = self.streams.inputs(around.rows) if inputs is None else inputs
-        embedded = self.embed(tokens, around.rows)
-        view = self.model.view(embedded, around.memory, around.plan)
-        logits = self.model.logits(embedded.table, view)[0]
-        if len(around.wanted) == len(logits):
+        every, memory, plan = self.around(rows)
+        tokens = self.streams.inputs(every) if inputs is None else inputs
+        embedded = self.embed(tokens, every)
+        logits = self.model.logits(embedded.table, self.model.view(embedded, memory, plan))[0]
+        if len(every) == len(rows):
             return logits
-        return logits[torch.from_numpy(around.wanted).to(self.device)]
+        return logits[torch.from_numpy(np.searchsorted(every, rows)).to(self.device)]
 
     def embed(self, tokens: np.ndarray, rows: np.ndarray) -> Embedded:
         """Embed the tokens that rows read."""
@@ -247,17 +231,49 @@ class Windows:
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         return self.model.embed_at(self.model.target_embedding, ids, own)
 
-    def around(self, rows: np.ndarray) -> Neighbourhood:
-        """What flat rows, sorted, need."""
+    def around(self, rows: np.ndarray) -> tuple[np.ndarray, Embedded, list[LinePlan]]:
+        """What flat rows, sorted, need.
+
+        Returns:
+            These and all rows that they depend on, sorted; the source tokens that they read; and the open
+            keys, numbered as both are.
+        """
         every = rows if self.links.alone else self.links.sources(rows)
-        problems = self.streams.problems(every)
-        crosses = self.per_layer("cross", lambda layer: self._cross(layer, every, problems))
-        memory, crosses = self.remember(crosses)
-        selves = self.per_layer("self", lambda layer: self._self(layer, every, problems))
-        plan: list[LayerPlan] = [
+
+        def number(found: OpenKeys) -> OpenKeys:
+            flat = found.index.numpy()
+            index = np.searchsorted(every, flat).clip(max=len(every) - 1)
+            # What is missing is read only by rows that are there for what they hold further down.
+            value = found.value.masked_fill(torch.from_numpy(every[index] != flat), CLOSED)
+            return OpenKeys(torch.from_numpy(index), value)
+
+        return every, *self.lay_out(every, self.streams.problems(every), number)
+
+    def lay_out(
+        self, rows: np.ndarray, problems: np.ndarray, number: Callable[[OpenKeys], OpenKeys]
+    ) -> tuple[Embedded, list[LinePlan]]:
+        """The source tokens that flat rows read, and the open keys of the rows.
+
+        Args:
+            rows: flat rows.
+            problems: the problem of each.
+            number: numbers rows that are read, flat, as they stand in `rows`.
+        """
+
+        def cross(layer: int) -> OpenKeys:
+            return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
+
+        def own(layer: int) -> LinesPlan | OwnPlan:
+            if self.reads_itself(layer):
+                return OwnPlan(self.bias.heads)
+            found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
+            return LinesPlan.of(number(found), len(rows), self.device)
+
+        memory, crosses = self.remember(self.per_layer("cross", cross))
+        selves = self.per_layer("self", own)
+        return memory, [
             {"self": own, "cross": cross} for own, cross in zip(selves, crosses, strict=True)
         ]
-        return Neighbourhood(every, np.searchsorted(every, rows), memory, plan)
 
     def per_layer(self, site: Site, work) -> list:
         """One result for each layer, computed once where all have the same lines."""
@@ -265,19 +281,6 @@ class Windows:
         if any(line.site == site and line.layer is not None for line in self.bias.lines):
             return [work(layer) for layer in layers]
         return [work(0)] * len(layers)
-
-    def _cross(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> OpenKeys:
-        return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
-
-    def _self(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> LinesPlan | OwnPlan:
-        if self.reads_itself(layer):
-            return OwnPlan(self.bias.heads)
-        found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
-        flat = found.index.numpy()
-        index = np.searchsorted(rows, flat).clip(max=len(rows) - 1)
-        # What is missing is read only by rows that are there for what they hold further down.
-        value = found.value.masked_fill(torch.from_numpy(rows[index] != flat), CLOSED)
-        return LinesPlan.of(OpenKeys(torch.from_numpy(index), value), len(rows), self.device)
 
     def reads_itself(self, layer: int) -> bool:
         """Whether each head of a layer's self-attention reads its own row, and nothing else."""
