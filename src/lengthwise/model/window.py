@@ -10,7 +10,6 @@ width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TypeGuard
 
 import numpy as np
@@ -121,7 +120,7 @@ class _Places:
 
 
 class Links:
-    """Which rows read which, by the lines of self-attention.
+    """Which rows depend on which, by the lines of self-attention in all layers.
 
     Args:
         bias: the bias; it must have windows.
@@ -129,50 +128,36 @@ class Links:
         streams: the problems.
 
     Attributes:
-        offsets: how far back the rows of each layer read, all below 0.
+        reach: where the rows stand that a row depends on, seen from it: 0, and numbers below.
     """
 
     def __init__(self, bias: CalibratedBias, layers: int, streams: Streams) -> None:
-        self.streams = streams
-        self.offsets = [
-            {line.offset for line, _ in bias.at("self", layer, streams.layouts[0]) if line.offset}
-            for layer in range(layers)
-        ]
+        self.streams, self.reach = streams, {0}
+        for layer in range(layers):
+            lines = bias.at("self", layer, streams.layouts[0])
+            self.reach |= {far + line.offset for far in self.reach for line, _ in lines}
 
-    @cached_property
+    @property
     def depth(self) -> int:
         """How far back a row depends on others."""
-        return sum(-min(offsets, default=0) for offsets in self.offsets)
-
-    @cached_property
-    def alone(self) -> bool:
-        """Whether no row reads another."""
-        return not any(self.offsets)
+        return -min(self.reach)
 
     def sources(self, rows: np.ndarray) -> np.ndarray:
         """The rows that these rows depend on, themselves included; sorted, each once."""
-        for offsets in reversed(self.offsets):
-            rows = self._add(rows, offsets)
-        return rows
+        return self._at(rows, self.reach)
 
     def readers(self, rows: np.ndarray) -> np.ndarray:
         """The rows that depend on what was written in these rows; sorted, each once."""
-        rows = rows[rows + 1 < self.streams.stops(rows)] + 1
-        for offsets in self.offsets:
-            rows = self._add(rows, {-offset for offset in offsets})
-        return rows
+        return self._at(rows, {1 - far for far in self.reach})
 
-    def _add(self, rows: np.ndarray, offsets: set[int]) -> np.ndarray:
-        """Add the rows of the same problems that stand so far from these."""
-        if not offsets or not len(rows):
+    def _at(self, rows: np.ndarray, offsets: set[int]) -> np.ndarray:
+        """The rows of the same problems that stand so far from these; sorted, each once."""
+        if not len(rows):
             return rows
         problems = self.streams.problems(rows)
         start, stop = self.streams.first[problems], self.streams.first[problems + 1]
-        parts = [rows]
-        for offset in offsets:
-            other = rows + offset
-            parts.append(other[(other >= start) & (other < stop)])
-        return np.unique(np.concatenate(parts))
+        found = rows + np.array(list(offsets))[:, None]
+        return np.unique(found[(found >= start) & (found < stop)])
 
 
 def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[CalibratedBias]:
@@ -238,7 +223,7 @@ class Windows:
             These and all rows that they depend on, sorted; the source tokens that they read; and the open
             keys, numbered as both are.
         """
-        every = rows if self.links.alone else self.links.sources(rows)
+        every = self.links.sources(rows) if self.links.depth else rows
 
         def number(found: OpenKeys) -> OpenKeys:
             flat = found.index.numpy()
@@ -285,7 +270,8 @@ class Windows:
     def reads_itself(self, layer: int) -> bool:
         """Whether each head of a layer's self-attention reads its own row, and nothing else."""
         lines = [line for line, _ in self.bias.at("self", layer, self.streams.layouts[0])]
-        return not self.links.offsets[layer] and len({ln.head for ln in lines}) == self.bias.heads
+        alone = not any(line.offset for line in lines)
+        return alone and len({line.head for line in lines}) == self.bias.heads
 
     def remember(self, crosses: list[OpenKeys]) -> tuple[Embedded, list[LinesPlan]]:
         """Embed the source tokens that are read, and number them anew.
