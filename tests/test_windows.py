@@ -180,14 +180,13 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
     """Not the width of the problem, but the rows asked for, decide what is laid out."""
     for width in (100, 100_000):
         model = make_lively("addition", positions="sinusoidal")
-        view = Windows(model, CALIBRATED, make_streams("addition", [width])).around(
-            np.arange(40, 60)
-        )
-        assert len(view.rows) == 22  # two layers, each a row back
-        assert view.memory.table.shape[1] <= 3 * len(view.rows)
+        windows = Windows(model, CALIBRATED, make_streams("addition", [width]))
+        rows, memory, _ = windows.around(np.arange(40, 60))
+        assert len(rows) == 22  # two layers, each a row back
+        assert memory.table.shape[1] <= 3 * len(rows)
     model = make_lively("addition", positions="none")
-    view = Windows(model, CALIBRATED, make_streams("addition", [1000])).around(np.arange(5))
-    assert view.memory.table.shape[1] == 13  # the vocabulary
+    _, memory, _ = Windows(model, CALIBRATED, make_streams("addition", [1000])).around(np.arange(5))
+    assert memory.table.shape[1] == 13  # the vocabulary
 
 
 def test_which_biases_have_windows():

@@ -102,8 +102,12 @@ class CalibratedBias:
 
     @property
     def local(self) -> bool:
-        """Whether all lines are stated in coordinates: then a query reads a few keys, at every width."""
-        return all(isinstance(line.track, Track) for line in self.lines)
+        """Whether a query reads a few keys, at every width, and of the answer a fixed way back."""
+        return all(
+            isinstance(line.track, Track)
+            and (line.site == "cross" or line.track.offset is not None)
+            for line in self.lines
+        )
 
     def at(self, site: Site, layer: int, places: Places) -> list[Line]:
         """The lines of one layer at one site.
@@ -115,6 +119,18 @@ class CalibratedBias:
         for line in chosen:
             line.track.check(places)
         return chosen
+
+    def backs(self, layer: int, places: Places) -> dict[int, set[int]]:
+        """How far back one layer of self-attention reads, 0 for the query's own token, and which heads do.
+
+        What is not written yet is closed, and left out.
+        """
+        found: dict[int, set[int]] = {}
+        for line in self.at("self", layer, places):
+            offset = line.track.offset
+            if offset is not None and offset < 0:
+                found.setdefault(-1 - offset, set()).add(line.head)
+        return found
 
     def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
         """See `AttentionBias.dense`."""

@@ -1,7 +1,7 @@
 """Any rows of any problems at once: what they read, and nothing else.
 
 A bias of lines opens a handful of keys to each row. So the logits of some rows follow from those rows, the
-rows that they read, and the few source tokens that these read. A `Neighbourhood` holds just that, with
+rows that they read, and the few source tokens that these read. Just these are laid out, with
 open keys numbered anew, so that nothing of the size of a problem is ever computed: a problem itself is one
 byte for each symbol. Problems of different widths stand side by side, for a line has its key at every
 width.
@@ -9,20 +9,29 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, OWN_TOKEN, AttentionBias, CalibratedBias, OpenKeys, Site, Track
+from lengthwise.bias import (
+    CLOSED,
+    AttentionBias,
+    CalibratedBias,
+    OpenKeys,
+    Site,
+    SomeSite,
+)
 from lengthwise.model.layers import Embedded
-from lengthwise.model.plans import LayerPlan, LinesPlan, OwnPlan
+from lengthwise.model.plans import LinesPlan, OwnPlan
 from lengthwise.model.transformer import Transformer
 from lengthwise.problems.layout import Layout, Places, Span
+
+# A layer's plan whose sites have lines.
+LinePlan = dict[SomeSite, LinesPlan | OwnPlan]
 
 
 class Streams:
@@ -113,7 +122,7 @@ class _Places(Places):
 
 
 class Links:
-    """Which rows read which, by the lines of self-attention.
+    """Which rows depend on which, by the lines of self-attention in all layers.
 
     Args:
         bias: the bias; it must have windows.
@@ -121,76 +130,41 @@ class Links:
         streams: the problems.
 
     Attributes:
-        offsets: how far back the rows of each layer read, all below 0.
+        reach: where the rows stand that a row depends on, seen from it: 0, and numbers below.
     """
 
     def __init__(self, bias: CalibratedBias, layers: int, streams: Streams) -> None:
-        self.streams = streams
-        self.offsets = [
-            {
-                track.offset + 1
-                for track in (line.track for line in bias.at("self", layer, streams.layouts[0]))
-                if isinstance(track, Track) and track.offset is not None and track.offset < -1
-            }
-            for layer in range(layers)
-        ]
+        self.streams, self.reach = streams, {0}
+        for layer in range(layers):
+            backs = bias.backs(layer, streams.layouts[0])
+            self.reach |= {far - back for far in self.reach for back in backs}
 
-    @cached_property
+    @property
     def depth(self) -> int:
         """How far back a row depends on others."""
-        return sum(-min(offsets, default=0) for offsets in self.offsets)
-
-    @cached_property
-    def alone(self) -> bool:
-        """Whether no row reads another."""
-        return not any(self.offsets)
+        return -min(self.reach)
 
     def sources(self, rows: np.ndarray) -> np.ndarray:
         """The rows that these rows depend on, themselves included; sorted, each once."""
-        for offsets in reversed(self.offsets):
-            rows = self._add(rows, offsets)
-        return rows
+        return self._at(rows, self.reach)
 
     def readers(self, rows: np.ndarray) -> np.ndarray:
         """The rows that depend on what was written in these rows; sorted, each once."""
-        rows = rows[rows + 1 < self.streams.stops(rows)] + 1
-        for offsets in self.offsets:
-            rows = self._add(rows, {-offset for offset in offsets})
-        return rows
+        return self._at(rows, {1 - far for far in self.reach})
 
-    def _add(self, rows: np.ndarray, offsets: set[int]) -> np.ndarray:
-        """Add the rows of the same problems that stand so far from these."""
-        if not offsets or not len(rows):
+    def _at(self, rows: np.ndarray, offsets: set[int]) -> np.ndarray:
+        """The rows of the same problems that stand so far from these; sorted, each once."""
+        if not len(rows):
             return rows
         problems = self.streams.problems(rows)
         start, stop = self.streams.first[problems], self.streams.first[problems + 1]
-        parts = [rows]
-        for offset in offsets:
-            other = rows + offset
-            parts.append(other[(other >= start) & (other < stop)])
-        return np.unique(np.concatenate(parts))
+        found = rows + np.array(list(offsets))[:, None]
+        return np.unique(found[(found >= start) & (found < stop)])
 
 
 def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[CalibratedBias]:
     """Whether every row reads a few keys alone, whatever the width."""
     return isinstance(bias, CalibratedBias) and bias.local
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """What some rows need.
-
-    Attributes:
-        rows: flat rows, those that they depend on included.
-        wanted: where the rows that were asked for stand among them.
-        memory: the source tokens that they read.
-        plan: the open keys, numbered as `rows` and `memory` are.
-    """
-
-    rows: np.ndarray
-    wanted: np.ndarray
-    memory: Embedded
-    plan: list[LayerPlan]
 
 
 class Windows:
@@ -218,14 +192,13 @@ class Windows:
 
         Or given the tokens that the rows read, where no row reads another.
         """
-        around = self.around(rows)
-        tokens = self.streams.inputs(around.rows) if inputs is None else inputs
-        embedded = self.embed(tokens, around.rows)
-        view = self.model.view(embedded, around.memory, around.plan)
-        logits = self.model.logits(embedded.table, view)[0]
-        if len(around.wanted) == len(logits):
+        every, memory, plan = self.around(rows)
+        tokens = self.streams.inputs(every) if inputs is None else inputs
+        embedded = self.embed(tokens, every)
+        logits = self.model.logits(embedded.table, self.model.view(embedded, memory, plan))[0]
+        if len(every) == len(rows):
             return logits
-        return logits[torch.from_numpy(around.wanted).to(self.device)]
+        return logits[torch.from_numpy(np.searchsorted(every, rows)).to(self.device)]
 
     def embed(self, tokens: np.ndarray, rows: np.ndarray) -> Embedded:
         """Embed the tokens that rows read."""
@@ -233,17 +206,49 @@ class Windows:
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         return self.model.embed_at(self.model.target_embedding, ids, own)
 
-    def around(self, rows: np.ndarray) -> Neighbourhood:
-        """What flat rows, sorted, need."""
-        every = rows if self.links.alone else self.links.sources(rows)
-        problems = self.streams.problems(every)
-        crosses = self.per_layer("cross", lambda layer: self._cross(layer, every, problems))
-        memory, crosses = self.remember(crosses)
-        selves = self.per_layer("self", lambda layer: self._self(layer, every, problems))
-        plan: list[LayerPlan] = [
+    def around(self, rows: np.ndarray) -> tuple[np.ndarray, Embedded, list[LinePlan]]:
+        """What flat rows, sorted, need.
+
+        Returns:
+            These and all rows that they depend on, sorted; the source tokens that they read; and the open
+            keys, numbered as both are.
+        """
+        every = self.links.sources(rows) if self.links.depth else rows
+
+        def number(found: OpenKeys) -> OpenKeys:
+            flat = found.index.numpy()
+            index = np.searchsorted(every, flat).clip(max=len(every) - 1)
+            # What is missing is read only by rows that are there for what they hold further down.
+            value = found.value.masked_fill(torch.from_numpy(every[index] != flat), CLOSED)
+            return OpenKeys(torch.from_numpy(index), value)
+
+        return every, *self.lay_out(every, self.streams.problems(every), number)
+
+    def lay_out(
+        self, rows: np.ndarray, problems: np.ndarray, number: Callable[[OpenKeys], OpenKeys]
+    ) -> tuple[Embedded, list[LinePlan]]:
+        """The source tokens that flat rows read, and the open keys of the rows.
+
+        Args:
+            rows: flat rows.
+            problems: the problem of each.
+            number: numbers rows that are read, flat, as they stand in `rows`.
+        """
+
+        def cross(layer: int) -> OpenKeys:
+            return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
+
+        def own(layer: int) -> LinesPlan | OwnPlan:
+            if self.reads_itself(layer):
+                return OwnPlan(self.bias.heads)
+            found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
+            return LinesPlan.of(number(found), len(rows), self.device)
+
+        memory, crosses = self.remember(self.per_layer("cross", cross))
+        selves = self.per_layer("self", own)
+        return memory, [
             {"self": own, "cross": cross} for own, cross in zip(selves, crosses, strict=True)
         ]
-        return Neighbourhood(every, np.searchsorted(every, rows), memory, plan)
 
     def per_layer(self, site: Site, work) -> list:
         """One result for each layer, computed once where all have the same lines."""
@@ -252,24 +257,10 @@ class Windows:
             return [work(layer) for layer in layers]
         return [work(0)] * len(layers)
 
-    def _cross(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> OpenKeys:
-        return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
-
-    def _self(self, layer: int, rows: np.ndarray, problems: np.ndarray) -> LinesPlan | OwnPlan:
-        if self.reads_itself(layer):
-            return OwnPlan(self.bias.heads)
-        found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
-        flat = found.index.numpy()
-        index = np.searchsorted(rows, flat).clip(max=len(rows) - 1)
-        # What is missing is read only by rows that are there for what they hold further down.
-        value = found.value.masked_fill(torch.from_numpy(rows[index] != flat), CLOSED)
-        return LinesPlan.of(OpenKeys(torch.from_numpy(index), value), len(rows), self.device)
-
     def reads_itself(self, layer: int) -> bool:
         """Whether each head of a layer's self-attention reads its own row, and nothing else."""
-        lines = self.bias.at("self", layer, self.streams.layouts[0])
-        heads = {line.head for line in lines if line.track == OWN_TOKEN}
-        return not self.links.offsets[layer] and len(heads) == self.bias.heads
+        backs = self.bias.backs(layer, self.streams.layouts[0])
+        return backs.keys() == {0} and len(backs[0]) == self.bias.heads
 
     def remember(self, crosses: list[OpenKeys]) -> tuple[Embedded, list[LinesPlan]]:
         """Embed the source tokens that are read, and number them anew.

@@ -72,7 +72,7 @@ class Table:
 
 def make_table(windows: Windows) -> Table | None:
     """A table for some problems; None where rows read others, know where they are, or see too much."""
-    if not windows.links.alone or windows.model.scheme.kind != "none":
+    if windows.links.depth or windows.model.scheme.kind != "none":
         return None
     keys = len(_open(windows, np.zeros(1, np.int64)))
     sights = _symbols(windows) ** keys * len(windows.streams.vocabulary)

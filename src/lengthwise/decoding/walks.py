@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import CLOSED, OpenKeys
+from lengthwise.bias import CLOSED, SITES, OpenKeys
 from lengthwise.decoding.any_rows import Windows
-from lengthwise.model.layers import Attention, Embedded, Layer
-from lengthwise.model.plans import LinesPlan, OwnPlan
 from lengthwise.model.views import Cache, Source
 
 # Steps of a walk, and rows of all its problems: enough to spread the cost of beginning, few enough
@@ -57,83 +55,29 @@ def walk(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
     given = torch.from_numpy(inputs.astype(np.int64)).to(windows.device)
     positions = torch.from_numpy(rows - streams.first[problems]).clamp(min=0)
 
-    crosses = windows.per_layer(
-        "cross", lambda layer: streams.open_keys(windows.bias, "cross", layer, flat, owners)
-    )
-    memory, crosses = windows.remember(crosses)
-    selves = windows.per_layer(
-        "self", lambda layer: _self(windows, layer, flat, owners, rows[0], count)
-    )
+    def number(found: OpenKeys) -> OpenKeys:
+        """Rows read as `time * count + problem`."""
+        column = torch.arange(len(flat))[:, None] % count
+        time = found.index - torch.from_numpy(rows[0])[column]
+        return OpenKeys(time * count + column, found.value.masked_fill(time < 0, CLOSED))
+
+    memory, plan = windows.lay_out(flat, owners, number)
     view = [
-        (Cache(own, times * count), _cross(layer, cross, memory, count))
-        for layer, own, cross in zip(model.decoder, selves, crosses, strict=True)
+        (Cache(own["self"], len(flat)), Source(own["cross"], memory, readers=len(flat)))
+        for own in plan
     ]
-    plans = [[plan.split(times) for plan in site] for site in (selves, crosses)]
+    steps_of = [[sites[site].split(times) for site in SITES] for sites in plan]
     written: list[Tensor] = []
     for time in range(times):
         for layer, (own, cross) in enumerate(view):
-            own.plan, cross.plan = (site[layer][time] for site in plans)
-            own.first = cross.first = time * count
+            own.plan, cross.plan = (plans[time] for plans in steps_of[layer])
+            own.first = time * count
         token = given[time] if time <= back else written[-1]
         x = model.embed_at(model.target_embedding, token, positions[time]).apply(lambda x: x)
         logits = model.logits(x, view)[0]
         if time >= back:
             written.append(logits.argmax(dim=-1))
     return torch.stack(written).to(torch.uint8).cpu().numpy()
-
-
-def _cross(layer: Layer, plan: LinesPlan, memory: Embedded, count: int) -> Source | Copied:
-    """The reader of cross-attention, for all steps of a walk of `count` problems."""
-    source = Source(plan, memory)
-    if plan.scores:
-        return source
-    # What is copied from the source does not wait for the answer.
-    return Copied(source.read(layer.cross_attention, lambda: memory.table), count)
-
-
-class Copied:
-    """Cross-attention that depends on the source alone, worked out for all steps of a walk.
-
-    Args:
-        read: what it adds to the rows, `[1, row, width]`, a step's after another's.
-        count: rows of a step.
-
-    Attributes:
-        first: the first row of the next step.
-        plan: not used.
-    """
-
-    plan: LinesPlan | OwnPlan
-
-    def __init__(self, read: Tensor, count: int) -> None:
-        self.steps, self.count, self.first = read.split(count, dim=1), count, 0
-
-    def rows(self, x: Tensor) -> Tensor:
-        """See `Reader.rows`."""
-        return x
-
-    def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
-        """See `Reader.read`."""
-        return self.steps[self.first // self.count]
-
-
-def _self(
-    windows: Windows,
-    layer: int,
-    flat: np.ndarray,
-    owners: np.ndarray,
-    origin: np.ndarray,
-    count: int,
-) -> LinesPlan | OwnPlan:
-    """The plan of self-attention, its keys numbered `time * count + problem`."""
-    if windows.reads_itself(layer):
-        return OwnPlan(windows.bias.heads)
-    found = windows.streams.open_keys(windows.bias, "self", layer, flat, owners)
-    column = torch.arange(len(flat)) % count
-    time = found.index - torch.from_numpy(origin)[column][:, None]
-    value = found.value.masked_fill(time < 0, CLOSED)
-    index = time * count + column[:, None]
-    return LinesPlan.of(OpenKeys(index, value), len(flat), windows.device)
 
 
 def decode_sequentially(

@@ -39,8 +39,9 @@ def check_ways(bias: AttentionBias, config: Config) -> None:
     for name, way in (("attention", "lines"), ("decode", "parallel")):
         if getattr(config, name) == way and not follows_lines(config, bias):
             raise InputError(
-                f"{name} {way!r} needs a calibrated bias of lines and attention 'auto' or 'lines'; this is "
-                f"a {type(bias).__name__} bias with attention {config.attention!r}; use {name} 'auto'"
+                f"{name} {way!r} needs a calibrated bias of lines and attention 'auto' or 'lines', those "
+                f"of the answer diagonals at offsets up to 0; this is a {type(bias).__name__} bias with "
+                f"attention {config.attention!r}; use {name} 'auto'"
             )
 
 

@@ -109,22 +109,21 @@ class Attention(nn.Module):
         # Of many rows: two products with weights in one.
         return linear(x, linear(self.out.weight, weight.T), self.out(bias))
 
-    def read_entries(self, table: Tensor, places: Tensor) -> Tensor:
-        """What rows `[row, width]` add of which each head reads one entry of `[entry, width]`.
+    def meaning(self, table: Tensor) -> Tensor:
+        """What each entry `[entry, width]` adds where a head reads it alone, `[head, entry + 1, width]`.
 
-        What an entry means to a head in the residual stream is worked out once, and rows add up what
-        their heads read: for more rows than entries.
-
-        Args:
-            table: the entries.
-            places: the entry that each head reads, int64 `[head, row]`; their number for none.
+        The last entry stands for nothing.
         """
-        heads, size = self.heads, len(table) + 1
-        value = linear(table, *self.value).unflatten(-1, (heads, -1))
-        meaning = torch.einsum("thc,whc->htw", value, self.out.weight.unflatten(-1, (heads, -1)))
+        value = linear(table, *self.value).unflatten(-1, (self.heads, -1))
+        out = self.out.weight.unflatten(-1, (self.heads, -1))
+        return F.pad(torch.einsum("thc,whc->htw", value, out), (0, 0, 0, 1))
+
+    def add_up(self, meaning: Tensor, places: Tensor) -> Tensor:
+        """What rows `[row, width]` add whose heads read one entry each, int64 `[head, row]`."""
+        heads, size, _ = meaning.shape
         bags = places + torch.arange(0, heads * size, size, device=places.device)[:, None]
-        padded = F.pad(meaning, (0, 0, 0, 1)).flatten(0, 1)
-        return F.embedding_bag(bags.T.contiguous(), padded, mode="sum") + self.out.bias
+        found = F.embedding_bag(bags.T.contiguous(), meaning.flatten(0, 1), mode="sum")
+        return found + self.out.bias
 
 
 class Layer(nn.Module):

@@ -7,6 +7,7 @@ they are asked for. Layers are those of `torch.nn.Transformer`, pre-norm or post
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -19,7 +20,7 @@ from lengthwise.engine.products import Linear
 from lengthwise.model.distinct import view_distinct
 from lengthwise.model.layers import Embedded, Layer, Norm, look_up
 from lengthwise.model.learned_bias import make_tables
-from lengthwise.model.plans import LayerPlan, OwnPlan
+from lengthwise.model.plans import LayerPlan, OwnPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
 from lengthwise.model.views import Cache, Rows, Source, View, run
 
@@ -236,7 +237,11 @@ class Transformer(nn.Module):
         )
 
     def view(
-        self, rows: Embedded, memory: Embedded, plan: list[LayerPlan], keep: bool = False
+        self,
+        rows: Embedded,
+        memory: Embedded,
+        plan: Sequence[Mapping[SomeSite, Plan]],
+        keep: bool = False,
     ) -> list[tuple[Rows, Source]]:
         """What whole sequences read.
 

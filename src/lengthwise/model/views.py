@@ -121,28 +121,39 @@ class Cache(Rows):
 
 
 class Source(Rows):
-    """Cross-attention: rows read the source, whose keys and values are projected once.
+    """Cross-attention: rows read the source, whose keys and values, or what they mean, are worked out once.
 
     Args:
         memory: the source.
+        readers: how many rows will read it, if more than a plan has.
         options: as `Rows`.
     """
 
     def __init__(
-        self, plan: Plan, memory: Embedded, index: Tensor | None = None, **options
+        self,
+        plan: Plan,
+        memory: Embedded,
+        index: Tensor | None = None,
+        *,
+        readers: int = 0,
+        **options,
     ) -> None:
         super().__init__(plan, index, **options)
-        self.memory = memory
-        self.projected: tuple[Tensor, ...] | None = None
+        self.memory, self.readers = memory, readers
+        self.projected: tuple[Tensor, ...] = ()
+        self.meaning: Tensor | None = None
 
     def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
         """See `Reader.read`."""
         plan, table = self.plan, self.memory.table
         single = self.memory.index is None and (table.dim() == 2 or len(table) == 1)
-        if isinstance(plan, LinesPlan) and not plan.scores and not self.keep and single:
-            entries = table.flatten(0, -2)
-            if plan.index.shape[1] > len(entries):
-                return attention.read_entries(entries, plan.index[..., 0])[None]
+        if not isinstance(plan, LinesPlan) or plan.scores or self.keep or not single:
+            return super().read(attention, given)
+        # For more rows than entries: what each reads is one of the few things that they mean.
+        if self.meaning is None and max(self.readers, plan.index.shape[1]) > table.shape[-2]:
+            self.meaning = attention.meaning(table.flatten(0, -2))
+        if self.meaning is not None:
+            return attention.add_up(self.meaning, plan.index[..., 0])[None]
         return super().read(attention, given)
 
     def parts(
@@ -150,7 +161,7 @@ class Source(Rows):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Rows.parts`."""
         scores = self.plan.scores
-        if self.projected is None:
+        if not self.projected:
             parts = attention.split(self.memory.apply(lambda x: attention.project(x, scores)))
             self.projected = (self.turned(parts[0], 0), parts[-1])
         key, value = self.projected
