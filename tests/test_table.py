@@ -10,7 +10,7 @@ from helpers import HEADS, biases
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.decoding import greedy as decoding
 from lengthwise.decoding import lookup as table
-from lengthwise.decoding.any_rows import Windows
+from lengthwise.decoding.any_rows import AnyRows
 from lengthwise.decoding.greedy import decode_streams
 from lengthwise.decoding.lookup import decode_by_lookup, make_table
 from test_decoding import make_lively
@@ -30,9 +30,9 @@ def quiet(rows: int) -> None:
     """No progress."""
 
 
-def windows_of(bias: CalibratedBias, widths: list[int], end: float = 0.0, seed: int = 0) -> Windows:
+def windows_of(bias: CalibratedBias, widths: list[int], end: float = 0.0, seed: int = 0) -> AnyRows:
     model = make_lively(bias.task, end, "none")
-    return Windows(model, bias, make_streams(bias.task, widths, seed))
+    return AnyRows(model, bias, make_streams(bias.task, widths, seed))
 
 
 @pytest.mark.trains
@@ -56,9 +56,9 @@ def test_lookup_writes_what_decoding_with_a_cache_writes(bias, widths, end, seed
 def test_the_model_is_asked_once_for_each_sight(monkeypatch):
     windows = windows_of(ALONE, [9] * 400, end=-8.0)
     asked: list[int] = []
-    real = Windows.logits
+    real = AnyRows.logits
     monkeypatch.setattr(
-        Windows,
+        AnyRows,
         "logits",
         lambda self, rows, inputs=None: asked.append(len(rows)) or real(self, rows, inputs),
     )
@@ -86,7 +86,7 @@ def test_progress_counts_rows_and_the_last_few_problems_are_left():
 def test_there_is_no_table_where_more_is_seen(lines, positions):
     bias = CalibratedBias("addition", HEADS, [*LINES, *lines])
     model = make_lively("addition", positions=positions)
-    assert make_table(Windows(model, bias, make_streams("addition", [5, 6]))) is None
+    assert make_table(AnyRows(model, bias, make_streams("addition", [5, 6]))) is None
 
 
 def test_there_is_no_table_of_too_many_sights(monkeypatch):

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import HEADS, LAYERS, biases, random_batch
-from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack, Track
+from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack, Track, is_local
 from lengthwise.decoding import greedy as decoding
 from lengthwise.decoding import parallel
 from lengthwise.decoding import walks as sequential
-from lengthwise.decoding.any_rows import Links, Streams, Windows, has_windows
+from lengthwise.decoding.any_rows import AnyRows, Links, Streams
 from lengthwise.decoding.greedy import decode_streams, greedy_decode
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
@@ -159,14 +159,14 @@ def test_a_view_of_any_rows_has_the_logits_of_the_whole(bias, widths, positions,
     rows = data.draw(st.sets(st.integers(0, len(streams.written) - 1), min_size=1))
     rows = np.array(sorted(rows))
     with torch.inference_mode():
-        found = Windows(model, bias, streams).logits(rows)
+        found = AnyRows(model, bias, streams).logits(rows)
     torch.testing.assert_close(found, torch.cat(wanted)[rows], atol=1e-4, rtol=1e-4)
 
 
 @given(biases(local=True), st.lists(st.integers(1, 8), min_size=1, max_size=3), st.data())
 def test_rows_that_a_token_does_not_reach_need_not_be_computed_again(bias, widths, data):
     model, streams = make_lively(bias.task), make_streams(bias.task, widths)
-    windows, every = Windows(model, bias, streams), np.arange(len(streams.written))
+    windows, every = AnyRows(model, bias, streams), np.arange(len(streams.written))
     row = data.draw(st.integers(0, len(every) - 1))
     with torch.inference_mode():
         before = windows.logits(every)
@@ -180,22 +180,21 @@ def test_what_a_view_holds_does_not_grow_with_the_length():
     """Not the width of the problem, but the rows asked for, decide what is laid out."""
     for width in (100, 100_000):
         model = make_lively("addition", positions="sinusoidal")
-        windows = Windows(model, CALIBRATED, make_streams("addition", [width]))
+        windows = AnyRows(model, CALIBRATED, make_streams("addition", [width]))
         rows, memory, _ = windows.around(np.arange(40, 60))
         assert len(rows) == 22  # two layers, each a row back
         assert memory.table.shape[1] <= 3 * len(rows)
     model = make_lively("addition", positions="none")
-    _, memory, _ = Windows(model, CALIBRATED, make_streams("addition", [1000])).around(np.arange(5))
+    _, memory, _ = AnyRows(model, CALIBRATED, make_streams("addition", [1000])).around(np.arange(5))
     assert memory.table.shape[1] == 13  # the vocabulary
 
 
 def test_which_biases_have_windows():
-    layout = Layout(TASKS["addition"](), 5)
-    assert has_windows(CALIBRATED, layout, LAYERS)
-    assert has_windows(CalibratedBias("addition", 1, [Line("+")]), layout, LAYERS)
+    assert is_local(CALIBRATED)
+    assert is_local(CalibratedBias("addition", 1, [Line("+")]))
     for track in (MatrixTrack("cross", "everywhere"), MatrixTrack("self", "diagonal")):
-        assert not has_windows(CalibratedBias("addition", 1, [Line(track)]), layout, LAYERS)
-    assert not has_windows(Causal(HEADS), layout, LAYERS)
+        assert not is_local(CalibratedBias("addition", 1, [Line(track)]))
+    assert not is_local(Causal(HEADS))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_which_biases_have_windows():
 def test_lines_through_matrices_have_no_windows(track, windows):
     layout = Layout(TASKS["addition"](), 5)
     bias = CalibratedBias("addition", HEADS, [*CALIBRATED.lines, Line(track)])
-    assert has_windows(bias, layout, LAYERS) == windows
+    assert is_local(bias) == windows
     source, _ = random_batch(layout, 3)
     model = make_lively("addition")
     written = greedy_decode(model, bias, layout, source)

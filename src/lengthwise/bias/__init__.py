@@ -16,7 +16,7 @@ from lengthwise.bias.base import (
     encoder_bias,
     relative_index,
 )
-from lengthwise.bias.lines import CalibratedBias, Line
+from lengthwise.bias.lines import CalibratedBias, Line, is_local
 from lengthwise.bias.matrix import MatrixBias
 from lengthwise.bias.relative import T5, Shaw
 from lengthwise.bias.tracing import Rest, Traced, trace_lines
@@ -90,6 +90,7 @@ __all__ = [
     "Window",
     "encoder_bias",
     "in_coordinates",
+    "is_local",
     "read_track",
     "relative_index",
     "trace_lines",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -61,6 +61,11 @@ class Line:
             "head": self.head,
             "value": self.value,
         }
+
+
+def is_local(bias: object) -> TypeGuard[CalibratedBias]:
+    """Whether every query reads a few keys alone, whatever the width: a calibrated bias that is `local`."""
+    return isinstance(bias, CalibratedBias) and bias.local
 
 
 class CalibratedBias:

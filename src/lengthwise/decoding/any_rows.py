@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from lengthwise.bias import (
     CLOSED,
-    AttentionBias,
     CalibratedBias,
     OpenKeys,
     Site,
@@ -125,7 +123,7 @@ class Links:
     """Which rows depend on which, by the lines of self-attention in all layers.
 
     Args:
-        bias: the bias; it must have windows.
+        bias: the bias; one that `is_local`.
         layers: decoder layers.
         streams: the problems.
 
@@ -162,17 +160,12 @@ class Links:
         return np.unique(found[(found >= start) & (found < stop)])
 
 
-def has_windows(bias: AttentionBias, layout: Layout, layers: int) -> TypeGuard[CalibratedBias]:
-    """Whether every row reads a few keys alone, whatever the width."""
-    return isinstance(bias, CalibratedBias) and bias.local
-
-
-class Windows:
+class AnyRows:
     """Views of problems through a bias: the logits of any rows.
 
     Args:
         model: the model, in evaluation mode.
-        bias: lines alone (`has_windows`).
+        bias: lines alone (`is_local`).
         streams: the problems.
         device: where the model is.
     """

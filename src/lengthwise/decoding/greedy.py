@@ -1,6 +1,6 @@
 """Greedy decoding: exact, by whichever way is fastest; all of them write the same tokens.
 
-Models whose bias consists of lines are decoded through windows (`window.py`), in parallel or sequentially;
+Models whose bias consists of lines are decoded by these alone (`any_rows.py`), in parallel or sequentially;
 others row by row, with a cache of all keys and values.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import AttentionBias, CalibratedBias
-from lengthwise.decoding.any_rows import Streams, Windows, has_windows
+from lengthwise.bias import AttentionBias, CalibratedBias, is_local
+from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.lookup import decode_by_lookup, make_table
 from lengthwise.decoding.parallel import decode_in_parallel
 from lengthwise.decoding.walks import MANY, decode_sequentially
@@ -57,7 +57,7 @@ def greedy_decode(
         ValueError: when `parallel` is asked for and the bias or the path does not allow it.
     """
     local = model.pointwise and path in ("auto", "lines")
-    if local and has_windows(bias, layout, len(model.layers)):
+    if local and is_local(bias):
         streams = Streams([layout] * len(source), list(source.cpu().numpy().astype(np.uint8)))
         decode_streams(model, bias, streams, decode, device=source.device)
         written = streams.written.reshape(len(source), -1).astype(np.int64)
@@ -84,28 +84,28 @@ def decode_streams(
 
     Args:
         model: the model, in evaluation mode.
-        bias: the bias it was trained with; it must have windows.
+        bias: the bias it was trained with; one of lines alone (`is_local`).
         streams: the problems.
         decode: as in `greedy_decode`.
         device: where the model is.
         on_progress: called with the number of rows that are done.
     """
-    windows = Windows(model, bias, streams, device)
+    any_rows = AnyRows(model, bias, streams, device)
     if decode == "parallel":
-        decode_in_parallel(windows, on_progress, walks=False)
+        decode_in_parallel(any_rows, on_progress, walks=False)
     elif decode == "sequential":
-        decode_sequentially(windows, on_progress)
+        decode_sequentially(any_rows, on_progress)
     elif len(streams) < MANY:
-        decode_in_parallel(windows, on_progress)
+        decode_in_parallel(any_rows, on_progress)
     else:
         # Side by side until few are left; these go on in parallel.
-        table = make_table(windows)
+        table = make_table(any_rows)
         if table is not None:
             left = decode_by_lookup(table, on_progress, MANY)
         else:
-            left = decode_sequentially(windows, on_progress, MANY)
+            left = decode_sequentially(any_rows, on_progress, MANY)
         if len(left):
-            decode_in_parallel(windows, on_progress, begun=left)
+            decode_in_parallel(any_rows, on_progress, begun=left)
 
 
 @torch.inference_mode()

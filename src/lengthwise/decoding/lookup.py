@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lengthwise.bias import CLOSED
-from lengthwise.decoding.any_rows import Windows
+from lengthwise.decoding.any_rows import AnyRows
 
 # Sights that a table may hold, a byte each, and rows whose open keys are laid out at once.
 _ENTRIES, _ROWS = 1 << 24, 65_536
@@ -27,25 +27,25 @@ class Table:
     """The likeliest token after each sight of a model under a bias.
 
     Args:
-        windows: problems, through the bias; see `make_table` for which.
+        any_rows: problems, through the bias; see `make_table` for which.
         sights: how many there can be.
 
     Attributes:
         tokens: by sight, uint8; 255 where the model was not asked yet.
     """
 
-    def __init__(self, windows: Windows, sights: int) -> None:
-        self.windows = windows
+    def __init__(self, any_rows: AnyRows, sights: int) -> None:
+        self.any_rows = any_rows
         self.tokens = np.full(sights, _UNKNOWN, np.uint8)
 
     def numbers(self) -> np.ndarray:
         """What the rows of all problems see of the source, as one number each, int64 `[flat row]`."""
-        count = int(self.windows.streams.first[-1])
+        count = int(self.any_rows.streams.first[-1])
         found = np.zeros(count, np.int64)
         for start in range(0, count, _ROWS):
             stop = min(start + _ROWS, count)
-            for key in _open(self.windows, np.arange(start, stop)):
-                found[start:stop] = found[start:stop] * _symbols(self.windows) + key
+            for key in _open(self.any_rows, np.arange(start, stop)):
+                found[start:stop] = found[start:stop] * _symbols(self.any_rows) + key
         return found
 
     def look_up(self, numbers: np.ndarray, rows: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ class Table:
             rows: flat rows.
             inputs: the token that each reads.
         """
-        sights = numbers * len(self.windows.streams.vocabulary) + inputs
+        sights = numbers * len(self.any_rows.streams.vocabulary) + inputs
         found = self.tokens[sights]
         new = np.flatnonzero(found == _UNKNOWN)
         if len(new):
@@ -64,37 +64,37 @@ class Table:
             asked = new[first]
             order = np.argsort(rows[asked])
             asked = asked[order]
-            logits = self.windows.logits(rows[asked], inputs[asked])
+            logits = self.any_rows.logits(rows[asked], inputs[asked])
             self.tokens[which[order]] = logits.argmax(dim=-1).to(torch.uint8).cpu().numpy()
             found = self.tokens[sights]
         return found
 
 
-def make_table(windows: Windows) -> Table | None:
+def make_table(any_rows: AnyRows) -> Table | None:
     """A table for some problems; None where rows read others, know where they are, or see too much."""
-    if windows.links.depth or windows.model.scheme.kind != "none":
+    if any_rows.links.depth or any_rows.model.scheme.kind != "none":
         return None
-    keys = len(_open(windows, np.zeros(1, np.int64)))
-    sights = _symbols(windows) ** keys * len(windows.streams.vocabulary)
-    return Table(windows, sights) if sights <= _ENTRIES else None
+    keys = len(_open(any_rows, np.zeros(1, np.int64)))
+    sights = _symbols(any_rows) ** keys * len(any_rows.streams.vocabulary)
+    return Table(any_rows, sights) if sights <= _ENTRIES else None
 
 
-def _symbols(windows: Windows) -> int:
+def _symbols(any_rows: AnyRows) -> int:
     """What an open key may hold: a token, or nothing where it lies outside."""
-    return len(windows.streams.vocabulary) + 1
+    return len(any_rows.streams.vocabulary) + 1
 
 
-def _open(windows: Windows, rows: np.ndarray) -> np.ndarray:
+def _open(any_rows: AnyRows, rows: np.ndarray) -> np.ndarray:
     """What the open keys of some rows hold, int `[key, row]`; heads that read the same count once."""
-    streams, bias = windows.streams, windows.bias
+    streams, bias = any_rows.streams, any_rows.bias
     problems = streams.problems(rows)
-    per_layer = windows.per_layer(
+    per_layer = any_rows.per_layer(
         "cross", lambda layer: streams.open_keys(bias, "cross", layer, rows, problems)
     )
     columns: dict[tuple, np.ndarray] = {}
     for layer, keys in enumerate(per_layer):
         inside = (keys.value > CLOSED).numpy()
-        held = np.where(inside, streams.source[keys.index.numpy()], _symbols(windows) - 1)
+        held = np.where(inside, streams.source[keys.index.numpy()], _symbols(any_rows) - 1)
         lines = bias.at("cross", layer, streams.layouts[0])
         for head in range(bias.heads):
             own = tuple((line.track, line.value) for line in lines if line.head == head)
@@ -116,7 +116,7 @@ def decode_by_lookup(
     Returns:
         The next row of each problem that is left, flat.
     """
-    streams, numbers = table.windows.streams, table.numbers()
+    streams, numbers = table.any_rows.streams, table.numbers()
     end, starts = streams.vocabulary.end, streams.first[:-1]
     rows, stops = starts.copy(), streams.first[1:].copy()
     inputs = np.full(len(rows), streams.vocabulary.start, np.uint8)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lengthwise.decoding.any_rows import Windows
+from lengthwise.decoding.any_rows import AnyRows
 from lengthwise.decoding.walks import ABREAST, walk, walk_steps
 
 # Rows of a pass: enough for large matrix products, few enough to stay in a processor's cache
@@ -32,7 +32,7 @@ _WALK, _ONWARD = 32, 1024
 
 
 def decode_in_parallel(
-    windows: Windows,
+    any_rows: AnyRows,
     on_progress: Callable[[int], object],
     walks: bool = True,
     begun: np.ndarray | None = None,
@@ -40,12 +40,12 @@ def decode_in_parallel(
     """Write all problems into `streams.written`.
 
     Args:
-        windows: the problems, through the model's bias.
+        any_rows: the problems, through the model's bias.
         on_progress: called with the number of rows that are done.
         walks: whether walks may take over.
         begun: where only the rest of some problems is left to write, the first row of that of each.
     """
-    work, history, onward = _Work(windows, begun), [], _ONWARD
+    work, history, onward = _Work(any_rows, begun), [], _ONWARD
     while work.advance():
         on_progress(work.settled)
         rows, fresh = work.pick()
@@ -79,8 +79,8 @@ class _Work:
         fresh: the row after the last that has been computed.
     """
 
-    def __init__(self, windows: Windows, begun: np.ndarray | None) -> None:
-        self.windows, self.streams = windows, windows.streams
+    def __init__(self, any_rows: AnyRows, begun: np.ndarray | None) -> None:
+        self.any_rows, self.streams = any_rows, any_rows.streams
         self.stale = np.full(len(self.streams.written), begun is None)
         for row in () if begun is None else begun.tolist():
             self.stale[row : self.streams.stops(np.array([row]))[0]] = True
@@ -125,11 +125,11 @@ class _Work:
 
     def compute(self, rows: np.ndarray) -> None:
         """One pass: all these rows from what stands before them now."""
-        tokens = self.windows.logits(rows).argmax(dim=-1).to(torch.uint8).cpu().numpy()
+        tokens = self.any_rows.logits(rows).argmax(dim=-1).to(torch.uint8).cpu().numpy()
         changed = rows[tokens != self.streams.written[rows]]
         self.streams.written[rows] = tokens
         self.stale[rows] = False
-        self.stale[self.windows.links.readers(changed)] = True
+        self.stale[self.any_rows.links.readers(changed)] = True
 
     def walk(self, steps: int) -> bool:
         """Write rows one after the other, from the first stale row of each of the next problems.
@@ -148,13 +148,13 @@ class _Work:
         rows = np.array(fronts)
         ends = streams.stops(rows)
         steps = min(steps, walk_steps(len(rows)), int((ends - rows).max()))
-        tokens = walk(self.windows, rows, steps)
+        tokens = walk(self.any_rows, rows, steps)
         flat = rows + np.arange(steps)[:, None]
         inside = flat < ends
         changed = np.zeros(flat.shape, bool)
         changed[inside] = tokens[inside] != streams.written[flat[inside]]
         streams.written[flat[inside]] = tokens[inside]
-        self.stale[self.windows.links.readers(np.sort(flat[changed]))] = True
+        self.stale[self.any_rows.links.readers(np.sort(flat[changed]))] = True
         self.stale[flat[inside]] = False
         self.fresh = max(self.fresh, int(flat[inside].max()) + 1)
         later = slice(steps // 2, None)

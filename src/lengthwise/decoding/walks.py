@@ -1,4 +1,4 @@
-"""Sequential greedy decoding through windows: each token costs its open keys, and no past is kept.
+"""Sequential greedy decoding by lines: each token costs its open keys, and no past is kept.
 
 A *walk* writes some rows of several problems, one row of each at a step. Of the rows before it a walk
 holds only as many as the lines reach back, and computes them anew from their tokens, so that nothing has
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, OpenKeys
-from lengthwise.decoding.any_rows import Windows
+from lengthwise.decoding.any_rows import AnyRows
 from lengthwise.model.views import Cache, Source
 
 # Steps of a walk, and rows of all its problems: enough to spread the cost of beginning, few enough
@@ -34,25 +34,25 @@ def walk_steps(problems: int) -> int:
     return max(16, min(STEPS, _ROWS // problems))
 
 
-def walk(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
+def walk(any_rows: AnyRows, fronts: np.ndarray, steps: int) -> np.ndarray:
     """Write rows one after the other, as greedy decoding does.
 
     Args:
-        windows: the problems, through the model's bias.
+        any_rows: the problems, through the model's bias.
         fronts: the first row of each problem, flat; all before it are right.
         steps: rows of each to write. Those past the end of a problem mean nothing.
 
     Returns:
         Tokens `[step, problem]`; `streams.written` stays as it is.
     """
-    streams, model, back = windows.streams, windows.model, windows.links.depth
+    streams, model, back = any_rows.streams, any_rows.model, any_rows.links.depth
     times, count = back + steps, len(fronts)
     problems = streams.problems(fronts)
     # `[time, problem]`: the rows that the first ones read, then those to write.
     rows = fronts - back + np.arange(times)[:, None]
     flat, owners = rows.ravel(), np.tile(problems, times)
     inputs = streams.inputs(rows[: back + 1].clip(min=streams.first[problems]))
-    given = torch.from_numpy(inputs.astype(np.int64)).to(windows.device)
+    given = torch.from_numpy(inputs.astype(np.int64)).to(any_rows.device)
     positions = torch.from_numpy(rows - streams.first[problems]).clamp(min=0)
 
     def number(found: OpenKeys) -> OpenKeys:
@@ -61,7 +61,7 @@ def walk(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
         time = found.index - torch.from_numpy(rows[0])[column]
         return OpenKeys(time * count + column, found.value.masked_fill(time < 0, CLOSED))
 
-    memory, plan = windows.lay_out(flat, owners, number)
+    memory, plan = any_rows.lay_out(flat, owners, number)
     view = [
         (Cache(own["self"], len(flat)), Source(own["cross"], memory, readers=len(flat)))
         for own in plan
@@ -81,19 +81,19 @@ def walk(windows: Windows, fronts: np.ndarray, steps: int) -> np.ndarray:
 
 
 def decode_sequentially(
-    windows: Windows, on_progress: Callable[[int], object], least: int = 1
+    any_rows: AnyRows, on_progress: Callable[[int], object], least: int = 1
 ) -> np.ndarray:
     """Write problems into `streams.written` row by row; finished ones make room for others.
 
     Args:
-        windows: the problems, through the model's bias.
+        any_rows: the problems, through the model's bias.
         on_progress: called with the number of rows that are done.
         least: stop when fewer problems than this are left.
 
     Returns:
         The next row of each problem that is left, flat.
     """
-    streams = windows.streams
+    streams = any_rows.streams
     end, starts = streams.vocabulary.end, streams.first[:-1]
     rows, waiting, done = starts[:0], 0, 0
     while True:
@@ -104,7 +104,7 @@ def decode_sequentially(
             return rows
         ends = streams.stops(rows)
         steps = min(walk_steps(len(rows)), int((ends - rows).max()))
-        tokens = walk(windows, rows, steps)
+        tokens = walk(any_rows, rows, steps)
         going = []
         for column, (row, stop) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
             wrote = tokens[: stop - row, column]

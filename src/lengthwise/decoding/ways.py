@@ -1,4 +1,4 @@
-"""Answering problems of any lengths, side by side: through windows where the bias allows it."""
+"""Answering problems of any lengths, side by side: by their lines alone where the bias allows it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from lengthwise.bias import AttentionBias
-from lengthwise.decoding.any_rows import Streams, has_windows
+from lengthwise.bias import AttentionBias, is_local
+from lengthwise.decoding.any_rows import Streams
 from lengthwise.decoding.greedy import decode_streams, decode_with_cache
 from lengthwise.model import POSITIONS, Transformer
 from lengthwise.problems.layout import Layout
@@ -26,8 +26,7 @@ def follows_lines(config: Config, bias: AttentionBias) -> bool:
     model, paths = config.model, ("auto", "lines")
     # As `Transformer.pointwise`; the model itself need not be made to ask.
     pointwise = not model.encoder_layers and POSITIONS[model.positions].kind != "rotate"
-    windows = has_windows(bias, config.layout(), model.layers)
-    return config.attention in paths and pointwise and windows
+    return config.attention in paths and pointwise and is_local(bias)
 
 
 def check_ways(bias: AttentionBias, config: Config) -> None:
@@ -67,13 +66,13 @@ def decode_problems(
     Yields:
         The number of a problem, and the tokens written, batch by batch.
     """
-    windows = follows_lines(config, bias)
+    local = follows_lines(config, bias)
     symbols = sum(layout.target_length for layout in layouts)
     before = 0
-    for chosen in _batches(layouts, windows):
+    for chosen in _batches(layouts, local):
         own = [layouts[i] for i in chosen]
         sources = [source(i) for i in chosen]
-        if windows:
+        if local:
             streams = Streams(own, sources)
             decode_streams(
                 model,
@@ -93,16 +92,16 @@ def decode_problems(
         yield from zip(chosen, written, strict=True)
 
 
-def _batches(layouts: list[Layout], windows: bool) -> Iterator[list[int]]:
-    """Which problems go together: through windows neighbours, with a cache those of one width."""
+def _batches(layouts: list[Layout], local: bool) -> Iterator[list[int]]:
+    """Which problems go together: by lines neighbours, with a cache those of one width."""
     order = list(range(len(layouts)))
-    if not windows:
+    if not local:
         order.sort(key=lambda i: layouts[i].width)
     batch, held = [], 0
     for i in order:
         size = layouts[i].target_length + layouts[i].source_length
-        alike = windows or not batch or layouts[i].width == layouts[batch[0]].width
-        if batch and (held + size > (_DIGITS if windows else _CACHED) or not alike):
+        alike = local or not batch or layouts[i].width == layouts[batch[0]].width
+        if batch and (held + size > (_DIGITS if local else _CACHED) or not alike):
             yield batch
             batch, held = [], 0
         batch.append(i)

@@ -5,7 +5,7 @@ one parallel pass: feed the true answer, and ask whether the likeliest token of 
 next one. If it is, greedy decoding writes exactly that answer, by induction over rows; if some row is
 wrong, greedy decoding leaves the truth at the first such row. The two are equal problem by problem
 (tests/test_evaluation.py), and the pass is hundreds of times faster than decoding. Long problems of a
-model whose bias consists of lines are read through windows, some rows at a time, in bounded memory.
+model whose bias consists of lines are read by their lines, some rows at a time, in bounded memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from lengthwise.arguments import as_whole, as_wholes
-from lengthwise.decoding.any_rows import Streams, Windows
+from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
 from lengthwise.evaluation.curve import LengthCurve, Score, wilson
 from lengthwise.model import plan_attention
@@ -34,7 +34,7 @@ CELLS = 40_000_000
 # Rows that decide most problems of a model that fails.
 _PROBE = 64
 
-# Problems with more rows than this are read through windows, where the bias has them, so many at a time.
+# Problems with more rows than this are read by lines, where the bias has no more, so many at a time.
 _LONG, _BLOCK = 2000, 2048
 
 # More problems of a length than anyone waits for; their digits have to fit the memory, too.
@@ -177,14 +177,14 @@ def _match_long(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch.T
     streams = Streams([layout] * len(operands), list(layout.source_bytes(operands)))
     answers = streams.written.reshape(len(operands), -1)
     answers[:, :-1], answers[:, -1] = run.task.answer(operands), layout.vocabulary.end
-    windows = Windows(run.model, run.bias, streams, run.device)  # type: ignore[arg-type]  # of lines
+    any_rows = AnyRows(run.model, run.bias, streams, run.device)  # type: ignore[arg-type]  # of lines
     right, worst = torch.ones(len(operands), dtype=torch.bool), 0.0
     for problem, (start, stop) in enumerate(
         zip(streams.first[:-1].tolist(), streams.first[1:].tolist(), strict=True)
     ):
         for first in range(start, stop, _BLOCK):
             rows = np.arange(first, min(first + _BLOCK, stop))
-            logits = windows.logits(rows)
+            logits = any_rows.logits(rows)
             wanted = torch.from_numpy(streams.written[rows].astype(np.int64)).to(run.device)
             worst = max(worst, _worst_loss(logits, wanted))
             if not bool((logits.argmax(dim=-1) == wanted).all()):

@@ -25,7 +25,7 @@ from lengthwise.tasks import Transducer
 
 Column = tuple[int, ...]
 
-# Contexts of one batch, about: few enough that a window of them is small, many enough to be quick.
+# Contexts of one batch, about: few enough that a stretch of them is small, many enough to be quick.
 _BATCH = 1 << 18
 
 
@@ -48,7 +48,7 @@ class Batch:
 
 
 class _Place(NamedTuple):
-    """A row of a problem as far as a cone can tell, on the way through the columns of its window.
+    """A row of a problem as far as a cone can tell, on the way through the columns of its stretch.
 
     Attributes:
         digits: the one-digit operands.
@@ -80,7 +80,7 @@ class Contexts:
         self._grows = [i for i in range(len(names)) if i not in fixed]
         self._fixed = fixed
         columns = cone.columns
-        # The window: from the first column that is read to the last; the one being written is in it.
+        # The stretch: from the first column that is read to the last; the one being written is in it.
         self._first, self._last = min(columns), max(0, *columns)
         self._read = {
             offset: tuple(
@@ -115,8 +115,8 @@ class Contexts:
             total += self._widths(end) * sum(found)
         return total
 
-    def windows(self) -> int:
-        """How many windows the contexts are enumerated in, each a batch or a few."""
+    def stretches(self) -> int:
+        """How many stretches the contexts are enumerated in, each a batch or a few."""
         return sum(
             self._widths(end) * (len(self._rows(end)) + len(self._prefixes(digits, end)))
             for digits, end in self._ends()
@@ -126,7 +126,7 @@ class Contexts:
         """Whether what a row sees always tells what it must write.
 
         Rows that have looked alike so far are followed together, as sets, through the columns of the
-        window; two of a set that write different symbols are two contexts that no model can tell apart
+        stretch; two of a set that write different symbols are two contexts that no model can tell apart
         unless by their phases.
         """
         begun: dict[Column, set[_Place]] = defaultdict(set)
@@ -174,7 +174,7 @@ class Contexts:
                 yield sight, _Place(digits, row, end, after, written if offset else digit)
 
     def _endings(self, place: _Place) -> list[list[Column]]:
-        """Columns after the window with which the problem ends properly, one choice for each width of it
+        """Columns after the stretch with which the problem ends properly, one choice for each width of it
         modulo the period; none where it can't."""
         digits, _, end, state, _ = place
         if end == self._general:
@@ -184,9 +184,9 @@ class Contexts:
             [[self._column(digits, ())] * padding] if self._accepts(digits, state, padding) else []
         )
 
-    # The window is cut off by the start of the problem (`_rows`), or whole, after any state that enough
-    # columns lead to (`_prefixes`). A phase is how many columns stand before and after the window, modulo
-    # the period; one of them is given where the window is cut off or the end in sight.
+    # The stretch is cut off by the start of the problem (`_rows`), or whole, after any state that enough
+    # columns lead to (`_prefixes`). A phase is how many columns stand before and after the stretch, modulo
+    # the period; one of them is given where the stretch is cut off or the end in sight.
 
     def _ends(self) -> Iterator[tuple[Column, int]]:
         """One-digit operands, and rows to the end; the largest stands for all above."""
@@ -195,7 +195,7 @@ class Contexts:
                 yield digits, end
 
     def _rows(self, end: int) -> range:
-        """The rows whose window is cut off by the start of the problem."""
+        """The rows whose stretch is cut off by the start of the problem."""
         return range(max(0, 1 + self.task.growth - end), -self._first)
 
     def _widths(self, end: int) -> int:
@@ -204,32 +204,32 @@ class Contexts:
 
     @property
     def _general(self) -> int:
-        """So many rows from the end, and more, a window has neither end nor padding in it."""
+        """So many rows from the end, and more, a stretch has neither end nor padding in it."""
         return self._last + self.task.growth + 1
 
     def _batches(
         self, digits: Column, end: int, first: int, start: int, prefix: list[Column]
     ) -> Iterator[Batch]:
         columns = np.zeros((1, len(self.task.operands), 0), np.uint8)
-        for window, states in self._windows(
+        for stretch, states in self._stretches(
             digits, first, end, columns, np.array([start], np.int64)
         ):
             for state in np.unique(states).tolist():
-                chosen = window[states == state]
+                chosen = stretch[states == state]
                 # Without an ending, no problem of the task goes on like this.
                 for suffix in self._endings(_Place(digits, -first, end, state)):
                     around = [
-                        np.array(part, np.uint8).reshape(-1, window.shape[1]).T
+                        np.array(part, np.uint8).reshape(-1, stretch.shape[1]).T
                         for part in (prefix, suffix)
                     ]
                     before, after = (np.repeat(part[None], len(chosen), axis=0) for part in around)
                     whole = np.concatenate([before, chosen, after], axis=2)
                     yield Batch(whole, len(prefix) - first)
 
-    def _windows(
+    def _stretches(
         self, digits: Column, offset: int, end: int, columns: np.ndarray, states: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Columns `[context, operand, column]` of the window, and the state after them `[context]`.
+        """Columns `[context, operand, column]` of the stretch, and the state after them `[context]`.
 
         Args:
             offset: the next column.
@@ -253,7 +253,7 @@ class Contexts:
         share = max(1, _BATCH // self.task.base ** len(self._grows)) if following else len(columns)
         for i in range(0, len(columns), share):
             some = slice(i, i + share)
-            yield from self._windows(digits, offset + 1, end, columns[some], states[some])
+            yield from self._stretches(digits, offset + 1, end, columns[some], states[some])
 
     def _count(self, digits: Column, first: int, counts: dict[int, int], end: int) -> int:
         for offset in range(first, min(self._last + 1, end)):
@@ -302,11 +302,11 @@ class Contexts:
         return tuple(column)
 
     def _prefixes(self, digits: Column, end: int) -> dict[tuple[int, int], list[Column]]:
-        """Columns before a whole window so far from the end of a problem.
+        """Columns before a whole stretch so far from the end of a problem.
 
         For each state that they may lead to and each number of them modulo the period, the fewest.
         """
-        # Padding that begins before the window; and a problem has a column that is none.
+        # Padding that begins before the stretch; and a problem has a column that is none.
         zeros = max(0, self.task.growth - end + self._first)
         least = max(0, 1 + self.task.growth - end + self._first) - zeros
         if (digits, least, zeros) in self._prefix_cache:

@@ -73,7 +73,7 @@ def estimate(run: Run) -> Estimate:
     checker.check(Batch(few, batch.row))
     each = (time.perf_counter() - began) / len(few)
     bound = contexts.bound()
-    return Estimate(bound, bound * each + contexts.windows() * each_batch)
+    return Estimate(bound, bound * each + contexts.stretches() * each_batch)
 
 
 def prove(

@@ -54,7 +54,7 @@ from lengthwise.settings.sections import Padding
 from lengthwise.tasks import Transducer
 from lengthwise.version import __version__
 
-# The longest operand that is taken: a few bytes a digit through windows; with a cache of all keys and
+# The longest operand that is taken: a few bytes a digit by lines alone; with a cache of all keys and
 # values one answer of 200,000 digits needs about a gigabyte.
 LONGEST, LONGEST_CACHED = 10_000_000, 200_000
 
