@@ -9,13 +9,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias, no_cache
+from lengthwise.bench.models import (
+    TorchTransformer,
+    bench_config,
+    hand_bias,
+    no_cache,
+    random_problems,
+)
 from lengthwise.bench.results import Bench, alternate, ratios
 from lengthwise.layout import Layout
 from lengthwise.model import greedy_decode
 from lengthwise.model.attention import Path
 from lengthwise.parts import make_model
-from lengthwise.tasks.sampling import generator, suite_problems
 
 _BATCH = 16
 _PATHS: tuple[Path, ...] = ("dense", "lines")
@@ -36,16 +41,7 @@ class Setup:
         self.model = make_model(config).eval()
         with torch.no_grad():
             self.model.to_logits.bias[self.layout.vocabulary.end] = -1e4
-        problems = suite_problems(
-            task,
-            generator(config.seed, "test"),
-            batch,
-            suite="uniform",
-            length=length,
-            width=self.layout.width,
-            split="any",
-        )
-        self.source = self.layout.source(problems)
+        self.source = self.layout.source(random_problems(self.layout, length, count=batch))
 
     @property
     def tokens(self) -> int:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from lengthwise.run import Run
 from lengthwise.seed_files.checkpoint import TORCH_PARTS
 from lengthwise.shards import backward, choose_shards, shard_threads
 from lengthwise.tasks import TASKS
+from lengthwise.tasks.sampling import generator, suite_problems
 from lengthwise.weights import FlatWeights
 
 Precision = Literal["float32", "bfloat16"]
@@ -48,6 +50,14 @@ def _trained_run() -> Run:
     atexit.register(folder.cleanup)
     config = make_config({"task": "addition", "device": "cpu"}, ["evaluation.samples=10"])
     return run_abc(config, Path(folder.name) / "addition", lengths=[6]).calibrated
+
+
+def random_problems(layout: Layout, length: int, seed: int = 0, count: int = 1) -> np.ndarray:
+    """Digits `[problem, operand, column]` of uniform problems of this length."""
+    rng, width = generator(seed, "test", length), layout.width
+    return suite_problems(
+        layout.task, rng, count, suite="uniform", length=length, width=width, split="any"
+    )
 
 
 class Steps:
