@@ -10,6 +10,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import OWN_TOKEN, Evidence
 from lengthwise.config import Config
 from lengthwise.curve import LengthCurve, Score
+from lengthwise.errors import shorten
 from lengthwise.folder import CALIBRATED, VANILLA
 from lengthwise.methods import with_article
 from lengthwise.metrics import Metrics
@@ -108,10 +109,8 @@ def proven(certificates: Sequence[Certificate | None]) -> str | None:
     return f"Proven for {len(found)} of {len(certificates)} models: {claim}."
 
 
-def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
+def certificate_facts(certificate: Certificate) -> dict[str, str]:
     """What a certificate says: name to text."""
-    if certificate is None:
-        return None
     problem, row = certificate.tightest
     reads = [f"{name} {column:+d}" if column else name for name, column in certificate.cone.reads]
     reads += certificate.cone.constants
@@ -122,7 +121,7 @@ def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",
         "Each sees": f"digits of {listed(reads)} (0 is the column being written); tokens of rows "
         f"{listed(tokens)}{phase}",
-        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {problem}",
+        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {shorten(problem)}",
         "Rounding": f"at most {certificate.float_bound:.1e}",
         "Time": f"{certificate.seconds:.1f} s",
         "Weights, SHA-256": certificate.hashes["weights"],
@@ -163,20 +162,20 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
     train, test = config.layout(task=task), config.layout(last.width, task)
-    grows = [last.length > config.data.length, test.source_length > train.source_length]
-    verdict = {
-        (True, True): "So both the value length and the token length extrapolate.",
-        (
-            True,
-            False,
-        ): "So the value length extrapolates, but the token length does not: training was "
-        "padded to at least this width.",
-        (False, True): "So only the token length extrapolates.",
-        (
-            False,
-            False,
-        ): "So nothing extrapolates here: no problem longer than in training was measured.",
-    }[grows[0], grows[1]]
+    value, token = last.length > config.data.length, test.source_length > train.source_length
+    if not value:
+        verdict = (
+            "So only the token length extrapolates."
+            if token
+            else "So nothing extrapolates here: no problem longer than in training was measured."
+        )
+    elif token:
+        verdict = "So both the value length and the token length extrapolate."
+    else:
+        verdict = (
+            "So the value length extrapolates, but the token length does not: training was padded to at "
+            "least this width."
+        )
     padded = (
         f"L + {task.growth}, because answers can be {digits(task.growth)} longer than operands"
         if task.growth
