@@ -39,11 +39,14 @@ from lengthwise.proof import (
     receptive_cone,
 )
 from lengthwise.proof import prove as prove_run
-from lengthwise.resuming import reopen
+from lengthwise.resuming import changed, reopen
 from lengthwise.run import LONGEST, Run
 from lengthwise.training import NotInterpolatedError, check_training, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
+# The settings of a calibration that are arguments of `calibrate`.
+SELECTION = {"policy", "kappa_cross", "kappa_self", "lines"}
+
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
 
 
@@ -243,17 +246,8 @@ def calibrate_and_retrain(
             maps = capture(vanilla)
             maps.save(vanilla.path / MAPS)
         attempts = settings.attempts if settings.policy == "auto" else 1
-        biases = [
-            calibrate(
-                maps,
-                policy=settings.policy,
-                kappa_cross=settings.kappa_cross,
-                kappa_self=settings.kappa_self,
-                lines=settings.lines,
-                extra=attempt,
-            )
-            for attempt in range(attempts)
-        ]
+        chosen = settings.model_dump(include=SELECTION)
+        biases = [calibrate(maps, **chosen, extra=attempt) for attempt in range(attempts)]
     begun = CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
     if begun is not None and begun not in biases:
         set_aside(folder)
@@ -265,7 +259,8 @@ def calibrate_and_retrain(
     for number, (attempt, bias, times) in enumerate(tries, start=1):
         if times == 1:
             clock.observer.calibrated(bias, attempt)
-        longer, same = _with_steps(retraining, times), bias == begun
+        steps, same = times * retraining.training.max_steps, bias == begun
+        longer = retraining if times == 1 else changed(retraining, "training", max_steps=steps)
         try:
             run = clock.train("retrain", longer, folder, bias=bias, resume=same, force=not same)
         except NotInterpolatedError:
@@ -275,14 +270,6 @@ def calibrate_and_retrain(
             continue
         return maps, bias, run
     raise AssertionError("the last attempt returns or raises")
-
-
-def _with_steps(config: Config, times: int) -> Config:
-    """Settings with so many times the steps; with as many, as they are."""
-    if times == 1:
-        return config
-    training = config.training.model_copy(update={"max_steps": times * config.training.max_steps})
-    return config.model_copy(update={"training": training})
 
 
 class NotProvenError(RuntimeError):
@@ -356,8 +343,7 @@ def _until_proven(
 
 
 def _with_drill(config: Config, drill: tuple[str, ...]) -> Config:
-    data = config.data.model_copy(update={"drill": tuple(dict.fromkeys(drill))})
-    return config.model_copy(update={"data": data})
+    return changed(config, "data", drill=tuple(dict.fromkeys(drill)))
 
 
 class Clock:

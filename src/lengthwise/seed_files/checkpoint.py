@@ -13,6 +13,7 @@ from lengthwise.folder import locked, prepare
 from lengthwise.layout import END, START, Vocabulary
 from lengthwise.model.positions import POSITIONS
 from lengthwise.parts import make_model
+from lengthwise.resuming import changed
 from lengthwise.run import Run
 from lengthwise.seed_files.ini import SeedOptions
 from lengthwise.seed_files.tensors import find_lines, load_tensors, read_bias
@@ -75,8 +76,7 @@ def convert_run(path: Path, out: Path, *, force: bool = False) -> tuple[Run, lis
     if not isinstance(opened.bias, MatrixBias):
         raise InputError(f"{opened.path} has no bias of matrices that could become lines")
     lines, notes = find_lines(opened.bias)
-    evaluation = opened.config.evaluation.model_copy(update={"padding": "answer"})
-    config = opened.config.model_copy(update={"evaluation": evaluation})
+    config = changed(opened.config, "evaluation", padding="answer")
     with locked(out):
         prepare(out, resume=None, force=force)
         run = Run.create(out, config, lines)
