@@ -106,12 +106,12 @@ def test_matrices_are_sentences_and_a_picture_while_there_is_something_to_see():
 
 def test_a_run_is_a_small_table(tiny_abc, tmp_path):
     html = tiny_abc.vanilla._repr_html_()
-    for fact in ("successor, base 10", "vanilla", str(tiny_abc.vanilla.path), "exact match"):
+    for fact in ("successor, base 10", "vanilla", str(tiny_abc.vanilla.path), "Criterion reached"):
         assert fact in html
     untrained = lw.Run(tmp_path, tiny_abc.vanilla.config, tiny_abc.vanilla.bias)
-    assert "none yet" in untrained._repr_html_()
+    assert "no measurement yet" in untrained._repr_html_()
     (tmp_path / "metrics.jsonl").write_text("{\n")
-    assert "none yet" in untrained._repr_html_()
+    assert "no measurement yet" in untrained._repr_html_()
 
 
 def test_settings_are_a_table_of_what_was_set(tiny_config):

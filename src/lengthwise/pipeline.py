@@ -40,10 +40,13 @@ from lengthwise.runs.metrics import Metrics
 from lengthwise.runs.parts import make_bias
 from lengthwise.runs.run import LONGEST, Run
 from lengthwise.settings.config import Config, InputError
-from lengthwise.training.resuming import continued, reopen
+from lengthwise.training.resuming import changed, continued, reopen
 from lengthwise.training.trainer import NotInterpolatedError, check_training, train_run
 
 Proof = Certificate | Counterexample | NotApplicable
+# The settings of a calibration that are arguments of `calibrate`.
+SELECTION = {"policy", "kappa_cross", "kappa_self", "lines"}
+
 Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
 
 
@@ -244,17 +247,8 @@ def calibrate_and_retrain(
             maps = capture(vanilla)
             maps.save(vanilla.path / MAPS)
         attempts = settings.attempts if settings.policy == "auto" else 1
-        biases = [
-            calibrate(
-                maps,
-                policy=settings.policy,
-                kappa_cross=settings.kappa_cross,
-                kappa_self=settings.kappa_self,
-                lines=settings.lines,
-                extra=attempt,
-            )
-            for attempt in range(attempts)
-        ]
+        chosen = settings.model_dump(include=SELECTION)
+        biases = [calibrate(maps, **chosen, extra=attempt) for attempt in range(attempts)]
     begun = CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
     if begun in biases:
         continued(Run.open(folder).config, retraining, folder, retraining=True)
@@ -269,7 +263,8 @@ def calibrate_and_retrain(
     for number, (attempt, bias, times) in enumerate(tries, start=1):
         if times == 1:
             clock.observer.calibrated(bias, attempt)
-        longer, same = _with_steps(retraining, times), bias == begun
+        steps, same = times * retraining.training.max_steps, bias == begun
+        longer = retraining if times == 1 else changed(retraining, "training", max_steps=steps)
         try:
             run = clock.train("retrain", longer, folder, bias=bias, resume=same, force=not same)
         except NotInterpolatedError:
@@ -279,14 +274,6 @@ def calibrate_and_retrain(
             continue
         return maps, bias, run
     raise AssertionError("the last attempt returns or raises")
-
-
-def _with_steps(config: Config, times: int) -> Config:
-    """Settings with so many times the steps; with as many, as they are."""
-    if times == 1:
-        return config
-    training = config.training.model_copy(update={"max_steps": times * config.training.max_steps})
-    return config.model_copy(update={"training": training})
 
 
 class NotProvenError(RuntimeError):
@@ -360,8 +347,7 @@ def _until_proven(
 
 
 def _with_drill(config: Config, drill: tuple[str, ...]) -> Config:
-    data = config.data.model_copy(update={"drill": tuple(dict.fromkeys(drill))})
-    return config.model_copy(update={"data": data})
+    return changed(config, "data", drill=tuple(dict.fromkeys(drill)))
 
 
 class Clock:

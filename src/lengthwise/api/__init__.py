@@ -303,21 +303,12 @@ def run_training(
     """
     if prove and _processes() > 1:
         raise InputError("one process proves; under torchrun use `train` without `--until proven`")
-    path = training_folder(config, bias, out)
+    name = method_of(config) if bias is None else CALIBRATED
+    path = _folder(out, f"{config.task}-{name}-seed{config.seed}")
     if prove:
         return train_until_proven(config, path, bias=bias, observer=observer, **flags)
     stage = "train" if bias is None else "retrain"
     return Clock(observer).train(stage, config, path, bias=bias, **flags), None
-
-
-def training_folder(
-    config: Config, bias: CalibratedBias | MatrixBias | None, out: Path | str | None
-) -> Path:
-    """The folder of a training: the one that is named, or a new one under `runs/`."""
-    name = method_of(config) if bias is None else CALIBRATED
-    if out is not None:
-        return as_folder("out", out)
-    return _new_folder(f"{config.task}-{name}-seed{config.seed}")
 
 
 def abc(
@@ -352,18 +343,16 @@ def abc(
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
     prove = as_flag("prove", prove)
-    path = (
-        _new_folder(f"{config.task}-abc-seed{config.seed}")
-        if out is None
-        else as_folder("out", out)
-    )
+    path = _folder(out, f"{config.task}-abc-seed{config.seed}")
     scores = 2 * len(chosen or config.evaluation.lengths) * len(config.evaluation.suites)
     with observing(progress, observer, scores=scores) as watching:
         return run_abc(config, path, lengths=chosen, prove=prove, observer=watching, **flags)
 
 
-def _new_folder(name: str) -> Path:
-    """The first folder of that name under `runs/` that does not exist yet."""
+def _folder(out: Path | str | None, name: str) -> Path:
+    """The folder to write: the one given, or the first of that name under `runs/` that is not there yet."""
+    if out is not None:
+        return as_folder("out", out)
     if _processes() > 1:
         raise InputError("several processes write one run; name its folder with --out")
     path, number = Path("runs") / name, 1

@@ -9,12 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lengthwise.bench.models import TorchTransformer, bench_config, hand_bias, no_cache
+from lengthwise.bench.models import (
+    TorchTransformer,
+    bench_config,
+    hand_bias,
+    no_cache,
+    random_problems,
+)
 from lengthwise.bench.results import Bench, alternate, ratios
 from lengthwise.decoding.greedy import greedy_decode
 from lengthwise.model.attention import Path
 from lengthwise.problems.layout import Layout
-from lengthwise.problems.sampling import generator, suite_problems
 from lengthwise.runs.parts import make_model
 
 _BATCH = 16
@@ -36,16 +41,7 @@ class Setup:
         self.model = make_model(config).eval()
         with torch.no_grad():
             self.model.to_logits.bias[self.layout.vocabulary.end] = -1e4
-        problems = suite_problems(
-            task,
-            generator(config.seed, "test"),
-            batch,
-            suite="uniform",
-            length=length,
-            width=self.layout.width,
-            split="any",
-        )
-        self.source = self.layout.source(problems)
+        self.source = self.layout.source(random_problems(self.layout, length, count=batch))
 
     @property
     def tokens(self) -> int:

@@ -18,16 +18,7 @@ from lengthwise.bench.models import Precision, Steps, bench_config
 from lengthwise.bench.results import Bench, seconds
 from lengthwise.bench.train import step_flops
 from lengthwise.runs.parts import make_device
-from lengthwise.settings.config import make_config
-
-# The paper's model and batch (configs/paper.toml), but for dropout: without it logits can be compared.
-PAPER = {
-    "model": {
-        **{"width": 128, "heads": 8, "layers": 6, "feed_forward": 512, "norm": "post"},
-        "embedding_scale": "sqrt",
-    },
-    "training": {"batch_size": 512, "learning_rate": 1e-4, "warmup_steps": 0},
-}
+from lengthwise.settings.config import load_config, make_config, shipped_configs
 
 # A task, whether the model is of the paper's size, and whether it has a calibrated bias.
 CASES = tuple(
@@ -63,7 +54,11 @@ def run(
         best, _ = peak((size,), bench.repeats, device=where, precision=precision, least=10)
         bench.add(f"peak, {precision}", best, "GFLOP/s", f"{size} x {size}")
         for task, paper, calibrated in cases:
-            config = make_config({"task": task, **PAPER}) if paper else bench_config(task, False)
+            config = bench_config(task, False)
+            if paper:
+                # Without dropout logits can be compared.
+                values = {**load_config(shipped_configs()["paper"]), "task": task}
+                config = make_config(values, ["model.dropout=0"])
             config = config.for_retraining() if calibrated else config
             kind = f"{task}, {'paper' if paper else 'default'}, "
             kind += "calibrated" if calibrated else "vanilla"

@@ -21,12 +21,6 @@ def make_steps(width: int, batch: int, path: str) -> Steps:
     return Steps(config.for_retraining(), True, CPU, halves=True)
 
 
-def peak_memory(width: int, batch: int, path: str) -> float:
-    """Peak memory of a process that takes two steps, in MiB."""
-    call = f"make_steps({width}, {batch}, {path!r}).take(2)"
-    return measured_process(["-c", f"from lengthwise.bench.lines import make_steps; {call}"])[1]
-
-
 def run(
     bench: Bench,
     *,
@@ -53,5 +47,7 @@ def run(
         bench.add(f"{width} digits: ratio", ratio, "x", note)
     for width in widths:
         bench.say(f"memory at {width} digits")
-        note = "a process, torch included; batch 4"
-        bench.add(f"{width} digits, lines: memory", peak_memory(width, 4, "lines"), "MiB", note)
+        steps = f"from lengthwise.bench.lines import make_steps; make_steps({width}, 4, 'lines').take(2)"
+        _, peak = measured_process(["-c", steps])
+        note = "a process that takes two steps, torch included; batch 4"
+        bench.add(f"{width} digits, lines: memory", peak, "MiB", note)

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lengthwise.bench.models import trained_run
+from lengthwise.bench.models import random_problems, trained_run
 from lengthwise.bench.results import Bench, alternate, measured_process, ratios
 from lengthwise.decoding.any_rows import Streams
 from lengthwise.decoding.greedy import Decode, decode_streams
 from lengthwise.evaluation.mistakes import truth
-from lengthwise.problems.layout import Layout
-from lengthwise.problems.sampling import generator, suite_problems
 from lengthwise.runs.run import Run
 from lengthwise.tasks import DIGITS, Transducer
 
@@ -28,14 +26,6 @@ from lengthwise.tasks import DIGITS, Transducer
 _ENOUGH = 20_000
 
 WAYS: tuple[Decode, ...] = ("parallel", "sequential")
-
-
-def random_problem(task: Transducer, layout: Layout, length: int, seed: int = 0) -> np.ndarray:
-    """Digits `[1, operand, column]` of a uniform problem of this length."""
-    rng = generator(seed, "test", length)
-    return suite_problems(
-        task, rng, 1, suite="uniform", length=length, width=layout.width, split="any"
-    )
 
 
 def write_out(task: Transducer, digits: np.ndarray) -> str:
@@ -60,7 +50,7 @@ def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
 def decoder(run: Run, length: int, way: Decode, count: int) -> Callable[[], None]:
     """Decode one random problem, `count` times over."""
     layout = run.layout(length)
-    source = list(layout.source_bytes(random_problem(run.task, layout, length)))
+    source = list(layout.source_bytes(random_problems(layout, length)))
 
     def work() -> None:
         for _ in range(count):
@@ -107,7 +97,7 @@ def run(
         bench.add(case, flat, "ratio", "1 is flat, less is faster")
     cases = {
         f"{length:,} random digits": write_out(
-            task, random_problem(task, trained.layout(length), length)[0]
+            task, random_problems(trained.layout(length), length)[0]
         )
         for length in long
     }

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from lengthwise.model import POSITIONS, Transformer, plan_attention
 from lengthwise.paper_repo.checkpoint import TORCH_PARTS
 from lengthwise.pipeline import run_abc
 from lengthwise.problems.layout import Layout
+from lengthwise.problems.sampling import generator, suite_problems
 from lengthwise.runs.parts import compiled, in_precision, make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
@@ -48,6 +50,14 @@ def _trained_run() -> Run:
     atexit.register(folder.cleanup)
     config = make_config({"task": "addition", "device": "cpu"}, ["evaluation.samples=10"])
     return run_abc(config, Path(folder.name) / "addition", lengths=[6]).calibrated
+
+
+def random_problems(layout: Layout, length: int, seed: int = 0, count: int = 1) -> np.ndarray:
+    """Digits `[problem, operand, column]` of uniform problems of this length."""
+    rng, width = generator(seed, "test", length), layout.width
+    return suite_problems(
+        layout.task, rng, count, suite="uniform", length=length, width=width, split="any"
+    )
 
 
 class Steps:

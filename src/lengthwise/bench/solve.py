@@ -7,8 +7,8 @@ import statistics
 import numpy as np
 import torch
 
-from lengthwise.bench.long import random_problem, write_out
-from lengthwise.bench.models import TorchTransformer, no_cache, trained_run
+from lengthwise.bench.long import write_out
+from lengthwise.bench.models import TorchTransformer, no_cache, random_problems, trained_run
 from lengthwise.bench.results import Bench, alternate, seconds
 from lengthwise.runs.run import Run
 
@@ -34,11 +34,10 @@ def run(
         model: the run; by default an addition is trained.
     """
     trained = model or trained_run(bench)
-    task = trained.task
     dense = Run.open(trained.path, device="cpu", set=["attention=dense"])
     sizes = np.random.default_rng(0).integers(1, length + 1, problems).tolist()
     texts = [
-        write_out(task, random_problem(task, trained.layout(size), size, seed)[0])
+        write_out(trained.task, random_problems(trained.layout(size), size, seed)[0])
         for seed, size in enumerate(sizes)
     ]
     bench.say("windows")
@@ -52,7 +51,7 @@ def run(
         chosen = int(length * (stratum + 0.5) / strata) + 1
         layout = trained.layout(chosen)
         batch = max(1, problems // length)
-        sources = [layout.source(random_problem(task, layout, chosen, s)) for s in range(batch)]
+        sources = [layout.source(random_problems(layout, chosen, s)) for s in range(batch)]
         network = TorchTransformer(trained.model, trained.bias, layout, batch)
         decode = no_cache(network, layout, torch.cat(sources))
         bare += seconds(decode) * problems / batch / strata

@@ -284,6 +284,7 @@ def calibrate_command(
     from lengthwise.arguments import as_choice
     from lengthwise.calibration import calibrate
     from lengthwise.calibration.maps import capture
+    from lengthwise.pipeline import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output, save_dense
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import InputError, refuse_idle, refuse_uncounted, with_options
@@ -306,7 +307,6 @@ def calibrate_command(
     opened = Run.open(folder, device=device, set=changes)
     refuse_idle(opened.config, changes)
     refuse_uncounted(changes, _CALIBRATION, "attention is captured and calibrated")
-    chosen = opened.config.calibration
     maps = capture(opened)
     if maps.exact_match < 0.9:
         print(
@@ -314,13 +314,7 @@ def calibrate_command(
             f"lines of a model that does not interpolate may mean nothing",
             file=sys.stderr,
         )
-    bias = calibrate(
-        maps,
-        policy=chosen.policy,
-        kappa_cross=chosen.kappa_cross,
-        kappa_self=chosen.kappa_self,
-        lines=chosen.lines,
-    )
+    bias = calibrate(maps, **opened.config.calibration.model_dump(include=SELECTION))
     if to_length is not None:
         layout, layers = opened.layout(to_length, "answer"), opened.config.model.layers
         save_dense(out.with_suffix(".safetensors"), bias, layout, layers)

@@ -90,14 +90,12 @@ def evaluate_command(
         return _ask_range(opened, first, last, as_json)
     refuse_uncounted(changes, _COUNTING, "a run is evaluated")
     table = wrong_positions is not None and wrong_positions.suffix == ".csv"
-    for picture in (plot, None if table else wrong_positions):
-        if picture is not None:
+    for file in filter(None, (plot, wrong_positions)):  # before anything is measured
+        if file is plot or not table:
             from lengthwise.report.canvas import picture_format
 
-            picture_format(picture)  # before anything is measured
-    for file in (plot, wrong_positions):
-        if file is not None:
-            check_output(file)
+            picture_format(file)
+        check_output(file)
     chosen = parse_lengths(lengths)
     suites = None if suite is None else [suite]
     with_options(changes, evaluation__lengths=chosen, evaluation__suites=suites)

@@ -53,7 +53,6 @@ def reproduce_command(
     from lengthwise.reproduce import (
         BUDGETS,
         TARGETS,
-        Cell,
         cells_of,
         draw_figures,
         measure,
@@ -70,19 +69,16 @@ def reproduce_command(
         as_choice("target", target, (*TARGETS, "all"))
     chosen = list(TARGETS) if "all" in targets else list(dict.fromkeys(targets))
     folder = out or Path(f"runs/reproduce-{budget}")
-    cells: dict[Cell, None] = {}
-    for target in chosen:
-        cells |= dict.fromkeys(cells_of(target, BUDGETS[budget]))
+    cells = dict.fromkeys(cell for target in chosen for cell in cells_of(target, BUDGETS[budget]))
     # Short cells first, whatever table they are of: most results with the least time.
     todo = sorted(cells, key=lambda cell: (cell.protocol == "padded", cell.seed))
     count = workers or os.cpu_count() or 1
     check_budget(folder, budget)
     left = remaining(todo, BUDGETS[budget], folder, count)
-    if not estimate:
-        print(left, file=sys.stderr)
     if estimate:
         values = {"cells": left.cells, "done": left.done, "seconds": round(left.seconds)}
         return show(as_json, values, left)
+    print(left, file=sys.stderr)
 
     def done(record: Record, after: Remaining) -> None:
         scores = ", ".join(f"{s.length}: {s.accuracy:.1%}" for s in record.scores)

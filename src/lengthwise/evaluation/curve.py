@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.arguments import as_folder, as_path, refuse
-from lengthwise.files import from_row, read_text, write_text
+from lengthwise.files import from_row, read_text, write_csv, write_text
 from lengthwise.runs.folder import RESULTS_CSV, RESULTS_JSON
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import Padding
@@ -218,16 +216,14 @@ class LengthCurve:
         Raises:
             InputError: where `folder` is no path, or that of a file.
         """
-        text, folder = io.StringIO(), as_folder("folder", folder)
+        folder = as_folder("folder", folder)
         if folder.suffix in (".csv", ".json") and not folder.exists():
             raise InputError(
                 f"folder takes a folder, in which {RESULTS_CSV} and {RESULTS_JSON} are written; got the "
                 f"name of a file, {str(folder)!r}"
             )
-        writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.records())
-        write_text(folder / RESULTS_CSV, text.getvalue())
+        names = [field.name for field in fields(Score)]
+        write_csv(folder / RESULTS_CSV, [names, *(astuple(score) for score in self.scores)])
         write_text(folder / RESULTS_JSON, json.dumps(self.records(), indent=1) + "\n")
 
     def add_to(self, folder: Path | str) -> None:

@@ -5,8 +5,6 @@ Exact match (`evaluation.py`) says how many answers are wrong; here they are dec
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 
 from lengthwise.decoding.greedy import greedy_decode
 from lengthwise.evaluation.exact_match import CELLS, draw_problems
-from lengthwise.files import write_text
+from lengthwise.files import write_csv
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sampling import Suite
 from lengthwise.runs.run import LONGEST, Run
@@ -98,14 +96,12 @@ def wrong_symbols(run: Run, layout: Layout, operands: np.ndarray) -> torch.Tenso
 
 def save_mistakes(mistakes: Iterable[Mistakes], path: Path) -> None:
     """Write counts as CSV, one line for each symbol: length, suite, row, what it writes, wrong, n."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["length", "suite", "row", "writes", "wrong", "n"])
+    rows: list[tuple] = [("length", "suite", "row", "writes", "wrong", "n")]
     for one in mistakes:
         for row, wrong in enumerate(one.wrong):
             writes = END if row == len(one.wrong) - 1 else f"s{row}"
-            writer.writerow([one.length, one.suite, row, writes, wrong, one.n])
-    write_text(path, text.getvalue())
+            rows.append((one.length, one.suite, row, writes, wrong, one.n))
+    write_csv(path, rows)
 
 
 @dataclass(frozen=True)
@@ -151,9 +147,8 @@ def check_range(
             np.base_repr(number, run.task.base).lower()
             for number in range(start, min(start + _BATCH, last + 1))
         ]
-        answers = run.solve_many(numbers)
-        truths = [truth(run, text) for text in numbers]
-        for text, answer, right in zip(numbers, answers, truths, strict=True):
+        for text, answer in zip(numbers, run.solve_many(numbers), strict=True):
+            right = truth(run, text)
             asked += 1
             correct += answer == right
             if answer != right and len(wrong) < keep:

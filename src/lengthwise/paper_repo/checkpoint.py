@@ -16,6 +16,7 @@ from lengthwise.runs.folder import locked, prepare
 from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, InputError, make_config
+from lengthwise.training.resuming import changed
 
 # What DistributedDataParallel puts before every name.
 _WRAPPED = "module."
@@ -75,8 +76,7 @@ def convert_run(path: Path, out: Path, *, force: bool = False) -> tuple[Run, lis
     if not isinstance(opened.bias, MatrixBias):
         raise InputError(f"{opened.path} has no bias of matrices that could become lines")
     lines, notes = find_lines(opened.bias)
-    evaluation = opened.config.evaluation.model_copy(update={"padding": "answer"})
-    config = opened.config.model_copy(update={"evaluation": evaluation})
+    config = changed(opened.config, "evaluation", padding="answer")
     with locked(out):
         prepare(out, resume=None, force=force)
         run = Run.create(out, config, lines)

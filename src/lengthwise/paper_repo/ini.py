@@ -329,11 +329,7 @@ def load_ini(path: Path) -> SeedOptions:
         known = {name.lower(): name for name in OPTIONS[section]}
         for name in parser[section]:
             if name not in known:
-                everywhere = {
-                    option.lower(): option for part in OPTIONS.values() for option in part
-                }
-                near = difflib.get_close_matches(name, everywhere, n=1, cutoff=0.5)
-                hint = f"; did you mean {everywhere[near[0]]!r}?" if near else ""
+                hint = _nearest(name, [option for part in OPTIONS.values() for option in part])
                 raise InputError(f"{path}: unknown option {name.upper()!r} in [{section}]{hint}")
     for section, options in OPTIONS.items():
         for name, option in options.items():

@@ -124,18 +124,25 @@ def save_dense_bias(
     Raises:
         InputError: for lines without a width, matrices with another, or too large ones.
     """
+    width = _width(bias, width)
     if isinstance(bias, MatrixBias):
-        if width not in (None, bias.width):
+        if width != bias.width:
             raise InputError(
                 f"the matrices hold width {bias.width}, not {width}; make lines of them"
             )
     else:
-        if width is None:
-            raise InputError("lines fit every width; say for which with --width")
         layout = replace(bias.format, frame="none").at(width)
         layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
         check_dense(bias.heads * layers, layout)
         rows = range(layout.target_length)
+        dense: dict[Site, Tensor] = {
+            site: torch.stack([bias.dense(site, layer, layout, rows) for layer in range(layers)])
+            for site in SITES
+        }
+        bias = MatrixBias(bias.task, dense)
+        if width is None:
+            raise InputError("lines fit every width; say for which with --width")
+        layout = replace(bias.format, frame="none").at(width)
         bias = MatrixBias(
             bias.format,
             {
@@ -147,6 +154,15 @@ def save_dense_bias(
         )
     bias.save(path)
     return path
+
+
+def _width(bias: CalibratedBias | MatrixBias, width: int | None) -> int:
+    """The width to write a bias at; matrices have one of their own."""
+    if width is None and isinstance(bias, MatrixBias):
+        return bias.width
+    if width is None:
+        raise InputError("lines fit every width; say for which with --width")
+    return width
 
 
 def save_matrices(
@@ -170,19 +186,14 @@ def save_matrices(
             tensors would be too large.
     """
     if isinstance(bias, MatrixBias):
-        width = bias.width if width is None else width
-    elif width is None:
-        raise InputError("lines fit every width; say for which with --width")
-    several = (
-        bias.layers is not None
-        if isinstance(bias, MatrixBias)
-        else any(line.layer is not None for line in bias.lines)
-    )
+        several = bias.layers is not None
+    else:
+        several = any(line.layer is not None for line in bias.lines)
     if several:
         raise InputError(
             "the layers of this bias differ; a .t file has one tensor for all of them (write .safetensors)"
         )
-    layout = replace(bias.format, frame="tokens").at(width)
+    layout = replace(bias.format, frame="tokens").at(_width(bias, width))
     rows = range(layout.target_length)
     check_dense(bias.heads, layout)
     written = []

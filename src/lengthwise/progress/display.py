@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
@@ -24,15 +23,6 @@ from lengthwise.progress.notebook import NAMES, LiveLine, in_notebook
 from lengthwise.runs.metrics import Metrics
 from lengthwise.settings.config import Config
 from lengthwise.settings.methods import method_of, with_article
-
-_TITLES = {
-    "train": "Train {method} model",
-    "calibrate": "Calibrate its attention",
-    "retrain": "Retrain with the bias",
-    "evaluate": "Evaluate at each length",
-    "prove": "Prove every local context",
-}
-
 
 # Seconds between lines about a stage, where there is no bar.
 _EVERY = 10.0
@@ -88,12 +78,7 @@ class Display(Observer):
             self.teller.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.over.set()
         if self.teller is not None:
             self.teller.join()
@@ -107,23 +92,24 @@ class Display(Observer):
                 continue
             task = self.progress.tasks[self.task]
             done = f"{task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
-            facts = {"calibrate": "", "prove": ""}.get(
-                self.stage, f"step {done}" if self.stage in ("train", "retrain") else done
-            )
+            if self.stage in ("train", "retrain"):
+                done = f"step {done}"
+            elif self.stage != "evaluate":
+                done = ""
             left = _Remaining().render(task).plain
-            words = [f"{self._title()}:", facts, self.facts, left]
+            words = [f"{self._title()}:", done, self.facts, left]
             with contextlib.suppress(OSError):  # nobody reads it any more
                 print("  ".join(word for word in words if word), file=sys.stderr, flush=True)
 
     def _title(self) -> str:
-        return _TITLES[self.stage].format(method=with_article(method_of(self.config)))
+        return NAMES[self.stage][1].format(method=with_article(method_of(self.config)))
 
     def begin(self, stage: Stage, config: Config) -> None:
         self.stage, self.config, self.cooling, self.facts = stage, config, None, ""
         total = {"calibrate": 1, "evaluate": self.scores or None, "prove": None}.get(
             stage, config.training.max_steps
         )
-        name = NAMES[stage].format(method=method_of(config))
+        name = NAMES[stage][0].format(method=method_of(config))
         self.task = self.progress.add_task(name, total=total, facts="", open_ended=True)
 
     def trained(self, stage: Stage, metrics: Metrics) -> None:

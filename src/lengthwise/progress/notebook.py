@@ -19,13 +19,13 @@ from lengthwise.runs.metrics import Metrics
 from lengthwise.settings.config import Config
 from lengthwise.settings.methods import method_of
 
-# What a stage is called on a line; with its facts and the time left that fits 80 columns.
+# What a stage is called: on a line that fits 80 columns with its facts and the time left, and by itself.
 NAMES = {
-    "train": "Train {method}",
-    "calibrate": "Calibrate",
-    "retrain": "Retrain",
-    "evaluate": "Evaluate",
-    "prove": "Prove",
+    "train": ("Train {method}", "Train {method} model"),
+    "calibrate": ("Calibrate", "Calibrate its attention"),
+    "retrain": ("Retrain", "Retrain with the bias"),
+    "evaluate": ("Evaluate", "Evaluate at each length"),
+    "prove": ("Prove", "Prove every local context"),
 }
 
 # Seconds between two updates: a person sees no more, and each is a message to the browser.
@@ -57,7 +57,7 @@ class LiveLine(Observer):
         self.broken = False
 
     def begin(self, stage: Stage, config: Config) -> None:
-        self.name = NAMES[stage].format(method=method_of(config))
+        self.name = NAMES[stage][0].format(method=method_of(config))
         self.facts, self.most, self.scored_so_far = "...", config.training.max_steps, 0
         self._show()
 

@@ -59,11 +59,6 @@ def key_labels(layout: Layout, site: Site) -> list[str]:
     return labels
 
 
-def row_labels(layout: Layout) -> list[str]:
-    """What each row writes: `s0 s1 s2 $`."""
-    return [*(f"s{row}" for row in range(layout.target_length - 1)), END]
-
-
 def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:
     """Name the cells; every second or third where there are many."""
     every = max(1, math.ceil(len(labels) / 28))
@@ -80,8 +75,9 @@ def draw_cells(
 ) -> AxesImage:
     """Draw a matrix `[query, key]` with names of its keys, and, if `named`, of what its rows write."""
     image = axes.imshow(matrix.numpy(), **options)
+    rows = [*(f"s{row}" for row in range(layout.target_length - 1)), END]
     name_cells(axes.xaxis, key_labels(layout, site), rotation=90)
-    name_cells(axes.yaxis, row_labels(layout) if named else [])
+    name_cells(axes.yaxis, rows if named else [])
     return image
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from lengthwise.evaluation.mistakes import Mistakes
@@ -61,8 +62,6 @@ def _bars(mistakes: Sequence[Mistakes], task: str) -> Any:
 
 
 def _shades(mistakes: Sequence[Mistakes], task: str) -> Any:
-    import numpy as np
-
     widest = max(len(one.wrong) for one in mistakes)
     shares = np.full((len(mistakes), widest), np.nan)
     for row, one in enumerate(mistakes):

@@ -157,7 +157,11 @@ def _page(opened: list[Folder]) -> str:
         config = folder.main.config
         groups.setdefault((config.task, config.base, config.data.length), []).append(folder)
     sections = [_section(folder, f"folder-{i}") for i, folder in enumerate(opened, start=1)]
-    return _template().render(
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = (files("lengthwise.report") / "report.html.j2").read_text("utf-8")
+    return environment.from_string(source).render(
         groups=[_group(members) for members in groups.values()],
         sections=sections,
         data=htmlsafe_json_dumps(
@@ -294,30 +298,24 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
     curve = folder.curve.labelled()
     methods = dict.fromkeys(score.method for score in curve)
     methods = list({summary.main_method(curve): None, **methods})
-    config, bias = folder.main.config, folder.bias
+    config = folder.main.config
     facts = {
         m: summary.training_facts(run.config, folder.metrics[m]) for m, run in folder.runs.items()
     }
     names = list(dict.fromkeys(name for column in facts.values() for name in column))
     return {
         "id": identifier,
-        "name": folder.name,
-        "task": config.task,
-        "seed": config.seed,
-        "headline": folder.headline,
+        "folder": folder,
+        "config": config,
         "problems": f"{sum(score.n for score in curve):,}",
-        "certificate": summary.certificate_facts(folder.certificate),
+        "certificate": folder.certificate and summary.certificate_facts(folder.certificate),
         "pictures": _draw(folder),
         "methods": methods,
         "rows": summary.score_rows(curve, methods),
-        "bias": bias.explain() if bias else None,
-        "policy": config.calibration.policy,
-        "evidence": summary.evidence_rows(folder.evidence, bias),
+        "evidence": summary.evidence_rows(folder.evidence, folder.bias),
         "extrapolation": summary.extrapolation(folder.curve, config),
-        "runs": list(folder.runs),
         "facts": [(name, [facts[method].get(name) for method in folder.runs]) for name in names],
         "configs": {m: run.config.model_dump_json(indent=2) for m, run in folder.runs.items()},
-        "versions": folder.versions,
     }
 
 
@@ -388,12 +386,3 @@ def _data(folder: Folder) -> dict[str, Any]:
             for method, run in folder.runs.items()
         },
     }
-
-
-def _template():
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(
-        (files("lengthwise.report") / "report.html.j2").read_text("utf-8")
-    )

@@ -15,7 +15,7 @@ from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.pipeline import Outcome
 from lengthwise.proof import Certificate, Counterexample
-from lengthwise.report.summary import percent
+from lengthwise.report.summary import certificate_facts, percent, training_facts
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config
@@ -99,33 +99,17 @@ def settings_html(config: Config) -> str:
 def run_html(run: Run) -> str:
     """What a run is, and how its training ended."""
     try:
-        last = read_metrics(run)[-1:]
+        metrics = read_metrics(run)
     except InputError:
-        last = []
-    facts = [
-        ("task", f"{run.config.task}, base {run.config.base}"),
-        ("method", run.method),
-        ("seed", str(run.config.seed)),
-        ("steps", f"{last[0].step:,}" if last else "none yet"),
-        ("exact match", percent(last[0].exact_match) if last else "not measured yet"),
-        ("folder", str(run.path)),
-    ]
-    return _table(facts)
+        metrics = []
+    what = {"Task": f"{run.config.task}, base {run.config.base}", "Method": run.method}
+    facts = {**what, **training_facts(run.config, metrics), "Folder": str(run.path)}
+    return _table([*facts.items()])
 
 
 def certificate_html(proof: Certificate) -> str:
     """What is proven, and by how much."""
-    margin = (
-        f"{proof.smallest_margin:.3f} at row {proof.tightest[1]} of {shorten(proof.tightest[0])}; rounding "
-        f"moves at most {proof.float_bound:.1e}"
-    )
-    facts = [
-        ("proven", proof.claim),
-        ("local contexts", f"{proof.contexts:,}, all that there are"),
-        ("smallest margin", margin),
-        ("seconds", f"{proof.seconds:.1f}"),
-    ]
-    return _table(facts)
+    return _table([("Proven", proof.claim), *certificate_facts(proof).items()])
 
 
 def counterexample_html(proof: Counterexample) -> str:

@@ -193,23 +193,21 @@ def training_curves(
         raise ValueError("training curves need at least one row of metrics")
     figure, (loss, right) = new_figure(10.0, 3.6, columns=2)
     colours = colours_of(list(drawn))
-    losses, shares = [], []
-    for label, rows in drawn.items():
-        seconds = [row["seconds"] for row in rows]
-        style: dict[str, Any] = {"color": colours[label], "marker": "o", "markersize": 3.5}
-        # A loss of exactly 0 has no place on a logarithmic axis.
-        values = [max(row["validation_loss"], 1e-8) for row in rows]
-        loss.plot(seconds, values, linewidth=1.6, label=label, **style)
-        right.plot(
-            seconds, [row["exact_match"] for row in rows], linewidth=1.6, label=label, **style
-        )
-        losses.append((values[-1], label, Line2D([], [], **style)))
-        shares.append((rows[-1]["exact_match"], label, Line2D([], [], **style)))
     loss.set_yscale("log")
     loss.set_ylabel("nats per symbol")
     percent_axis(right)
     right.set_ylabel("problems answered right")
-    for axes, name, ends in ((loss, "Validation loss", losses), (right, "Exact match", shares)):
+    # A loss of exactly 0 has no place on a logarithmic axis.
+    for axes, name, key, least in (
+        (loss, "Validation loss", "validation_loss", 1e-8),
+        (right, "Exact match", "exact_match", 0.0),
+    ):
+        ends = []
+        for label, rows in drawn.items():
+            style: dict[str, Any] = {"color": colours[label], "marker": "o", "markersize": 3.5}
+            values = [max(row[key], least) for row in rows]
+            axes.plot([row["seconds"] for row in rows], values, linewidth=1.6, label=label, **style)
+            ends.append((values[-1], label, Line2D([], [], **style)))
         set_title(axes, name, "on validation problems, which are never trained on")
         axes.set_xlabel("training time, seconds")
         axes.set_xlim(left=0)

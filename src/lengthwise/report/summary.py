@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence
 from lengthwise.calibration.account import fate_of
+from lengthwise.errors import shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.proof import Certificate
 from lengthwise.runs.folder import CALIBRATED, VANILLA
@@ -109,17 +110,15 @@ def proven(certificates: Sequence[Certificate | None]) -> str | None:
     return f"Proven for {len(found)} of {len(certificates)} models: {claim}."
 
 
-def certificate_facts(certificate: Certificate | None) -> dict[str, str] | None:
+def certificate_facts(certificate: Certificate) -> dict[str, str]:
     """What a certificate says: name to text."""
-    if certificate is None:
-        return None
     problem, row = certificate.tightest
     reads, period = [str(track) for track in certificate.cone.reads], certificate.cone.period
     phase = f"; column and width modulo {period}" if period > 1 else ""
     return {
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",
         "Each sees": f"{listed(reads)} (c is the column being written){phase}",
-        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {problem}",
+        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {shorten(problem)}",
         "Rounding": f"at most {certificate.float_bound:.1e}",
         "Time": f"{certificate.seconds:.1f} s",
         "Weights, SHA-256": certificate.hashes["weights"],
@@ -160,20 +159,20 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
     train, test = config.layout(), config.layout(last.width)
-    grows = [last.length > config.data.length, test.source_length > train.source_length]
-    verdict = {
-        (True, True): "So both the value length and the token length extrapolate.",
-        (
-            True,
-            False,
-        ): "So the value length extrapolates, but the token length does not: training was "
-        "padded to at least this width.",
-        (False, True): "So only the token length extrapolates.",
-        (
-            False,
-            False,
-        ): "So nothing extrapolates here: no problem longer than in training was measured.",
-    }[grows[0], grows[1]]
+    value, token = last.length > config.data.length, test.source_length > train.source_length
+    if not value:
+        verdict = (
+            "So only the token length extrapolates."
+            if token
+            else "So nothing extrapolates here: no problem longer than in training was measured."
+        )
+    elif token:
+        verdict = "So both the value length and the token length extrapolate."
+    else:
+        verdict = (
+            "So the value length extrapolates, but the token length does not: training was padded to at "
+            "least this width."
+        )
     padded = (
         f"L + {task.growth}, because answers can be {digits(task.growth)} longer than operands"
         if task.growth

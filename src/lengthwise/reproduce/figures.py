@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.calibration.maps import AttentionMaps, average_attention, capture, kept_maps
+from lengthwise.calibration.maps import average_attention, capture, kept_maps
 from lengthwise.calibration.paper import DIRECTIONS, line_means
 from lengthwise.problems.layout import Layout
 from lengthwise.report.paper_figures import (
@@ -69,7 +69,11 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
         title = f"Attention of the vanilla {task} model, last layer: trained on at most {length}"
         path = folder / f"attention-{task}.png"
         drawn.append(attention_panels(maps, layouts, title, path))
-        drawn.append(_directions(kept_maps(run) or capture(run), folder / f"directions-{task}.png"))
+        found = kept_maps(run) or capture(run)
+        last = found.weights["cross"][-1]
+        means = {direction: line_means(last, direction) for direction in DIRECTIONS}
+        path = folder / f"directions-{task}.png"
+        drawn.append(direction_panels(last, means, found.layout, task, path))
     for row in ("abc", "abc_paper"):
         cell = Cell(task, row, "short", 0)
         if cell in done:
@@ -80,13 +84,6 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
                 bias_map(run.bias, layout, path)
                 drawn.append(path)
     return drawn
-
-
-def _directions(maps: AttentionMaps, path: Path) -> Path:
-    """The last layer's cross-attention, and the mean of every line in each direction."""
-    last = maps.weights["cross"][-1]
-    means = {direction: line_means(last, direction) for direction in DIRECTIONS}
-    return direction_panels(last, means, maps.layout, maps.task, path)
 
 
 def _window_masks(budget: Budget, path: Path) -> Path:

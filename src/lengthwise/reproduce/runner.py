@@ -142,7 +142,9 @@ def measure(
         waiting = [cell for cell in cells if cell not in done]
         # Threads of one process would wait for those of the others (docs/log.md, "threads that wait").
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=_one_thread)
+        pool = ProcessPoolExecutor(
+            workers, context, initializer=torch.set_num_threads, initargs=(1,)
+        )
         jobs = {}
 
         def start() -> None:
@@ -169,10 +171,6 @@ def measure(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return finished(cells, out)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def check_budget(out: Path, budget_name: str) -> None:

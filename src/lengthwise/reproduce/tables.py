@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from lengthwise.evaluation.curve import wilson
-from lengthwise.files import write_text
+from lengthwise.files import write_csv, write_text
 from lengthwise.reproduce.cells import TABLE_TASKS, TABLES, Cell
 from lengthwise.reproduce.paper import paper_results
 from lengthwise.reproduce.runner import Record
@@ -28,7 +26,7 @@ def write_tables(target: str, records: list[Record], out: Path) -> list[Path]:
     """
     files = [out / f"{target}.csv", out / f"{target}.md"]
     chosen = [record for record in records if belongs(record.cell, target)]
-    write_text(files[0], tidy(target, chosen))
+    write_csv(files[0], tidy(target, chosen))
     write_text(files[1], markdown(target, chosen))
     return files
 
@@ -56,25 +54,23 @@ def reported(target: str, cell: Cell, length: int) -> tuple[float | None, str]:
     return None, ""
 
 
-def tidy(target: str, records: list[Record]) -> str:
-    """One line for each cell and length, CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+def tidy(target: str, records: list[Record]) -> list[tuple]:
+    """The columns, and a row for each cell and length."""
+    rows: list[tuple] = [_COLUMNS]
     for record in records:
         cell = record.cell
         for score in record.scores:
             paper, _ = reported(target, cell, score.length)
-            writer.writerow(
-                [
+            rows.append(
+                (
                     *(target, cell.task, cell.row, cell.source or "", cell.protocol, cell.seed),
                     *(int(record.interpolates), record.steps, record.seconds),
                     *(score.length, score.width, score.n, score.correct),
                     *(round(score.accuracy, 6), score.low, score.high),
                     "" if paper is None else round(paper, 6),
-                ]
+                )
             )
-    return text.getvalue()
+    return rows
 
 
 def markdown(target: str, records: list[Record]) -> str:

@@ -271,7 +271,7 @@ def check_folder(path: Path, *, resume: bool | None, force: bool, pipeline: bool
         return
     if not _holds_run(path):
         # Of a run that ended before it began, or that --force removed, there is nothing to lose.
-        if not names <= {BIAS, MATRICES_FILE, VERSIONS} and not _says_ours(path / VERSIONS):
+        if not names <= {BIAS, MATRICES_FILE, VERSIONS} and written_by(path) is None:
             raise InputError(f"{path} exists and is not a run; choose another folder with --out")
         return
     writer = "abc" if is_pipeline(path) else "train"
@@ -297,7 +297,8 @@ def prepare(path: Path, *, resume: bool | None, force: bool, pipeline: bool = Fa
         for name in (BIAS, MATRICES_FILE):
             (path / name).unlink(missing_ok=True)
     elif not resume:
-        remove_run(path)
+        # What others put there stays; so do the notes of versions, by which the folder is known as ours.
+        _remove_written(path, keep=(LOCK, VERSIONS))
 
 
 def _holds_run(path: Path) -> bool:
@@ -352,22 +353,6 @@ def can_write(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _says_ours(file: Path) -> bool:
-    """Whether a note of versions is one of the package."""
-    try:
-        return "lengthwise" in json.loads(file.read_text("utf-8"))
-    except (OSError, TypeError, ValueError):
-        return False
-
-
-def remove_run(path: Path) -> None:
-    """Remove what the package wrote into a folder; what others put there stays.
-
-    The folder itself stays, and so do the notes of versions, by which it is known as ours.
-    """
-    _remove_written(path, keep=(LOCK, VERSIONS))
 
 
 def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:

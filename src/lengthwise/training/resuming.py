@@ -45,9 +45,7 @@ def reopen(path: Path, config: Config, bias: CalibratedBias | MatrixBias | None)
     rows = read_metrics(run)
     if rows and rows[-1].step > after.training.max_steps:
         # The settings in the folder must be able to have trained what is there.
-        steps = {"max_steps": rows[-1].step}
-        training = after.training.model_copy(update=steps)
-        after = after.model_copy(update={"training": training})
+        after = changed(after, "training", max_steps=rows[-1].step)
     return Run(path, after, run.bias)
 
 
@@ -72,6 +70,11 @@ def continued(before: Config, config: Config, path: Path, *, retraining: bool = 
                 f"{name}={shorten(str(new[key]))}: leave that out, or name another folder with --out"
             )
     return after
+
+
+def changed(config: Config, part: str, **values: object) -> Config:
+    """The settings with other values in one part, which are not checked."""
+    return config.model_copy(update={part: getattr(config, part).model_copy(update=values)})
 
 
 def save_settings(run: Run) -> None:
