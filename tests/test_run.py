@@ -375,7 +375,7 @@ def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
         digits = source.flip(1)[:, None].numpy().astype("uint8")
         return layout.target(run.task.answer(digits))[:, 1:]
 
-    monkeypatch.setattr("lengthwise.decoding.ways.greedy_decode", truth)
+    monkeypatch.setattr("lengthwise.decoding.ways.decode_with_cache", truth)
     # A model that learned one width is asked at that.
     assert run.answers(["0110", "111"]) == [
         Answer("0", "010".ljust(16, "0")),
