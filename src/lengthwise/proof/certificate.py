@@ -13,6 +13,7 @@ from lengthwise.bias import OWN_TOKEN, CalibratedBias, Track
 from lengthwise.errors import shorten
 from lengthwise.files import check_format, read_text, write_text
 from lengthwise.locality import Cone
+from lengthwise.problems.format import Format
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.runs.folder import CERTIFICATE, WEIGHTS
 from lengthwise.runs.run import Run
@@ -39,6 +40,7 @@ class Certificate:
         versions: lengthwise, torch, Python.
         seconds: of the proof.
         seen: what that row sees, in words; empty where an earlier version wrote it.
+        problems: their format; None where an earlier version wrote it.
         rule: the rule's text, which `save` writes beside the certificate; empty once it was loaded.
     """
 
@@ -54,6 +56,7 @@ class Certificate:
     versions: dict[str, Any]
     seconds: float
     seen: str = ""
+    problems: Format | None = None
     rule: str = field(default="", compare=False, repr=False)
 
     proven = True
@@ -121,6 +124,8 @@ class Certificate:
             if values.pop("proven") is not True:
                 raise ValueError("it does not say that the model is proven")
             values["cone"] = _read_cone(values["cone"])
+            if values.get("problems") is not None:
+                values["problems"] = Format.read(values["problems"])
             values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
             return cls(**values)
         except OSError as error:

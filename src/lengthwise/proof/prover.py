@@ -145,6 +145,7 @@ def prove(
             versions={key: versions()[key] for key in ("lengthwise", "torch", "python")},
             seconds=seconds,
             seen=look(run.task, cone, *checker.tightest).seen,
+            problems=run.config.format,
             rule=rule,
         )
     return checker.counterexample(cone, float_bound, seconds)
