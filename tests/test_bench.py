@@ -143,7 +143,7 @@ class TestReport:
         far = [r for r in report.results if r.case.endswith("from float32 on the CPU")]
         assert all(result.value > 0 for result in report.results if result not in far)
         # Here it is the CPU itself that stands for a GPU.
-        assert [r.value == 0 for r in far] == [", float32:" in r.case for r in far]
+        assert [r.value < 1e-4 for r in far] == [", float32:" in r.case for r in far]
         assert max(r.value for r in far) < 0.1
         cases = [result.case for result in report.results]
         assert len(set(cases)) == len(cases)

@@ -48,20 +48,6 @@ FLOW = (
     "__init__",  # the public names of the package
 )
 
-# Objects draw themselves, and show themselves in a notebook, with what lies below them; imported only then.
-EXCEPTIONS = {
-    ("calibration.maps", "report.plots"),
-    ("evaluation.curve", "report.plots"),
-    ("bias.lines", "report.notebook"),
-    ("bias.matrix", "report.notebook"),
-    ("settings.config", "report.notebook"),
-    ("evaluation.curve", "report.notebook"),
-    ("pipeline", "report.notebook"),
-    ("proof.certificate", "report.notebook"),
-    ("proof.prover", "report.notebook"),
-    ("runs.run", "report.notebook"),
-}
-
 NOT_FROM_FILES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
@@ -113,9 +99,9 @@ def violations(sources: dict[str, str]) -> list[str]:
     found, known = [], set(sources)
     for name, source in sources.items():
         place = FLOW.index(name.split(".")[0])
-        for dotted, lazy in imported(source, name):
+        for dotted, _ in imported(source, name):
             target = own_module(dotted, known)
-            if target is None or (lazy and (name, target) in EXCEPTIONS):
+            if target is None:
                 continue
             there = FLOW.index(target.split(".")[0])
             same_package = target.split(".")[0] == name.split(".")[0]
@@ -187,12 +173,6 @@ def test_no_module_imports_itself_in_a_circle():
     assert cycles(SOURCES) == []
 
 
-def test_the_exception_is_still_needed():
-    for name, target in EXCEPTIONS:
-        lazily = {own_module(d, set(SOURCES)) for d, lazy in imported(SOURCES[name]) if lazy}
-        assert target in lazily, f"{name} no longer imports {target}; drop it from EXCEPTIONS"
-
-
 @pytest.mark.parametrize("library", ["matplotlib", "seaborn", "plotly"])
 def test_pictures_are_drawn_in_one_place(library):
     users = {
@@ -228,7 +208,6 @@ _LAZILY = "def f():\n    import lengthwise.report.plots"
         ({"tasks": "import lengthwise"}, 1),
         ({"tasks.a": "from lengthwise.tasks.b import x", "tasks.b": ""}, 0),
         ({"evaluation.curve": "import lengthwise.report.plots", "report.plots": ""}, 1),
-        ({"evaluation.curve": _LAZILY, "report.plots": ""}, 0),
         ({"training": _LAZILY, "report.plots": ""}, 1),
         ({"cli": "import numpy, torch.nn"}, 0),
     ],

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import lengthwise as lw
+import lengthwise.report.notebook
 from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias, Track
 from lengthwise.evaluation.mistakes import Mistakes
 from lengthwise.pipeline import Silent

@@ -56,4 +56,5 @@ def __getattr__(name: str) -> Any:
     with warnings.catch_warnings():
         # A library below tells notebooks to install widgets, for bars that are never shown.
         warnings.filterwarnings("ignore", message="IProgress not found")
+        import_module("lengthwise.report.notebook")  # objects show themselves from now on
         return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)

@@ -92,11 +92,6 @@ class Outcome:
         proven = "proven" if self.proof is not None and self.proof.proven else "not proven"
         return f"Outcome({str(self.path)!r}: {self.calibrated.config.task}, {proven})"
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import outcome_html
-
-        return outcome_html(self)
-
     @property
     def right(self) -> bool:
         """Whether the calibrated model is proven, or no proof speaks about it and it made no mistake."""

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import lengthwise.report.notebook  # noqa: F401  # what is returned shows itself
 from lengthwise.api.given import SomeRun, as_bias
 from lengthwise.arguments import (
     as_choice,

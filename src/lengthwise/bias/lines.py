@@ -256,11 +256,6 @@ class CalibratedBias:
         tracks = len({line.track for line in self.lines})
         return f"CalibratedBias({self.task}: {tracks} lines for {self.heads} heads)"
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import lines_html
-
-        return lines_html(self)
-
     def to_json_lines(self) -> str:
         """One JSON object a line: a header, then the lines of the bias.
 

@@ -176,16 +176,6 @@ class MatrixBias:
     def __repr__(self) -> str:
         return f"MatrixBias({self.task}: {self.heads} heads, at most {self.width} digits)"
 
-    def _repr_png_(self) -> bytes | None:
-        from lengthwise.report.notebook import matrices_png
-
-        return matrices_png(self)
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import matrices_html
-
-        return matrices_html(self)
-
     def save(self, path: Path | str) -> None:
         """Write one safetensors file; it appears whole or not at all.
 

@@ -90,15 +90,6 @@ class AttentionMaps:
             f"problems of at most {self.length} digits)"
         )
 
-    def plot(self, path: Path | str | None = None):
-        """Draw a panel for each layer, site and head; write it to `path`, or return the figure."""
-        from lengthwise.report.plots import attention_maps
-
-        return attention_maps(self, path)
-
-    def _repr_png_(self) -> bytes:
-        return self.plot()._repr_png_()  # type: ignore[union-attr]  # no path was given
-
     def save(self, path: Path | str) -> None:
         """Write one safetensors file; it appears whole or not at all.
 

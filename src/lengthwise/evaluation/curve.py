@@ -124,16 +124,6 @@ class LengthCurve:
         lengths = [score.length for score in self]
         return f"LengthCurve({tasks}: {len(self)} scores, {min(lengths)} to {max(lengths)} digits)"
 
-    def _repr_png_(self) -> bytes | None:
-        if not self.scores:
-            return None
-        return self.plot()._repr_png_()  # type: ignore[union-attr]  # no path was given
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import curve_html
-
-        return curve_html(self)
-
     def __str__(self) -> str:
         wide = max([10, *(len(self.label(score)) for score in self.scores)])
         rows = [
@@ -166,12 +156,6 @@ class LengthCurve:
             ) from error
 
         return pandas.DataFrame(self.records(), columns=[field.name for field in fields(Score)])
-
-    def plot(self, path: Path | str | None = None):
-        """Draw accuracy against length; write it to `path`, or return the matplotlib figure."""
-        from lengthwise.report.plots import length_curve
-
-        return length_curve(self, path)
 
     def label(self, score: Score) -> str:
         """The method of a score; with its padding, where the same was asked without it, too."""

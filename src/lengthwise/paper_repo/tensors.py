@@ -139,19 +139,7 @@ def save_dense_bias(
             site: torch.stack([bias.dense(site, layer, layout, rows) for layer in range(layers)])
             for site in SITES
         }
-        bias = MatrixBias(bias.task, dense)
-        if width is None:
-            raise InputError("lines fit every width; say for which with --width")
-        layout = replace(bias.format, frame="none").at(width)
-        bias = MatrixBias(
-            bias.format,
-            {
-                site: torch.stack(
-                    [bias.dense(site, layer, layout, rows) for layer in range(layers)]
-                )
-                for site in SITES
-            },
-        )
+        bias = MatrixBias(bias.format, dense)
     bias.save(path)
     return path
 

@@ -72,11 +72,6 @@ class Certificate:
             f"margin {self.smallest_margin:.3f})"
         )
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import certificate_html
-
-        return certificate_html(self)
-
     def __str__(self) -> str:
         return (
             f"Proven: {self.claim}\n"
@@ -186,11 +181,6 @@ class Counterexample:
             f"of {self.contexts:,} local contexts fail)"
         )
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import counterexample_html
-
-        return counterexample_html(self)
-
     @property
     def wrong(self) -> bool:
         """Whether greedy decoding gives another answer; else the right one leads by too little."""
@@ -227,11 +217,6 @@ class NotApplicable:
     reason: str
 
     proven = False
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import text_html
-
-        return text_html(self)
 
     def __str__(self) -> str:
         return f"Neither proven nor refuted: {self.reason}"

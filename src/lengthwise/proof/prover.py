@@ -42,11 +42,6 @@ class Estimate:
     contexts: int
     seconds: float
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import text_html
-
-        return text_html(self)
-
     def __str__(self) -> str:
         return f"at most {self.contexts:,} local contexts, {_about(self.seconds)}"
 

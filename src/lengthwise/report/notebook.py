@@ -1,7 +1,7 @@
 """What a notebook shows of each object: HTML tables and sentences, escaped, and pictures among them.
 
-The classes' `_repr_html_` and `_repr_png_` call these functions. A notebook shows the HTML where it can, so
-that holds the picture, too.
+Once this is imported, objects of other rooms show themselves so; these know nothing of it. A notebook shows
+the HTML where it can, so that holds the picture, too.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.pipeline import Outcome
-from lengthwise.proof import Certificate, Counterexample
+from lengthwise.proof import Certificate, Counterexample, Estimate, NotApplicable
 from lengthwise.report.summary import certificate_facts, percent, training_facts
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
@@ -50,9 +52,26 @@ def curve_html(curve: LengthCurve) -> str:
         rows.append([f"{length:,}", *(_share(scores) for scores in cells)])
     more = len(lengths) - len(rows)
     note = _paragraph(f"... and {more:,} lengths more; to_frame() has all.") if more else ""
-    png = curve._repr_png_()
-    assert png is not None
-    return _picture(png) + _table(rows, ["digits", *columns]) + note
+    return _picture(figure_png(plot_curve(curve))) + _table(rows, ["digits", *columns]) + note
+
+
+def plot_curve(curve: LengthCurve, path: Path | str | None = None):
+    """Draw accuracy against length; write it to `path`, or return the matplotlib figure."""
+    from lengthwise.report.plots import length_curve
+
+    return length_curve(curve, path)
+
+
+def plot_maps(maps: AttentionMaps, path: Path | str | None = None):
+    """Draw a panel for each layer, site and head; write it to `path`, or return the figure."""
+    from lengthwise.report.plots import attention_maps
+
+    return attention_maps(maps, path)
+
+
+def figure_png(figure) -> bytes:
+    """A figure that was written nowhere, as a notebook shows it."""
+    return figure._repr_png_()
 
 
 def _share(scores: Sequence[Score]) -> str:
@@ -81,8 +100,7 @@ def matrices_png(bias: MatrixBias) -> bytes | None:
 
     if bias.width > _MOST_DIGITS:
         return None
-    figure = bias_map(bias, bias.format.at(bias.width))
-    return figure._repr_png_()  # type: ignore[union-attr]  # no path was given
+    return figure_png(bias_map(bias, bias.format.at(bias.width)))
 
 
 def settings_html(config: Config) -> str:
@@ -171,3 +189,28 @@ def _table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
         cells = "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in rest)
         out.append(f'<tr><th style="{_CELL}">{escape(first)}</th>{cells}</tr>')
     return "".join([*out, "</tbody></table>"])
+
+
+_SHOWN = {
+    AttentionMaps: {
+        "plot": plot_maps,
+        "_repr_png_": lambda maps: figure_png(plot_maps(maps)),
+    },
+    CalibratedBias: {"_repr_html_": lines_html},
+    Certificate: {"_repr_html_": certificate_html},
+    Config: {"_repr_html_": settings_html},
+    Counterexample: {"_repr_html_": counterexample_html},
+    Estimate: {"_repr_html_": text_html},
+    LengthCurve: {
+        "plot": plot_curve,
+        "_repr_html_": curve_html,
+        "_repr_png_": lambda curve: figure_png(plot_curve(curve)) if curve.scores else None,
+    },
+    MatrixBias: {"_repr_html_": matrices_html, "_repr_png_": matrices_png},
+    NotApplicable: {"_repr_html_": text_html},
+    Outcome: {"_repr_html_": outcome_html},
+    Run: {"_repr_html_": run_html},
+}
+for _kind, _methods in _SHOWN.items():
+    for _name, _method in _methods.items():
+        setattr(_kind, _name, _method)

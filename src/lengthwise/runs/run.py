@@ -150,11 +150,6 @@ class Run:
         save_config(path, config, files)
         return cls(path, config, bias or make_bias(config))
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import run_html
-
-        return run_html(self)
-
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"
 

@@ -143,11 +143,6 @@ class Config(Settings):
             )
         return self
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import settings_html
-
-        return settings_html(self)
-
     @property
     def format(self) -> Format:
         """How the problems are written."""
