@@ -559,7 +559,7 @@ def test_an_interrupted_evaluation_that_can_not_be_kept_says_both(
         def fail(path, text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("lengthwise.evaluation.exact_match.write_text", fail)
+        monkeypatch.setattr("lengthwise.evaluation.curve.write_text", fail)
     with locked(folder) if why == "held" else contextlib.nullcontext():
         code, _, err = call("evaluate", folder, "--lengths", "7,8", "--samples", "5")
     assert code == 2
