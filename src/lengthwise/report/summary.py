@@ -118,7 +118,8 @@ def certificate_facts(certificate: Certificate) -> dict[str, str]:
     return {
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",
         "Each sees": f"{listed(reads)} (c is the column being written){phase}",
-        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {shorten(problem)}",
+        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {shorten(problem)}"
+        + (f", which sees {certificate.seen}" if certificate.seen else ""),
         "Rounding": f"at most {certificate.float_bound:.1e}",
         "Time": f"{certificate.seconds:.1f} s",
         "Weights, SHA-256": certificate.hashes["weights"],
