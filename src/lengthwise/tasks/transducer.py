@@ -55,6 +55,7 @@ class Transducer(ABC):
         segments: the source text from left to right.
         parameters: what defines the task besides its base, by names (of settings, and of arguments of its
             constructor), each with its default: a number from 1 up, or a text.
+        states: the number of states.
         start_state: the state before the first column.
         growth: digits by which an answer can be longer than the longest operand.
         writes: symbols of an answer, the last of those that `step` writes; None keeps one in every
@@ -70,6 +71,7 @@ class Transducer(ABC):
     name: ClassVar[str]
     segments: tuple[Segment, ...]
     parameters: ClassVar[dict[str, int | str]] = {}
+    states: int = 2
     start_state: ClassVar[int] = 0
     growth: int
     writes: ClassVar[int | None] = None
@@ -88,11 +90,6 @@ class Transducer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base={self.base})"
-
-    @property
-    def states(self) -> int:
-        """The number of states."""
-        return 2
 
     @abstractmethod
     def step(self, state: int, *column: int) -> tuple[int, int]:
