@@ -225,22 +225,18 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         if merged.get("base") is None:
             merged["base"] = task.bases[0]
             filled.append(("", "base"))
-        for part, defaults in task.settings.items():
+        base, data = merged["base"], merged.get("data")
+        of_data: dict[str, Any] = {"length": task.length}
+        if isinstance(data, dict) and data.get("distribution") == "paper" and isinstance(base, int):
+            length = digits_needed(PAPER_LIMIT - 1, max(2, base))
+            of_data = {"length": length, "carry_fraction": 0.0}
+        elif isinstance(base, int) and 2 <= base < 10:
+            of_data["length"] = max(task.length, digits_needed(_NUMBERS - 1, base))
+        for part, defaults in ({"data": of_data} | task.settings).items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):
                 filled += [(part, key) for key in defaults if key not in given]
                 merged[part] = {**defaults, **given}
-        data = merged.setdefault("data", {})
-        if isinstance(data, dict):
-            paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)
-            longest = digits_needed(PAPER_LIMIT - 1, max(2, merged["base"])) if paper else 0
-            small = isinstance(merged["base"], int) and 2 <= merged["base"] < 10
-            least = digits_needed(_NUMBERS - 1, merged["base"]) if small else 0
-            length = longest or max(task.length, least)
-            for key, value in (("length", length), ("carry_fraction", 0.0)):
-                if key not in data and (paper or key == "length"):
-                    data[key] = value
-                    filled.append(("data", key))
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
