@@ -21,11 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import lock_descriptor
-from safetensors.torch import save_file
-from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.files import read_text, write_text, write_with
+from lengthwise.files import read_text, save_tensors, write_text
 from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import (
     FILES,
@@ -65,14 +63,6 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 # Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
 DENSE_LIMIT = 4 << 30
-
-
-def save_tensors(
-    path: Path, tensors: dict[str, Tensor], about: dict[str, str] | None = None
-) -> None:
-    """Write safetensors, with what is to be said about them; the file appears whole or not at all."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_with(path, lambda temporary: save_file(contiguous, temporary, about))
 
 
 def save_config(folder: Path, config: Config, others: Iterable[str] = ()) -> None:
