@@ -22,6 +22,7 @@ FLOW = (
     "errors",
     "arguments",
     "files",
+    "shown",
     "tasks",
     "problems",
     "bias",
@@ -52,14 +53,8 @@ FLOW = (
 EXCEPTIONS = {
     ("calibration.maps", "report.plots"),
     ("evaluation.curve", "report.plots"),
-    ("bias.lines", "report.notebook"),
     ("bias.matrix", "report.notebook"),
-    ("settings.config", "report.notebook"),
-    ("evaluation.curve", "report.notebook"),
-    ("pipeline", "report.notebook"),
-    ("proof.certificate", "report.notebook"),
-    ("proof.prover", "report.notebook"),
-    ("runs.run", "report.notebook"),
+    ("shown", "report.notebook"),
 }
 
 NOT_FROM_FILES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -40,6 +40,7 @@ from lengthwise.runs.metrics import Metrics
 from lengthwise.runs.parts import make_bias
 from lengthwise.runs.run import LONGEST, Run
 from lengthwise.settings.config import Config, InputError
+from lengthwise.shown import Shown
 from lengthwise.training.resuming import changed, continued, reopen
 from lengthwise.training.trainer import NotInterpolatedError, check_training, train_run
 
@@ -66,7 +67,7 @@ class Silent(Observer):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     """What the pipeline made.
 
     Attributes:
@@ -91,11 +92,6 @@ class Outcome:
     def __repr__(self) -> str:
         proven = "proven" if self.proof is not None and self.proof.proven else "not proven"
         return f"Outcome({str(self.path)!r}: {self.calibrated.config.task}, {proven})"
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import outcome_html
-
-        return outcome_html(self)
 
     @property
     def right(self) -> bool:

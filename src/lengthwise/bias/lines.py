@@ -18,6 +18,7 @@ from lengthwise.errors import InputError
 from lengthwise.files import check_format, read_text, write_text
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import Layout, Places
+from lengthwise.shown import Shown
 
 FORMAT, EARLIER = "lengthwise-bias/2", "lengthwise-bias/1"
 _READING: dict[Site, str] = {"cross": "reading the problem", "self": "reading the answer so far"}
@@ -68,7 +69,7 @@ def is_local(bias: object) -> TypeGuard[CalibratedBias]:
     return isinstance(bias, CalibratedBias) and bias.local
 
 
-class CalibratedBias:
+class CalibratedBias(Shown):
     """Lines per head; every key that is on no line is closed. Self-attention stays causal.
 
     Where lines of a head cross, the larger value counts. A head without a line at a site reads
@@ -248,11 +249,6 @@ class CalibratedBias:
     def __repr__(self) -> str:
         tracks = len({line.track for line in self.lines})
         return f"CalibratedBias({self.task}: {tracks} lines for {self.heads} heads)"
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import lines_html
-
-        return lines_html(self)
 
     def to_json_lines(self) -> str:
         """One JSON object a line: a header, then the lines of the bias.

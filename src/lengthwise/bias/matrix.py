@@ -18,6 +18,7 @@ from lengthwise.errors import InputError
 from lengthwise.files import check_format, save_tensors
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import Layout
+from lengthwise.shown import Shown
 from lengthwise.tasks import FRAME, TASKS, Transducer
 
 FORMAT = "lengthwise-matrices/1"
@@ -29,7 +30,7 @@ CLOSED_THERE = -1e6
 _FEW_SLOTS = 4
 
 
-class MatrixBias:
+class MatrixBias(Shown):
     """Matrices `[head, query, key]` for self- and cross-attention, laid over any layout that they hold.
 
     Row i is the row that writes the digit of significance i. The keys of `cross` are those of a source
@@ -177,11 +178,6 @@ class MatrixBias:
         from lengthwise.report.notebook import matrices_png
 
         return matrices_png(self)
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import matrices_html
-
-        return matrices_html(self)
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file; it appears whole or not at all.

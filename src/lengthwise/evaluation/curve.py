@@ -16,6 +16,7 @@ from lengthwise.files import from_row, read_text, write_csv, write_text
 from lengthwise.runs.folder import RESULTS_CSV, RESULTS_JSON
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import Padding
+from lengthwise.shown import Shown
 
 if TYPE_CHECKING:
     import pandas
@@ -100,7 +101,7 @@ def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return low, high
 
 
-class LengthCurve:
+class LengthCurve(Shown):
     """Accuracy against length; a list of `Score`."""
 
     def __init__(self, scores: Iterable[Score]) -> None:
@@ -128,11 +129,6 @@ class LengthCurve:
         if not self.scores:
             return None
         return self.plot()._repr_png_()  # type: ignore[union-attr]  # no path was given
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import curve_html
-
-        return curve_html(self)
 
     def __str__(self) -> str:
         wide = max([10, *(len(self.label(score)) for score in self.scores)])

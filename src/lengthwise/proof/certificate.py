@@ -17,6 +17,7 @@ from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.runs.folder import CERTIFICATE, WEIGHTS
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
+from lengthwise.shown import Shown
 
 FORMAT = "lengthwise-certificate/3"
 # Written by earlier versions: the first names the task and does not bind its rule.
@@ -24,7 +25,7 @@ EARLIER = ("lengthwise-certificate/1", "lengthwise-certificate/2")
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Shown):
     """The model is right at every length.
 
     Attributes:
@@ -68,11 +69,6 @@ class Certificate:
             f"Certificate({self.task} in base {self.base}: {self.contexts:,} local contexts, smallest "
             f"margin {self.smallest_margin:.3f})"
         )
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import certificate_html
-
-        return certificate_html(self)
 
     def __str__(self) -> str:
         return (
@@ -141,7 +137,7 @@ def _read_cone(values: dict[str, Any]) -> Cone:
 
 
 @dataclass(frozen=True)
-class Counterexample:
+class Counterexample(Shown):
     """A problem that the model gets wrong, or gets right by less than rounding can change.
 
     Attributes:
@@ -181,11 +177,6 @@ class Counterexample:
             f"of {self.contexts:,} local contexts fail)"
         )
 
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import counterexample_html
-
-        return counterexample_html(self)
-
     @property
     def wrong(self) -> bool:
         """Whether greedy decoding gives another answer; else the right one leads by too little."""
@@ -212,7 +203,7 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
-class NotApplicable:
+class NotApplicable(Shown):
     """Neither proven nor refuted: the proof can't speak about the model, or not within its budget.
 
     Attributes:
@@ -222,11 +213,6 @@ class NotApplicable:
     reason: str
 
     proven = False
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import text_html
-
-        return text_html(self)
 
     def __str__(self) -> str:
         return f"Neither proven nor refuted: {self.reason}"

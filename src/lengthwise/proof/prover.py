@@ -20,6 +20,7 @@ from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.runs.folder import RULE, versions
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
+from lengthwise.shown import Shown
 
 BUDGET = 50_000_000
 
@@ -31,7 +32,7 @@ _SAVE_EVERY = 5.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Shown):
     """What a proof would take.
 
     Attributes:
@@ -41,11 +42,6 @@ class Estimate:
 
     contexts: int
     seconds: float
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import text_html
-
-        return text_html(self)
 
     def __str__(self) -> str:
         return f"at most {self.contexts:,} local contexts, {_about(self.seconds)}"

@@ -1,13 +1,14 @@
 """What a notebook shows of each object: HTML tables and sentences, escaped, and pictures among them.
 
-The classes' `_repr_html_` and `_repr_png_` call these functions. A notebook shows the HTML where it can, so
-that holds the picture, too.
+The classes' `_repr_html_` (`lengthwise.shown`) and `_repr_png_` call these functions. A notebook shows the
+HTML where it can, so that holds the picture, too.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import singledispatch
 from html import escape
 
 from lengthwise.bias import CalibratedBias, MatrixBias
@@ -30,6 +31,13 @@ _MOST_DIGITS = 60
 _CELL = "text-align:left;vertical-align:top"
 
 
+@singledispatch
+def html_of(shown: object) -> str:
+    """An object in its own words, line by line, where no function below is for its kind."""
+    return "".join(_paragraph(line.strip()) for line in str(shown).splitlines())
+
+
+@html_of.register
 def curve_html(curve: LengthCurve) -> str:
     """The picture of a curve, and its table: a row for each length."""
     if not curve.scores:
@@ -62,6 +70,7 @@ def _share(scores: Sequence[Score]) -> str:
     return f"{percent(correct / n)} ({correct:,} of {n:,})"
 
 
+@html_of.register
 def lines_html(bias: CalibratedBias) -> str:
     """What each head reads, in words."""
     where = {"cross": "in the problem", "self": "in the answer so far"}
@@ -69,10 +78,11 @@ def lines_html(bias: CalibratedBias) -> str:
     return _paragraph(f"Calibrated bias for {bias.task}, {bias.heads} heads") + _table(rows)
 
 
+@html_of.register
 def matrices_html(bias: MatrixBias) -> str:
     """The matrices in words, and drawn."""
     png = matrices_png(bias)
-    return text_html(bias) + (_picture(png) if png else "")
+    return html_of(str(bias)) + (_picture(png) if png else "")
 
 
 def matrices_png(bias: MatrixBias) -> bytes | None:
@@ -85,6 +95,7 @@ def matrices_png(bias: MatrixBias) -> bytes | None:
     return figure._repr_png_()  # type: ignore[union-attr]  # no path was given
 
 
+@html_of.register
 def settings_html(config: Config) -> str:
     """The settings that were set; the others are as in `configs/default.toml`."""
     given = config.model_dump(mode="json", exclude_unset=True)
@@ -96,6 +107,7 @@ def settings_html(config: Config) -> str:
     return _table(rows) + _paragraph("All else is as by default.")
 
 
+@html_of.register
 def run_html(run: Run) -> str:
     """What a run is, and how its training ended."""
     try:
@@ -107,11 +119,13 @@ def run_html(run: Run) -> str:
     return _table([*facts.items()])
 
 
+@html_of.register
 def certificate_html(proof: Certificate) -> str:
     """What is proven, and by how much."""
     return _table([("Proven", proof.claim), *certificate_facts(proof).items()])
 
 
+@html_of.register
 def counterexample_html(proof: Counterexample) -> str:
     """The problem that a model gets wrong."""
     first = "least significant digit first"
@@ -130,6 +144,7 @@ def counterexample_html(proof: Counterexample) -> str:
     return _table(facts)
 
 
+@html_of.register
 def outcome_html(outcome: Outcome) -> str:
     """What the whole method made: the verdict, the curve, the lines, the runs."""
     seconds = [(stage, f"{spent:.1f} s") for stage, spent in outcome.seconds.items()]
@@ -145,11 +160,6 @@ def outcome_html(outcome: Outcome) -> str:
         _table(facts),
     ]
     return "".join(parts)
-
-
-def text_html(shown: object) -> str:
-    """An object in its own words, line by line."""
-    return "".join(_paragraph(line.strip()) for line in str(shown).splitlines())
 
 
 def _paragraph(text: str) -> str:

@@ -50,6 +50,7 @@ from lengthwise.runs.parts import (
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.sections import Padding
+from lengthwise.shown import Shown
 from lengthwise.tasks import Transducer
 from lengthwise.version import __version__
 
@@ -85,7 +86,7 @@ class Answer:
         return f"Answer({shorten(self.text)!r}, work={shorten(self.work)!r}{work})"
 
 
-class Run:
+class Run(Shown):
     """A run folder, opened.
 
     Attributes:
@@ -148,11 +149,6 @@ class Run:
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         save_config(path, config, files)
         return cls(path, config, bias or make_bias(config))
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import run_html
-
-        return run_html(self)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"

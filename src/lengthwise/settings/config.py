@@ -44,6 +44,7 @@ from lengthwise.settings.sections import (
     Settings,
     TrainingSettings,
 )
+from lengthwise.shown import Shown
 from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer
 from lengthwise.tasks.transducer import digits_needed
 
@@ -61,7 +62,7 @@ RETRAINED = {
 }
 
 
-class Config(Settings):
+class Config(Shown, Settings):
     """Everything that fixes a run.
 
     Attributes:
@@ -142,11 +143,6 @@ class Config(Settings):
                 f"{self.data.length}, got {self.data.width}"
             )
         return self
-
-    def _repr_html_(self) -> str:
-        from lengthwise.report.notebook import settings_html
-
-        return settings_html(self)
 
     @property
     def format(self) -> Format:
