@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from lengthwise.arguments import as_assignments
+from lengthwise.bias import BIASES
 from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
 from lengthwise.problems.format import Format
@@ -326,12 +327,7 @@ def for_a_bias(
 _COUNTS_WITH = {
     "model.period": ("model.positions", "cyclic"),
     "model.max_positions": ("model.positions", "learned"),
-    "model.window": ("model.bias", "window"),
-    "model.window_sides": ("model.bias", "window"),
-    "model.alibi_cross": ("model.bias", "alibi"),
-    "model.t5_buckets": ("model.bias", "t5"),
-    "model.t5_distance": ("model.bias", "t5"),
-    "model.shaw_distance": ("model.bias", "shaw"),
+    **{f"model.{key}": ("model.bias", name) for name, b in BIASES.items() for key in b.settings},
     "calibration.kappa_cross": ("calibration.policy", "paper"),
     "calibration.kappa_self": ("calibration.policy", "paper"),
 }
