@@ -206,15 +206,12 @@ class MatrixBias(Shown):
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if str(about.get("format")).startswith("lengthwise-"):
+                check_format(about["format"], FORMAT)
         except OSError as error:
             raise InputError(f"can't read bias {path}: {error.strerror or error}") from error
-        except SafetensorError as error:
+        except (SafetensorError, ValueError) as error:
             raise ValueError(f"{path} does not hold matrices: {error}") from error
-        if str(about.get("format")).startswith("lengthwise-"):
-            try:
-                check_format(about["format"], FORMAT)
-            except ValueError as error:
-                raise ValueError(f"{path} does not hold matrices: {error}") from error
         said = about.get("task", task) or ""
         if not said.startswith("{") and said not in TASKS:
             raise ValueError(f"{path} does not say the task that it is for; name it with --task")

@@ -352,24 +352,24 @@ def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
         if entry.is_file():
             if entry.name in _WRITTEN or _is_trace(entry):
                 entry.unlink()
-        elif entry.name == VANILLA:
+            continue
+        if entry.name == VANILLA:
             _remove_written(entry, keep)
-            _remove_empty(entry)
         elif entry.name == CALIBRATED or _SET_ASIDE.fullmatch(entry.name):
             _remove_written(entry, keep)
             # Beside what others put there the notes say whose the folder is; alone they are of no use.
             if all(left.name in keep for left in entry.iterdir()):
                 _remove_written(entry)
-            _remove_empty(entry)
         elif entry.name == CHECKPOINTS:
             for kept in sorted(entry.glob("step-*")):
                 _remove_written(kept)
                 _remove_empty(kept)
-            _remove_empty(entry)
         elif entry.name == PLOTS:
             for name in _PICTURES:
                 (entry / name).unlink(missing_ok=True)
-            _remove_empty(entry)
+        else:
+            continue
+        _remove_empty(entry)
 
 
 def _remove_empty(path: Path) -> None:
