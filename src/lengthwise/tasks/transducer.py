@@ -101,6 +101,16 @@ class Transducer(ABC):
         return tuple(segment for segment in self.segments if segment.kind != "symbol")
 
     @cached_property
+    def growing(self) -> list[int]:
+        """The places of a column that hold the digits of operands that grow."""
+        return [place for place, segment in enumerate(self.operands) if segment.grows]
+
+    @cached_property
+    def fixed(self) -> list[int]:
+        """The places of a column that hold the operands of one digit."""
+        return [place for place, segment in enumerate(self.operands) if not segment.grows]
+
+    @cached_property
     def symbols(self) -> tuple[str, ...]:
         """The fixed characters of the source text, each once."""
         return tuple(dict.fromkeys(s.text for s in self.segments if s.kind == "symbol"))
