@@ -119,7 +119,7 @@ class CalibratedBias(Shown):
         """The lines of one layer at one site.
 
         Raises:
-            ValueError: when the layout lacks what a line reads.
+            InputError: when the layout lacks what a line reads.
         """
         chosen = [ln for ln in self.lines if ln.site == site and ln.layer in (None, layer)]
         for line in chosen:

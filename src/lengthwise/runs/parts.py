@@ -120,9 +120,6 @@ def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
                 f"the bias names layer {line.layer}, but the model has {config.model.layers}"
             )
     layout = config.layout()
-    try:
-        for layer in range(config.model.layers):
-            for site in SITES:
-                bias.at(site, layer, layout)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    for layer in range(config.model.layers):
+        for site in SITES:
+            bias.at(site, layer, layout)

@@ -368,10 +368,7 @@ class Run(Shown):
         Raises:
             InputError: as `solve`.
         """
-        try:
-            parts = self.task.parse(expression)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
         parts = [part.lstrip("0") or "0" for part in parts]
         longest = max(len(part) for part in parts)

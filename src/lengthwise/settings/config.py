@@ -206,7 +206,7 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
     if not isinstance(values, dict):
         raise InputError(f"settings are a table of keys and values, got {values!r}")
     merged = gather(copy.deepcopy(values), Config.model_fields)
-    given = (_key_and_value(assignment) for assignment in assignments)
+    given = map(_key_and_value, assignments)
     for key, value in gather_assignments(given, Config.model_fields):
         *parents, last = key.split(".")
         place = merged
@@ -281,10 +281,10 @@ def with_options(assignments: Any, **options: Any) -> list[str]:
         InputError: when an option and an assignment say two things about one setting.
     """
     assignments = as_assignments("set", assignments)
-    chosen = {key: value for key, _, value in (each.partition("=") for each in assignments)}
+    chosen = _texts(assignments)
     given = {name.replace("__", "."): v for name, v in options.items() if v is not None}
     for key, value in given.items():
-        if key in chosen and _value(chosen[key].strip()) != _value(str(value)):
+        if key in chosen and _value(chosen[key]) != _value(str(value)):
             option = key.rpartition(".")[2]
             raise InputError(
                 f"{option} {value} and {key}={chosen[key]} contradict each other; give one of them"
@@ -303,7 +303,7 @@ def for_a_bias(
         InputError: when an assignment has no place, or two contradict each other.
     """
     values, assignments = copy.deepcopy(values), list(assignments)
-    chosen = {key.strip(): value for key, _, value in (each.partition("=") for each in assignments)}
+    chosen = _texts(assignments)
     if "model.bias" in chosen:
         raise InputError(
             f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
@@ -312,7 +312,7 @@ def for_a_bias(
         part, _, name = first.partition(".")
         if first in chosen and second not in chosen:
             assignments.append(f"{second}={chosen[first]}")
-        elif first in chosen and _value(chosen[first].strip()) != _value(chosen[second].strip()):
+        elif first in chosen and _value(chosen[first]) != _value(chosen[second]):
             raise InputError(
                 f"{first}={chosen[first]} and {second}={chosen[second]} contradict each other; with a "
                 f"calibrated bias {second} counts"
@@ -339,15 +339,14 @@ def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
     Raises:
         InputError: for the first of them, with what it depends on.
     """
-    values = config.model_dump()
-    for assignment in assignments:
-        key = assignment.partition("=")[0].strip()
+    values = flat_settings(config)
+    for key in _texts(assignments):
         if key in _COUNTS_WITH:
-            (part, _, name), wanted = _COUNTS_WITH[key][0].partition("."), _COUNTS_WITH[key][1]
+            name, wanted = _COUNTS_WITH[key]
             # Positions are those of the first training, or of the second.
-            if wanted not in (values[part][name], values["retraining"].get(name)):
+            if wanted not in (values[name], values[RETRAINED.get(name, name)]):
                 raise InputError(
-                    f"{key} counts only with {part}.{name}={wanted}; here that is {values[part][name]!r}"
+                    f"{key} counts only with {name}={wanted}; here that is {values[name]!r}"
                 )
 
 
@@ -362,12 +361,17 @@ def refuse_uncounted(assignments: Iterable[str], counting: Iterable[str], when: 
     Raises:
         InputError: for the first of them, with those that count.
     """
-    for assignment in assignments:
-        key = assignment.partition("=")[0].strip()
+    for key in _texts(assignments):
         if not any(fnmatch.fnmatchcase(key, pattern) for pattern in counting):
             raise InputError(
                 f"{key} does not count when {when}; what does: {', '.join(sorted(counting))}"
             )
+
+
+def _texts(assignments: Iterable[str]) -> dict[str, str]:
+    """What each setting is assigned, last, as text."""
+    parted = (each.partition("=") for each in assignments)
+    return {key.strip(): text.strip() for key, _, text in parted}
 
 
 def _key_and_value(assignment: str) -> tuple[str, Any]:
