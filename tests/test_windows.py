@@ -16,7 +16,7 @@ from lengthwise.bias import CalibratedBias, Causal, Line, MatrixTrack, Track, is
 from lengthwise.decoding import greedy as decoding
 from lengthwise.decoding import parallel
 from lengthwise.decoding import walks as sequential
-from lengthwise.decoding.any_rows import AnyRows, Links, Streams
+from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.greedy import decode_streams, greedy_decode
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
@@ -173,7 +173,7 @@ def test_rows_that_a_token_does_not_reach_need_not_be_computed_again(bias, width
         streams.written[row] = 7
         after = windows.logits(every)
     moved = np.flatnonzero((before - after).abs().amax(dim=1).numpy() > 1e-6)
-    assert set(moved) <= set(Links(bias, LAYERS, streams).readers(np.array([row])).tolist())
+    assert set(moved) <= set(windows.readers(np.array([row])).tolist())
 
 
 def test_what_a_view_holds_does_not_grow_with_the_length():

@@ -8,11 +8,14 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -75,6 +78,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text; the file appears whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[Any, Tensor], about: dict[str, str] | None = None
+) -> None:
+    """Write safetensors, with what is to be said about them; the file appears whole or not at all."""
+    from safetensors.torch import save_file  # brings torch, for which a help text would wait
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_with(path, lambda temporary: save_file(contiguous, temporary, about))
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

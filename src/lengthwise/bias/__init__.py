@@ -1,9 +1,10 @@
 """Biases: what is added to attention logits, as one kind of object."""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
 
-from lengthwise.bias.alibi import Alibi, Cross
+from lengthwise.bias.alibi import Alibi
 from lengthwise.bias.base import (
     CLOSED,
     SITES,
@@ -34,32 +35,29 @@ from lengthwise.bias.tracks import (
 from lengthwise.bias.window import Sides, Window
 
 
-class Options(Protocol):
-    """The settings that biases are made from: `ModelSettings` has them."""
+@dataclass(frozen=True)
+class Named:
+    """A bias that settings name. Call it with those of the model (`ModelSettings`) to get one.
 
-    @property
-    def heads(self) -> int: ...
-    @property
-    def window(self) -> int: ...
-    @property
-    def window_sides(self) -> Sides: ...
-    @property
-    def alibi_cross(self) -> Cross: ...
-    @property
-    def t5_buckets(self) -> int: ...
-    @property
-    def t5_distance(self) -> int: ...
-    @property
-    def shaw_distance(self) -> int: ...
+    Attributes:
+        kind: its class.
+        settings: the settings that count with it alone: the arguments of the class, after the heads.
+    """
+
+    kind: Callable[..., AttentionBias]
+    settings: tuple[str, ...] = ()
+
+    def __call__(self, model: Any) -> AttentionBias:
+        return self.kind(model.heads, *(getattr(model, name) for name in self.settings))
 
 
 # The biases that settings name (`model.bias`); a calibrated one comes from a file instead.
-BIASES: dict[str, Callable[[Options], AttentionBias]] = {
-    "causal": lambda model: Causal(model.heads),
-    "window": lambda model: Window(model.heads, model.window, model.window_sides),
-    "alibi": lambda model: Alibi(model.heads, model.alibi_cross),
-    "t5": lambda model: T5(model.heads, model.t5_buckets, model.t5_distance),
-    "shaw": lambda model: Shaw(model.heads, model.shaw_distance),
+BIASES: dict[str, Named] = {
+    "causal": Named(Causal),
+    "window": Named(Window, ("window", "window_sides")),
+    "alibi": Named(Alibi, ("alibi_cross",)),
+    "t5": Named(T5, ("t5_buckets", "t5_distance")),
+    "shaw": Named(Shaw, ("shaw_distance",)),
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import OpenKeys, Site, Spoken, causal
+from lengthwise.bias.base import OpenKeys, Site, Spoken, causal, distances
 from lengthwise.problems.layout import Layout
 
 Cross = Literal["none", "distance"]
@@ -53,7 +53,7 @@ class Alibi(Spoken):
         keys = layout.keys(site)
         if site == "cross" and self.cross == "none":
             return torch.zeros(self.heads, len(rows), keys)
-        bias = self._distances(rows, keys)
+        bias = self._falling(keys, rows)
         return bias + causal(keys, rows) if site == "self" else bias
 
     def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
@@ -62,8 +62,7 @@ class Alibi(Spoken):
 
     def encoder(self, layout: Layout) -> Tensor:
         """See `encoder_bias`."""
-        return self._distances(range(layout.source_length), layout.source_length)
+        return self._falling(layout.source_length, range(layout.source_length))
 
-    def _distances(self, rows: range, keys: int) -> Tensor:
-        queries = torch.arange(rows.start, rows.stop)[:, None]
-        return slopes(self.heads)[:, None, None] * -(torch.arange(keys) - queries).abs()
+    def _falling(self, keys: int, rows: range) -> Tensor:
+        return slopes(self.heads)[:, None, None] * -distances(keys, rows).abs()

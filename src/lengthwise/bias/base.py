@@ -97,10 +97,19 @@ def encoder_bias(bias: AttentionBias, layout: Layout) -> Tensor | None:
     return None if method is None else method(layout)
 
 
+def distances(keys: int, rows: range) -> Tensor:
+    """Key minus query, int64 `[query, key]`, each counted from the start of its own sequence."""
+    return torch.arange(keys) - torch.arange(rows.start, rows.stop)[:, None]
+
+
+def closed_where(far: Tensor) -> Tensor:
+    """`-inf` where it is true, elsewhere 0; float32."""
+    return torch.zeros(far.shape).masked_fill_(far, CLOSED)
+
+
 def causal(keys: int, rows: range) -> Tensor:
     """The causal mask, float32 `[query, key]`: 0 where key <= query, `-inf` elsewhere."""
-    later = torch.arange(keys) > torch.arange(rows.start, rows.stop)[:, None]
-    return torch.zeros(later.shape).masked_fill_(later, CLOSED)
+    return closed_where(distances(keys, rows) > 0)
 
 
 class Spoken:

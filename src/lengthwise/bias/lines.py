@@ -118,7 +118,7 @@ class CalibratedBias:
         """The lines of one layer at one site.
 
         Raises:
-            ValueError: when the layout lacks what a line reads.
+            InputError: when the layout lacks what a line reads.
         """
         chosen = [ln for ln in self.lines if ln.site == site and ln.layer in (None, layer)]
         for line in chosen:
@@ -190,26 +190,19 @@ class CalibratedBias:
             ValueError: when the segments of the two are not of the same kinds.
         """
         target = Format.of(target)
-        (own, there), (kinds, others) = (
-            [
-                [getattr(segment, name) for segment in each.task.segments]
-                for each in (self.format, target)
-            ]
-            for name in ("name", "kind")
-        )
+        own, there = self.format.task.segments, target.task.segments
+        kinds, others = ([segment.kind for segment in each] for each in (own, there))
         if kinds != others:
             raise ValueError(
                 f"the bias reads {self.task} problems ({', '.join(kinds)}); those of {target.name} are "
                 f"laid out otherwise ({', '.join(others)})"
             )
-        names = dict(zip(own, there, strict=True))
-        lines = [
-            Line(
-                replace(line.track, segment=names.get(line.track.segment, line.track.segment)),
-                *(line.head, line.layer, line.value),
-            )
-            for line in self.lines
-        ]
+        names = {mine.name: theirs.name for mine, theirs in zip(own, there, strict=True)}
+
+        def renamed(track: AnyTrack) -> AnyTrack:
+            return replace(track, segment=names.get(track.segment, track.segment))
+
+        lines = [replace(line, track=renamed(line.track)) for line in self.lines]
         return CalibratedBias(target, self.heads, lines)
 
     def explain(self) -> str:
@@ -292,14 +285,13 @@ class CalibratedBias:
             text = read_text(path)
             rows = [_object(row, place) for place, row in enumerate(text.splitlines(), start=1)]
             header, lines = rows[0], rows[1:]
-            if header["format"] != EARLIER:
+            earlier = header["format"] == EARLIER
+            if not earlier:
                 check_format(header["format"], FORMAT)
             heads = header["heads"]
             if type(heads) is not int or heads < 1 or not isinstance(header["task"], dict | str):
                 raise ValueError("its header lacks a task or a number of heads")
-            earlier = header["format"] == EARLIER
-            found = [_line(row, earlier) for row in lines]
-            bias = cls(Format.read(header["task"]), heads, found)
+            bias = cls(Format.read(header["task"]), heads, [_line(row, earlier) for row in lines])
             if header["lines"] != len(lines):
                 raise ValueError(f"its header says {header['lines']} lines, it has {len(lines)}")
             bias._text = text if earlier else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate, product
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
 from lengthwise.errors import InputError
-from lengthwise.files import check_format, write_with
+from lengthwise.files import check_format, save_tensors
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import Layout
 from lengthwise.tasks import FRAME, TASKS, Transducer
@@ -164,14 +164,11 @@ class MatrixBias:
             f"{name} is key {start}" if stop == start + 1 else f"{name} keys {start} to {stop - 1}"
             for name, (start, stop) in self.spans.items()
         )
-        offset = next(start for name, (start, _) in self.spans.items() if name not in FRAME)
-        ours = (
-            f"\n  Keys of cross: {where}\n  The source is framed by a start and an end token: a key here "
-            f"is one less in a source without frame (data.frame = 'none')"
-            if offset
-            else f"\n  Keys of cross: {where}"
+        frame = (
+            "\n  The source is framed by a start and an end token: a key here is one less in a source "
+            "without frame (data.frame = 'none')"
         )
-        return text + ours
+        return f"{text}\n  Keys of cross: {where}{frame if self.framed else ''}"
 
     def __repr__(self) -> str:
         return f"MatrixBias({self.task}: {self.heads} heads, at most {self.width} digits)"
@@ -184,8 +181,7 @@ class MatrixBias:
         """
         path = as_file("path", path, "bias.safetensors")
         about = {"format": FORMAT, "task": json.dumps(self.format.to_dict())}
-        tensors = {site: matrix.contiguous() for site, matrix in self.matrices.items()}
-        write_with(path, lambda temporary: save_file(tensors, temporary, about))
+        save_tensors(path, self.matrices, about)
 
     @classmethod
     def load(cls, path: Path | str, task: str | None = None) -> MatrixBias:
@@ -204,15 +200,12 @@ class MatrixBias:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if str(about.get("format")).startswith("lengthwise-"):
+                check_format(about["format"], FORMAT)
         except OSError as error:
             raise InputError(f"can't read bias {path}: {error.strerror or error}") from error
-        except SafetensorError as error:
+        except (SafetensorError, ValueError) as error:
             raise ValueError(f"{path} does not hold matrices: {error}") from error
-        if str(about.get("format")).startswith("lengthwise-"):
-            try:
-                check_format(about["format"], FORMAT)
-            except ValueError as error:
-                raise ValueError(f"{path} does not hold matrices: {error}") from error
         said = about.get("task", task) or ""
         if not said.startswith("{") and said not in TASKS:
             raise ValueError(f"{path} does not say the task that it is for; name it with --task")
@@ -265,27 +258,19 @@ def find_spans(task: Transducer, width: int, keys: int) -> dict[str, tuple[int, 
     Raises:
         ValueError: when no such source has that many keys.
     """
-    segments = [segment for segment in task.segments if segment.name not in FRAME]
-    growing = [segment.name for segment in segments if segment.grows]
-    narrower = [0] if len(segments) == 1 else [0, 1] if len(growing) > 1 else [0, 2]
-    possible = []
-    for framed in (True, False):
-        for less in narrower:
-            spans: dict[str, tuple[int, int]] = {FRAME[0]: (0, 1)} if framed else {}
-            position = len(spans)
-            for segment in segments:
-                size = width if segment.grows else 1
-                if growing and segment.name == growing[0]:
-                    size -= less
-                spans[segment.name] = (position, position + size)
-                position += size
-            if framed:
-                spans[FRAME[1]] = (position, position + 1)
-                position += 1
-            if position == keys and all(stop > start for start, stop in spans.values()):
-                return spans
-            possible.append(position)
-    known = ", ".join(map(str, sorted(set(possible))))
+    sizes = {s.name: width if s.grows else 1 for s in task.segments if s.name not in FRAME}
+    growing = [segment.name for segment in task.segments if segment.grows]
+    narrower = [0] if len(sizes) == 1 else [0, 1] if len(growing) > 1 else [0, 2]
+    possible = set()
+    for framed, less in product((True, False), narrower):
+        own = sizes | dict.fromkeys(growing[:1], width - less)
+        if framed:
+            own = {FRAME[0]: 1, **own, FRAME[1]: 1}
+        stops = list(accumulate(own.values()))
+        if stops[-1] == keys and min(own.values()) > 0:
+            return {name: (stop - own[name], stop) for name, stop in zip(own, stops, strict=True)}
+        possible.add(stops[-1])
+    known = ", ".join(map(str, sorted(possible)))
     raise ValueError(
         f"cross matrices of {width + 1} rows hold answers of {width} digits; a source of {task.name} then "
         f"has {known} keys, not {keys}"

@@ -8,13 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import Causal, LearnedTables, SomeSite
+from lengthwise.bias.base import Causal, LearnedTables, SomeSite, distances
 from lengthwise.problems.layout import Layout
-
-
-def distances(site: SomeSite, layout: Layout, rows: range) -> Tensor:
-    """Key minus query, int64 `[query, key]`, each counted from the start of its own sequence."""
-    return torch.arange(layout.keys(site)) - torch.arange(rows.start, rows.stop)[:, None]
 
 
 def buckets(distance: Tensor, count: int, farthest: int, both: bool) -> Tensor:
@@ -60,7 +55,7 @@ class T5(Causal):
 
     def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor:
         """See `relative_index`."""
-        far = distances(site, layout, rows)
+        far = distances(layout.keys(site), rows)
         return buckets(far, self.count, self.farthest, both=site != "self")
 
 
@@ -86,4 +81,5 @@ class Shaw(Causal):
 
     def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor:
         """See `relative_index`."""
-        return distances(site, layout, rows).clamp(-self.farthest, self.farthest) + self.farthest
+        far = distances(layout.keys(site), rows)
+        return far.clamp(-self.farthest, self.farthest) + self.farthest

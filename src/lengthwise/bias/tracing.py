@@ -91,25 +91,30 @@ def trace_lines(bias: MatrixBias) -> Traced:
     all keys are open with one value, the head is transparent: one line `everywhere`.
     """
     layout = replace(bias.format, frame="tokens").at(bias.width)
+    queries, heads = range(layout.target_length), range(bias.heads)
     lines: list[Line] = []
-    rest: list[Rest] = []
+    layers: list[tuple[Site, int, int | None, Tensor]] = []
     for site, matrices in bias.matrices.items():
         for index in range(len(matrices)):
             layer = None if len(matrices) == 1 else index
-            dense = bias.dense(site, index, layout, range(layout.target_length))
-            keys = bias.keys(site, layout)
-            for head in range(bias.heads):
-                found = _trace(dense[head], site, head, layer, layout)
-                lines += found
-                rest += _rest(dense[head], found, site, head, layer, layout, keys)
+            dense = bias.dense(site, index, layout, queries)
+            layers.append((site, index, layer, dense))
+            for head in heads:
+                lines += _trace(dense[head], site, head, layer, layout)
     for site in SITES:
         if site not in bias.matrices:
-            lines += [Line(MatrixTrack(site, "everywhere"), head) for head in range(bias.heads)]
-    return Traced(
-        CalibratedBias(replace(bias.format, frame="none"), bias.heads, lines),
-        tuple(rest),
-        bias.spans,
-    )
+            lines += [Line(MatrixTrack(site, "everywhere"), head) for head in heads]
+    traced = CalibratedBias(replace(bias.format, frame="none"), bias.heads, lines)
+    rest = []
+    for site, index, layer, dense in layers:
+        keys = bias.keys(site, layout).tolist()
+        differ = dense != traced.dense(site, index, layout, queries)
+        for head in heads:
+            if cells := differ[head].nonzero().tolist():
+                edge = all(row in (0, layout.width) for row, _ in cells)
+                cells = tuple((row, keys[key]) for row, key in cells)
+                rest.append(Rest(site, layer, head, cells, edge))
+    return Traced(traced, tuple(rest), bias.spans)
 
 
 def tracks(site: Site, layout: Layout) -> list[Track]:
@@ -144,22 +149,3 @@ def _trace(matrix: Tensor, site: Site, head: int, layer: int | None, layout: Lay
         if bool((cells >= value).all()):
             found.append(Line(track, head, layer, value))
     return found
-
-
-def _rest(
-    matrix: Tensor,
-    lines: list[Line],
-    site: Site,
-    head: int,
-    layer: int | None,
-    layout: Layout,
-    keys: Tensor,
-) -> list[Rest]:
-    """The cells in which lines differ from a matrix."""
-    own = CalibratedBias(layout.task.name, head + 1, lines)
-    drawn = own.dense(site, layer or 0, layout, range(layout.target_length))[head]
-    cells = (drawn != matrix).nonzero().tolist()
-    if not cells:
-        return []
-    edge = all(row in (0, layout.width) for row, _ in cells)
-    return [Rest(site, layer, head, tuple((row, int(keys[key])) for row, key in cells), edge)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import SITES, Site
+from lengthwise.errors import InputError
 from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, Places, Span, site_of
 
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
@@ -145,19 +146,19 @@ class Track:
         """Refuse a layout that lacks what is read.
 
         Raises:
-            ValueError: when it does.
+            InputError: when it does.
         """
         axes = _span(self.segment, self.site, places).axes
         if len(axes) != len(self.place):
             wanted = f"{self.segment}[{', '.join(axes)}]" if axes else self.segment
-            raise ValueError(
+            raise InputError(
                 f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named "
                 f"like {wanted}"
             )
         known = places.coordinates(torch.zeros(1, dtype=torch.int64))
         for axis in dict.fromkeys(axis for number in self.place for axis, _ in number.factors):
             if axis not in known:
-                raise ValueError(
+                raise InputError(
                     f"the bias reads {self}, but a query of {places.task.name} has the coordinates "
                     f"{', '.join(known)}, no {axis}"
                 )
@@ -251,7 +252,7 @@ AnyTrack = Track | MatrixTrack
 def _span(segment: str, site: Site, places: Places) -> Span:
     anchors = places.anchors(site)
     if segment not in anchors:
-        raise ValueError(
+        raise InputError(
             f"the bias reads segment {segment!r}, which {places.task.name} does not have"
         )
     return anchors[segment]

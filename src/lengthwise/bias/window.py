@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import CLOSED, OpenKeys, Site, Spoken
+from lengthwise.bias.base import CLOSED, OpenKeys, Site, Spoken, closed_where, distances
 from lengthwise.problems.layout import Layout
 
 Sides = Literal["both", "left", "right", "code"]
@@ -61,8 +61,7 @@ class Window(Spoken):
             first = end - layout.stride * (queries + 1 + left)
             keys = first + torch.arange(layout.stride * (left + 1 + right))
         inside = (keys >= 0) & (keys < layout.keys(site))
-        value = torch.zeros(keys.shape).masked_fill_(~inside, CLOSED)
-        index = keys.where(inside, 0)
+        index, value = keys.where(inside, 0), closed_where(~inside)
         return OpenKeys(index.repeat(self.heads, 1, 1), value.repeat(self.heads, 1, 1))
 
     def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
@@ -73,6 +72,5 @@ class Window(Spoken):
 
     def encoder(self, layout: Layout) -> Tensor:
         """See `encoder_bias`."""
-        places = torch.arange(layout.source_length)
-        far = (places - places[:, None]).abs() > self.window * layout.stride
-        return torch.zeros(far.shape).masked_fill_(far, CLOSED).expand(self.heads, -1, -1)
+        far = distances(layout.source_length, range(layout.source_length)).abs()
+        return closed_where(far > self.window * layout.stride).expand(self.heads, -1, -1)

@@ -44,8 +44,7 @@ def choose(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
         chosen = _fewest(maps, _enough(maps, chosen, evidence))
         if chosen and _seen(maps, chosen).bound() > BUDGET:
             # What the model reads faintly may do instead of what makes a proof too long.
-            others = [item for item in evidence if item not in chosen]
-            chosen = _fewest(maps, [*chosen, *_faint(others), *_hidden(others)])
+            chosen = _fewest(maps, [*chosen, *_others(evidence, chosen)])
     more = [item for item in evidence if item not in chosen][:extra]
     # In the order of strength, for the strongest line chooses its head first.
     chosen = [item for item in evidence if item in chosen or item in more]
@@ -108,23 +107,20 @@ def _enough(
     """
     if not any(item.track.site == "cross" for item in chosen) or _seen(maps, chosen).suffice():
         return chosen
-    others = [item for item in evidence if item not in chosen]
     for count in range(1, _MISSING + 1):
-        for more in itertools.combinations([*_faint(others), *_hidden(others)], count):
+        for more in itertools.combinations(_others(evidence, chosen), count):
             if _seen(maps, [*chosen, *more]).suffice():
                 return [*chosen, *more]
     return chosen
 
 
-def _faint(evidence: list[Evidence]) -> list[Evidence]:
-    """Those that every query reads, in the order of strength."""
-    return [item for item in evidence if item.strength > 0]
-
-
-def _hidden(evidence: list[Evidence]) -> list[Evidence]:
-    """Those that some query hardly reads, but closing them costs something: the dearest first."""
-    found = [item for item in evidence if item.strength <= 0 and item.need >= _NEEDED]
-    return sorted(found, key=lambda item: -item.need)
+def _others(evidence: list[Evidence], chosen: list[Evidence]) -> list[Evidence]:
+    """Those not chosen that every query reads, in the order of strength; then those that some query
+    hardly reads, but closing them costs something: the dearest first."""
+    others = [item for item in evidence if item not in chosen]
+    hidden = [item for item in others if item.strength <= 0 and item.need >= _NEEDED]
+    faint = [item for item in others if item.strength > 0]
+    return faint + sorted(hidden, key=lambda item: -item.need)
 
 
 def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
@@ -156,29 +152,27 @@ def _assign(
     Heads left over read `spare`, or the line that they prefer. Where there are more lines than
     heads, each layer takes its share; only past heads x layers do heads read two.
     """
-    if len(evidence) > heads:
-        share = max(heads, -(-len(evidence) // layers))
-        groups = [evidence[i : i + share] for i in range(0, len(evidence), share)]
-        per_layer = [groups[layer % len(groups)] for layer in range(layers)]
-        return [
-            Line(track, head, layer)
-            for layer, group in enumerate(per_layer)
-            for track, head in _match(group, heads, spare)
-        ]
-    return [Line(track, head) for track, head in _match(evidence, heads, spare)]
+    if len(evidence) <= heads:
+        return _match(evidence, heads, None, spare)
+    share = max(heads, -(-len(evidence) // layers))
+    groups = [evidence[i : i + share] for i in range(0, len(evidence), share)]
+    return [
+        line
+        for layer in range(layers)
+        for line in _match(groups[layer % len(groups)], heads, layer, spare)
+    ]
 
 
-def _match(evidence: list[Evidence], heads: int, spare: Track | None) -> list[tuple[Track, int]]:
-    pairs: list[tuple[Track, int]] = []
+def _match(
+    evidence: list[Evidence], heads: int, layer: int | None, spare: Track | None
+) -> list[Line]:
+    lines: list[Line] = []
     free = set(range(heads))
     for item in evidence:
         head = max(sorted(free or range(heads)), key=lambda head: item.preference[head])
-        pairs.append((item.track, head))
+        lines.append(Line(item.track, head, layer))
         free.discard(head)
-    for head in sorted(free):
-        best = max(evidence, key=lambda item: item.preference[head], default=None)
-        if spare is not None:
-            pairs.append((spare, head))
-        elif best is not None:
-            pairs.append((best.track, head))
-    return pairs
+    for head in sorted(free) if spare or evidence else ():
+        track = spare or max(evidence, key=lambda item: item.preference[head]).track
+        lines.append(Line(track, head, layer))
+    return lines

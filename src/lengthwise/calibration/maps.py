@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lengthwise.arguments import as_file
@@ -32,7 +31,7 @@ from lengthwise.bias import (
     relative_index,
     track_row,
 )
-from lengthwise.files import check_format, write_with
+from lengthwise.files import check_format, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
@@ -97,19 +96,14 @@ class AttentionMaps:
             InputError: where `path` is no path, or a folder.
         """
         path = as_file("path", path, "maps.safetensors")
+        names = ("length", "width", "problems", "exact_match", "model")
         about = {
             "format": FORMAT,
             "task": self.format.to_dict(),
-            "length": self.length,
-            "width": self.width,
-            "problems": self.problems,
-            "exact_match": self.exact_match,
-            "model": self.model,
+            **{name: getattr(self, name) for name in names},
             "knockout": [[track_row(track), cost] for track, cost in self.knockout.items()],
         }
-        tensors = {site: weights.contiguous() for site, weights in self.weights.items()}
-        metadata = {"about": json.dumps(about)}
-        write_with(path, lambda temporary: save_file(tensors, temporary, metadata))
+        save_tensors(path, self.weights, {"about": json.dumps(about)})
 
     @classmethod
     def load(cls, path: Path | str) -> AttentionMaps:
@@ -220,14 +214,21 @@ def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, T
         split="any",
     )
     source, target = (tokens.to(run.device) for tokens in layout.batch(operands))
-    plan = plan_attention(
-        *(run.bias, layout, run.config.model.layers),
-        path="dense",
-        device=run.device,
-        encoder=run.model.encodes,
-    )
-    output = run.model(source, target[:, :-1], plan, return_attention=True)
-    return _mean_weights(output)
+    return _mean_weights(_answer(run, run.bias, layout, source, target, return_attention=True))
+
+
+def _answer(
+    run: Run,
+    bias: AttentionBias,
+    layout: Layout,
+    source: Tensor,
+    target: Tensor,
+    return_attention: bool = False,
+) -> Output:
+    """What a run's model returns under some bias, the true answers being given."""
+    layers, encoder = run.config.model.layers, run.model.encodes
+    plan = plan_attention(bias, layout, layers, path="dense", device=run.device, encoder=encoder)
+    return run.model(source, target[:, :-1], plan, return_attention)
 
 
 def _mean_weights(output: Output) -> dict[Site, Tensor]:
@@ -253,7 +254,7 @@ def capture(run: Run) -> AttentionMaps:
     Raises:
         InputError: when no problem of the training length is trained on.
     """
-    config, model = run.config, run.model
+    config = run.config
     length, layout = config.covered_length, config.layout()
     rng = generator(config.seed, "capture")
     half = (config.calibration.problems + 1) // 2
@@ -268,21 +269,14 @@ def capture(run: Run) -> AttentionMaps:
         raise InputError(f"{error}; data.length must be more than {length}") from error
     source, target = (tokens.to(run.device) for tokens in layout.batch(np.concatenate(operands)))
 
-    def plan(bias: AttentionBias) -> list:
-        layers = config.model.layers
-        return plan_attention(
-            bias, layout, layers, path="dense", device=run.device, encoder=model.encodes
-        )
-
     def answers(bias: AttentionBias) -> tuple[float, float]:
         """Mean loss of a problem, and share of problems answered right."""
-        logits = model(source, target[:, :-1], plan(bias)).logits
+        logits = _answer(run, bias, layout, source, target).logits
         losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
         right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1)
         return losses.sum(dim=1).mean().item(), right.float().mean().item()
 
-    output = model(source, target[:, :-1], plan(run.bias), return_attention=True)
-    weights = _mean_weights(output)
+    output = _answer(run, run.bias, layout, source, target, return_attention=True)
     loss, exact_match = answers(run.bias)
     knockout = {
         track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)
@@ -292,7 +286,7 @@ def capture(run: Run) -> AttentionMaps:
         length=length,
         width=layout.width,
         problems=len(source),
-        weights=weights,
+        weights=_mean_weights(output),
         exact_match=exact_match,
         knockout=knockout,
         model=run.fingerprint,

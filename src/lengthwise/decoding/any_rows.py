@@ -119,32 +119,34 @@ class _Places(Places):
         return torch.tensor(numbers)[self._kinds]
 
 
-class Links:
-    """Which rows depend on which, by the lines of self-attention in all layers.
+class AnyRows:
+    """Views of problems through a bias: the logits of any rows.
 
     Args:
-        bias: the bias; one that `is_local`.
-        layers: decoder layers.
+        model: the model, in evaluation mode.
+        bias: lines alone (`is_local`).
         streams: the problems.
+        device: where the model is.
 
     Attributes:
-        reach: where the rows stand that a row depends on, seen from it: 0, and numbers below.
+        reach: where the rows stand that a row depends on, by the lines of self-attention in all layers,
+            seen from it: 0, and numbers below.
+        depth: how far back a row depends on others.
     """
 
-    def __init__(self, bias: CalibratedBias, layers: int, streams: Streams) -> None:
-        self.streams, self.reach = streams, {0}
-        for layer in range(layers):
+    def __init__(
+        self,
+        model: Transformer,
+        bias: CalibratedBias,
+        streams: Streams,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model, self.bias, self.streams, self.device = model, bias, streams, device
+        self.reach = {0}
+        for layer in range(len(model.layers)):
             backs = bias.backs(layer, streams.layouts[0])
             self.reach |= {far - back for far in self.reach for back in backs}
-
-    @property
-    def depth(self) -> int:
-        """How far back a row depends on others."""
-        return -min(self.reach)
-
-    def sources(self, rows: np.ndarray) -> np.ndarray:
-        """The rows that these rows depend on, themselves included; sorted, each once."""
-        return self._at(rows, self.reach)
+        self.depth = -min(self.reach)
 
     def readers(self, rows: np.ndarray) -> np.ndarray:
         """The rows that depend on what was written in these rows; sorted, each once."""
@@ -158,27 +160,6 @@ class Links:
         start, stop = self.streams.first[problems], self.streams.first[problems + 1]
         found = rows + np.array(list(offsets))[:, None]
         return np.unique(found[(found >= start) & (found < stop)])
-
-
-class AnyRows:
-    """Views of problems through a bias: the logits of any rows.
-
-    Args:
-        model: the model, in evaluation mode.
-        bias: lines alone (`is_local`).
-        streams: the problems.
-        device: where the model is.
-    """
-
-    def __init__(
-        self,
-        model: Transformer,
-        bias: CalibratedBias,
-        streams: Streams,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.model, self.bias, self.streams, self.device = model, bias, streams, device
-        self.links = Links(bias, len(model.layers), streams)
 
     def logits(self, rows: np.ndarray, inputs: np.ndarray | None = None) -> Tensor:
         """Logits `[row, token]` of flat rows, sorted, given what is written before them.
@@ -206,7 +187,7 @@ class AnyRows:
             These and all rows that they depend on, sorted; the source tokens that they read; and the open
             keys, numbered as both are.
         """
-        every = self.links.sources(rows) if self.links.depth else rows
+        every = self._at(rows, self.reach) if self.depth else rows
 
         def number(found: OpenKeys) -> OpenKeys:
             flat = found.index.numpy()

@@ -72,7 +72,7 @@ class Table:
 
 def make_table(any_rows: AnyRows) -> Table | None:
     """A table for some problems; None where rows read others, know where they are, or see too much."""
-    if any_rows.links.depth or any_rows.model.scheme.kind != "none":
+    if any_rows.depth or any_rows.model.scheme.kind != "none":
         return None
     keys = len(_open(any_rows, np.zeros(1, np.int64)))
     sights = _symbols(any_rows) ** keys * len(any_rows.streams.vocabulary)

@@ -129,7 +129,7 @@ class _Work:
         changed = rows[tokens != self.streams.written[rows]]
         self.streams.written[rows] = tokens
         self.stale[rows] = False
-        self.stale[self.any_rows.links.readers(changed)] = True
+        self.stale[self.any_rows.readers(changed)] = True
 
     def walk(self, steps: int) -> bool:
         """Write rows one after the other, from the first stale row of each of the next problems.
@@ -154,7 +154,7 @@ class _Work:
         changed = np.zeros(flat.shape, bool)
         changed[inside] = tokens[inside] != streams.written[flat[inside]]
         streams.written[flat[inside]] = tokens[inside]
-        self.stale[self.any_rows.links.readers(np.sort(flat[changed]))] = True
+        self.stale[self.any_rows.readers(np.sort(flat[changed]))] = True
         self.stale[flat[inside]] = False
         self.fresh = max(self.fresh, int(flat[inside].max()) + 1)
         later = slice(steps // 2, None)

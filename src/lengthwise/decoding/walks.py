@@ -45,7 +45,7 @@ def walk(any_rows: AnyRows, fronts: np.ndarray, steps: int) -> np.ndarray:
     Returns:
         Tokens `[step, problem]`; `streams.written` stays as it is.
     """
-    streams, model, back = any_rows.streams, any_rows.model, any_rows.links.depth
+    streams, model, back = any_rows.streams, any_rows.model, any_rows.depth
     times, count = back + steps, len(fronts)
     problems = streams.problems(fronts)
     # `[time, problem]`: the rows that the first ones read, then those to write.

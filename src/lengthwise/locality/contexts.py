@@ -76,9 +76,6 @@ class Contexts:
     def __init__(self, task: Transducer, cone: Cone) -> None:
         self.task, self.cone = task, cone
         names = [segment.name for segment in task.operands]
-        fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
-        self._grows = [i for i in range(len(names)) if i not in fixed]
-        self._fixed = fixed
         columns = cone.columns
         # The stretch: from the first column that is read to the last; the one being written is in it.
         self._first, self._last = min(columns), max(0, *columns)
@@ -89,7 +86,7 @@ class Contexts:
             for offset in range(self._first, self._last + 1)
         }
         self._tokens = {offset for offset, segments in columns.items() if ANSWER in segments}
-        self._constants = [fixed.index(names.index(name)) for name in sorted(cone.constants)]
+        self._constants = [task.fixed.index(names.index(name)) for name in sorted(cone.constants)]
         self._option_cache: dict[tuple, list[tuple[Column, int]]] = {}
         self._sight_cache: dict[tuple, dict[tuple, set[tuple[int, int]]]] = {}
         self._prefix_cache: dict[tuple, dict[tuple[int, int], list[Column]]] = {}
@@ -190,7 +187,7 @@ class Contexts:
 
     def _ends(self) -> Iterator[tuple[Column, int]]:
         """One-digit operands, and rows to the end; the largest stands for all above."""
-        for digits in product(range(self.task.base), repeat=len(self._fixed)):
+        for digits in product(range(self.task.base), repeat=len(self.task.fixed)):
             for end in range(self._general + 1):
                 yield digits, end
 
@@ -250,7 +247,11 @@ class Contexts:
         columns, states = np.concatenate(parts), np.concatenate(after)
         # The next columns make many of each.
         following = min(self._last, end - 1) - offset
-        share = max(1, _BATCH // self.task.base ** len(self._grows)) if following else len(columns)
+        share = (
+            max(1, _BATCH // self.task.base ** len(self.task.growing))
+            if following
+            else len(columns)
+        )
         for i in range(0, len(columns), share):
             some = slice(i, i + share)
             yield from self._stretches(digits, offset + 1, end, columns[some], states[some])
@@ -288,16 +289,16 @@ class Contexts:
     ) -> Iterator[tuple[Column, int, int]]:
         """Every column, the state after it and the digit written."""
         values = range(1 if padding else self.task.base)
-        for choice in product(values, repeat=len(self._grows)):
+        for choice in product(values, repeat=len(self.task.growing)):
             column = self._column(digits, choice)
             yield column, *self.task.step(state, *column)
 
     def _column(self, digits: Column, choice: Column) -> Column:
         """A column with these digits of the growing operands (zeros by default) and the fixed ones."""
         column = [0] * len(self.task.operands)
-        for index, digit in zip(self._grows, choice, strict=False):
+        for index, digit in zip(self.task.growing, choice, strict=False):
             column[index] = digit
-        for index, digit in zip(self._fixed, digits, strict=True):
+        for index, digit in zip(self.task.fixed, digits, strict=True):
             column[index] = digit
         return tuple(column)
 

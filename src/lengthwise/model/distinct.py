@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,10 @@ def view_distinct(
     """
     assert rows.index is not None
     assert memory.index is not None
-    reads = [_reads(sites) for sites in plan]
+    reads = [
+        (cast(LinesPlan, sites["self"].reads), cast(LinesPlan, sites["cross"].reads))
+        for sites in plan
+    ]
     counts = [last]  # of rows that each layer leaves, those that later layers read
     for own, _ in reversed(reads[1:]):
         counts.insert(0, own.back(counts[0]))
@@ -112,13 +116,6 @@ def view_distinct(
         index = F.pad(numbers.index, (index.shape[1] - count, 0))
         size = len(numbers.example)
     return view, index[:, -last:]
-
-
-def _reads(sites: LayerPlan) -> tuple[LinesPlan, LinesPlan]:
-    own, cross = sites["self"].reads, sites["cross"].reads
-    assert own is not None
-    assert cross is not None
-    return own, cross
 
 
 def _pick(reads: LinesPlan, columns: Tensor, example: Tensor, entries: int) -> LinesPlan:

@@ -47,7 +47,8 @@ class DensePlan:
         """The plan of one query, for the first keys alone (all by default); the others must be closed."""
         bias = None if self.bias is None else self.bias[:, row : row + 1, :keys]
         relative = None if self.relative is None else self.relative[row : row + 1, :keys]
-        return DensePlan(bias, _cut(self.open_rows, row), relative)
+        open_rows = None if self.open_rows is None else self.open_rows[:, row : row + 1]
+        return DensePlan(bias, open_rows, relative)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, term: Tensor | None = None
@@ -258,10 +259,6 @@ class OwnPlan:
 
 Plan = DensePlan | LinesPlan | OwnPlan
 LayerPlan = dict[SomeSite, Plan]
-
-
-def _cut(tensor: Tensor | None, row: int) -> Tensor | None:
-    return None if tensor is None else tensor[:, row : row + 1]
 
 
 def close_safely(bias: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -177,15 +177,10 @@ class Layout(Places):
                     continue
                 # In the place of the last operand, so that what stands behind it stays behind.
                 name, size, grows = COLUMNS, self.stride * self.width, True
-            spans[name] = Span(
-                position, position + size, grows, backwards=grows and self._backwards
-            )
+            backwards = grows and self.input_order == "normal"
+            spans[name] = Span(position, position + size, grows, backwards=backwards)
             position += size
         return spans, position
-
-    @property
-    def _backwards(self) -> bool:
-        return self.input_order == "normal"
 
     def spans(self, site: str) -> dict[str, Span]:
         """The pieces of the keys that attention at this site (`self` or `cross`) reads."""
@@ -263,16 +258,14 @@ _VALUES[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(len(DIGITS)
 def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
     """Digits `[1, operand, width]`, least significant first, of operands written as text."""
     digits = np.zeros((1, len(parts), width), np.uint8)
-    for index, (segment, text) in enumerate(zip(task.operands, parts, strict=True)):
+    for index, (_, text) in enumerate(zip(task.operands, parts, strict=True)):
         values = _VALUES[np.frombuffer(text.encode("ascii"), np.uint8)[::-1]]
         digits[0, index, : len(values)] = values
-        if segment.kind == "digit":
-            digits[0, index] = values[0]
+    digits[:, task.fixed] = digits[:, task.fixed, :1]
     return digits
 
 
 def least_width(task: Transducer, operands: np.ndarray) -> int:
     """The width that all of these problems `[problem, operand, column]` need, with their answers."""
-    grows = [index for index, segment in enumerate(task.operands) if segment.grows]
-    used = np.flatnonzero(operands[:, grows].any(axis=(0, 1)))
+    used = np.flatnonzero(operands[:, task.growing].any(axis=(0, 1)))
     return (int(used[-1]) + 1 if len(used) else 1) + task.growth

@@ -63,11 +63,10 @@ def in_split(task: Transducer, operands: np.ndarray, split: Split) -> np.ndarray
     """Which problems `[problem, operand, column]` belong to a split, bool `[problem]`."""
     if split == "any":
         return np.ones(len(operands), bool)
-    fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
-    if fixed:
+    if task.fixed:
         # It is repeated in every column, however many there are; its split must not depend on that.
         operands = operands.copy()
-        operands[:, fixed, 1:] = 0
+        operands[:, task.fixed, 1:] = 0
     bucket = split_of(operands)
     return bucket > 1 if split == "train" else bucket == ("validation", "test").index(split)
 
@@ -138,17 +137,15 @@ def suite_problems(
         NoProblemsError: when the split has no problem of that length (only tiny lengths).
     """
 
-    grows = [i for i, segment in enumerate(task.operands) if segment.grows]
-
     def draw(n: int) -> np.ndarray:
         lengths = np.full((n, len(task.operands)), length)
         digits = _numbers(task, rng, lengths, width)
         if suite == "carry":
             digits = add_chains(task, rng, digits, lengths[:, 0])
             # A chain of zeros (decrement, subtraction) must not make the problem shorter.
-            short = ~digits[:, grows, length - 1].any(axis=1)
+            short = ~digits[:, task.growing, length - 1].any(axis=1)
             if short.any():
-                digits[short, grows[0], length - 1] = rng.integers(1, task.base, short.sum())
+                digits[short, task.growing[0], length - 1] = rng.integers(1, task.base, short.sum())
         return task.admit(digits)
 
     return _fill(task, draw, count, split, width, f"of length {length}")
@@ -175,9 +172,8 @@ def _below(task: Transducer, rng: np.random.Generator, count: int, width: int) -
     digits = np.empty((*numbers.shape, width), np.uint8)
     for column in range(width):
         numbers, digits[..., column] = np.divmod(numbers, task.base)
-    for index, segment in enumerate(task.operands):
-        if segment.kind == "digit":
-            digits[:, index] = rng.integers(0, task.base, (count, 1), np.uint8)
+    for place in task.fixed:
+        digits[:, place] = rng.integers(0, task.base, (count, 1), np.uint8)
     return digits
 
 
@@ -192,9 +188,7 @@ def _numbers(
     # A number of one digit may be zero.
     top = np.where((top == 0) & (lengths[..., None] > 1), leading, top)
     np.put_along_axis(digits, lengths[..., None] - 1, top, axis=2)
-    for index, segment in enumerate(task.operands):
-        if segment.kind == "digit":
-            digits[:, index] = digits[:, index, :1]
+    digits[:, task.fixed] = digits[:, task.fixed, :1]
     return digits
 
 
@@ -216,20 +210,18 @@ def add_chains(
     position = np.arange(width)
     inside = (position >= start[:, None]) & (position < stop[:, None])
 
-    fixed = [i for i, s in enumerate(task.operands) if s.kind == "digit"]
-    grows = [i for i, s in enumerate(task.operands) if s.kind == "operand"]
     # For each value of the one-digit operands, the propagating columns of the growing ones.
-    table = np.moveaxis(task.propagating, fixed, range(len(fixed)))
-    table = table.reshape(task.base ** len(fixed), -1)
+    table = np.moveaxis(task.propagating, task.fixed, range(len(task.fixed)))
+    table = table.reshape(task.base ** len(task.fixed), -1)
     choices = table.sum(axis=1)
     order = np.argsort(~table, axis=1, kind="stable")
     key = np.zeros(count, np.int64)
-    for index in fixed:
+    for index in task.fixed:
         key = key * task.base + digits[:, index, 0]
     inside &= choices[key][:, None] > 0
     pick = (rng.random((count, width)) * choices[key][:, None]).astype(np.int64)
     column = order[key[:, None], pick]
-    for index in reversed(grows):
+    for index in reversed(task.growing):
         column, digit = np.divmod(column, task.base)
         digits[:, index] = np.where(inside, digit, digits[:, index])
     return digits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,22 @@ _MEASURED = 64
 
 # Failing problems kept for a further training.
 _DRILL = 64
+
+
+def _problem(value: Any) -> tuple[np.ndarray, int]:
+    return np.array(value[0], np.uint8), int(value[1])
+
+
+# What a checker finds, and how it is read from JSON values.
+_FOUND: dict[str, Callable[[Any], Any]] = {
+    "contexts": int,
+    "failing": int,
+    "rounding": float,
+    "margin": float,
+    "tightest": _problem,
+    "shortest": lambda value: None if value is None else _problem(value),
+    "failed": lambda value: {str(text): int(width) for text, width in value.items()},
+}
 
 
 class Checker:
@@ -60,34 +77,16 @@ class Checker:
 
     def state(self) -> dict[str, Any]:
         """Everything found so far, as JSON values."""
-        one = self.shortest
-        return {
-            "contexts": self.contexts,
-            "failing": self.failing,
-            "rounding": self.rounding,
-            "margin": self.margin,
-            "tightest": [self.tightest[0].tolist(), self.tightest[1]],
-            "shortest": None if one is None else [one[0].tolist(), one[1]],
-            "failed": self.failed,
-        }
+        found = {name: getattr(self, name) for name in _FOUND}
+        for name in ("tightest", "shortest"):
+            if found[name] is not None:
+                operands, row = found[name]
+                found[name] = [operands.tolist(), row]
+        return found
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`; one that is none changes nothing."""
-
-        def problem(value: Any) -> tuple[np.ndarray, int]:
-            return np.array(value[0], np.uint8), int(value[1])
-
-        one = state["shortest"]
-        found = {
-            "contexts": int(state["contexts"]),
-            "failing": int(state["failing"]),
-            "rounding": float(state["rounding"]),
-            "margin": float(state["margin"]),
-            "tightest": problem(state["tightest"]),
-            "shortest": None if one is None else problem(one),
-            "failed": {str(text): int(width) for text, width in state["failed"].items()},
-        }
-        vars(self).update(found)
+        vars(self).update({name: read(state[name]) for name, read in _FOUND.items()})
 
     @torch.inference_mode()
     def check(self, batch: Batch) -> None:
@@ -108,8 +107,8 @@ class Checker:
             kept.append((least.values, least.indices + first, logits[least.indices]))
         margins, index, logits = (torch.cat(parts) for parts in zip(*kept, strict=True))
         least = margins.topk(min(_MEASURED, len(margins)), largest=False).indices
-        source, target = layout.batch(batch.operands[index[least].cpu().numpy()])
-        source, target = source.to(self.run.device), target.to(self.run.device)
+        problems = layout.batch(batch.operands[index[least].cpu().numpy()])
+        source, target = (tokens.to(self.run.device) for tokens in problems)
         self._measure(layout, source, target, batch.row, logits[least])
 
     def _keep(self, operands: np.ndarray, row: int, margins: Tensor) -> None:
@@ -130,7 +129,7 @@ class Checker:
             return
         failed = operands[wrong]
         for problem in failed[in_split(self.run.task, failed, "train")][:_DRILL]:
-            self.failed.setdefault(self.expression(problem), width)
+            self.failed.setdefault(write_out(self.run.task, problem), width)
 
     @torch.inference_mode()
     def logits(
@@ -182,10 +181,6 @@ class Checker:
             moved = (one.double() - exact[: len(one)]).abs().max().item()
             self.rounding = max(self.rounding, moved if moved == moved else float("inf"))
 
-    def expression(self, operands: np.ndarray) -> str:
-        """The problem `[operand, column]` as text, padding of the answer left out."""
-        return write_out(self.run.task, operands)
-
     def counterexample(self, cone: Cone, float_bound: float, seconds: float) -> Counterexample:
         """The shortest failing problem, decoded."""
         operands, row = self.shortest or self.tightest
@@ -199,7 +194,7 @@ class Checker:
         return Counterexample(
             task=self.run.config.task,
             base=self.run.config.base,
-            problem=self.expression(operands),
+            problem=write_out(self.run.task, operands),
             row=row,
             expected=layout.text(target[0, 1:]),
             given=layout.text(written[0]),

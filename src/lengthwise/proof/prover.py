@@ -12,7 +12,7 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
 from lengthwise.files import read_text, write_text
-from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, join, look, reach_of
+from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, look, write_out
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
@@ -134,7 +134,7 @@ def prove(
             cone=cone,
             contexts=checker.contexts,
             smallest_margin=checker.margin,
-            tightest=(checker.expression(checker.tightest[0]), checker.tightest[1]),
+            tightest=(write_out(run.task, checker.tightest[0]), checker.tightest[1]),
             float_bound=float_bound,
             hashes=hashes(run),
             versions={key: versions()[key] for key in ("lengthwise", "torch", "python")},
@@ -165,8 +165,8 @@ def _claim(run: Run) -> str:
 
 def _too_many(run: Run, bound: int, budget: int) -> str:
     """How many, which line makes the cone so large, and what the cone would be without it."""
-    bias, task = run.bias, run.task
-    layout, period, found = run.config.layout(), period_of(run.config), []
+    bias = run.bias
+    period, found = period_of(run.config), []
     many = f"{bound:,} local contexts"
     if period > 1:
         many += f" (positions of period {period} make up to {period**2} of one)"
@@ -177,9 +177,7 @@ def _too_many(run: Run, bound: int, budget: int) -> str:
     for track in dict.fromkeys(line.track for line in bias.lines):
         rest = [line for line in bias.lines if line.track != track]
         thinner = CalibratedBias(bias.format, bias.heads, rest)
-        layers = range(run.config.model.layers)
-        reaches = [reach_of(thinner, layer, layout) for layer in layers]
-        contexts = Contexts(task, join(reaches, period))
+        contexts = Contexts(run.task, receptive_cone(run.config, thinner))
         found.append((contexts.bound(), contexts, track))
     without, contexts, track = min(found, key=lambda one: one[0])
     if without >= bound:
@@ -204,14 +202,12 @@ class _Progress:
         self.key: dict[str, Any] = {}
         if path is not None:
             named = {name: versions()[name] for name in ("lengthwise", "torch")}
-            format_ = {"format": "lengthwise-proof/1"}
-            self.key = {**format_, "hashes": hashes(run), "cone": asdict(cone), "versions": named}
-            # As it will be read.
-            self.key = json.loads(json.dumps(self.key))
+            key = {"format": "lengthwise-proof/1", "hashes": hashes(run), "cone": asdict(cone)}
+            self.key = json.loads(json.dumps({**key, "versions": named}))  # as it will be read
 
     def load(self, checker: Checker) -> tuple[int, float]:
         """Batches done and seconds spent before; what was found goes into the checker."""
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return 0, 0.0
         try:
             values = json.loads(read_text(self.path))

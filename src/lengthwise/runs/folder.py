@@ -21,11 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import lock_descriptor
-from safetensors.torch import save_file
-from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.files import read_text, write_text, write_with
+from lengthwise.files import read_text, save_tensors, write_text
 from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import (
     FILES,
@@ -65,14 +63,6 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 # Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
 DENSE_LIMIT = 4 << 30
-
-
-def save_tensors(
-    path: Path, tensors: dict[str, Tensor], about: dict[str, str] | None = None
-) -> None:
-    """Write safetensors, with what is to be said about them; the file appears whole or not at all."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_with(path, lambda temporary: save_file(contiguous, temporary, about))
 
 
 def save_config(folder: Path, config: Config, others: Iterable[str] = ()) -> None:
@@ -362,24 +352,24 @@ def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
         if entry.is_file():
             if entry.name in _WRITTEN or _is_trace(entry):
                 entry.unlink()
-        elif entry.name == VANILLA:
+            continue
+        if entry.name == VANILLA:
             _remove_written(entry, keep)
-            _remove_empty(entry)
         elif entry.name == CALIBRATED or _SET_ASIDE.fullmatch(entry.name):
             _remove_written(entry, keep)
             # Beside what others put there the notes say whose the folder is; alone they are of no use.
             if all(left.name in keep for left in entry.iterdir()):
                 _remove_written(entry)
-            _remove_empty(entry)
         elif entry.name == CHECKPOINTS:
             for kept in sorted(entry.glob("step-*")):
                 _remove_written(kept)
                 _remove_empty(kept)
-            _remove_empty(entry)
         elif entry.name == PLOTS:
             for name in _PICTURES:
                 (entry / name).unlink(missing_ok=True)
-            _remove_empty(entry)
+        else:
+            continue
+        _remove_empty(entry)
 
 
 def _remove_empty(path: Path) -> None:

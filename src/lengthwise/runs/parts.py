@@ -22,8 +22,7 @@ def make_model(config: Config) -> Transformer:
     tokens = len(Vocabulary(task.base, task.symbols))
     # A calibrated bias takes the place of the settings' one (`Config.for_retraining` sees to that).
     learned = getattr(make_bias(config), "learned", None)
-    of_the_bias = {"bias", "window", "window_sides", "alibi_cross"}
-    of_the_bias |= {"t5_buckets", "t5_distance", "shaw_distance"}
+    of_the_bias = {"bias", *(key for bias in BIASES.values() for key in bias.settings)}
     return Transformer(tokens, **config.model.model_dump(exclude=of_the_bias), learned=learned)
 
 
@@ -121,9 +120,6 @@ def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
                 f"the bias names layer {line.layer}, but the model has {config.model.layers}"
             )
     layout = config.layout()
-    try:
-        for layer in range(config.model.layers):
-            for site in SITES:
-                bias.at(site, layer, layout)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    for layer in range(config.model.layers):
+        for site in SITES:
+            bias.at(site, layer, layout)

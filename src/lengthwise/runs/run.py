@@ -18,7 +18,7 @@ from lengthwise.arguments import as_path, as_text, as_texts
 from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
-from lengthwise.files import read_text, reason, write_text
+from lengthwise.files import read_text, reason, save_tensors, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.runs.folder import (
@@ -35,7 +35,6 @@ from lengthwise.runs.folder import (
     check_parts,
     is_pipeline,
     save_config,
-    save_tensors,
     sha256,
     versions,
     written_by,
@@ -368,10 +367,7 @@ class Run:
         Raises:
             InputError: as `solve`.
         """
-        try:
-            parts = self.task.parse(expression)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
         parts = [part.lstrip("0") or "0" for part in parts]
         longest = max(len(part) for part in parts)

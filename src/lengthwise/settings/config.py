@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from lengthwise.arguments import as_assignments
+from lengthwise.bias import BIASES
 from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
 from lengthwise.problems.format import Format
@@ -204,7 +205,7 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
     if not isinstance(values, dict):
         raise InputError(f"settings are a table of keys and values, got {values!r}")
     merged = gather(copy.deepcopy(values), Config.model_fields)
-    given = (_key_and_value(assignment) for assignment in assignments)
+    given = map(_key_and_value, assignments)
     for key, value in gather_assignments(given, Config.model_fields):
         *parents, last = key.split(".")
         place = merged
@@ -220,22 +221,18 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         if merged.get("base") is None:
             merged["base"] = task.bases[0]
             filled.append(("", "base"))
-        for part, defaults in task.settings.items():
+        base, data = merged["base"], merged.get("data")
+        of_data: dict[str, Any] = {"length": task.length}
+        if isinstance(data, dict) and data.get("distribution") == "paper" and isinstance(base, int):
+            length = digits_needed(PAPER_LIMIT - 1, max(2, base))
+            of_data = {"length": length, "carry_fraction": 0.0}
+        elif isinstance(base, int) and 2 <= base < 10:
+            of_data["length"] = max(task.length, digits_needed(_NUMBERS - 1, base))
+        for part, defaults in ({"data": of_data} | task.settings).items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):
                 filled += [(part, key) for key in defaults if key not in given]
                 merged[part] = {**defaults, **given}
-        data = merged.setdefault("data", {})
-        if isinstance(data, dict):
-            paper = data.get("distribution") == "paper" and isinstance(merged["base"], int)
-            longest = digits_needed(PAPER_LIMIT - 1, max(2, merged["base"])) if paper else 0
-            small = isinstance(merged["base"], int) and 2 <= merged["base"] < 10
-            least = digits_needed(_NUMBERS - 1, merged["base"]) if small else 0
-            length = longest or max(task.length, least)
-            for key, value in (("length", length), ("carry_fraction", 0.0)):
-                if key not in data and (paper or key == "length"):
-                    data[key] = value
-                    filled.append(("data", key))
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
@@ -283,10 +280,10 @@ def with_options(assignments: Any, **options: Any) -> list[str]:
         InputError: when an option and an assignment say two things about one setting.
     """
     assignments = as_assignments("set", assignments)
-    chosen = {key: value for key, _, value in (each.partition("=") for each in assignments)}
+    chosen = _texts(assignments)
     given = {name.replace("__", "."): v for name, v in options.items() if v is not None}
     for key, value in given.items():
-        if key in chosen and _value(chosen[key].strip()) != _value(str(value)):
+        if key in chosen and _value(chosen[key]) != _value(str(value)):
             option = key.rpartition(".")[2]
             raise InputError(
                 f"{option} {value} and {key}={chosen[key]} contradict each other; give one of them"
@@ -305,7 +302,7 @@ def for_a_bias(
         InputError: when an assignment has no place, or two contradict each other.
     """
     values, assignments = copy.deepcopy(values), list(assignments)
-    chosen = {key.strip(): value for key, _, value in (each.partition("=") for each in assignments)}
+    chosen = _texts(assignments)
     if "model.bias" in chosen:
         raise InputError(
             f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
@@ -314,7 +311,7 @@ def for_a_bias(
         part, _, name = first.partition(".")
         if first in chosen and second not in chosen:
             assignments.append(f"{second}={chosen[first]}")
-        elif first in chosen and _value(chosen[first].strip()) != _value(chosen[second].strip()):
+        elif first in chosen and _value(chosen[first]) != _value(chosen[second]):
             raise InputError(
                 f"{first}={chosen[first]} and {second}={chosen[second]} contradict each other; with a "
                 f"calibrated bias {second} counts"
@@ -329,12 +326,7 @@ def for_a_bias(
 _COUNTS_WITH = {
     "model.period": ("model.positions", "cyclic"),
     "model.max_positions": ("model.positions", "learned"),
-    "model.window": ("model.bias", "window"),
-    "model.window_sides": ("model.bias", "window"),
-    "model.alibi_cross": ("model.bias", "alibi"),
-    "model.t5_buckets": ("model.bias", "t5"),
-    "model.t5_distance": ("model.bias", "t5"),
-    "model.shaw_distance": ("model.bias", "shaw"),
+    **{f"model.{key}": ("model.bias", name) for name, b in BIASES.items() for key in b.settings},
     "calibration.kappa_cross": ("calibration.policy", "paper"),
     "calibration.kappa_self": ("calibration.policy", "paper"),
 }
@@ -346,15 +338,14 @@ def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
     Raises:
         InputError: for the first of them, with what it depends on.
     """
-    values = config.model_dump()
-    for assignment in assignments:
-        key = assignment.partition("=")[0].strip()
+    values = flat_settings(config)
+    for key in _texts(assignments):
         if key in _COUNTS_WITH:
-            (part, _, name), wanted = _COUNTS_WITH[key][0].partition("."), _COUNTS_WITH[key][1]
+            name, wanted = _COUNTS_WITH[key]
             # Positions are those of the first training, or of the second.
-            if wanted not in (values[part][name], values["retraining"].get(name)):
+            if wanted not in (values[name], values[RETRAINED.get(name, name)]):
                 raise InputError(
-                    f"{key} counts only with {part}.{name}={wanted}; here that is {values[part][name]!r}"
+                    f"{key} counts only with {name}={wanted}; here that is {values[name]!r}"
                 )
 
 
@@ -369,12 +360,17 @@ def refuse_uncounted(assignments: Iterable[str], counting: Iterable[str], when: 
     Raises:
         InputError: for the first of them, with those that count.
     """
-    for assignment in assignments:
-        key = assignment.partition("=")[0].strip()
+    for key in _texts(assignments):
         if not any(fnmatch.fnmatchcase(key, pattern) for pattern in counting):
             raise InputError(
                 f"{key} does not count when {when}; what does: {', '.join(sorted(counting))}"
             )
+
+
+def _texts(assignments: Iterable[str]) -> dict[str, str]:
+    """What each setting is assigned, last, as text."""
+    parted = (each.partition("=") for each in assignments)
+    return {key.strip(): text.strip() for key, _, text in parted}
 
 
 def _key_and_value(assignment: str) -> tuple[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.settings.config import Config, InputError, unknown
+from lengthwise.settings.config import Config, InputError, flat_settings, unknown
 
 CUSTOM = "custom"
 
@@ -26,10 +26,6 @@ class Method:
     def assignments(self) -> list[str]:
         """The settings as `--set` takes them."""
         return [f"{key}={value}" for key, value in self.settings.items()]
-
-    def matches(self, config: Config) -> bool:
-        """Whether these settings select the method."""
-        return all(_get(config, key) == value for key, value in self.settings.items())
 
 
 def _model(positions: str, bias: str = "causal", **others: Any) -> dict[str, Any]:
@@ -78,16 +74,12 @@ def find_method(name: str) -> Method:
 
 def method_of(config: Config) -> str:
     """The name of the method that some settings select, or `custom`."""
-    return next((name for name, method in METHODS.items() if method.matches(config)), CUSTOM)
+    chosen = flat_settings(config).items()
+    return next(
+        (name for name, method in METHODS.items() if method.settings.items() <= chosen), CUSTOM
+    )
 
 
 def with_article(name: str) -> str:
     """`a rope`, `an alibi`."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
-def _get(config: Config, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value

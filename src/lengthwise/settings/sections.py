@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lengthwise.bias import BIASES, Sides
 from lengthwise.errors import unknown
@@ -25,10 +19,16 @@ Padding = Literal["answer", "training"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-def _one_of(kind: str, value: str, known: Iterable[str]) -> str:
-    if value not in known:
-        raise ValueError(unknown(kind, value, known))
-    return value
+def _one_of(kind: str, known: Iterable[str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in known:
+            raise ValueError(unknown(kind, value, known))
+        return value
+
+    return AfterValidator(check)
+
+
+Positions = Annotated[str, _one_of("position scheme", POSITIONS)]
 
 
 class Settings(BaseModel):
@@ -101,10 +101,10 @@ class ModelSettings(Settings):
     layers: Count = 2
     feed_forward: Count = 256
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    positions: str = "sinusoidal"
+    positions: Positions = "sinusoidal"
     period: Count = 3
     max_positions: Count = 512
-    bias: str = "causal"
+    bias: Annotated[str, _one_of("bias", BIASES)] = "causal"
     window: Annotated[int, Field(ge=0)] = 1
     window_sides: Sides = "both"
     alibi_cross: Literal["none", "distance"] = "none"
@@ -114,16 +114,6 @@ class ModelSettings(Settings):
     encoder_layers: Annotated[int, Field(ge=0)] = 0
     norm: Literal["pre", "post"] = "pre"
     embedding_scale: Literal["none", "sqrt"] = "none"
-
-    @field_validator("positions")
-    @classmethod
-    def _known_positions(cls, value: str) -> str:
-        return _one_of("position scheme", value, POSITIONS)
-
-    @field_validator("bias")
-    @classmethod
-    def _known_bias(cls, value: str) -> str:
-        return _one_of("bias", value, BIASES)
 
     @model_validator(mode="after")
     def _divides(self) -> ModelSettings:
@@ -193,17 +183,12 @@ class TrainingSettings(Settings):
 class RetrainingSettings(Settings):
     """How the second training, with the calibrated bias, differs from the first."""
 
-    positions: str = "none"
+    positions: Positions = "none"
     cooldown_steps: Annotated[int, Field(ge=0)] = 300
     max_steps: Count = 6_000
     exact_match: Share = 1.0
     loss: Annotated[float, Field(gt=0.0)] = 1e-3
     worst_loss: Annotated[float, Field(gt=0.0)] = 0.05
-
-    @field_validator("positions")
-    @classmethod
-    def _known_positions(cls, value: str) -> str:
-        return _one_of("position scheme", value, POSITIONS)
 
 
 class CalibrationSettings(Settings):

@@ -8,13 +8,9 @@ class Copy(Transducer):
 
     name = "copy"
     segments = (Segment("a", "operand"),)
+    states = 1
     growth = 0
     example = ("123", "123")
-
-    @property
-    def states(self) -> int:
-        """One: nothing is remembered."""
-        return 1
 
     def step(self, state: int, *column: int) -> tuple[int, int]:
         return 0, column[0]

@@ -43,12 +43,8 @@ class MultiAddition(Transducer):
             name = "+" if place == 1 else f"+{place}"
             pieces += [Segment(name, "symbol", "+"), Segment(letter, "operand")]
         self.segments = tuple(pieces)
+        self.states = operands
         self.growth = digits_needed(operands - 1, self.base)
-
-    @property
-    def states(self) -> int:
-        """Carries from 0 to one less than the operands."""
-        return len(self.operands)
 
     @cached_property
     def _by_sum(self) -> tuple[np.ndarray, np.ndarray]:

@@ -23,14 +23,9 @@ class MultiplyBy(Transducer):
         super().__init__(base)
         if not 2 <= factor <= 1000:
             raise ValueError(f"factor of {self.name} must be from 2 to 1000, got {factor}")
-        self.factor = factor
+        self.factor = self.states = factor
         self.example = ("123", str(123 * factor))
         self.growth = digits_needed(factor - 1, self.base)
-
-    @property
-    def states(self) -> int:
-        """Carries from 0 to one less than the factor."""
-        return self.factor
 
     def step(self, state: int, *column: int) -> tuple[int, int]:
         return divmod(column[0] * self.factor + state, self.base)

@@ -16,10 +16,9 @@ class ModularSum(Transducer):
     growth = 0
     example = ("7123", "3")
 
-    @property
-    def states(self) -> int:
-        """Sums from 0 to base - 1."""
-        return self.base
+    def __init__(self, base: int | None = None) -> None:
+        super().__init__(base)
+        self.states = self.base
 
     def step(self, state: int, *column: int) -> tuple[int, int]:
         total = (state + column[0]) % self.base

@@ -15,6 +15,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from lengthwise.errors import InputError
+
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -55,6 +57,7 @@ class Transducer(ABC):
         segments: the source text from left to right.
         parameters: what defines the task besides its base, by names (of settings, and of arguments of its
             constructor), each with its default: a number from 1 up, or a text.
+        states: the number of states.
         start_state: the state before the first column.
         growth: digits by which an answer can be longer than the longest operand.
         writes: symbols of an answer, the last of those that `step` writes; None keeps one in every
@@ -70,6 +73,7 @@ class Transducer(ABC):
     name: ClassVar[str]
     segments: tuple[Segment, ...]
     parameters: ClassVar[dict[str, int | str]] = {}
+    states: int = 2
     start_state: ClassVar[int] = 0
     growth: int
     writes: ClassVar[int | None] = None
@@ -89,11 +93,6 @@ class Transducer(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base={self.base})"
 
-    @property
-    def states(self) -> int:
-        """The number of states."""
-        return 2
-
     @abstractmethod
     def step(self, state: int, *column: int) -> tuple[int, int]:
         """Read one column of digits; return the next state and the digit written."""
@@ -102,6 +101,16 @@ class Transducer(ABC):
     def operands(self) -> tuple[Segment, ...]:
         """The segments that hold digits, in the order in which a column lists them."""
         return tuple(segment for segment in self.segments if segment.kind != "symbol")
+
+    @cached_property
+    def growing(self) -> list[int]:
+        """The places of a column that hold the digits of operands that grow."""
+        return [place for place, segment in enumerate(self.operands) if segment.grows]
+
+    @cached_property
+    def fixed(self) -> list[int]:
+        """The places of a column that hold the operands of one digit."""
+        return [place for place, segment in enumerate(self.operands) if not segment.grows]
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -173,12 +182,12 @@ class Transducer(ABC):
         """Split an expression such as `12+3` into its operands' digits, most significant first.
 
         Raises:
-            ValueError: in one sentence, what is wrong and what a right expression looks like.
+            InputError: in one sentence, what is wrong and what a right expression looks like.
         """
         text = "".join(expression.split())
         hint = f"{self.name} takes expressions like {self.example[0]!r}"
         if not text:
-            raise ValueError(f"empty expression; {hint}")
+            raise InputError(f"empty expression; {hint}")
         shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
         allowed = DIGITS[: self.base] + "".join(self.symbols)
         # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
@@ -188,7 +197,7 @@ class Transducer(ABC):
                 for place, own in enumerate(text)
                 if own not in allowed + allowed.upper()
             )
-            raise ValueError(
+            raise InputError(
                 f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
             )
         text = text.lower()
@@ -196,21 +205,21 @@ class Transducer(ABC):
         for segment in self.segments:
             if segment.kind == "symbol":
                 if text[position : position + 1] != segment.text:
-                    raise ValueError(f"{shown} lacks {segment.text!r}; {hint}")
+                    raise InputError(f"{shown} lacks {segment.text!r}; {hint}")
                 position += 1
                 continue
             end = len(text) - len(text[position:].lstrip(DIGITS[: self.base]))
             if end == position:
-                raise ValueError(f"{shown} has no digits for operand {segment.name}; {hint}")
+                raise InputError(f"{shown} has no digits for operand {segment.name}; {hint}")
             if segment.kind == "digit" and end - position != 1:
-                raise ValueError(f"operand {segment.name} of {shown} must be one digit; {hint}")
+                raise InputError(f"operand {segment.name} of {shown} must be one digit; {hint}")
             parts.append(text[position:end])
             position = end
         if position != len(text):
-            raise ValueError(f"{shown} goes on after the last operand; {hint}")
+            raise InputError(f"{shown} goes on after the last operand; {hint}")
         objection = self.objection(parts)
         if objection is not None:
-            raise ValueError(f"{shown} {objection}")
+            raise InputError(f"{shown} {objection}")
         return parts
 
     def objection(self, parts: list[str]) -> str | None:

@@ -19,7 +19,7 @@ def drill_problems(config: Config, layout: Layout) -> np.ndarray:
     for expression in config.data.drill:
         try:
             parts = task.parse(expression)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"data.drill: {error}") from error
         if max(map(len, parts)) > room:
             raise InputError(f"data.drill: {expression} has more than {room} digits")
