@@ -75,6 +75,7 @@ class Contexts:
 
     def __init__(self, task: Transducer, cone: Cone) -> None:
         self.task, self.cone = task, cone
+        self._grows, self._fixed = task.growing, task.fixed
         names = [segment.name for segment in task.operands]
         columns = cone.columns
         # The stretch: from the first column that is read to the last; the one being written is in it.
@@ -187,7 +188,7 @@ class Contexts:
 
     def _ends(self) -> Iterator[tuple[Column, int]]:
         """One-digit operands, and rows to the end; the largest stands for all above."""
-        for digits in product(range(self.task.base), repeat=len(self.task.fixed)):
+        for digits in product(range(self.task.base), repeat=len(self._fixed)):
             for end in range(self._general + 1):
                 yield digits, end
 
@@ -247,11 +248,7 @@ class Contexts:
         columns, states = np.concatenate(parts), np.concatenate(after)
         # The next columns make many of each.
         following = min(self._last, end - 1) - offset
-        share = (
-            max(1, _BATCH // self.task.base ** len(self.task.growing))
-            if following
-            else len(columns)
-        )
+        share = max(1, _BATCH // self.task.base ** len(self._grows)) if following else len(columns)
         for i in range(0, len(columns), share):
             some = slice(i, i + share)
             yield from self._stretches(digits, offset + 1, end, columns[some], states[some])
@@ -289,16 +286,16 @@ class Contexts:
     ) -> Iterator[tuple[Column, int, int]]:
         """Every column, the state after it and the digit written."""
         values = range(1 if padding else self.task.base)
-        for choice in product(values, repeat=len(self.task.growing)):
+        for choice in product(values, repeat=len(self._grows)):
             column = self._column(digits, choice)
             yield column, *self.task.step(state, *column)
 
     def _column(self, digits: Column, choice: Column) -> Column:
         """A column with these digits of the growing operands (zeros by default) and the fixed ones."""
         column = [0] * len(self.task.operands)
-        for index, digit in zip(self.task.growing, choice, strict=False):
+        for index, digit in zip(self._grows, choice, strict=False):
             column[index] = digit
-        for index, digit in zip(self.task.fixed, digits, strict=True):
+        for index, digit in zip(self._fixed, digits, strict=True):
             column[index] = digit
         return tuple(column)
 

@@ -137,13 +137,19 @@ def prove(
             tightest=(write_out(run.task, checker.tightest[0]), checker.tightest[1]),
             float_bound=float_bound,
             hashes=hashes(run),
-            versions={key: versions()[key] for key in ("lengthwise", "torch", "python")},
+            versions=_versions("lengthwise", "torch", "python"),
             seconds=seconds,
             seen=look(run.task, cone, *checker.tightest).seen,
             problems=run.config.format,
             rule=rule,
         )
     return checker.counterexample(cone, float_bound, seconds)
+
+
+def _versions(*names: str) -> dict[str, Any]:
+    """Those of what a proof was made with."""
+    ran = versions()  # which asks git
+    return {name: ran[name] for name in names}
 
 
 def _about(seconds: float) -> str:
@@ -201,9 +207,9 @@ class _Progress:
         self.found: dict[str, Any] | None = None
         self.key: dict[str, Any] = {}
         if path is not None:
-            named = {name: versions()[name] for name in ("lengthwise", "torch")}
             key = {"format": "lengthwise-proof/1", "hashes": hashes(run), "cone": asdict(cone)}
-            self.key = json.loads(json.dumps({**key, "versions": named}))  # as it will be read
+            key["versions"] = _versions("lengthwise", "torch")
+            self.key = json.loads(json.dumps(key))  # as it will be read
 
     def load(self, checker: Checker) -> tuple[int, float]:
         """Batches done and seconds spent before; what was found goes into the checker."""
