@@ -164,7 +164,7 @@ def test_a_plan_of_some_rows_is_a_slice_of_the_whole(bias, width, data):
         query, key, value, _ = random_inputs(layout, site, HEADS)
         for path in ("dense", "lines"):
             whole = plan_attention(bias, layout, LAYERS, path=path)[1][site]
-            part = plan_attention(bias, layout, LAYERS, rows=rows, path=path)[1][site]
+            part = plan_attention(bias, layout, LAYERS, queries=rows, path=path)[1][site]
             some, keys = slice(rows.start, rows.stop), rows.stop if site == "self" else None
             torch.testing.assert_close(
                 part.attend(query[:, :, some], key[:, :, :keys], value[:, :, :keys]),

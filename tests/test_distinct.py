@@ -163,7 +163,7 @@ def test_the_first_rows_alone_are_what_they_are_among_all(bias, width, data):
     model = make_untrained(bias.task, positions="none")
     source, target = random_batch(layout, 20)
     whole = model(source, target[:, :-1], plan_attention(bias, layout, LAYERS)).logits
-    plan = plan_attention(bias, layout, LAYERS, rows=range(row + 1))
+    plan = plan_attention(bias, layout, LAYERS, queries=range(row + 1))
     assert all(layer["self"].reads is not None for layer in plan)
     found = model(source, target[:, : row + 1], plan).logits
     torch.testing.assert_close(found, whole[:, : row + 1], **TOLERANCE)

@@ -154,7 +154,7 @@ def test_the_first_rows_alone_are_the_same(name, width):
     model, bias, layout, source, target = make_parts(name, width)
     whole = run_model(model, bias, layout, source, target).logits
     stop = width // 2
-    plan = plan_attention(bias, layout, LAYERS, rows=range(stop), encoder=model.encodes)
+    plan = plan_attention(bias, layout, LAYERS, queries=range(stop), encoder=model.encodes)
     part = model(source, target[:, :stop], plan).logits
     torch.testing.assert_close(part, whole[:, :stop], atol=1e-5, rtol=1e-5)
 

@@ -48,15 +48,15 @@ class Alibi(Spoken):
             f"with distance in the answer{where}"
         )
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
         """See `AttentionBias.dense`."""
         keys = layout.keys(site)
         if site == "cross" and self.cross == "none":
-            return torch.zeros(self.heads, len(rows), keys)
-        bias = self._falling(keys, rows)
-        return bias + causal(keys, rows) if site == "self" else bias
+            return torch.zeros(self.heads, len(queries), keys)
+        bias = self._falling(keys, queries)
+        return bias + causal(keys, queries) if site == "self" else bias
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         """See `AttentionBias.open_keys`."""
         return None
 
@@ -64,5 +64,5 @@ class Alibi(Spoken):
         """See `encoder_bias`."""
         return self._falling(layout.source_length, range(layout.source_length))
 
-    def _falling(self, keys: int, rows: range) -> Tensor:
-        return slopes(self.heads)[:, None, None] * -distances(keys, rows).abs()
+    def _falling(self, keys: int, queries: range) -> Tensor:
+        return slopes(self.heads)[:, None, None] * -distances(keys, queries).abs()

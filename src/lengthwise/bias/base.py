@@ -42,14 +42,14 @@ class AttentionBias(Protocol):
 
     heads: int
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
-        """The bias of one layer at one site, for the queries in `rows`.
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
+        """The bias of one layer at one site, for some queries.
 
         Args:
             site: `self` (decoder self-attention) or `cross` (decoder to source).
             layer: 0 for the first decoder layer.
             layout: the task at one width, which fixes the numbers of queries and keys.
-            rows: the queries.
+            queries: which.
 
         Returns:
             float32 `[head, query, key]`; `-inf` closes a key, which then has exactly zero weight.
@@ -57,7 +57,7 @@ class AttentionBias(Protocol):
         """
         ...
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         """The same bias as a list of open keys, or None where a query may read ever more keys."""
         ...
 
@@ -78,14 +78,14 @@ class LearnedTables:
 
 
 def relative_index(
-    bias: AttentionBias, site: SomeSite, layout: Layout, rows: range
+    bias: AttentionBias, site: SomeSite, layout: Layout, queries: range
 ) -> Tensor | None:
     """The entry of the learned table that each query and key look up, int64 `[query, key]`.
 
     None for a bias of which nothing is learned: one without a method `relative`.
     """
     method = getattr(bias, "relative", None)
-    return None if method is None else method(site, layout, rows)
+    return None if method is None else method(site, layout, queries)
 
 
 def encoder_bias(bias: AttentionBias, layout: Layout) -> Tensor | None:
@@ -97,9 +97,9 @@ def encoder_bias(bias: AttentionBias, layout: Layout) -> Tensor | None:
     return None if method is None else method(layout)
 
 
-def distances(keys: int, rows: range) -> Tensor:
+def distances(keys: int, queries: range) -> Tensor:
     """Key minus query, int64 `[query, key]`, each counted from the start of its own sequence."""
-    return torch.arange(keys) - torch.arange(rows.start, rows.stop)[:, None]
+    return torch.arange(keys) - torch.arange(queries.start, queries.stop)[:, None]
 
 
 def closed_where(far: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ def closed_where(far: Tensor) -> Tensor:
     return torch.zeros(far.shape).masked_fill_(far, CLOSED)
 
 
-def causal(keys: int, rows: range) -> Tensor:
+def causal(keys: int, queries: range) -> Tensor:
     """The causal mask, float32 `[query, key]`: 0 where key <= query, `-inf` elsewhere."""
-    return closed_where(distances(keys, rows) > 0)
+    return closed_where(distances(keys, queries) > 0)
 
 
 class Spoken:
@@ -130,10 +130,10 @@ class Causal(Spoken):
     def __str__(self) -> str:
         return "every head sees the whole problem and all of the answer so far"
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
         if site == "cross":
-            return torch.zeros(self.heads, len(rows), layout.source_length)
-        return causal(layout.target_length, rows).expand(self.heads, -1, -1)
+            return torch.zeros(self.heads, len(queries), layout.source_length)
+        return causal(layout.target_length, queries).expand(self.heads, -1, -1)
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         return None

@@ -137,27 +137,27 @@ class CalibratedBias:
                 found.setdefault(-1 - offset, set()).add(line.head)
         return found
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
         """See `AttentionBias.dense`."""
         keys = layout.keys(site)
-        bias = torch.full((self.heads, len(rows), keys), CLOSED)
-        queries = torch.arange(rows.start, rows.stop)
+        bias = torch.full((self.heads, len(queries), keys), CLOSED)
+        query = torch.arange(queries.start, queries.stop)
         for line in self.at(site, layer, layout):
             head = bias[line.head]
             if span := line.track.reads_all(layout):
                 head[:, span.start : span.stop : span.stride].clamp_(min=line.value)
                 continue
-            position, inside = line.track.keys(layout, queries)
-            cells = (torch.arange(len(rows))[inside], position[inside])
+            position, inside = line.track.keys(layout, query)
+            cells = (torch.arange(len(queries))[inside], position[inside])
             head[cells] = head[cells].clamp(min=line.value)
-        return bias + causal(keys, rows) if site == "self" else bias
+        return bias + causal(keys, queries) if site == "self" else bias
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         """See `AttentionBias.open_keys`; None when a head may read a whole segment that grows."""
-        return self.open_at(site, layer, layout, torch.arange(rows.start, rows.stop))
+        return self.open_at(site, layer, layout, torch.arange(queries.start, queries.stop))
 
     def open_at(self, site: Site, layer: int, places: Places, queries: Tensor) -> OpenKeys | None:
-        """As `open_keys`, for any rows `[query]`, also of problems of several widths."""
+        """As `open_keys`, for any queries `[query]`, also of problems of several widths."""
         lines = self.at(site, layer, places)
         if any(span.grows for line in lines if (span := line.track.reads_all(places))):
             return None

@@ -125,7 +125,7 @@ class MatrixBias:
                 keys[places] = stop - 1 - columns if span.backwards else start + columns
         return keys
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
         """See `AttentionBias.dense`.
 
         Raises:
@@ -133,17 +133,17 @@ class MatrixBias:
         """
         keys = self.keys(site, layout)
         if site not in self.matrices:
-            return Causal(self.heads).dense(site, layer, layout, rows)
+            return Causal(self.heads).dense(site, layer, layout, queries)
         matrices = self.matrices[site]
         if len(matrices) > 1 and layer >= len(matrices):
             raise ValueError(f"the bias has matrices for {len(matrices)} layers, none for {layer}")
-        matrix = matrices[layer if len(matrices) > 1 else 0][:, rows.start : rows.stop]
+        matrix = matrices[layer if len(matrices) > 1 else 0][:, queries.start : queries.stop]
         bias = matrix[:, :, keys.clamp(min=0)].masked_fill(keys < 0, CLOSED)
-        return bias + causal(len(keys), rows) if site == "self" else bias
+        return bias + causal(len(keys), queries) if site == "self" else bias
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         """See `AttentionBias.open_keys`; None where some row has more than a few open keys."""
-        dense = self.dense(site, layer, layout, rows)
+        dense = self.dense(site, layer, layout, queries)
         slots = max(1, int((dense > CLOSED).sum(dim=-1).max()))
         if slots > min(_FEW_SLOTS, dense.shape[-1]):
             return None

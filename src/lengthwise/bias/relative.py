@@ -53,9 +53,9 @@ class T5(Causal):
     def __str__(self) -> str:
         return f"{super().__str__()}, with a learned bias for each bucket of distance"
 
-    def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor:
+    def relative(self, site: SomeSite, layout: Layout, queries: range) -> Tensor:
         """See `relative_index`."""
-        far = distances(layout.keys(site), rows)
+        far = distances(layout.keys(site), queries)
         return buckets(far, self.count, self.farthest, both=site != "self")
 
 
@@ -79,7 +79,7 @@ class Shaw(Causal):
     def __str__(self) -> str:
         return f"{super().__str__()}, with a learned key for each distance"
 
-    def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor:
+    def relative(self, site: SomeSite, layout: Layout, queries: range) -> Tensor:
         """See `relative_index`."""
-        far = distances(layout.keys(site), rows)
+        far = distances(layout.keys(site), queries)
         return far.clamp(-self.farthest, self.farthest) + self.farthest

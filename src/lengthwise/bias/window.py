@@ -47,27 +47,27 @@ class Window(Spoken):
             f"{self.window} {side}"
         )
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys:
         """See `AttentionBias.open_keys`; every head and layer has the same."""
-        queries = torch.arange(rows.start, rows.stop)[:, None]
+        query = torch.arange(queries.start, queries.stop)[:, None]
         if site == "self":
-            keys = queries - torch.arange(self.window + 1)
+            keys = query - torch.arange(self.window + 1)
         else:
             left = self.window if self.sides in ("both", "left", "code") else 0
             right = self.window if self.sides in ("both", "right") else 0
             end = layout.source_length
             if self.sides != "code":
                 end = max(span.stop for span in layout.source_spans.values() if span.grows)
-            first = end - layout.stride * (queries + 1 + left)
+            first = end - layout.stride * (query + 1 + left)
             keys = first + torch.arange(layout.stride * (left + 1 + right))
         inside = (keys >= 0) & (keys < layout.keys(site))
         index, value = keys.where(inside, 0), closed_where(~inside)
         return OpenKeys(index.repeat(self.heads, 1, 1), value.repeat(self.heads, 1, 1))
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
         """See `AttentionBias.dense`."""
-        keys = self.open_keys(site, layer, layout, rows)
-        bias = torch.full((self.heads, len(rows), layout.keys(site)), CLOSED)
+        keys = self.open_keys(site, layer, layout, queries)
+        bias = torch.full((self.heads, len(queries), layout.keys(site)), CLOSED)
         return bias.scatter_reduce_(-1, keys.index, keys.value, "amax")
 
     def encoder(self, layout: Layout) -> Tensor:

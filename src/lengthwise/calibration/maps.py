@@ -176,21 +176,21 @@ class Knockout:
     def __init__(self, bias: AttentionBias, track: Track) -> None:
         self.heads, self.bias, self.track = bias.heads, bias, track
 
-    def dense(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
-        bias = self.bias.dense(site, layer, layout, rows)
+    def dense(self, site: Site, layer: int, layout: Layout, queries: range) -> Tensor:
+        bias = self.bias.dense(site, layer, layout, queries)
         if site != self.track.site:
             return bias
-        queries = torch.arange(rows.start, rows.stop)
-        keys, inside = self.track.keys(layout, queries)
+        query = torch.arange(queries.start, queries.stop)
+        keys, inside = self.track.keys(layout, query)
         closed = torch.zeros(bias.shape[1:], dtype=torch.bool)
-        closed[torch.arange(len(rows))[inside], keys[inside]] = True
+        closed[torch.arange(len(queries))[inside], keys[inside]] = True
         return bias.masked_fill(closed, CLOSED)
 
-    def open_keys(self, site: Site, layer: int, layout: Layout, rows: range) -> OpenKeys | None:
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         return None
 
-    def relative(self, site: SomeSite, layout: Layout, rows: range) -> Tensor | None:
-        return relative_index(self.bias, site, layout, rows)
+    def relative(self, site: SomeSite, layout: Layout, queries: range) -> Tensor | None:
+        return relative_index(self.bias, site, layout, queries)
 
     def encoder(self, layout: Layout) -> Tensor | None:
         return encoder_bias(self.bias, layout)

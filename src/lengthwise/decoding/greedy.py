@@ -123,7 +123,7 @@ def decode_with_cache(
         chunk = range(first, min(first + _CHUNK, rows))
         plan = plan_attention(
             *(bias, layout, layers),
-            rows=chunk,
+            queries=chunk,
             path=path,
             device=source.device,
             encoder=view is None and model.encodes,

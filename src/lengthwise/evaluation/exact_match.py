@@ -157,7 +157,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
             run.bias,
             layout,
             len(run.model.layers),
-            rows=range(stop),
+            queries=range(stop),
             path=run.config.attention,
             device=run.device,
             encoder=run.model.encodes,

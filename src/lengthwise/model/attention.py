@@ -41,7 +41,7 @@ def plan_attention(
     layout: Layout,
     layers: int,
     *,
-    rows: range | None = None,
+    queries: range | None = None,
     path: Path = "auto",
     device: torch.device | str = "cpu",
     encoder: bool = False,
@@ -52,7 +52,7 @@ def plan_attention(
         bias: the bias.
         layout: the task at one width.
         layers: decoder layers.
-        rows: the queries, all of them by default. The keys of self-attention are the rows up to the last
+        queries: all of them by default. The keys of self-attention are those up to the last
             query.
         path: `dense`, `lines`, or `auto`: lines where the bias opens few keys and there are many.
         device: where the plan is used.
@@ -61,9 +61,9 @@ def plan_attention(
     Raises:
         ValueError: when `lines` is asked for and the bias does not consist of lines.
     """
-    rows = range(layout.target_length) if rows is None else rows
+    queries = range(layout.target_length) if queries is None else queries
     plans: list[LayerPlan] = [
-        {site: _plan(bias, site, layer, layout, rows, path, device) for site in SITES}
+        {site: _plan(bias, site, layer, layout, queries, path, device) for site in SITES}
         for layer in range(layers)
     ]
     if encoder:
@@ -78,26 +78,26 @@ def _plan(
     site: Site,
     layer: int,
     layout: Layout,
-    rows: range,
+    queries: range,
     path: Path,
     device: torch.device | str,
 ) -> Plan:
-    open_keys = None if path == "dense" else bias.open_keys(site, layer, layout, rows)
+    open_keys = None if path == "dense" else bias.open_keys(site, layer, layout, queries)
     if open_keys is None and path == "lines":
         raise ValueError(
             f"the lines path needs a bias that opens a bounded number of keys; "
             f"{type(bias).__name__} does not, at {site}-attention of layer {layer}"
         )
     # No query reads a later row.
-    keys = rows.stop if site == "self" else layout.keys(site)
+    keys = queries.stop if site == "self" else layout.keys(site)
     lines = None if open_keys is None else LinesPlan.of(open_keys, keys)
     if lines is not None and (path == "lines" or _lines_pay(lines)):
-        if site == "self" and rows.start == 0 and lines.itself:
+        if site == "self" and queries.start == 0 and lines.itself:
             return OwnPlan(bias.heads, lines)
         return LinesPlan(lines.index.to(device), lines.value.to(device), keys)
-    relative = relative_index(bias, site, layout, rows)
+    relative = relative_index(bias, site, layout, queries)
     relative = None if relative is None else relative[:, :keys]
-    dense = _dense_plan(bias.dense(site, layer, layout, rows)[..., :keys], relative, device)
+    dense = _dense_plan(bias.dense(site, layer, layout, queries)[..., :keys], relative, device)
     return replace(dense, reads=None if lines is None or relative is not None else lines.reads)
 
 

@@ -153,7 +153,7 @@ class Checker:
                 self.run.bias,
                 layout,
                 len(model.layers),
-                rows=range(row + 1),
+                queries=range(row + 1),
                 path=path,
                 device=source.device,
             )
