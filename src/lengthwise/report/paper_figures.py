@@ -1,4 +1,4 @@
-"""Pictures in the manner of the paper's figures: all methods, heat maps, directions, windows."""
+"""Pictures in the manner of the paper's figures: all methods, directions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from lengthwise.bias import CLOSED, Site
-from lengthwise.problems.layout import Layout
+from lengthwise.calibration.maps import AttentionMaps
+from lengthwise.calibration.paper import DIRECTIONS, line_means
+from lengthwise.evaluation.curve import Score
 from lengthwise.report.canvas import (
     INK,
     SHADES,
-    Panels,
     draw_cells,
     finish,
     length_axis,
@@ -21,7 +20,7 @@ from lengthwise.report.canvas import (
     new_figure,
     percent_axis,
 )
-from lengthwise.report.plots import attention_grid
+from lengthwise.report.plots import mean_by_length
 
 # Okabe and Ito's palette again, one colour a method; what shares a colour differs in its dashes.
 _STYLES: dict[str, tuple[str, str]] = {
@@ -38,7 +37,7 @@ _STYLES: dict[str, tuple[str, str]] = {
 
 
 def accuracy_panels(
-    shares: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]],
+    scores: Mapping[str, Mapping[str, Sequence[Score]]],
     trained: Mapping[str, int],
     protocol: str,
     path: Path,
@@ -46,23 +45,23 @@ def accuracy_panels(
     """Accuracy against length, one panel a task, one line a method (paper, figures 1 and 7).
 
     Args:
-        shares: task, row and length to the shares of all seeds; a line is their mean, a dot one seed.
+        scores: of each task and row; a line is the mean of all seeds, a dot one seed.
         trained: digits that each task was trained on, at most.
         protocol: `short` or `padded`.
         path: the picture.
     """
-    figure, grid = new_figure(4.2 * len(shares), 3.9, columns=len(shares))
+    figure, grid = new_figure(4.2 * len(scores), 3.9, columns=len(scores))
     drawn = {}
-    for axes, (task, rows) in zip(grid, shares.items(), strict=True):
-        for row, by_length in rows.items():
+    for axes, (task, rows) in zip(grid, scores.items(), strict=True):
+        for row, own in rows.items():
             colour, dashes = _STYLES.get(row, ("#777777", "-"))
-            lengths = sorted(by_length)
-            means = [sum(by_length[n]) / len(by_length[n]) for n in lengths]
-            (drawn[row],) = axes.plot(lengths, means, dashes, color=colour, linewidth=1.8)
-            for length in lengths:
-                seeds = by_length[length]
-                axes.plot([length] * len(seeds), seeds, ".", color=colour, markersize=5)
-        measured = sorted({length for by_length in rows.values() for length in by_length})
+            means = mean_by_length(own)
+            (drawn[row],) = axes.plot(
+                list(means), list(means.values()), dashes, color=colour, linewidth=1.8
+            )
+            seeds = [score.length for score in own], [score.accuracy for score in own]
+            axes.plot(*seeds, ".", color=colour, markersize=5)
+        measured = sorted({score.length for own in rows.values() for score in own})
         length_axis(axes, measured, trained.get(task))
         percent_axis(axes)
         axes.set_title(task, loc="left", fontsize=12, color=INK)
@@ -80,48 +79,13 @@ def accuracy_panels(
     return finish(figure, path)
 
 
-def attention_panels(
-    maps: Mapping[int, Mapping[Site, Tensor]],
-    layouts: Mapping[int, Layout],
-    title: str,
-    path: Path,
-) -> Path:
-    """Heat maps of the last layer, one row of panels for each length and site (paper, figures 2, 8, 9).
-
-    Args:
-        maps: length and site to mean attention `[layer, head, query, key]`.
-        layouts: of each length.
-        title: what is shown.
-        path: the picture.
-    """
-    sites: tuple[Site, ...] = ("cross", "self")
-    rows: list[Panels] = [
-        (f"{length} digits", layouts[length], site, of_length[site][-1])
-        for length, of_length in maps.items()
-        for site in sites
-    ]
-    return finish(attention_grid(rows, f"{title} digits"), path)
-
-
-def direction_panels(
-    attention: Tensor,
-    means: Mapping[str, tuple[Tensor, Tensor]],
-    layout: Layout,
-    task: str,
-    path: Path,
-) -> Path:
-    """The directions along which attention is averaged, and the means (paper, figure 3).
-
-    Args:
-        attention: mean cross-attention of one layer `[head, query, key]`.
-        means: direction to offsets `[line]` and means `[head, line]`.
-        layout: of the maps.
-        task: its name.
-        path: the picture.
-    """
-    figure = new_canvas(4.3 * len(means), 5.2)
-    grid = figure.subplots(2, len(means), squeeze=False)
-    for column, (direction, (offsets, values)) in enumerate(means.items()):
+def direction_panels(maps: AttentionMaps, path: Path) -> Path:
+    """The directions along which the last layer's maps are averaged, and the means (figure 3)."""
+    attention = maps.weights["cross"][-1]
+    figure = new_canvas(4.3 * len(DIRECTIONS), 5.2)
+    grid = figure.subplots(2, len(DIRECTIONS))
+    for column, direction in enumerate(DIRECTIONS):
+        offsets, values = line_means(attention, direction)
         top, bottom = grid[0][column], grid[1][column]
         # The best of the lines that cross at least half of the rows; short ones are corners.
         crossed = torch.tensor(
@@ -130,7 +94,7 @@ def direction_panels(
         long = values.where(crossed * 2 >= attention.shape[1], -1.0)
         head = int(long.amax(dim=1).argmax())
         shades = {"cmap": SHADES, "vmin": 0, "vmax": 1, "aspect": "auto"}
-        draw_cells(top, attention[head], layout, "cross", named=column == 0, **shades)
+        draw_cells(top, attention[head], maps.layout, "cross", named=column == 0, **shades)
         best = int(long[head].argmax())
         keys = _line(direction, int(offsets[best]), *attention[head].shape)
         top.plot([k for _, k in keys], [q for q, _ in keys], color="#D55E00", linewidth=1.6)
@@ -140,25 +104,7 @@ def direction_panels(
         bottom.set_xlabel("offset of the line")
         bottom.spines[["top", "right"]].set_visible(False)
     grid[1][0].set_ylabel("mean attention along the line")
-    figure.suptitle(f"{task}: cross-attention of the last layer, line by line", fontsize=12)
-    return finish(figure, path)
-
-
-def mask_panels(panels: Sequence[tuple[str, Tensor, Layout, Site]], path: Path) -> Path:
-    """Which keys are open, one panel each (paper, figure 11).
-
-    Args:
-        panels: a title, a bias `[query, key]`, its layout and site.
-        path: the picture.
-    """
-    wide = [max(2.4, 0.2 * bias.shape[1]) for _, bias, _, _ in panels]
-    figure = new_canvas(sum(wide) + 1.0, 3.2)
-    grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=wide)[0]
-    for axes, (title, bias, layout, site) in zip(grid, panels, strict=True):
-        shades = {"cmap": SHADES, "vmin": 0, "vmax": 1.6}
-        draw_cells(axes, (bias > CLOSED).float(), layout, site, **shades)
-        axes.set_title(title, loc="left", fontsize=10, color=INK)
-    figure.suptitle("Windows of width 1: keys left open", x=0.01, ha="left", fontsize=12, color=INK)
+    figure.suptitle(f"{maps.task}: cross-attention of the last layer, line by line", fontsize=12)
     return finish(figure, path)
 
 

@@ -163,16 +163,22 @@ def bias_map(
     for layer in range(max(named, default=0) + 1):
         for site in SITES:
             dense = bias.dense(site, layer, layout, range(layout.target_length))
-            where = f"layer {layer}" if named else "every layer"
-            rows.append((where, layout, site, dense.where(dense > CLOSED, torch.nan)))
-    values = torch.cat([matrices.flatten() for _, _, _, matrices in rows])
-    values = values[~values.isnan()]
-    least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
+            rows.append((f"layer {layer}" if named else "every layer", layout, site, dense))
     title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
+    return finish(bias_grid(rows, title), path)
+
+
+def bias_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
+    """What a bias adds, as `matrix_grid` lays it out; closed keys are light grey."""
+    values = torch.cat([dense[dense > CLOSED] for _, _, _, dense in rows])
+    least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
+    shown: list[Panels] = [
+        (where, layout, site, dense.where(dense > CLOSED, torch.nan))
+        for where, layout, site, dense in rows
+    ]
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
     bar = "added to the logits of open keys" if most > least else None
-    figure, _ = matrix_grid(rows, title, colours, (least - 1e-9, most), bar)
-    return finish(figure, path)
+    return matrix_grid(shown, title, colours, (least - 1e-9, most), bar)[0]
 
 
 def training_curves(

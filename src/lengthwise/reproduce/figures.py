@@ -6,16 +6,12 @@ from pathlib import Path
 
 from lengthwise.bias import SITES, CalibratedBias
 from lengthwise.calibration.maps import average_attention, capture, kept_maps
-from lengthwise.calibration.paper import DIRECTIONS, line_means
+from lengthwise.evaluation.curve import Score
 from lengthwise.problems.layout import Layout
-from lengthwise.report.paper_figures import (
-    accuracy_panels,
-    attention_panels,
-    direction_panels,
-    mask_panels,
-)
-from lengthwise.report.plots import bias_map
-from lengthwise.reproduce.cells import TABLE_TASKS, Budget, Cell, config_of
+from lengthwise.report.canvas import Panels, finish
+from lengthwise.report.paper_figures import accuracy_panels, direction_panels
+from lengthwise.report.plots import attention_grid, bias_grid, bias_map
+from lengthwise.reproduce.cells import PROTOCOLS, TABLE_TASKS, Budget, Cell, config_of
 from lengthwise.reproduce.runner import MODEL, Record, folder_of
 from lengthwise.runs.parts import make_bias
 from lengthwise.runs.run import Run
@@ -32,28 +28,32 @@ def draw_figures(records: list[Record], budget: Budget, out: Path) -> list[Path]
     """
     folder, drawn = out / "figures", []
     folder.mkdir(parents=True, exist_ok=True)
-    first = {task: Cell(task, "vanilla", "short", budget.seeds[0]) for task in TABLE_TASKS}
-    trained = {task: config_of(cell, budget).data.length for task, cell in first.items()}
-    for protocol in ("short", "padded"):
-        own = [record for record in records if record.cell.source is None and record.scores]
-        chosen = [r for r in own if r.cell.protocol == protocol and r.cell.task in TABLE_TASKS]
-        if chosen:
+    first = {task: config_of(Cell(task, "vanilla", "short", 0), budget) for task in TABLE_TASKS}
+    trained = {task: config.data.length for task, config in first.items()}
+    for protocol in PROTOCOLS:
+        scores: dict[str, dict[str, list[Score]]] = {}
+        for record in records:
+            cell = record.cell
+            known = cell.task in TABLE_TASKS and cell.source is None and record.scores
+            if known and cell.protocol == protocol:
+                rows = scores.setdefault(cell.task, {})
+                rows.setdefault(cell.row, []).extend(record.scores)
+        if scores:
             path = folder / f"accuracy-{protocol}.png"
-            drawn.append(accuracy_panels(_shares(chosen), trained, protocol, path))
+            drawn.append(accuracy_panels(scores, trained, protocol, path))
     for task in TABLE_TASKS:
         drawn += _of_task(task, records, out, folder)
-    drawn.append(_window_masks(budget, folder / "windows.png"))
+    # The hand-drawn windows of width 1 (paper, figure 11): one operand, and two that are interleaved.
+    windows: list[Panels] = []
+    for task in ("successor", "addition"):
+        config = config_of(Cell(task, "window1", "short", 0), budget)
+        layout = config.layout(8)
+        for site in SITES:
+            dense = make_bias(config).dense(site, 0, layout, range(layout.target_length))
+            windows.append((task, layout, site, dense[:1]))
+    figure = bias_grid(windows, "Windows of width 1: keys that every head leaves open")
+    drawn.append(finish(figure, folder / "windows.png"))
     return drawn
-
-
-def _shares(records: list[Record]) -> dict[str, dict[str, dict[int, list[float]]]]:
-    """Task, row and length to the shares of all seeds."""
-    found: dict[str, dict[str, dict[int, list[float]]]] = {}
-    for record in records:
-        row = found.setdefault(record.cell.task, {}).setdefault(record.cell.row, {})
-        for score in record.scores:
-            row.setdefault(score.length, []).append(score.accuracy)
-    return found
 
 
 def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[Path]:
@@ -64,16 +64,16 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
     if vanilla in done:
         run = Run.open(folder_of(vanilla, out) / MODEL)
         length = run.config.data.length
-        maps = {n: average_attention(run, n) for n in (length, max(_LONGER, 2 * length))}
-        layouts = {n: run.layout(n) for n in maps}
+        rows: list[Panels] = []
+        for n in (length, max(_LONGER, 2 * length)):
+            shown = average_attention(run, n)
+            for site in reversed(SITES):
+                rows.append((f"{n} digits", run.layout(n), site, shown[site][-1]))
         title = f"Attention of the vanilla {task} model, last layer: trained on at most {length}"
-        path = folder / f"attention-{task}.png"
-        drawn.append(attention_panels(maps, layouts, title, path))
-        found = kept_maps(run) or capture(run)
-        last = found.weights["cross"][-1]
-        means = {direction: line_means(last, direction) for direction in DIRECTIONS}
+        figure = attention_grid(rows, f"{title} digits")
+        drawn.append(finish(figure, folder / f"attention-{task}.png"))
         path = folder / f"directions-{task}.png"
-        drawn.append(direction_panels(last, means, found.layout, task, path))
+        drawn.append(direction_panels(kept_maps(run) or capture(run), path))
     for row in ("abc", "abc_paper"):
         cell = Cell(task, row, "short", 0)
         if cell in done:
@@ -81,18 +81,5 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
             if isinstance(run.bias, CalibratedBias):
                 layout = Layout(run.task, max(_DRAWN_WIDTH, run.config.width))
                 path = folder / f"bias-{task}-{row}.png"
-                bias_map(run.bias, layout, path)
-                drawn.append(path)
+                drawn.append(bias_map(run.bias, layout, path))
     return drawn
-
-
-def _window_masks(budget: Budget, path: Path) -> Path:
-    """The hand-drawn windows of width 1: one operand, and two that are interleaved."""
-    panels = []
-    for task in ("successor", "addition"):
-        config = config_of(Cell(task, "window1", "short", 0), budget)
-        layout = config.layout(8)
-        for site in SITES:
-            dense = make_bias(config).dense(site, 0, layout, range(layout.target_length))
-            panels.append((f"{task}, {site}-attention", dense[0], layout, site))
-    return mask_panels(panels, path)
