@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -231,14 +232,10 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, Line2D]]) -> None:
 
 def spread(heights: list[float], gap: float = 0.075) -> list[float]:
     """Move ascending heights apart to at least `gap`; the highest stays where there is room."""
-    out: list[float] = []
-    for height in heights:
-        out.append(max(height, out[-1] + gap) if out else height)
-    ceiling = max(*heights, gap * (len(out) - 1)) if out else 0.0
-    for i in range(len(out) - 1, -1, -1):
-        out[i] = min(out[i], ceiling)
-        ceiling = out[i] - gap
-    return out
+    room = gap * np.arange(len(heights))
+    up = np.maximum.accumulate(heights - room) + room
+    ceiling = max([*heights, *room], default=0.0)
+    return np.minimum(up, ceiling - room[::-1]).tolist()
 
 
 def picture_format(path: Path) -> str:
