@@ -46,7 +46,7 @@ def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
         return spent, memory, answer.read_text().strip()
 
 
-def decoder(run: Run, length: int, way: Decode, count: int) -> Callable[[], None]:
+def decoder(run: Run, length: int, count: int, way: Decode) -> Callable[[], None]:
     """Decode one random problem, `count` times over."""
     layout = run.layout(length)
     source = list(layout.source_bytes(random_problems(layout, length)))
@@ -83,15 +83,12 @@ def run(
         bench.say(f"{way}, {', '.join(f'{length:,}' for length in lengths)} digits in turn")
         rounds = bench.repeats if way == "parallel" else few
         counts = [max(1, _ENOUGH // length) for length in lengths]
-        pairs = list(zip(lengths, counts, strict=True))
-        times = alternate([decoder(trained, length, way, count) for length, count in pairs], rounds)
+        works = [decoder(trained, *pair, way) for pair in zip(lengths, counts, strict=True)]
         note = f"batch 1, lengths in turn, median of {rounds}"
-        each = [
-            [1e6 * t / (length * count) for t in own]
-            for own, (length, count) in zip(times, pairs, strict=True)
-        ]
-        for length, own in zip(lengths, each, strict=True):
-            bench.add(f"{length:,} digits, {way}: a digit", own, "us", note)
+        each = []
+        for own, length, count in zip(alternate(works, rounds), lengths, counts, strict=True):
+            each.append([1e6 * spent / (length * count) for spent in own])
+            bench.add(f"{length:,} digits, {way}: a digit", each[-1], "us", note)
         case = f"{way}: time per digit, {lengths[-1]:,} to {lengths[0]:,} digits"
         bench.add(case, ratios(each[-1], each[0]), "ratio", "1 is flat, less is faster")
     cases = {

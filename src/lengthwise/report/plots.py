@@ -138,10 +138,7 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Shown
 
 def attention_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
     """Shares of attention, as `matrix_grid` lays them out."""
-    figure, bar = matrix_grid(rows, title, SHADES, (0.0, 1.0), "share of attention")
-    assert bar is not None
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return figure
+    return matrix_grid(rows, title, SHADES, (0.0, 1.0), "share of attention", PercentFormatter(1.0))
 
 
 def bias_map(
@@ -183,7 +180,7 @@ def bias_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
     ]
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
     bar = "added to the logits of open keys" if most > least else None
-    return matrix_grid(shown, title, colours, (least - 1e-9, most), bar)[0]
+    return matrix_grid(shown, title, colours, (least - 1e-9, most), bar)
 
 
 def training_curves(
@@ -288,7 +285,6 @@ def _shades(mistakes: Sequence[Mistakes], task: str) -> ShownFigure:
     axes.set_facecolor("#E5E5E5")
     title = f"{task}: answers wrong at each place, greedy decoding".removeprefix(": ")
     axes.set_title(title, loc="left", fontsize=12)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    bar.set_label("answers wrong there")
+    share = PercentFormatter(1.0, decimals=0)
+    figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format=share, label="answers wrong there")
     return figure

@@ -27,16 +27,16 @@ def write_tables(target: str, records: list[Record], out: Path) -> list[Path]:
         The two files.
     """
     written = [out / f"{target}.csv", out / f"{target}.md"]
-    chosen = [record for record in records if belongs(record.cell, target)]
+    # Other cells are measured because these begin with them.
+    chosen = [
+        record
+        for record in records
+        if record.cell.row in TABLES[target][0]
+        and (record.cell.task in TABLE_TASKS or record.cell.row in ("classification", "transfer"))
+    ]
     write_csv(written[0], tidy(target, chosen))
     write_text(written[1], markdown(target, chosen))
     return written
-
-
-def belongs(cell: Cell, target: str) -> bool:
-    """Whether a cell is shown in a table; others are measured because these begin with them."""
-    shown = cell.task in TABLE_TASKS or cell.row in ("classification", "transfer")
-    return shown and cell.row in TABLES[target][0]
 
 
 @cache
