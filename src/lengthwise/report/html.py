@@ -49,7 +49,6 @@ class Folder:
     """What one folder holds.
 
     Attributes:
-        path: the folder.
         name: how the page calls it.
         runs: method to run: vanilla and calibrated of a folder that `abc` wrote, or a single run.
         metrics: method to the rows of its training.
@@ -61,7 +60,6 @@ class Folder:
         certificate: that the calibrated run is right at every length, where that was proven.
     """
 
-    path: Path
     name: str
     runs: dict[str, Run]
     metrics: dict[str, list[Metrics]]
@@ -192,7 +190,6 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
         )
     maps = next((maps for run in opened if (maps := kept_maps(run)) is not None), None)
     return Folder(
-        path=path,
         name=name,
         runs=runs,
         metrics={method: read_metrics(run) for method, run in runs.items()},
@@ -241,29 +238,27 @@ def _versions(run: Run) -> dict[str, Any]:
 def _group(members: list[Folder]) -> dict[str, Any]:
     """What the page says about folders of one task: headline, and the combined curve of several."""
     curve = LengthCurve(score for folder in members for score in folder.curve)
-    config = members[0].main.config
-    group = {
-        "headline": summary.headline(curve.fairest(), config.data.length),
+    config, combined = members[0].main.config, None
+    headline = summary.headline(curve.fairest(), config.data.length)
+    if len(members) > 1:
+        combined = {
+            "picture": _picture(
+                members[0].plots / "combined.png",
+                partial(plots.length_curve, curve.labelled(), trained=config.data.length),
+                f"Exact match against length of {len(members)} folders: {headline}",
+                "Each point is one folder, with its 95 % Wilson interval; lines are means.",
+            ),
+            "names": [f"{folder.name} (seed {folder.main.config.seed})" for folder in members],
+            "rows": summary.combined_rows([folder.curve.labelled() for folder in members]),
+            "differences": _differences(members),
+        }
+    return {
+        "headline": headline,
         "proven": summary.proven([folder.certificate for folder in members]),
         "standing": summary.standing(curve, proven=all(f.certificate for f in members)),
         "names": [folder.name for folder in members],
-        "combined": None,
+        "combined": combined,
     }
-    if len(members) == 1:
-        return group
-    names = [f"{folder.name} (seed {folder.main.config.seed})" for folder in members]
-    group["combined"] = {
-        "picture": _picture(
-            members[0].plots / "combined.png",
-            partial(plots.length_curve, curve.labelled(), trained=config.data.length),
-            f"Exact match against length of {len(members)} folders: {group['headline']}",
-            "Each point is one folder, with its 95 % Wilson interval; lines are means.",
-        ),
-        "names": names,
-        "rows": summary.combined_rows([folder.curve.labelled() for folder in members]),
-        "differences": _differences(members),
-    }
-    return group
 
 
 # Settings that differ between uses of one model, and between its seeds.
