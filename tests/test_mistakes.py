@@ -9,7 +9,7 @@ import torch
 from helpers import carry_problems, half_trained
 from lengthwise.evaluation.exact_match import draw_problems, exact_matches
 from lengthwise.evaluation.mistakes import check_range, count_mistakes, save_mistakes, wrong_symbols
-from lengthwise.report.histograms import mistake_histogram
+from lengthwise.report.plots import mistake_histogram
 from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config

@@ -20,7 +20,7 @@ from lengthwise.problems.layout import Layout
 from lengthwise.progress.notebook import LiveLine, in_notebook
 from lengthwise.proof import Counterexample, NotApplicable, estimate
 from lengthwise.report import plots
-from lengthwise.report.histograms import mistake_histogram
+from lengthwise.report.plots import mistake_histogram
 from lengthwise.runs.run import Answer
 from lengthwise.settings.sections import ModelSettings
 from lengthwise.tasks import TASKS

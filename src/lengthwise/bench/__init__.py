@@ -16,14 +16,8 @@ from lengthwise.bench.results import Bench, Report, Result, machine
 from lengthwise.settings.config import InputError
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
-    "matmul": matmul.run,
-    "train": train.run,
-    "calibrate": calibrate.run,
-    "decode": decode.run,
-    "lines": lines.run,
-    "long": long.run,
-    "solve": solve.run,
-    "gpu": gpu.run,
+    module.__name__.rpartition(".")[2]: module.run
+    for module in (matmul, train, calibrate, decode, lines, long, solve, gpu)
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -72,15 +73,6 @@ def _line(direction: int, i: int, j: int, keys: int) -> int:
     return j - i if direction == 1 else keys - 1 - j - i if direction == -1 else j
 
 
-# The last is what the plain loops make, too.
-_WORKS: tuple[tuple[Policy, str], ...] = (
-    ("auto", "open_keys"),
-    ("auto", "dense"),
-    ("paper", "open_keys"),
-    ("paper", "dense"),
-)
-
-
 def run(bench: Bench, *, width: int = 1000) -> None:
     """Calibration and layout of a bias, both sites; the plain loops run once.
 
@@ -93,11 +85,11 @@ def run(bench: Bench, *, width: int = 1000) -> None:
     rows, keys = layout.target_length, layout.source_length
     note = f"{_HEADS} heads, cross {rows} x {keys} and self {rows} x {rows}"
     spent = 0.0
-    for policy, form in _WORKS:
+    # The last is what the plain loops make, too.
+    for policy, form in product(get_args(Policy), ("open_keys", "dense")):
         bench.say(f"{policy}, {form}")
         (times,) = alternate([partial(_work, maps, policy, layout, form)], bench.repeats)
-        spent = statistics.median(times)
-        bench.add(f"{policy}: lines, then {form}", spent, "s", note)
+        spent = bench.add(f"{policy}: lines, then {form}", times, "s", note)
     bench.say("plain loops")
     kappas: dict[Site, float] = {"cross": KAPPA_CROSS, "self": KAPPA_SELF}
     slow = sum(

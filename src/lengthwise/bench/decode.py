@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -22,41 +21,32 @@ from lengthwise.model.attention import Path
 from lengthwise.problems.layout import Layout
 from lengthwise.runs.parts import make_model
 
-_BATCH = 16
 _PATHS: tuple[Path, ...] = ("dense", "lines")
 
 
-class Setup:
-    """An untrained default model with the calibrated bias, and problems of one length.
+def decoders(
+    length: int, batch: int = 16, *, baseline: bool = True
+) -> tuple[Layout, dict[str, Callable[[], Tensor]]]:
+    """Ours on both paths, and `torch.nn` if `baseline`, of an untrained model with the calibrated bias.
 
-    The model never writes the end token, so that every decoding runs for all rows.
+    Each decodes the same problems of one length to tokens `[problem, row]`, laid out as is returned. The
+    model never writes the end token, so that every decoding runs for all rows.
     """
-
-    def __init__(self, length: int, batch: int = _BATCH) -> None:
-        config = bench_config("addition", calibrated=True)
-        task = config.make_task()
-        self.layout = Layout(task, length + task.growth)
-        self.bias = hand_bias(config.task, config.model.heads)
-        torch.manual_seed(config.seed)
-        self.model = make_model(config).eval()
-        with torch.no_grad():
-            self.model.to_logits.bias[self.layout.vocabulary.end] = -1e4
-        self.source = self.layout.source(random_problems(self.layout, length, count=batch))
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that one decoding writes."""
-        return len(self.source) * self.layout.target_length
-
-    def decode(self, path: Path) -> Tensor:
-        """Ours."""
-        return greedy_decode(self.model, self.bias, self.layout, self.source, path)
-
-    def baseline(self) -> Callable[[], Tensor]:
-        """A decoder made of `torch.nn`: every token takes a pass over all tokens before it."""
+    config = bench_config("addition", calibrated=True)
+    layout = config.layout(length + config.make_task().growth)
+    bias = hand_bias(config.task, config.model.heads)
+    torch.manual_seed(config.seed)
+    model = make_model(config).eval()
+    with torch.no_grad():
+        model.to_logits.bias[layout.vocabulary.end] = -1e4
+    source = layout.source(random_problems(layout, length, count=batch))
+    found: dict[str, Callable[[], Tensor]] = {
+        path: partial(greedy_decode, model, bias, layout, source, path) for path in _PATHS
+    }
+    if baseline:
         # In training mode, for torch's fast path of evaluation takes no float masks; no dropout.
-        model = TorchTransformer(self.model, self.bias, self.layout, len(self.source))
-        return no_cache(model, self.layout, self.source)
+        found["torch.nn"] = no_cache(TorchTransformer(model, bias, layout, batch), layout, source)
+    return layout, found
 
 
 def run(
@@ -64,7 +54,7 @@ def run(
     *,
     lengths: Iterable[int] = (20, 60, 200, 1000),
     baseline_up_to: int = 60,
-    batch: int = _BATCH,
+    batch: int = 16,
 ) -> None:
     """Tokens per second at each length; from 500 digits on at most 2 measurements.
 
@@ -76,18 +66,15 @@ def run(
     """
     for length in lengths:
         bench.say(f"{length} digits")
-        setup = Setup(length, batch)
-        works: list[Callable[[], Tensor]] = [partial(setup.decode, path) for path in _PATHS]
-        if length <= baseline_up_to:
-            works.append(setup.baseline())
+        layout, works = decoders(length, batch, baseline=length <= baseline_up_to)
         rounds = bench.repeats if length < 500 else min(bench.repeats, 2)
-        times = alternate(works, rounds)
+        times = alternate(works.values(), rounds)
         case, note = f"{length} digits", f"batch {batch}, {rounds} in turn"
-        for name, own in zip((*_PATHS, "torch.nn"), times, strict=False):
-            spent = statistics.median(own)
-            bench.add(f"{case}, {name}", setup.tokens / spent, "tokens/s", note)
+        for name, own in zip(works, times, strict=True):
+            rates = (batch * layout.target_length / spent for spent in own)
+            bench.add(f"{case}, {name}", rates, "tokens/s", note)
             if length >= 500:
-                bench.add(f"{case}, {name}: time", spent, "s", note)
+                bench.add(f"{case}, {name}: time", own, "s", note)
         if length <= baseline_up_to:
-            ratio = statistics.median(ratios(times[-1], map(min, *times[:-1])))
-            bench.add(f"{case}: ratio", ratio, "x", "the faster path; torch has no cache")
+            found = ratios(times[-1], map(min, *times[:-1]))
+            bench.add(f"{case}: ratio", found, "x", "the faster path; torch has no cache")

@@ -6,7 +6,6 @@ how far the logits are from those of the CPU in float32, of the same weights and
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from functools import partial
 from typing import get_args
@@ -73,9 +72,10 @@ def run(
                 apart = (found - wanted).abs().max().item()
                 work.take(max(3, steps // 10))  # compiles, and warms up
                 blocks = [seconds(partial(work.take, steps), where) for _ in range(bench.repeats)]
-                spent, batch = statistics.median(blocks) / steps, config.training.batch_size
-                share = step_flops(config) / spent / 1e9 / best
+                batch = config.training.batch_size
                 note = f"batch {batch}, blocks of {steps} steps"
-                bench.add(name, batch / spent, "samples/s", note)
+                rates = (batch * steps / spent for spent in blocks)
+                rate = bench.add(name, rates, "samples/s", note)
+                share = step_flops(config) * rate / batch / 1e9 / best
                 bench.add(f"{name}: matrix peak", 100 * share, "%", note)
                 bench.add(f"{name}: from float32 on the CPU", apart, "logits", note)

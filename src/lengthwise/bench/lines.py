@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from functools import partial
 
@@ -41,10 +40,9 @@ def run(
         times = alternate(works, bench.repeats)
         note = f"batch {batch}, blocks of {steps} steps in turn"
         for path, own in zip(_PATHS, times, strict=True):
-            spent = 1e3 * statistics.median(own) / steps
-            bench.add(f"{width} digits, {path}", spent, "ms/step", note)
-        ratio = statistics.median(ratios(times[1], times[0]))
-        bench.add(f"{width} digits: ratio", ratio, "x", note)
+            each = [1e3 * spent / steps for spent in own]
+            bench.add(f"{width} digits, {path}", each, "ms/step", note)
+        bench.add(f"{width} digits: ratio", ratios(times[1], times[0]), "x", note)
     for width in widths:
         bench.say(f"memory at {width} digits")
         steps = f"from lengthwise.bench.lines import make_steps; make_steps({width}, 4, 'lines').take(2)"

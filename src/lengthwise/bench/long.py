@@ -7,7 +7,6 @@ own, count everything from Python's start to the last digit, and so does its pea
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -47,7 +46,7 @@ def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
         return spent, memory, answer.read_text().strip()
 
 
-def decoder(run: Run, length: int, way: Decode, count: int) -> Callable[[], None]:
+def decoder(run: Run, length: int, count: int, way: Decode) -> Callable[[], None]:
     """Decode one random problem, `count` times over."""
     layout = run.layout(length)
     source = list(layout.source_bytes(random_problems(layout, length)))
@@ -77,24 +76,21 @@ def run(
         chain: digits of problems that are one carry chain.
         model: the run; by default an addition is trained.
     """
-    trained = model or trained_run(bench)
+    bench.say("training an addition by the default pipeline")
+    trained = model or trained_run()
     task, few = trained.task, min(bench.repeats, 3)
     for way in WAYS:
         bench.say(f"{way}, {', '.join(f'{length:,}' for length in lengths)} digits in turn")
         rounds = bench.repeats if way == "parallel" else few
         counts = [max(1, _ENOUGH // length) for length in lengths]
-        pairs = list(zip(lengths, counts, strict=True))
-        times = alternate([decoder(trained, length, way, count) for length, count in pairs], rounds)
+        works = [decoder(trained, *pair, way) for pair in zip(lengths, counts, strict=True)]
         note = f"batch 1, lengths in turn, median of {rounds}"
-        each = [
-            [1e6 * t / (length * count) for t in own]
-            for own, (length, count) in zip(times, pairs, strict=True)
-        ]
-        for length, own in zip(lengths, each, strict=True):
-            bench.add(f"{length:,} digits, {way}: a digit", statistics.median(own), "us", note)
-        flat = statistics.median(ratios(each[-1], each[0]))
+        each = []
+        for own, length, count in zip(alternate(works, rounds), lengths, counts, strict=True):
+            each.append([1e6 * spent / (length * count) for spent in own])
+            bench.add(f"{length:,} digits, {way}: a digit", each[-1], "us", note)
         case = f"{way}: time per digit, {lengths[-1]:,} to {lengths[0]:,} digits"
-        bench.add(case, flat, "ratio", "1 is flat, less is faster")
+        bench.add(case, ratios(each[-1], each[0]), "ratio", "1 is flat, less is faster")
     cases = {
         f"{length:,} random digits": write_out(
             task, random_problems(trained.layout(length), length)[0]
@@ -113,5 +109,5 @@ def run(
         if {answer for _, _, answer in found} != {truth(trained, expression)}:
             raise RuntimeError(f"the model's answer to {case} is wrong, so its time means nothing")
         note = f"lengthwise solve, a process, median of {few}"
-        bench.add(f"{case}: time", statistics.median(one[0] for one in found), "s", note)
+        bench.add(f"{case}: time", (one[0] for one in found), "s", note)
         bench.add(f"{case}: memory", max(one[1] for one in found), "MiB", "peak")

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.bench.results import Bench
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.model import POSITIONS, Transformer, plan_attention
-from lengthwise.paper_repo.checkpoint import TORCH_PARTS
+from lengthwise.paper_repo.checkpoint import decoder_names
 from lengthwise.pipeline import run_abc
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import generator, suite_problems
@@ -38,14 +37,9 @@ def bench_config(task: str, calibrated: bool) -> Config:
     return config.for_retraining() if calibrated else config
 
 
-def trained_run(bench: Bench) -> Run:
-    """An addition trained by the default pipeline: once for a process, in a folder of its own."""
-    bench.say("training an addition by the default pipeline")
-    return _trained_run()
-
-
 @cache
-def _trained_run() -> Run:
+def trained_run() -> Run:
+    """An addition trained by the default pipeline: once for a process, in a folder of its own."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     config = make_config({"task": "addition", "device": "cpu"}, ["evaluation.samples=10"])
@@ -163,7 +157,10 @@ class TorchTransformer(nn.Module):
         cheapest: bool = True,
     ) -> None:
         super().__init__()
-        weights = _torch_names(model.state_dict())
+        ours, layers = model.state_dict(), len(model.layers)
+        weights = {name: ours[name] for name in ours if not name.startswith(("layers.", "norm."))}
+        for theirs, parts in decoder_names(layers).items():
+            weights[f"decoder.{theirs}"] = torch.cat([ours[part] for part in parts])
         feed_forward, width = weights["decoder.layers.0.linear1.weight"].shape
         tokens = len(weights["to_logits.weight"])
         layer = nn.TransformerDecoderLayer(
@@ -171,7 +168,7 @@ class TorchTransformer(nn.Module):
         )
         self.source_embedding = nn.Embedding(tokens, width)
         self.target_embedding = nn.Embedding(tokens, width)
-        self.decoder = nn.TransformerDecoder(layer, len(model.layers), nn.LayerNorm(width))
+        self.decoder = nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
         self.to_logits = nn.Linear(width, tokens)
         self.load_state_dict(weights)
         longest = max(layout.source_length, layout.target_length)
@@ -219,21 +216,3 @@ def _mask(bias: Tensor, batch: int, cheapest: bool) -> Tensor | None:
     if cheapest and (bias == bias[:1]).all():
         return bias[0].contiguous()
     return bias.repeat(batch, 1, 1)
-
-
-def _torch_names(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under the names of `nn.TransformerDecoder`, queries, keys and values in one."""
-    theirs = {name: ours[name] for name in ours if not name.startswith(("layers.", "norm."))}
-    for kind in ("weight", "bias"):
-        theirs[f"decoder.norm.{kind}"] = ours[f"norm.{kind}"]
-        for layer in range(sum(name.endswith(".norm_self.weight") for name in ours)):
-            here, there = f"layers.{layer}.", f"decoder.layers.{layer}."
-            cross = [
-                ours[f"{here}cross_attention.{part}.{kind}"] for part in ("query", "key_value")
-            ]
-            own = ours[f"{here}self_attention.query_key_value.{kind}"]
-            theirs[f"{there}self_attn.in_proj_{kind}"] = own
-            theirs[f"{there}multihead_attn.in_proj_{kind}"] = torch.cat(cross)
-            for part, name in TORCH_PARTS.items():
-                theirs[f"{there}{name}.{kind}"] = ours[f"{here}{part}.{kind}"]
-    return theirs

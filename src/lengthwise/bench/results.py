@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -117,9 +118,11 @@ class Bench:
         if self.on_progress is not None:
             self.on_progress(f"{self.name}: {words}")
 
-    def add(self, case: str, value: float, unit: str, note: str = "") -> None:
-        """Keep a number."""
+    def add(self, case: str, value: float | Iterable[float], unit: str, note: str = "") -> float:
+        """Keep a number, or the median of several; it is returned."""
+        value = statistics.median(value) if isinstance(value, Iterable) else value
         self.results.append(Result(self.name, case, value, unit, note))
+        return value
 
 
 def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:

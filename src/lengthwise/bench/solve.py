@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 import numpy as np
 import torch
 
@@ -33,7 +31,8 @@ def run(
         strata: lengths that `torch.nn` decodes.
         model: the run; by default an addition is trained.
     """
-    trained = model or trained_run(bench)
+    bench.say("training an addition by the default pipeline")
+    trained = model or trained_run()
     dense = Run.open(trained.path, device="cpu", set=["attention=dense"])
     sizes = np.random.default_rng(0).integers(1, length + 1, problems).tolist()
     texts = [
@@ -55,14 +54,12 @@ def run(
         network = TorchTransformer(trained.model, trained.bias, layout, batch)
         decode = no_cache(network, layout, torch.cat(sources))
         bare += seconds(decode) * problems / batch / strata
-    rates = {
-        "windows": statistics.median(ours),
-        "dense with a cache": statistics.median(cached),
-        "torch.nn without a cache": bare,
-    }
     note = f"{problems:,} problems of 1 to {length} digits, mixed"
+    rate = bench.add("windows", (problems / spent for spent in ours), "problems/s", note)
     scaled = f"{strata} lengths decoded, scaled to all"
-    for name, spent in rates.items():
-        bench.add(name, problems / spent, "problems/s", scaled if spent == bare else note)
-    for name, spent in list(rates.items())[1:]:
-        bench.add(f"ratio to {name}", spent / rates["windows"], "x", note)
+    for name, times, how in (
+        ("dense with a cache", cached, note),
+        ("torch.nn without a cache", [bare], scaled),
+    ):
+        other = bench.add(name, (problems / spent for spent in times), "problems/s", how)
+        bench.add(f"ratio to {name}", rate / other, "x", note)

@@ -7,7 +7,6 @@ loss and optimizer, and no accelerate. Both run in one process, in alternating b
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -124,13 +123,13 @@ def run(
             ours, *baselines = alternate(works, bench.repeats)
             samples = steps * config.training.batch_size
             note = f"batch {config.training.batch_size}, blocks of {steps} steps in turn"
-            bench.add(case, samples / statistics.median(ours), "samples/s", note)
+            rate = bench.add(case, (samples / spent for spent in ours), "samples/s", note)
             for masks, theirs in zip(("", ", cheapest masks"), baselines, strict=True):
-                rate, found = samples / statistics.median(theirs), ratios(theirs, ours)
-                bench.add(f"{case}: torch.nn{masks}", rate, "samples/s", note)
+                rates, found = (samples / spent for spent in theirs), ratios(theirs, ours)
+                bench.add(f"{case}: torch.nn{masks}", rates, "samples/s", note)
                 spread = f"pairs of blocks: {min(found):.2f} to {max(found):.2f}"
-                bench.add(f"{case}: ratio{masks}", statistics.median(found), "x", spread)
-            shares[case] = step_flops(config) * steps / statistics.median(ours) / 1e9
+                bench.add(f"{case}: ratio{masks}", found, "x", spread)
+            shares[case] = step_flops(config) * rate / config.training.batch_size / 1e9
     gflops = max(peaks)
     for case, own in shares.items():
         bench.add(f"{case}: matrix peak", 100 * own / gflops, "%", f"of {gflops:.0f} GFLOP/s")

@@ -124,7 +124,7 @@ def evaluate_command(
         length_curve(curve, plot, trained=opened.config.data.length)
     if wrong_positions is not None:
         from lengthwise.evaluation.mistakes import count_mistakes, save_mistakes
-        from lengthwise.report.histograms import mistake_histogram
+        from lengthwise.report.plots import mistake_histogram
 
         mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)  # type: ignore[arg-type]  # checked by evaluate
         if table:

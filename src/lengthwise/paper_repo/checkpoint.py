@@ -138,17 +138,11 @@ def convert_weights(
         "to_logits.bias": offset[order],
     }
     width = config.model.width
-    for kind in ("weight", "bias"):
-        weights[f"norm.{kind}"] = take(f"transformer.decoder.norm.{kind}")
-        for layer in range(config.model.layers):
-            here, there = f"layers.{layer}.", f"transformer.decoder.layers.{layer}."
-            own = take(f"{there}self_attn.in_proj_{kind}")
-            cross = take(f"{there}multihead_attn.in_proj_{kind}")
-            weights[f"{here}self_attention.query_key_value.{kind}"] = own
-            weights[f"{here}cross_attention.query.{kind}"] = cross[:width].clone()
-            weights[f"{here}cross_attention.key_value.{kind}"] = cross[width:].clone()
-            for ours, theirs in TORCH_PARTS.items():
-                weights[f"{here}{ours}.{kind}"] = take(f"{there}{theirs}.{kind}")
+    for theirs, ours in decoder_names(config.model.layers).items():
+        tensor = take(f"transformer.decoder.{theirs}")
+        # Queries come first where queries, keys and values are one.
+        pieces = [tensor] if len(ours) == 1 else [tensor[:width].clone(), tensor[width:].clone()]
+        weights |= zip(ours, pieces, strict=True)
     if remaining:
         raise InputError(
             f"the checkpoint has {min(remaining)}, which a model of {options.path} lacks"
@@ -156,16 +150,29 @@ def convert_weights(
     return weights
 
 
-# What parts of a layer of ours are called in one of torch's.
-TORCH_PARTS = {
-    "self_attention.out": "self_attn.out_proj",
-    "cross_attention.out": "multihead_attn.out_proj",
-    "expand": "linear1",
-    "contract": "linear2",
-    "norm_self": "norm1",
-    "norm_cross": "norm2",
-    "norm_feed_forward": "norm3",
+# What parts of one of torch's layers are called in ours; of several each holds some of the rows.
+_TORCH_PARTS = {
+    "self_attn.in_proj_": ("self_attention.query_key_value.",),
+    "self_attn.out_proj.": ("self_attention.out.",),
+    "multihead_attn.in_proj_": ("cross_attention.query.", "cross_attention.key_value."),
+    "multihead_attn.out_proj.": ("cross_attention.out.",),
+    "linear1.": ("expand.",),
+    "linear2.": ("contract.",),
+    "norm1.": ("norm_self.",),
+    "norm2.": ("norm_cross.",),
+    "norm3.": ("norm_feed_forward.",),
 }
+
+
+def decoder_names(layers: int) -> dict[str, list[str]]:
+    """Names of weights in `nn.TransformerDecoder`, and those of ours that make each, row upon row."""
+    names = {}
+    for kind in ("weight", "bias"):
+        names[f"norm.{kind}"] = [f"norm.{kind}"]
+        for layer in (f"layers.{i}." for i in range(layers)):
+            for theirs, ours in _TORCH_PARTS.items():
+                names[f"{layer}{theirs}{kind}"] = [f"{layer}{part}{kind}" for part in ours]
+    return names
 
 
 def token_order(options: SeedOptions, config: Config) -> Tensor:

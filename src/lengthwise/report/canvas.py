@@ -11,17 +11,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import Formatter, NullLocator, PercentFormatter
 from torch import Tensor
 
 from lengthwise.arguments import as_file
@@ -87,7 +87,8 @@ def matrix_grid(
     colours: LinearSegmentedColormap,
     limits: tuple[float, float],
     bar: str | None,
-) -> tuple[ShownFigure, Colorbar | None]:
+    numbers: Formatter | None = None,
+) -> ShownFigure:
     """A grid of panels, a column for each head; nan is a closed key.
 
     Args:
@@ -95,6 +96,7 @@ def matrix_grid(
         title: of all.
         colours, limits: of the values.
         bar: what the values are, for a bar of colours beside the grid; None for no bar.
+        numbers: how the bar writes them.
     """
     heads = len(rows[0][3])
     queries = max(layout.target_length for _, layout, _, _ in rows)
@@ -118,11 +120,10 @@ def matrix_grid(
     for head, (top, bottom) in enumerate(zip(grid[0], grid[-1], strict=True)):
         top.set_title(f"head {head}", fontsize=10)
         bottom.set_xlabel("reads", fontsize=9)
-    if bar is None:
-        return figure, None
-    drawn = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.5, pad=0.01, aspect=30)
-    drawn.set_label(bar)
-    return figure, drawn
+    if bar is not None:
+        beside: dict[str, Any] = {"ax": grid, "shrink": 0.5, "pad": 0.01, "aspect": 30}
+        figure.colorbar(grid[0][0].images[0], label=bar, format=numbers, **beside)
+    return figure
 
 
 class ShownFigure(Figure):
@@ -231,14 +232,10 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, Line2D]]) -> None:
 
 def spread(heights: list[float], gap: float = 0.075) -> list[float]:
     """Move ascending heights apart to at least `gap`; the highest stays where there is room."""
-    out: list[float] = []
-    for height in heights:
-        out.append(max(height, out[-1] + gap) if out else height)
-    ceiling = max(*heights, gap * (len(out) - 1)) if out else 0.0
-    for i in range(len(out) - 1, -1, -1):
-        out[i] = min(out[i], ceiling)
-        ceiling = out[i] - gap
-    return out
+    room = gap * np.arange(len(heights))
+    up = np.maximum.accumulate(heights - room) + room
+    ceiling = max([*heights, *room], default=0.0)
+    return np.minimum(up, ceiling - room[::-1]).tolist()
 
 
 def picture_format(path: Path) -> str:

@@ -49,7 +49,6 @@ class Folder:
     """What one folder holds.
 
     Attributes:
-        path: the folder.
         name: how the page calls it.
         runs: method to run: vanilla and calibrated of a folder that `abc` wrote, or a single run.
         metrics: method to the rows of its training.
@@ -61,7 +60,6 @@ class Folder:
         certificate: that the calibrated run is right at every length, where that was proven.
     """
 
-    path: Path
     name: str
     runs: dict[str, Run]
     metrics: dict[str, list[Metrics]]
@@ -88,30 +86,22 @@ class Folder:
         return self.main.bias if isinstance(self.main.bias, CalibratedBias) else None
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture on the page.
+def _picture(
+    path: Path, draw: Callable[[Path], object], alt: str, caption: str, wide: bool = False
+) -> dict[str, Any]:
+    """What the page shows of a picture that `draw` writes into a PNG file, inlined.
 
-    Attributes:
-        source: a `data:` address that holds the PNG.
+    Args:
+        path: the file.
+        draw: writes it.
         alt: what it shows, for those who do not see it.
         caption: what to see in it.
         wide: whether it needs a wide screen to be read.
     """
-
-    source: str
-    alt: str
-    caption: str
-    wide: bool = False
-
-    @classmethod
-    def of(
-        cls, path: Path, draw: Callable[[Path], object], alt: str, caption: str, wide: bool = False
-    ) -> Picture:
-        """The picture that `draw` writes into a PNG file."""
-        draw(path)
-        encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-        return cls(f"data:image/png;base64,{encoded}", alt, caption, wide)
+    draw(path)
+    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
+    source = f"data:image/png;base64,{encoded}"
+    return {"source": source, "alt": alt, "caption": caption, "wide": wide}
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Path:
@@ -200,7 +190,6 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
         )
     maps = next((maps for run in opened if (maps := kept_maps(run)) is not None), None)
     return Folder(
-        path=path,
         name=name,
         runs=runs,
         metrics={method: read_metrics(run) for method, run in runs.items()},
@@ -249,29 +238,27 @@ def _versions(run: Run) -> dict[str, Any]:
 def _group(members: list[Folder]) -> dict[str, Any]:
     """What the page says about folders of one task: headline, and the combined curve of several."""
     curve = LengthCurve(score for folder in members for score in folder.curve)
-    config = members[0].main.config
-    group = {
-        "headline": summary.headline(curve.fairest(), config.data.length),
+    config, combined = members[0].main.config, None
+    headline = summary.headline(curve.fairest(), config.data.length)
+    if len(members) > 1:
+        combined = {
+            "picture": _picture(
+                members[0].plots / "combined.png",
+                partial(plots.length_curve, curve.labelled(), trained=config.data.length),
+                f"Exact match against length of {len(members)} folders: {headline}",
+                "Each point is one folder, with its 95 % Wilson interval; lines are means.",
+            ),
+            "names": [f"{folder.name} (seed {folder.main.config.seed})" for folder in members],
+            "rows": summary.combined_rows([folder.curve.labelled() for folder in members]),
+            "differences": _differences(members),
+        }
+    return {
+        "headline": headline,
         "proven": summary.proven([folder.certificate for folder in members]),
         "standing": summary.standing(curve, proven=all(f.certificate for f in members)),
         "names": [folder.name for folder in members],
-        "combined": None,
+        "combined": combined,
     }
-    if len(members) == 1:
-        return group
-    names = [f"{folder.name} (seed {folder.main.config.seed})" for folder in members]
-    group["combined"] = {
-        "picture": Picture.of(
-            members[0].plots / "combined.png",
-            partial(plots.length_curve, curve.labelled(), trained=config.data.length),
-            f"Exact match against length of {len(members)} folders: {group['headline']}",
-            "Each point is one folder, with its 95 % Wilson interval; lines are means.",
-        ),
-        "names": names,
-        "rows": summary.combined_rows([folder.curve.labelled() for folder in members]),
-        "differences": _differences(members),
-    }
-    return group
 
 
 # Settings that differ between uses of one model, and between its seeds.
@@ -319,10 +306,10 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
     }
 
 
-def _draw(folder: Folder) -> dict[str, Picture]:
+def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     """Draw what the folder holds into `plots/`: name to picture."""
     target, config, found = folder.plots, folder.main.config, {}
-    found["length"] = Picture.of(
+    found["length"] = _picture(
         target / "length.png",
         partial(plots.length_curve, folder.curve.labelled(), trained=config.data.length),
         f"Exact match against length. {folder.headline}",
@@ -330,7 +317,7 @@ def _draw(folder: Folder) -> dict[str, Picture]:
         "of it is right.",
     )
     if folder.maps:
-        found["attention"] = Picture.of(
+        found["attention"] = _picture(
             target / "attention.png",
             partial(plots.attention_maps, folder.maps),
             f"Grid of attention maps, one for each head of each layer at self- and "
@@ -341,7 +328,7 @@ def _draw(folder: Folder) -> dict[str, Picture]:
             wide=True,
         )
     if folder.bias:
-        found["bias"] = Picture.of(
+        found["bias"] = _picture(
             target / "bias.png",
             partial(plots.bias_map, folder.bias, folder.main.layout(config.data.length)),
             "Grid of matrices, one for each head at self- and cross-attention, that shows which "
@@ -356,7 +343,7 @@ def _draw(folder: Folder) -> dict[str, Picture]:
             for m, rows in folder.metrics.items()
             if rows
         ]
-        found["training"] = Picture.of(
+        found["training"] = _picture(
             target / "training.png",
             partial(plots.training_curves, metrics),
             f"Validation loss and exact match against seconds of training. At the end: "

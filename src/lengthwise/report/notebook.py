@@ -150,19 +150,11 @@ def counterexample_html(proof: Counterexample) -> str:
 
 def outcome_html(outcome: Outcome) -> str:
     """What the whole method made: the verdict, the curve, the lines, the runs."""
-    seconds = [(stage, f"{spent:.1f} s") for stage, spent in outcome.seconds.items()]
-    facts = [
-        *seconds,
-        ("vanilla run", str(outcome.vanilla.path)),
-        ("calibrated run", str(outcome.calibrated.path)),
-    ]
-    parts = [
-        _paragraph(outcome.verdict),
-        curve_html(outcome.curve),
-        lines_html(outcome.bias),
-        _table(facts),
-    ]
-    return "".join(parts)
+    facts = [(stage, f"{spent:.1f} s") for stage, spent in outcome.seconds.items()]
+    runs = {"vanilla run": outcome.vanilla, "calibrated run": outcome.calibrated}
+    facts += [(name, str(run.path)) for name, run in runs.items()]
+    shown = curve_html(outcome.curve) + lines_html(outcome.bias)
+    return _paragraph(outcome.verdict) + shown + _table(facts)
 
 
 def text_html(shown: object) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of results: accuracy, attention, biases, training.
+"""Pictures of results: accuracy, attention, biases, training, mistakes.
 
 Every function draws a `Figure` of its own, never through pyplot, so nothing global changes. With a
 path the picture is written there (the suffix names the format, PNG without one) and the path is
@@ -11,15 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.evaluation.mistakes import Mistakes
 from lengthwise.problems.layout import Layout
 from lengthwise.report.canvas import (
     SHADES,
@@ -30,12 +32,15 @@ from lengthwise.report.canvas import (
     label_ends,
     length_axis,
     matrix_grid,
+    name_cells,
     new_figure,
     percent_axis,
     set_title,
 )
 from lengthwise.report.summary import digits
 
+# Up to so many lengths of mistakes a panel of bars for each; more share one picture of shades.
+_MOST_PANELS = 8
 _STYLES: dict[str, tuple[Any, str]] = {"uniform": ("-", "o"), "carry": ("--", "D")}
 
 
@@ -133,10 +138,7 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Shown
 
 def attention_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
     """Shares of attention, as `matrix_grid` lays them out."""
-    figure, bar = matrix_grid(rows, title, SHADES, (0.0, 1.0), "share of attention")
-    assert bar is not None
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return figure
+    return matrix_grid(rows, title, SHADES, (0.0, 1.0), "share of attention", PercentFormatter(1.0))
 
 
 def bias_map(
@@ -163,16 +165,22 @@ def bias_map(
     for layer in range(max(named, default=0) + 1):
         for site in SITES:
             dense = bias.dense(site, layer, layout, range(layout.target_length))
-            where = f"layer {layer}" if named else "every layer"
-            rows.append((where, layout, site, dense.where(dense > CLOSED, torch.nan)))
-    values = torch.cat([matrices.flatten() for _, _, _, matrices in rows])
-    values = values[~values.isnan()]
-    least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
+            rows.append((f"layer {layer}" if named else "every layer", layout, site, dense))
     title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
+    return finish(bias_grid(rows, title), path)
+
+
+def bias_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
+    """What a bias adds, as `matrix_grid` lays it out; closed keys are light grey."""
+    values = torch.cat([dense[dense > CLOSED] for _, _, _, dense in rows])
+    least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
+    shown: list[Panels] = [
+        (where, layout, site, dense.where(dense > CLOSED, torch.nan))
+        for where, layout, site, dense in rows
+    ]
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
     bar = "added to the logits of open keys" if most > least else None
-    figure, _ = matrix_grid(rows, title, colours, (least - 1e-9, most), bar)
-    return finish(figure, path)
+    return matrix_grid(shown, title, colours, (least - 1e-9, most), bar)
 
 
 def training_curves(
@@ -213,3 +221,70 @@ def training_curves(
         axes.set_xlim(left=0)
         label_ends(axes, ends)
     return finish(figure, path)
+
+
+def mistake_histogram(
+    mistakes: Sequence[Mistakes], path: Path | str | None = None, *, task: str = ""
+) -> ShownFigure | Path:
+    """Draw how often each symbol of the answers is wrong, by its place: significance 0, 1, ..., the end.
+
+    Few lengths get a panel of bars each; many a picture of shades, a row for each length.
+
+    Args:
+        mistakes: the counts.
+        path: where to write the picture; without it the figure is returned.
+        task: its name, for the title.
+
+    Raises:
+        ValueError: when there are no counts.
+        InputError: when the suffix of `path` is no picture format.
+    """
+    if not mistakes:
+        raise ValueError("a histogram of mistakes needs at least one length")
+    draw = _bars if len(mistakes) <= _MOST_PANELS else _shades
+    return finish(draw(mistakes, task), path)
+
+
+def _bars(mistakes: Sequence[Mistakes], task: str) -> ShownFigure:
+    figure, panels = new_figure(7.5, 2.3 * len(mistakes) + 0.3, rows=len(mistakes))
+    for axes, one in zip(panels, mistakes, strict=True):
+        places = range(len(one.wrong))
+        shares = [wrong / one.n for wrong in one.wrong]
+        colours = ["#0072B2"] * (len(shares) - 1) + ["#D55E00"]
+        axes.bar(places, shares, width=0.8, color=colours)
+        axes.set_ylim(0, max(0.05, 1.1 * max(shares)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlim(-0.6, len(one.wrong) - 0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel("answers wrong there")
+        set_title(
+            axes,
+            f"{task} at {one.length} digits, {one.suite}".strip(),
+            f"greedy decoding of {one.n} problems; the last bar is the end token",
+        )
+    panels[-1].set_xlabel("significance of the digit (0 is written first)")
+    return figure
+
+
+def _shades(mistakes: Sequence[Mistakes], task: str) -> ShownFigure:
+    widest = max(len(one.wrong) for one in mistakes)
+    shares = np.full((len(mistakes), widest), np.nan)
+    for row, one in enumerate(mistakes):
+        shares[row, : len(one.wrong)] = [wrong / one.n for wrong in one.wrong]
+    figure, (axes,) = new_figure(8.5, min(12.0, 2.5 + 0.1 * len(mistakes)), rows=1)
+    axes.grid(False)
+    image = axes.imshow(
+        shares, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest"
+    )
+    several = len({one.suite for one in mistakes}) > 1
+    labels = [f"{one.length} {one.suite}" if several else str(one.length) for one in mistakes]
+    name_cells(axes.yaxis, labels)
+    axes.set_ylabel("digits of each operand")
+    axes.set_xlabel("significance of the digit (0 is written first; the last is the end token)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_facecolor("#E5E5E5")
+    title = f"{task}: answers wrong at each place, greedy decoding".removeprefix(": ")
+    axes.set_title(title, loc="left", fontsize=12)
+    share = PercentFormatter(1.0, decimals=0)
+    figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format=share, label="answers wrong there")
+    return figure

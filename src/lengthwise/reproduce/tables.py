@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from lengthwise.evaluation.curve import wilson
 from lengthwise.files import write_csv, write_text
 from lengthwise.reproduce.cells import TABLE_TASKS, TABLES, Cell
-from lengthwise.reproduce.paper import paper_results
 from lengthwise.reproduce.runner import Record
 
 _READ = "each seed (their mean; the 95 % Wilson interval of all problems); the paper"
@@ -24,17 +26,33 @@ def write_tables(target: str, records: list[Record], out: Path) -> list[Path]:
     Returns:
         The two files.
     """
-    files = [out / f"{target}.csv", out / f"{target}.md"]
-    chosen = [record for record in records if belongs(record.cell, target)]
-    write_csv(files[0], tidy(target, chosen))
-    write_text(files[1], markdown(target, chosen))
-    return files
+    written = [out / f"{target}.csv", out / f"{target}.md"]
+    # Other cells are measured because these begin with them.
+    chosen = [
+        record
+        for record in records
+        if record.cell.row in TABLES[target][0]
+        and (record.cell.task in TABLE_TASKS or record.cell.row in ("classification", "transfer"))
+    ]
+    write_csv(written[0], tidy(target, chosen))
+    write_text(written[1], markdown(target, chosen))
+    return written
 
 
-def belongs(cell: Cell, target: str) -> bool:
-    """Whether a cell is shown in a table; others are measured because these begin with them."""
-    shown = cell.task in TABLE_TASKS or cell.row in ("classification", "transfer")
-    return shown and cell.row in TABLES[target][0]
+@cache
+def paper_results() -> dict[tuple[str, str, str, int | None], tuple[float | None, str]]:
+    """Tables 1 and 3 of arXiv 2310.11984v3: table, task, row and digits to a share and its note.
+
+    Digits are None where the paper names none, the share where it says so; the note is where a number comes
+    from, when not from the paper's own experiments.
+    """
+    text = files("lengthwise.reproduce").joinpath("paper_results.csv").read_text("utf-8")
+    found = {}
+    for row in csv.DictReader(text.splitlines()):
+        length, share = row["length"], row["accuracy_percent"]
+        key = row["source"], row["task"], row["model"], int(length) if length else None
+        found[key] = float(share) / 100 if share else None, row["note"]
+    return found
 
 
 def reported(target: str, cell: Cell, length: int) -> tuple[float | None, str]:
@@ -46,12 +64,9 @@ def reported(target: str, cell: Cell, length: int) -> tuple[float | None, str]:
         row = "abc"  # its numbers are of its own policy
     if row == "classification":
         task = "parity"
-    for one in paper_results():
-        if (one.table, one.task, one.model) != (target, task, row):
-            continue
-        if one.length in (length, None):
-            return one.accuracy, one.note
-    return None, ""
+    found = paper_results()
+    of_any_length = found.get((target, task, row, None), (None, ""))
+    return found.get((target, task, row, length), of_any_length)
 
 
 def tidy(target: str, records: list[Record]) -> list[tuple]:
