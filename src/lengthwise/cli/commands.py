@@ -26,6 +26,7 @@ from lengthwise.cli.options import (
     TaskOrFile,
     parse_lengths,
 )
+from lengthwise.errors import InputError
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
@@ -100,7 +101,6 @@ def abc_command(
     from lengthwise.progress.display import print_curve
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
-    from lengthwise.settings.config import InputError
 
     if estimate:
         for option, given in (("--resume", resume), ("--no-prove", prove is False)):
@@ -287,7 +287,7 @@ def calibrate_command(
     from lengthwise.pipeline import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output, save_dense
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError, refuse_idle, refuse_uncounted, with_options
+    from lengthwise.settings.config import refuse_idle, refuse_uncounted, with_options
 
     as_choice("policy", policy or "auto", ("auto", "paper"))
     as_choice("choice of lines", lines or "all", ("fewest", "all"))
@@ -336,7 +336,6 @@ def report_command(
     """
     from lengthwise.report.html import write_report
     from lengthwise.runs.folder import can_write
-    from lengthwise.settings.config import InputError
 
     target = out or folders[0] / "report.html"
     if out is None and folders[0].is_dir() and not can_write(folders[0]):

@@ -9,6 +9,7 @@ import typer
 
 from lengthwise.cli.commands import app, print_bias, print_json, show
 from lengthwise.cli.options import Force, Json, Set
+from lengthwise.errors import InputError
 from lengthwise.files import read_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def explain_command(
     from lengthwise.paper_repo import read_bias
     from lengthwise.runs.folder import VANILLA
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError
 
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -115,7 +115,6 @@ def convert_command(
         save_matrices,
     )
     from lengthwise.runs.folder import check_output
-    from lengthwise.settings.config import InputError
 
     notes: list[str] = []
     if width is not None and out.suffix not in (".safetensors", ".t"):
@@ -211,7 +210,6 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
     """Lines for another task, where one is named that is laid out alike."""
     from lengthwise.arguments import as_choice
     from lengthwise.bias import MatrixBias
-    from lengthwise.settings.config import InputError
     from lengthwise.tasks import TASKS
 
     if task is None or task == bias.task or isinstance(bias, MatrixBias):

@@ -10,6 +10,7 @@ import typer
 
 from lengthwise.cli.commands import app, pace
 from lengthwise.cli.options import Device, Seed
+from lengthwise.errors import InputError
 
 DEMO_FOLDER = Path("runs/demo")
 DEMO_EXPRESSION = "9" * 60 + "31415926535" + "9" * 60
@@ -34,7 +35,6 @@ def demo_command(
     from lengthwise.progress.display import print_curve
     from lengthwise.report.html import write_report
     from lengthwise.runs.folder import LOCK
-    from lengthwise.settings.config import InputError
 
     force = force or out == DEMO_FOLDER
     if not force and out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):

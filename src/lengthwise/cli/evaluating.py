@@ -19,6 +19,7 @@ from lengthwise.cli.options import (
     Set,
     parse_lengths,
 )
+from lengthwise.errors import InputError
 
 if TYPE_CHECKING:
     from lengthwise.evaluation.curve import LengthCurve
@@ -69,15 +70,20 @@ def evaluate_command(
 
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
-    from lengthwise.api.analysis import evaluate
-    from lengthwise.evaluation.curve import kept_if_interrupted
+    from lengthwise.arguments import as_choice
+    from lengthwise.evaluation.exact_match import evaluate_run
     from lengthwise.pipeline import Clock
     from lengthwise.progress.display import observing, print_curve
     from lengthwise.runs.folder import check_output, results_folder
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError, refuse_uncounted, with_options
+    from lengthwise.settings.config import refuse_uncounted, with_options
 
-    changes = with_options(set_ or [], attention=attention)
+    changes = with_options(
+        set_ or [],
+        attention=attention,
+        evaluation__lengths=parse_lengths(lengths),
+        evaluation__suites=suite and [as_choice("suite", suite, ("uniform", "carry"))],
+    )
     opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
         if any(
@@ -96,21 +102,24 @@ def evaluate_command(
 
             picture_format(file)
         check_output(file)
-    chosen = parse_lengths(lengths)
-    suites = None if suite is None else [suite]
-    with_options(changes, evaluation__lengths=chosen, evaluation__suites=suites)
-    _refuse_other_samples(samples, changes)
-    chosen = chosen or list(opened.config.evaluation.lengths)
-    suites = suites or list(opened.config.evaluation.suites)
+    for key in (assignment.partition("=")[0].strip() for assignment in changes):
+        if samples is not None and key.endswith("samples"):
+            raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
+    chosen, suites = opened.config.evaluation.lengths, opened.config.evaluation.suites
     scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
     kept = results_folder(run)
     with (
         observing(True, scores=scores) as observer,
         Clock(observer).stage("evaluate", opened.config),
-        kept_if_interrupted(lambda curve: _keep(curve, kept), observer.scored) as take,
     ):
-        curve = evaluate(
-            opened, chosen, samples=samples, suites=suites, seed=seed, on_progress=take
+        curve = evaluate_run(
+            opened,
+            chosen,
+            suites=suites,
+            samples=samples,
+            seed=seed,
+            on_progress=observer.scored,
+            keep=lambda measured: _keep(measured, kept),
         )
     # First to the reader: in a folder that can't be written the measurement is not lost.
     if as_json:
@@ -126,7 +135,7 @@ def evaluate_command(
         from lengthwise.evaluation.mistakes import count_mistakes, save_mistakes
         from lengthwise.report.histograms import mistake_histogram
 
-        mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)  # type: ignore[arg-type]  # checked by evaluate
+        mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)
         if table:
             save_mistakes(mistakes, wrong_positions)
         else:
@@ -146,19 +155,10 @@ def _keep(curve: LengthCurve, folder: Path) -> None:
         curve.add_to(folder)
 
 
-def _refuse_other_samples(samples: int | None, assignments: list[str]) -> None:
-    from lengthwise.settings.config import InputError
-
-    for key in (assignment.partition("=")[0].strip() for assignment in assignments):
-        if samples is not None and key.endswith("samples"):
-            raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
-
-
 def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from lengthwise.evaluation.mistakes import check_range
-    from lengthwise.settings.config import InputError
 
     if last is None:
         raise InputError(
@@ -182,7 +182,6 @@ def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> 
 
 def _number(option: str, text: str) -> int:
     from lengthwise.paper_repo import evaluate_arithmetic
-    from lengthwise.settings.config import InputError
 
     try:
         value = evaluate_arithmetic(text)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lengthwise.errors import InputError, shorten
+
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
 RunDevice = Annotated[
@@ -67,8 +69,6 @@ def refuse_unknown_options(context: typer.Context, words: list[str]) -> None:
     Raises:
         InputError: for the first.
     """
-    from lengthwise.settings.config import InputError
-
     known = [name for option in context.command.params for name in option.opts]
     for word in words:
         name = word.partition("=")[0]
@@ -87,8 +87,6 @@ def parse_lengths(text: str | None) -> list[int] | None:
     Raises:
         InputError: for anything but whole numbers from 1 up, and ranges of them.
     """
-    from lengthwise.errors import InputError, shorten
-
     if text is None:
         return None
     shown = repr(shorten(text, 40))

@@ -10,6 +10,7 @@ import typer
 
 from lengthwise.cli.commands import app, show
 from lengthwise.cli.options import Json
+from lengthwise.errors import InputError
 
 
 @app.command("reproduce")
@@ -60,7 +61,6 @@ def reproduce_command(
         write_tables,
     )
     from lengthwise.reproduce.runner import Record, Remaining, check_budget, finished
-    from lengthwise.settings.config import InputError
 
     if estimate and done_only:
         raise InputError("--estimate says what remains, --done writes what is done: choose one")

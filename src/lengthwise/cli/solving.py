@@ -25,6 +25,7 @@ from lengthwise.cli.options import (
     ShowWork,
     refuse_unknown_options,
 )
+from lengthwise.errors import InputError
 from lengthwise.files import UTF8_MARK, check_encoding
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def solve_command(
     Example: lengthwise solve runs/addition 987654321987654321987654321+1
     """
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError, with_options
+    from lengthwise.settings.config import with_options
 
     expressions = expressions or []
     refuse_unknown_options(context, [str(run), *expressions])
@@ -185,7 +186,6 @@ def _objection(run: Run, text: str) -> str | None:
         InputError: when there is no model yet.
     """
     from lengthwise.runs.parts import check_reach
-    from lengthwise.settings.config import InputError
 
     model = run.model
     try:
@@ -204,8 +204,6 @@ def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
     Raises:
         InputError: when the text is in UTF-16.
     """
-    from lengthwise.settings.config import InputError
-
     read = getattr(source, "read1", source.read)
     batch: list[tuple[int, bytes | None]] = []
     rest, length, number, held = [], 0, 0, 0  # of the line that has begun; of the batch
