@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lengthwise.cli import options
 from lengthwise.cli.commands import app, pace
-from lengthwise.cli.options import Device, Seed
 from lengthwise.errors import InputError
 
 DEMO_FOLDER = Path("runs/demo")
@@ -21,8 +21,8 @@ def demo_command(
     out: Annotated[
         Path, typer.Option(help="Folder to write; the default is replaced by each demo.")
     ] = DEMO_FOLDER,
-    seed: Seed = None,
-    device: Device = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start over where --out names a run.")
     ] = False,

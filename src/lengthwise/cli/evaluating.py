@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from lengthwise.cli.commands import app, print_json
-from lengthwise.cli.options import (
-    Attention,
-    Json,
-    Lengths,
-    RunDevice,
-    RunFolder,
-    Samples,
-    Set,
-    parse_lengths,
-)
+from lengthwise.cli import options
+from lengthwise.cli.commands import app, print_json, say
 from lengthwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,9 +25,9 @@ _COUNTING_IN_RANGES = ("device", "attention", "decode", "evaluation.padding")
 
 @app.command("evaluate")
 def evaluate_command(
-    run: RunFolder,
-    lengths: Lengths = None,
-    samples: Samples = None,
+    run: options.RunFolder,
+    lengths: options.Lengths = None,
+    samples: options.Samples = None,
     suite: Annotated[
         str | None, typer.Option(help="uniform or carry.", show_default="the run's")
     ] = None,
@@ -61,10 +51,10 @@ def evaluate_command(
             "--to", metavar="NUMBER", help="... to this one, or `ceil`: the first mistake."
         ),
     ] = None,
-    set_: Set = None,
-    attention: Attention = None,
-    device: RunDevice = None,
-    as_json: Json = False,
+    set_: options.Set = None,
+    attention: options.Attention = None,
+    device: options.RunDevice = None,
+    as_json: options.Json = False,
 ) -> None:
     """Measure exact match on unseen problems of each length.
 
@@ -73,16 +63,18 @@ def evaluate_command(
     from lengthwise.arguments import as_choice
     from lengthwise.evaluation.exact_match import evaluate_run
     from lengthwise.pipeline import Clock
+    from lengthwise.problems.sampling import Suite
     from lengthwise.progress.display import observing, print_curve
     from lengthwise.runs.folder import check_output, results_folder
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import refuse_uncounted, with_options
 
+    suites = None if suite is None else [as_choice("suite", suite, get_args(Suite))]
     changes = with_options(
         set_ or [],
         attention=attention,
-        evaluation__lengths=parse_lengths(lengths),
-        evaluation__suites=suite and [as_choice("suite", suite, ("uniform", "carry"))],
+        evaluation__lengths=options.parse_lengths(lengths),
+        evaluation__suites=suites,
     )
     opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
@@ -147,10 +139,7 @@ def _keep(curve: LengthCurve, folder: Path) -> None:
     from lengthwise.runs.folder import can_write, locked
 
     if not can_write(folder):
-        return print(
-            f"lengthwise: {folder} can't be written to, so these results are not kept there",
-            file=sys.stderr,
-        )
+        return say(f"{folder} can't be written to, so these results are not kept there")
     with locked(folder):
         curve.add_to(folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -92,14 +93,14 @@ def parse_lengths(text: str | None) -> list[int] | None:
     shown = repr(shorten(text, 40))
     lengths: list[int] = []
     for part in text.split(","):
-        ends = [end.strip() for end in part.split("-")]
         # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
-        whole = all(end.isdecimal() and len(end) < 10 and int(end) > 0 for end in ends)
-        if not whole or len(ends) > 2 or int(ends[0]) > int(ends[-1]):
+        ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (0, 0)
+        if not 1 <= first <= last:
             raise InputError(
                 f"--lengths takes whole numbers from 1 up, such as 6,60,1000 or 1-60; got {shown}"
             )
-        if int(ends[-1]) - int(ends[0]) >= _MOST_LENGTHS:
+        if last - first >= _MOST_LENGTHS:
             raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown}")
-        lengths += range(int(ends[0]), int(ends[-1]) + 1)
+        lengths += range(first, last + 1)
     return lengths

@@ -173,15 +173,13 @@ class LengthCurve:
             models: fingerprints; rows of other models are left out, unless all are. Rows that do not say
                 their model count where nothing else was measured.
         """
-        known = {*models}
-        rows = [score for score in self.scores if score.model in known] or [
-            score for score in self.scores if not score.model
-        ]
-        chosen: dict[tuple, Score] = {}
-        for score in rows if known else self.scores:
-            if score.question not in chosen or score.n >= chosen[score.question].n:
-                chosen[score.question] = score
-        return LengthCurve(chosen.values())
+        rows = self.scores
+        if known := {*models}:
+            rows = [score for score in rows if score.model in known] or [
+                score for score in rows if not score.model
+            ]
+        best = {score.question: score for score in sorted(rows, key=lambda score: score.n)}
+        return LengthCurve(best[question] for question in dict.fromkeys(s.question for s in rows))
 
     def fairest(self) -> LengthCurve:
         """Without the rows asked at another width than in training, where one at that width is there."""
