@@ -17,6 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 import lengthwise
+import lengthwise.report.notebook
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration import Evidence
 from lengthwise.calibration.maps import AttentionMaps, candidates

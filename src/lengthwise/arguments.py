@@ -6,6 +6,7 @@ names the argument, what was given and what would do.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import operator
@@ -64,7 +65,7 @@ def as_wholes(name: str, given: object, least: int = 1) -> list[int]:
     try:
         numbers = [as_whole(name, one, least) for one in many]
     except InputError:
-        refuse(name, wanted, given)
+        numbers = []
     if not numbers:
         refuse(name, wanted, given)
     return numbers
@@ -91,17 +92,6 @@ def as_flag(name: str, given: object) -> bool:
     if not isinstance(given, bool | np.bool_):
         refuse(name, "True or False", given)
     return bool(given)
-
-
-def as_function(name: str, given: Any) -> Any:
-    """A function, or None.
-
-    Raises:
-        InputError: for what can't be called.
-    """
-    if given is not None and not callable(given):
-        refuse(name, "a function, such as print", given)
-    return given
 
 
 def as_text(name: str, given: object, example: str) -> str:
@@ -250,9 +240,7 @@ def _many(name: str, given: object, wanted: str, most: int | None = _MOST) -> li
     found = list(values if most is None else islice(values, most + 1))
     if most is not None and len(found) > most:
         raise InputError(f"{name} takes at most {most:,} values at once")
-    return sorted(found) if isinstance(given, set | frozenset) and _alike(found) else found
-
-
-def _alike(values: list[Any]) -> bool:
-    """Whether values can be put in order."""
-    return len({type(value) for value in values}) == 1 and isinstance(values[0], int | str)
+    if isinstance(given, set | frozenset):
+        with contextlib.suppress(TypeError):  # what has no order
+            found.sort()
+    return found

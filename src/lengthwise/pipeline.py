@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import calibrate, suffices
 from lengthwise.calibration.maps import AttentionMaps, capture, kept_maps
-from lengthwise.evaluation.curve import LengthCurve, Score, kept_if_interrupted
+from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import write_bytes
 from lengthwise.proof import (
@@ -175,19 +175,19 @@ def run_abc(
         proof = None
         if prove:
             calibrated, proof = _until_proven(calibrated, bias, clock)
-        scored = clock.observer.scored
-        keep = kept_if_interrupted(lambda curve: curve.add_to(path), scored)
-        with clock.stage("evaluate", config), keep as take:
-            curve = LengthCurve(
-                score
-                for run in (vanilla, calibrated)
+        curve = LengthCurve([])
+        with clock.stage("evaluate", config):
+            for run in (vanilla, calibrated):
                 # Without lines there is a length past which a model can't be asked.
-                if (within := [length for length in lengths if length <= run.longest])
-                for score in evaluate_run(
-                    run, within, suites=config.evaluation.suites, on_progress=take
-                )
-            )
-        curve.add_to(path)
+                if within := [length for length in lengths if length <= run.longest]:
+                    curve += evaluate_run(
+                        run,
+                        within,
+                        suites=config.evaluation.suites,
+                        on_progress=clock.observer.scored,
+                        keep=lambda measured: measured.add_to(path),
+                    )
+                    curve.add_to(path)
     return Outcome(path, vanilla, calibrated, maps, bias, curve, proof, clock.seconds)
 
 

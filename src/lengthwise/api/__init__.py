@@ -26,7 +26,6 @@ from lengthwise.arguments import (
     as_choice,
     as_flag,
     as_folder,
-    as_function,
     as_path,
     as_text,
     as_whole,
@@ -90,22 +89,21 @@ def settings(
     Raises:
         InputError: for an unknown task, method or key, a value that is not allowed, a file that is none.
     """
-    task = _as_task(task)
+    source, path = _source(task), None
     length = None if length is None else as_whole("length", length, 1)
     seed = None if seed is None else as_whole("seed", seed)
     epochs = None if epochs is None else as_whole("epochs", epochs, 1)
-    ini = _load_ini(task)
+    ini = source if isinstance(source, SeedOptions) else None
     if epochs is not None and ini is None:
         raise InputError("epochs are those of an .ini file; else set training.max_steps")
-    path = None
-    if ini is not None:
-        values = ini.settings(epochs)
-    elif isinstance(task, Config):
-        values = task.model_dump(mode="json", exclude_unset=True)
-    elif Path(task).suffix in (".toml", ".json"):
-        path, values = Path(task), load_config(Path(task))
+    if isinstance(source, SeedOptions):
+        values = source.settings(epochs)
+    elif isinstance(source, Config):
+        values = source.model_dump(mode="json", exclude_unset=True)
+    elif source.suffix in (".toml", ".json"):
+        path, values = source, load_config(source)
     else:
-        values = {"task": str(task)}
+        values = {"task": str(source)}
     given = with_options(assignments, data__length=length, seed=seed, device=device)
     if with_bias:
         values, given = for_a_bias(values, given)
@@ -114,14 +112,14 @@ def settings(
     refuse_idle(config, given)
     if ini is not None and ini.load_pretrained and config.training.initial is None:
         raise InputError(
-            f"{task}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
+            f"{ini.path}: LOAD_PRETRAINED: name the run to start from with --set training.initial=RUN "
             f"(`lengthwise convert` makes one of a checkpoint)"
         )
     return config
 
 
-def _as_task(task: str | Path | Config) -> Path | Config:
-    """Settings, or the name of a task or of a file.
+def _source(task: str | Path | Config) -> Config | SeedOptions | Path:
+    """Settings, the options of an .ini file, or the name of a task or of another file.
 
     Raises:
         InputError: for anything else.
@@ -130,14 +128,8 @@ def _as_task(task: str | Path | Config) -> Path | Config:
         return task
     if not isinstance(task, str | os.PathLike) or not os.fspath(task):
         refuse("task", "a task's name, such as 'addition', a settings file, or settings", task)
-    return as_path("task", task, "addition.toml")
-
-
-def _load_ini(task: str | Path | Config) -> SeedOptions | None:
-    """The options of an .ini file; None where the task is something else."""
-    if isinstance(task, Config) or Path(task).suffix != ".ini":
-        return None
-    return load_ini(Path(task))
+    path = as_path("task", task, "addition.toml")
+    return load_ini(path) if path.suffix == ".ini" else path
 
 
 def abc_settings(
@@ -156,8 +148,8 @@ def abc_settings(
             where the assignments name other lengths.
     """
     with_options(assignments, evaluation__lengths=lengths)
-    ini = _load_ini(_as_task(task))
-    if ini is not None and ini.load_window:
+    source = _source(task)
+    if isinstance(source, SeedOptions) and source.load_window:
         raise InputError(f"{task}: LOAD_WINDOW: abc calibrates a bias of its own; use train")
     return settings(task, assignments, **options)
 
@@ -187,17 +179,16 @@ def training_settings(
         raise InputError(
             f"a calibrated bias is a method of its own; leave the method {method!r} out"
         )
-    task, found = _as_task(task), as_bias(bias)
+    source, found = _source(task), as_bias(bias)
     files = [found] if isinstance(found, Path) else []
     if self_bias is not None:
         files.append(as_path("self_bias", self_bias, "self.t"))
     of_a_run: list[Path] = []
-    if found is None and not files and not isinstance(task, Config):
-        ini = _load_ini(task)
-        if ini is not None:
-            files = ini.window_paths()
-        elif Path(task).name == CONFIG:
-            of_a_run = [Path(task).parent / name for name in consists_of(Path(task)) or ()]
+    if found is None and not files:
+        if isinstance(source, SeedOptions):
+            files = source.window_paths()
+        elif isinstance(source, Path) and source.name == CONFIG:
+            of_a_run = [source.parent / name for name in consists_of(source) or ()]
     given = found is not None or bool(files)
     config = settings(task, assignments, method=method, with_bias=given, **options)
     if files or of_a_run:
@@ -270,12 +261,16 @@ def train(
         bias=bias,
         self_bias=self_bias,
     )
-    until = as_choice("until", until, get_args(Until))  # type: ignore[assignment]  # one of them
-    flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
-    with observing(progress, trained=as_function("on_progress", on_progress)) as observer:
-        run, proof = run_training(
-            config, bias, prove=until == "proven", out=out, observer=observer, **flags
-        )
+    run, proof = run_training(
+        config,
+        bias,
+        prove=as_choice("until", until, get_args(Until)) == "proven",
+        out=out,
+        resume=resume,
+        force=force,
+        progress=progress,
+        on_progress=on_progress,
+    )
     if isinstance(proof, Counterexample):
         raise NotProvenError(run, proof)
     if isinstance(proof, NotApplicable):
@@ -289,27 +284,30 @@ def run_training(
     *,
     prove: bool,
     out: Path | str | None,
-    observer: Observer,
-    **flags: bool,
+    resume: bool,
+    force: bool,
+    progress: bool | None,
+    on_progress: Progress | None = None,
 ) -> tuple[Run, Proof | None]:
     """What `train` does with settings and a bias that are ready.
 
     Args:
         config, bias: from `training_settings`.
         prove: train until the model is proven.
-        out, flags: as for `train`.
+        out, resume, force, progress, on_progress: as for `train`.
 
     Returns:
         The run; and the certificate, the counterexample, or why neither, where one was asked for.
     """
     if prove and _processes() > 1:
         raise InputError("one process proves; under torchrun use `train` without `--until proven`")
-    name = method_of(config) if bias is None else CALIBRATED
+    flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
+    stage, name = ("train", method_of(config)) if bias is None else ("retrain", CALIBRATED)
     path = _folder(out, f"{config.task}-{name}-seed{config.seed}")
-    if prove:
-        return train_until_proven(config, path, bias=bias, observer=observer, **flags)
-    stage = "train" if bias is None else "retrain"
-    return Clock(observer).train(stage, config, path, bias=bias, **flags), None
+    with observing(progress, of="trained", on_progress=on_progress) as observer:
+        if prove:
+            return train_until_proven(config, path, bias=bias, observer=observer, **flags)
+        return Clock(observer).train(stage, config, path, bias=bias, **flags), None
 
 
 def abc(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lengthwise import calibration, proof
-from lengthwise.api.given import SomeRun, as_maps, as_run, as_vanilla
+from lengthwise.api.given import SomeRun, as_maps, as_run
 from lengthwise.arguments import (
     as_choice,
     as_choices,
     as_file,
-    as_function,
     as_number,
     as_whole,
     as_wholes,
@@ -27,6 +26,7 @@ from lengthwise.pipeline import Clock
 from lengthwise.problems.sampling import Suite
 from lengthwise.progress.display import observing
 from lengthwise.proof import BUDGET, Certificate, Counterexample
+from lengthwise.runs.folder import VANILLA
 
 
 def capture(run: SomeRun) -> AttentionMaps:
@@ -38,7 +38,7 @@ def capture(run: SomeRun) -> AttentionMaps:
     Raises:
         InputError: for what is no run.
     """
-    return attention_maps.capture(as_vanilla(run))
+    return attention_maps.capture(as_run(run, VANILLA))
 
 
 def calibrate(
@@ -106,9 +106,7 @@ def evaluate(
     of: Any = as_choices("suites", asked, get_args(Suite))
     scores = len(of) * sum(len(opened.paddings(length)) for length in chosen)
     with (
-        observing(
-            progress, scores=scores, scored=as_function("on_progress", on_progress)
-        ) as observer,
+        observing(progress, scores=scores, of="scored", on_progress=on_progress) as observer,
         Clock(observer).stage("evaluate", opened.config),
     ):
         return evaluate_run(
@@ -140,7 +138,7 @@ def prove(
     opened, budget = as_run(run), as_whole("budget", budget, 1)
     kept = None if keep is None else as_file("keep", keep, "proof.progress.json")
     with (
-        observing(progress, checked=as_function("on_progress", on_progress)) as observer,
+        observing(progress, of="checked", on_progress=on_progress) as observer,
         Clock(observer).stage("prove", opened.config),
     ):
         return proof.prove(opened, budget=budget, progress=kept, on_progress=observer.checked)

@@ -10,7 +10,7 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import maps as attention_maps
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.pipeline import Outcome
-from lengthwise.runs.folder import VANILLA
+from lengthwise.runs.folder import CALIBRATED, CONFIG, VANILLA
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import CalibrationSettings
@@ -18,27 +18,16 @@ from lengthwise.settings.sections import CalibrationSettings
 SomeRun = Run | Outcome | Path | str
 
 
-def as_run(run: SomeRun) -> Run:
-    """A run, from itself or its folder; of what `abc` made the calibrated one."""
+def as_run(run: SomeRun, of_abc: str = CALIBRATED) -> Run:
+    """A run, from itself or its folder; of what `abc` made the calibrated one, or the vanilla one."""
     if isinstance(run, Outcome):
-        return run.calibrated
-    return run if isinstance(run, Run) else Run.open(_folder(run))
-
-
-def as_vanilla(run: SomeRun) -> Run:
-    """As `as_run`, but of what `abc` made the vanilla one, whose attention there is to see."""
-    if isinstance(run, Outcome):
-        return run.vanilla
+        return getattr(run, of_abc)
     if isinstance(run, Run):
         return run
-    path = _folder(run)
-    return Run.open(path / VANILLA if (path / VANILLA).exists() else path)
-
-
-def _folder(run: object) -> Path:
     if not isinstance(run, str | os.PathLike):
         refuse("run", "a run, or its folder, such as 'runs/addition'", run)
-    return as_path("run", run, "runs/addition")
+    path = as_path("run", run, "runs/addition")
+    return Run.open(path / of_abc if (path / of_abc / CONFIG).exists() else path)
 
 
 def as_maps(maps: AttentionMaps | SomeRun) -> tuple[AttentionMaps, CalibrationSettings]:
@@ -59,7 +48,7 @@ def as_maps(maps: AttentionMaps | SomeRun) -> tuple[AttentionMaps, CalibrationSe
         return AttentionMaps.load(maps), CalibrationSettings()
     if not isinstance(maps, str | os.PathLike | Run):
         refuse("maps", "what lw.capture returns, its file, or a run, such as 'runs/addition'", maps)
-    run = as_vanilla(maps)
+    run = as_run(maps, VANILLA)
     return attention_maps.capture(run), run.config.calibration
 
 

@@ -10,22 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lengthwise.cli.options import (
-    Attention,
-    Device,
-    Force,
-    Json,
-    Length,
-    Lengths,
-    Out,
-    Resume,
-    RunDevice,
-    RunFolder,
-    Seed,
-    Set,
-    TaskOrFile,
-    parse_lengths,
-)
+from lengthwise.cli import options
+from lengthwise.errors import InputError
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
@@ -66,15 +52,15 @@ def _root(
 
 @app.command("abc")
 def abc_command(
-    task: TaskOrFile,
-    out: Out = None,
-    seed: Seed = None,
-    length: Length = None,
-    lengths: Lengths = None,
-    set_: Set = None,
-    device: Device = None,
-    resume: Resume = False,
-    force: Force = False,
+    task: options.TaskOrFile,
+    out: options.Out = None,
+    seed: options.Seed = None,
+    length: options.Length = None,
+    lengths: options.Lengths = None,
+    set_: options.Set = None,
+    device: options.Device = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
     prove: Annotated[
         bool | None,
         typer.Option(
@@ -86,7 +72,7 @@ def abc_command(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what it will take, and write nothing.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train, capture, calibrate, retrain, prove, evaluate, report.
 
@@ -100,25 +86,23 @@ def abc_command(
     from lengthwise.progress.display import print_curve
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
-    from lengthwise.settings.config import InputError
 
+    chosen = options.parse_lengths(lengths)
     if estimate:
         for option, given in (("--resume", resume), ("--no-prove", prove is False)):
             if given:
                 raise InputError(
                     f"--estimate says what each stage takes, from nothing to the proof; leave {option} out"
                 )
-        config = abc_settings(
-            task, set_, parse_lengths(lengths), length=length, seed=seed, device=device
-        )
-        expected = forecast(config, parse_lengths(lengths))
+        config = abc_settings(task, set_, chosen, length=length, seed=seed, device=device)
+        expected = forecast(config, chosen)
         return show(as_json, expected.to_dict(), expected)
     outcome = abc(
         task,
         out=out,
         seed=seed,
         length=length,
-        lengths=parse_lengths(lengths),
+        lengths=chosen,
         set=set_,
         device=device,
         resume=resume,
@@ -147,8 +131,8 @@ def abc_command(
 
 @app.command("train")
 def train_command(
-    task: TaskOrFile,
-    out: Out = None,
+    task: options.TaskOrFile,
+    out: options.Out = None,
     bias: Annotated[
         Path | None,
         typer.Option(help="A bias to train with: .jsonl, or matrices (.safetensors, .t)."),
@@ -169,14 +153,14 @@ def train_command(
     epochs: Annotated[
         int | None, typer.Option(help="Train and keep so many epochs of an .ini file.")
     ] = None,
-    seed: Seed = None,
-    length: Length = None,
-    set_: Set = None,
-    attention: Attention = None,
-    device: Device = None,
-    resume: Resume = False,
-    force: Force = False,
-    as_json: Json = False,
+    seed: options.Seed = None,
+    length: options.Length = None,
+    set_: options.Set = None,
+    attention: options.Attention = None,
+    device: options.Device = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train one model until it interpolates, or is proven; under torchrun, on several processes.
 
@@ -186,7 +170,6 @@ def train_command(
 
     from lengthwise.api import run_training, training_settings
     from lengthwise.arguments import as_choice
-    from lengthwise.progress.display import observing
     from lengthwise.proof import NotApplicable
     from lengthwise.runs.metrics import read_metrics
     from lengthwise.settings.config import with_options
@@ -203,25 +186,22 @@ def train_command(
         bias=bias,
         self_bias=self_bias,
     )
-    with observing(True) as observer:
-        run, proof = run_training(
-            config,
-            loaded,
-            prove=until == "proven",
-            out=out,
-            observer=observer,
-            resume=resume,
-            force=force,
-        )
+    run, proof = run_training(
+        config,
+        loaded,
+        prove=until == "proven",
+        out=out,
+        resume=resume,
+        force=force,
+        progress=True,
+    )
     if not main_process():
         return
     last = read_metrics(run)[-1]
-    if as_json:
-        proven = {} if proof is None else {"proof": proof.to_dict()}
-        print_json({"folder": str(run.path), **asdict(last), **proven})
-    else:
-        print(_trained_sentence(run, last))
-        print(f"{proof}\nRun: {run.path}" if proof else f"Run: {run.path}")
+    proven = {} if proof is None else {"proof": proof.to_dict()}
+    said = [_trained_sentence(run, last), *([] if proof is None else [proof]), f"Run: {run.path}"]
+    record = {"folder": str(run.path), **asdict(last), **proven}
+    show(as_json, record, "\n".join(map(str, said)))
     if proof is not None and not proof.proven:
         raise typer.Exit(2 if isinstance(proof, NotApplicable) else 1)
 
@@ -246,7 +226,7 @@ _CALIBRATION = (
 
 @app.command("calibrate")
 def calibrate_command(
-    run: RunFolder,
+    run: options.RunFolder,
     out: Annotated[Path, typer.Option(help="The bias file to write.")],
     policy: Annotated[
         str | None,
@@ -273,9 +253,9 @@ def calibrate_command(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the problems.", show_default="the run's")
     ] = None,
-    set_: Set = None,
-    device: RunDevice = None,
-    as_json: Json = False,
+    set_: options.Set = None,
+    device: options.RunDevice = None,
+    as_json: options.Json = False,
 ) -> None:
     """Turn what a vanilla run attends to into a bias, and say it in words.
 
@@ -287,7 +267,7 @@ def calibrate_command(
     from lengthwise.pipeline import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output, save_dense
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError, refuse_idle, refuse_uncounted, with_options
+    from lengthwise.settings.config import refuse_idle, refuse_uncounted, with_options
 
     as_choice("policy", policy or "auto", ("auto", "paper"))
     as_choice("choice of lines", lines or "all", ("fewest", "all"))
@@ -309,10 +289,9 @@ def calibrate_command(
     refuse_uncounted(changes, _CALIBRATION, "attention is captured and calibrated")
     maps = capture(opened)
     if maps.exact_match < 0.9:
-        print(
-            f"lengthwise: {folder} answers {maps.exact_match:.1%} of its training problems right; the "
-            f"lines of a model that does not interpolate may mean nothing",
-            file=sys.stderr,
+        say(
+            f"{folder} answers {maps.exact_match:.1%} of its training problems right; the lines of a model "
+            f"that does not interpolate may mean nothing"
         )
     bias = calibrate(maps, **opened.config.calibration.model_dump(include=SELECTION))
     if to_length is not None:
@@ -328,7 +307,7 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML file about one or more runs.
 
@@ -336,7 +315,6 @@ def report_command(
     """
     from lengthwise.report.html import write_report
     from lengthwise.runs.folder import can_write
-    from lengthwise.settings.config import InputError
 
     target = out or folders[0] / "report.html"
     if out is None and folders[0].is_dir() and not can_write(folders[0]):
@@ -350,7 +328,7 @@ def report_command(
 @app.command("bench")
 def bench_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure speed: matmul, train, calibrate, decode, lines, long, solve, gpu; all of them by default.
 
@@ -379,6 +357,11 @@ def main_process() -> bool:
     """Whether this is the one process, or the first that torchrun started."""
     alone = os.environ.get("WORLD_SIZE", "1") in ("", "1")
     return alone or os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """What is no result, on stderr."""
+    print(f"lengthwise: {text}", file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

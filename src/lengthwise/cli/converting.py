@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lengthwise.cli import options
 from lengthwise.cli.commands import app, print_bias, print_json, show
-from lengthwise.cli.options import Force, Json, Set
+from lengthwise.errors import InputError
 from lengthwise.files import read_text
 
 if TYPE_CHECKING:
     from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
+    from lengthwise.runs.run import Run
 
 Task = Annotated[
     str | None,
@@ -40,7 +42,7 @@ def explain_command(
         Path | None,
         typer.Option(help="Also draw which keys are open; of a vanilla run, its attention."),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say a bias in words: what each head reads.
 
@@ -50,7 +52,6 @@ def explain_command(
     from lengthwise.paper_repo import read_bias
     from lengthwise.runs.folder import VANILLA
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError
 
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -62,7 +63,7 @@ def explain_command(
     if len(files) > 1 or task is not None:
         raise InputError("explain takes one run folder, or the files of one bias and their --task")
     opened = Run.open(files[0])
-    _draw(opened.bias, plot, opened.path)
+    _draw(opened.bias, plot, opened)
     if isinstance(opened.bias, CalibratedBias | MatrixBias):
         _print_any(opened.bias, as_json)
         if isinstance(opened.bias, CalibratedBias) and not as_json:
@@ -95,9 +96,9 @@ def convert_command(
     width: Annotated[
         int | None, typer.Option(min=1, help="Digits that operands are padded to in matrices.")
     ] = None,
-    set_: Set = None,
-    force: Force = False,
-    as_json: Json = False,
+    set_: options.Set = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
     """Turn biases and checkpoints of the paper's code into ours, and biases back.
 
@@ -105,19 +106,10 @@ def convert_command(
 
     Example: lengthwise convert windowCross.t windowSelf.t --task addition --out bias.jsonl
     """
-    from lengthwise.paper_repo import (
-        convert_checkpoint,
-        convert_run,
-        find_lines,
-        load_ini,
-        read_bias,
-        save_dense_bias,
-        save_matrices,
-    )
+    from lengthwise import paper_repo
     from lengthwise.runs.folder import check_output
-    from lengthwise.settings.config import InputError
 
-    notes: list[str] = []
+    notes, written = [], [out]
     if width is not None and out.suffix not in (".safetensors", ".t"):
         raise InputError(f"--width is of matrices, .safetensors or .t, got {out}; leave it out")
     if task is not None and (config is not None or files[0].is_dir()):
@@ -126,36 +118,33 @@ def convert_command(
         )
     check_output(out)
     if config is not None:
-        run = convert_checkpoint(
+        paper_repo.convert_checkpoint(
             files[0],
-            load_ini(config),
+            paper_repo.load_ini(config),
             out,
             set=tuple(set_ or ()),
             bias=tuple(files[1:]),
             force=force,
         )
-        written = [run.path]
     elif files[0].is_dir():
         if len(files) > 1:
             raise InputError("a run becomes one with lines by itself; leave the other files out")
         if set_:
             raise InputError("a run becomes one with lines under its own settings; leave --set out")
-        run, notes = convert_run(files[0], out, force=force)
-        written = [run.path]
+        _, notes = paper_repo.convert_run(files[0], out, force=force)
     else:
         if set_:
             raise InputError(
                 "--set changes the settings of a checkpoint; name its .ini with --config"
             )
-        bias = _for_task(read_bias(files, task), task)
+        bias = _for_task(paper_repo.read_bias(files, task), task)
         if out.suffix == ".jsonl":
-            lines, notes = find_lines(bias)
+            lines, notes = paper_repo.find_lines(bias)
             lines.save(out)
-            written = [out]
         elif out.suffix == ".safetensors":
-            written = [save_dense_bias(bias, out, width)]
+            paper_repo.save_dense_bias(bias, out, width)
         elif out.suffix == ".t":
-            written = save_matrices(bias, out, width)
+            written = paper_repo.save_matrices(bias, out, width)
         else:
             raise InputError(
                 f"a bias becomes a .jsonl, .safetensors or .t file, got {out}; a checkpoint needs --config"
@@ -170,7 +159,7 @@ def config_command(
         str | None,
         typer.Argument(metavar="[NAME]", help="Such as default, which has every setting."),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Print a settings file that comes with lengthwise, or list them.
 
@@ -211,7 +200,6 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
     """Lines for another task, where one is named that is laid out alike."""
     from lengthwise.arguments import as_choice
     from lengthwise.bias import MatrixBias
-    from lengthwise.settings.config import InputError
     from lengthwise.tasks import TASKS
 
     if task is None or task == bias.task or isinstance(bias, MatrixBias):
@@ -249,19 +237,17 @@ def _print_any(bias: CalibratedBias | MatrixBias, as_json: bool) -> None:
         print(f"  {sentence}")
 
 
-def _draw(bias: AttentionBias, path: Path | None, run: Path | None = None) -> None:
+def _draw(bias: AttentionBias, path: Path | None, run: Run | None = None) -> None:
     """Draw the keys that a bias leaves open; of a vanilla run, the attention that was captured."""
     if path is None:
         return
     from lengthwise.bias import CalibratedBias, MatrixBias
     from lengthwise.calibration.maps import capture, kept_maps
     from lengthwise.report.plots import attention_maps, bias_map
-    from lengthwise.runs.run import Run
 
     if isinstance(bias, MatrixBias):
         bias_map(bias, bias.format.at(bias.width), path)
     elif isinstance(bias, CalibratedBias):
         bias_map(bias, bias.format.at(_DRAWN_DIGITS + bias.format.task.growth), path)
     elif run is not None:
-        opened = Run.open(run)
-        attention_maps(kept_maps(opened) or capture(opened), path)
+        attention_maps(kept_maps(run) or capture(run), path)

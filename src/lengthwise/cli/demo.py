@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from lengthwise.cli import options
 from lengthwise.cli.commands import app, pace
-from lengthwise.cli.options import Device, Seed
+from lengthwise.errors import InputError
 
 DEMO_FOLDER = Path("runs/demo")
 DEMO_EXPRESSION = "9" * 60 + "31415926535" + "9" * 60
@@ -20,8 +21,8 @@ def demo_command(
     out: Annotated[
         Path, typer.Option(help="Folder to write; the default is replaced by each demo.")
     ] = DEMO_FOLDER,
-    seed: Seed = None,
-    device: Device = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start over where --out names a run.")
     ] = False,
@@ -34,7 +35,6 @@ def demo_command(
     from lengthwise.progress.display import print_curve
     from lengthwise.report.html import write_report
     from lengthwise.runs.folder import LOCK
-    from lengthwise.settings.config import InputError
 
     force = force or out == DEMO_FOLDER
     if not force and out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):

@@ -79,10 +79,8 @@ def _run(arguments: list[str]) -> int:
         return _fail(_usage(error)) if error.format_message() else 0
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
-    except SystemExit:
-        # The parser's end when nobody reads our output any more (`| head`): there is nothing to say.
-        return 0
-    except BrokenPipeError:
+    except (SystemExit, BrokenPipeError):
+        # The parser's end, or ours, when nobody reads our output any more (`| head`).
         return 0
     except OSError as error:
         # Of two names the second is the one that was asked for; the first is our temporary file.

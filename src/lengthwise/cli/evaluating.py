@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from lengthwise.cli.commands import app, print_json
-from lengthwise.cli.options import (
-    Attention,
-    Json,
-    Lengths,
-    RunDevice,
-    RunFolder,
-    Samples,
-    Set,
-    parse_lengths,
-)
+from lengthwise.cli import options
+from lengthwise.cli.commands import app, print_json, say
+from lengthwise.errors import InputError
 
 if TYPE_CHECKING:
     from lengthwise.evaluation.curve import LengthCurve
@@ -34,9 +25,9 @@ _COUNTING_IN_RANGES = ("device", "attention", "decode", "evaluation.padding")
 
 @app.command("evaluate")
 def evaluate_command(
-    run: RunFolder,
-    lengths: Lengths = None,
-    samples: Samples = None,
+    run: options.RunFolder,
+    lengths: options.Lengths = None,
+    samples: options.Samples = None,
     suite: Annotated[
         str | None, typer.Option(help="uniform or carry.", show_default="the run's")
     ] = None,
@@ -60,24 +51,31 @@ def evaluate_command(
             "--to", metavar="NUMBER", help="... to this one, or `ceil`: the first mistake."
         ),
     ] = None,
-    set_: Set = None,
-    attention: Attention = None,
-    device: RunDevice = None,
-    as_json: Json = False,
+    set_: options.Set = None,
+    attention: options.Attention = None,
+    device: options.RunDevice = None,
+    as_json: options.Json = False,
 ) -> None:
     """Measure exact match on unseen problems of each length.
 
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
-    from lengthwise.api.analysis import evaluate
-    from lengthwise.evaluation.curve import kept_if_interrupted
+    from lengthwise.arguments import as_choice
+    from lengthwise.evaluation.exact_match import evaluate_run
     from lengthwise.pipeline import Clock
+    from lengthwise.problems.sampling import Suite
     from lengthwise.progress.display import observing, print_curve
     from lengthwise.runs.folder import check_output, results_folder
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError, refuse_uncounted, with_options
+    from lengthwise.settings.config import refuse_uncounted, with_options
 
-    changes = with_options(set_ or [], attention=attention)
+    suites = None if suite is None else [as_choice("suite", suite, get_args(Suite))]
+    changes = with_options(
+        set_ or [],
+        attention=attention,
+        evaluation__lengths=options.parse_lengths(lengths),
+        evaluation__suites=suites,
+    )
     opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
         if any(
@@ -96,21 +94,24 @@ def evaluate_command(
 
             picture_format(file)
         check_output(file)
-    chosen = parse_lengths(lengths)
-    suites = None if suite is None else [suite]
-    with_options(changes, evaluation__lengths=chosen, evaluation__suites=suites)
-    _refuse_other_samples(samples, changes)
-    chosen = chosen or list(opened.config.evaluation.lengths)
-    suites = suites or list(opened.config.evaluation.suites)
+    for key in (assignment.partition("=")[0].strip() for assignment in changes):
+        if samples is not None and key.endswith("samples"):
+            raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
+    chosen, suites = opened.config.evaluation.lengths, opened.config.evaluation.suites
     scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
     kept = results_folder(run)
     with (
         observing(True, scores=scores) as observer,
         Clock(observer).stage("evaluate", opened.config),
-        kept_if_interrupted(lambda curve: _keep(curve, kept), observer.scored) as take,
     ):
-        curve = evaluate(
-            opened, chosen, samples=samples, suites=suites, seed=seed, on_progress=take
+        curve = evaluate_run(
+            opened,
+            chosen,
+            suites=suites,
+            samples=samples,
+            seed=seed,
+            on_progress=observer.scored,
+            keep=lambda measured: _keep(measured, kept),
         )
     # First to the reader: in a folder that can't be written the measurement is not lost.
     if as_json:
@@ -126,7 +127,7 @@ def evaluate_command(
         from lengthwise.evaluation.mistakes import count_mistakes, save_mistakes
         from lengthwise.report.plots import mistake_histogram
 
-        mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)  # type: ignore[arg-type]  # checked by evaluate
+        mistakes = count_mistakes(opened, chosen, suites=suites, samples=samples, seed=seed)
         if table:
             save_mistakes(mistakes, wrong_positions)
         else:
@@ -138,27 +139,15 @@ def _keep(curve: LengthCurve, folder: Path) -> None:
     from lengthwise.runs.folder import can_write, locked
 
     if not can_write(folder):
-        return print(
-            f"lengthwise: {folder} can't be written to, so these results are not kept there",
-            file=sys.stderr,
-        )
+        return say(f"{folder} can't be written to, so these results are not kept there")
     with locked(folder):
         curve.add_to(folder)
-
-
-def _refuse_other_samples(samples: int | None, assignments: list[str]) -> None:
-    from lengthwise.settings.config import InputError
-
-    for key in (assignment.partition("=")[0].strip() for assignment in assignments):
-        if samples is not None and key.endswith("samples"):
-            raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
 
 
 def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from lengthwise.evaluation.mistakes import check_range
-    from lengthwise.settings.config import InputError
 
     if last is None:
         raise InputError(
@@ -182,7 +171,6 @@ def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> 
 
 def _number(option: str, text: str) -> int:
     from lengthwise.paper_repo import evaluate_arithmetic
-    from lengthwise.settings.config import InputError
 
     try:
         value = evaluate_arithmetic(text)

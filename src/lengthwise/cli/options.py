@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lengthwise.errors import InputError, shorten
 
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
@@ -67,8 +70,6 @@ def refuse_unknown_options(context: typer.Context, words: list[str]) -> None:
     Raises:
         InputError: for the first.
     """
-    from lengthwise.settings.config import InputError
-
     known = [name for option in context.command.params for name in option.opts]
     for word in words:
         name = word.partition("=")[0]
@@ -87,21 +88,19 @@ def parse_lengths(text: str | None) -> list[int] | None:
     Raises:
         InputError: for anything but whole numbers from 1 up, and ranges of them.
     """
-    from lengthwise.errors import InputError, shorten
-
     if text is None:
         return None
     shown = repr(shorten(text, 40))
     lengths: list[int] = []
     for part in text.split(","):
-        ends = [end.strip() for end in part.split("-")]
         # Ten digits and more are beyond every limit, and past a few thousand `int` refuses them.
-        whole = all(end.isdecimal() and len(end) < 10 and int(end) > 0 for end in ends)
-        if not whole or len(ends) > 2 or int(ends[0]) > int(ends[-1]):
+        ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (0, 0)
+        if not 1 <= first <= last:
             raise InputError(
                 f"--lengths takes whole numbers from 1 up, such as 6,60,1000 or 1-60; got {shown}"
             )
-        if int(ends[-1]) - int(ends[0]) >= _MOST_LENGTHS:
+        if last - first >= _MOST_LENGTHS:
             raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown}")
-        lengths += range(int(ends[0]), int(ends[-1]) + 1)
+        lengths += range(first, last + 1)
     return lengths

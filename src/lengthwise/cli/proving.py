@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from lengthwise.cli.commands import app, print_json, show
-from lengthwise.cli.options import Json, RunFolder
+from lengthwise.cli import options
+from lengthwise.cli.commands import app, print_json, say, show
 
 SECOND = "python tools/check_certificate.py"
 
 
 @app.command("prove")
 def prove_command(
-    run: RunFolder,
+    run: options.RunFolder,
     budget: Annotated[
         int, typer.Option(min=1, help="Local contexts to check at most.")
     ] = 50_000_000,
@@ -25,7 +25,7 @@ def prove_command(
         Path | None,
         typer.Option(help="The certificate to write.", show_default="beside the weights"),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Prove a calibrated model right at every length, or find a problem that it gets wrong.
 
@@ -59,10 +59,9 @@ def prove_command(
         elif kept or out is not None:
             result.save(out or opened.path / CERTIFICATE)
         else:
-            print(
-                f"lengthwise: {opened.path} can't be written to, so the certificate is not kept; "
-                f"--out FILE writes it elsewhere",
-                file=sys.stderr,
+            say(
+                f"{opened.path} can't be written to, so the certificate is not kept; --out FILE writes it "
+                f"elsewhere"
             )
     show(as_json, result.to_dict(), result)
     raise typer.Exit(0 if result.proven else 1)
@@ -71,8 +70,8 @@ def prove_command(
 @app.command("verify")
 def verify_command(
     certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate file.")],
-    run: RunFolder,
-    as_json: Json = False,
+    run: options.RunFolder,
+    as_json: options.Json = False,
 ) -> None:
     """Check that a certificate is of this run and of the task's rule, and prove it again.
 

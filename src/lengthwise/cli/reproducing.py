@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from lengthwise.cli import options
 from lengthwise.cli.commands import app, show
-from lengthwise.cli.options import Json
+from lengthwise.errors import InputError
 
 
 @app.command("reproduce")
@@ -39,7 +40,7 @@ def reproduce_command(
         bool,
         typer.Option("--done", help="Measure nothing; write what the cells that are done say."),
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure the paper's tables and figures again, beside its numbers.
 
@@ -49,32 +50,24 @@ def reproduce_command(
     """
     import os
 
+    from lengthwise import reproduce
     from lengthwise.arguments import as_choice
-    from lengthwise.reproduce import (
-        BUDGETS,
-        TARGETS,
-        cells_of,
-        draw_figures,
-        measure,
-        remaining,
-        write_tables,
-    )
     from lengthwise.reproduce.runner import Record, Remaining, check_budget, finished
-    from lengthwise.settings.config import InputError
 
     if estimate and done_only:
         raise InputError("--estimate says what remains, --done writes what is done: choose one")
-    as_choice("budget", budget, BUDGETS)
+    as_choice("budget", budget, reproduce.BUDGETS)
     for target in targets:
-        as_choice("target", target, (*TARGETS, "all"))
-    chosen = list(TARGETS) if "all" in targets else list(dict.fromkeys(targets))
+        as_choice("target", target, (*reproduce.TARGETS, "all"))
+    chosen = list(reproduce.TARGETS) if "all" in targets else list(dict.fromkeys(targets))
     folder = out or Path(f"runs/reproduce-{budget}")
-    cells = dict.fromkeys(cell for target in chosen for cell in cells_of(target, BUDGETS[budget]))
+    size = reproduce.BUDGETS[budget]
+    cells = dict.fromkeys(cell for target in chosen for cell in reproduce.cells_of(target, size))
     # Short cells first, whatever table they are of: most results with the least time.
     todo = sorted(cells, key=lambda cell: (cell.protocol == "padded", cell.seed))
     count = workers or os.cpu_count() or 1
     check_budget(folder, budget)
-    left = remaining(todo, BUDGETS[budget], folder, count)
+    left = reproduce.remaining(todo, size, folder, count)
     if estimate:
         values = {"cells": left.cells, "done": left.done, "seconds": round(left.seconds)}
         return show(as_json, values, left)
@@ -90,13 +83,13 @@ def reproduce_command(
         if not records:
             raise InputError(f"no cell in {folder} is done; leave --done out to measure them")
     else:
-        records = measure(todo, budget, folder, workers=count, on_progress=done)
+        records = reproduce.measure(todo, budget, folder, workers=count, on_progress=done)
     written: list[Path] = []
     for target in chosen:
         if target == "figures":
-            written += draw_figures(records, BUDGETS[budget], folder)
+            written += reproduce.draw_figures(records, size, folder)
         else:
-            written += write_tables(target, records, folder)
+            written += reproduce.write_tables(target, records, folder)
     names = [str(path) for path in written]
     values = {"folder": str(folder), "cells": len(records), "files": names}
     show(as_json, values, "\n".join(names))

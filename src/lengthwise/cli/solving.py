@@ -16,19 +16,13 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from lengthwise.cli.commands import app, print_json
-from lengthwise.cli.options import (
-    Attention,
-    Json,
-    RunDevice,
-    RunFolder,
-    ShowWork,
-    refuse_unknown_options,
-)
+from lengthwise.cli import options
+from lengthwise.cli.commands import app, print_json, say
+from lengthwise.errors import InputError
 from lengthwise.files import UTF8_MARK, check_encoding
 
 if TYPE_CHECKING:
-    from lengthwise.runs.run import Run
+    from lengthwise.runs.run import Answer, Run
 
 # Lines that are looked ahead, and their bytes: what is answered together, and so what may wait.
 AHEAD_LINES, AHEAD_BYTES = 4096, 2_000_000
@@ -44,7 +38,7 @@ _EVERY = 5.0
 @app.command("solve", context_settings={"ignore_unknown_options": True})
 def solve_command(
     context: typer.Context,
-    run: RunFolder,
+    run: options.RunFolder,
     expressions: Annotated[
         list[str] | None,
         typer.Argument(metavar="[EXPRESSION...]", help="Or - to read lines from stdin."),
@@ -55,10 +49,10 @@ def solve_command(
     decode: Annotated[
         str | None, typer.Option(help="auto, parallel or sequential.", show_default="the run's")
     ] = None,
-    show_work: ShowWork = False,
-    attention: Attention = None,
-    device: RunDevice = None,
-    as_json: Json = False,
+    show_work: options.ShowWork = False,
+    attention: options.Attention = None,
+    device: options.RunDevice = None,
+    as_json: options.Json = False,
 ) -> None:
     """Answer expressions, each on its own line.
 
@@ -69,10 +63,10 @@ def solve_command(
     Example: lengthwise solve runs/addition 987654321987654321987654321+1
     """
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import InputError, with_options
+    from lengthwise.settings.config import with_options
 
     expressions = expressions or []
-    refuse_unknown_options(context, [str(run), *expressions])
+    options.refuse_unknown_options(context, [str(run), *expressions])
     if (file is None) == (not expressions):
         raise InputError("solve takes expressions, or --file with one expression a line")
     opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
@@ -87,7 +81,7 @@ def solve_command(
         _answer(opened, [row for row in rows if row.error is None])
         if as_json:
             print_json([{"expression": row.text, **row.result(show_work)} for row in rows])
-        elif len(rows) > 1 or rows[0].error is None:
+        elif len(rows) > 1 or rows[0].answer is not None:
             for row in rows:
                 print(row.lines(show_work))
         for row in rows:
@@ -102,7 +96,7 @@ def _answer(
 ) -> None:
     """Answer rows."""
     for row, answer in zip(rows, run.answers([row.text for row in rows], on_progress), strict=True):
-        row.answer, row.work, row.complete = answer.text, answer.work, answer.complete
+        row.answer, row.error = answer, None if answer.complete else answer.text
 
 
 def _answer_lines(run: Run, source: BinaryIO, as_json: bool, show_work: bool) -> int:
@@ -134,36 +128,33 @@ class _Row:
 
     number: int
     text: str = ""
-    answer: str = ""
-    work: str = ""
-    complete: bool = True
+    answer: Answer | None = None
     error: str | None = None
 
     @property
     def exit_code(self) -> int:
         """2 for what is no expression, 1 where the model wrote no answer."""
-        return 2 if self.error is not None else 0 if self.complete else 1
+        return 0 if self.error is None else 2 if self.answer is None else 1
 
     def complain(self, place: str) -> None:
         """Say on stderr what is wrong, and where."""
-        if self.exit_code:
-            wrong = self.answer if self.error is None else self.error
-            _say(f"{place}: {wrong}" if place else wrong)
+        if self.error is not None:
+            say(f"{place}: {self.error}" if place else self.error)
 
     def result(self, show_work: bool) -> dict[str, str | None]:
         """What became of it, as JSON values."""
-        if self.error is not None:
-            return {"error": self.error}
-        if not self.complete:
-            return {"answer": None, "error": self.answer, "work": self.work}
-        return {"answer": self.answer, **({"work": self.work} if show_work else {})}
+        wrong: dict[str, str | None] = {} if self.error is None else {"error": self.error}
+        if self.answer is None:
+            return wrong
+        work = {"work": self.answer.work} if show_work or wrong else {}
+        return {"answer": None if wrong else self.answer.text, **wrong, **work}
 
     def lines(self, show_work: bool) -> str:
         """The answer, and what the model wrote; what has none leaves its line empty."""
-        answer = self.answer if self.complete else ""
-        if not show_work or not self.work:
+        answer = self.answer.text if self.answer and self.error is None else ""
+        if not show_work or not self.answer or not self.answer.work:
             return answer
-        return f"{answer}\n  written {self.work}, least significant digit first"
+        return f"{answer}\n  written {self.answer.work}, least significant digit first"
 
 
 def _read(run: Run, number: int, line: bytes | None) -> _Row:
@@ -185,7 +176,6 @@ def _objection(run: Run, text: str) -> str | None:
         InputError: when there is no model yet.
     """
     from lengthwise.runs.parts import check_reach
-    from lengthwise.settings.config import InputError
 
     model = run.model
     try:
@@ -204,8 +194,6 @@ def read_batches(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
     Raises:
         InputError: when the text is in UTF-16.
     """
-    from lengthwise.settings.config import InputError
-
     read = getattr(source, "read1", source.read)
     batch: list[tuple[int, bytes | None]] = []
     rest, length, number, held = [], 0, 0, 0  # of the line that has begun; of the batch
@@ -257,8 +245,4 @@ class _Progress:
         """Called while a batch is decoded."""
         if time.monotonic() - self.last >= _EVERY:
             self.last = time.monotonic()
-            _say(f"{self.lines:,} lines answered, and {done / max(of, 1):.0%} of the next batch")
-
-
-def _say(text: str) -> None:
-    print(f"lengthwise: {text}", file=sys.stderr, flush=True)
+            say(f"{self.lines:,} lines answered, and {done / max(of, 1):.0%} of the next batch")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,15 +173,13 @@ class LengthCurve:
             models: fingerprints; rows of other models are left out, unless all are. Rows that do not say
                 their model count where nothing else was measured.
         """
-        known = {*models}
-        rows = [score for score in self.scores if score.model in known] or [
-            score for score in self.scores if not score.model
-        ]
-        chosen: dict[tuple, Score] = {}
-        for score in rows if known else self.scores:
-            if score.question not in chosen or score.n >= chosen[score.question].n:
-                chosen[score.question] = score
-        return LengthCurve(chosen.values())
+        rows = self.scores
+        if known := {*models}:
+            rows = [score for score in rows if score.model in known] or [
+                score for score in rows if not score.model
+            ]
+        best = {score.question: score for score in sorted(rows, key=lambda score: score.n)}
+        return LengthCurve(best[question] for question in dict.fromkeys(s.question for s in rows))
 
     def fairest(self) -> LengthCurve:
         """Without the rows asked at another width than in training, where one at that width is there."""
@@ -233,33 +229,3 @@ class LengthCurve:
             raise InputError(f"{folder} holds no results: {error.strerror}") from error
         except (TypeError, ValueError) as error:
             raise InputError(f"{path} does not hold results: {error}") from error
-
-
-@contextlib.contextmanager
-def kept_if_interrupted(
-    keep: Callable[[LengthCurve], object], on_progress: Callable[[Score], object]
-) -> Iterator[Callable[[Score], None]]:
-    """Of a measurement that does not end, keep what was measured; what ended it is raised again.
-
-    Args:
-        keep: keeps it. Where it can't, that is said on stderr.
-        on_progress: called with each score.
-
-    Yields:
-        What takes each score, and passes it on.
-    """
-    measured: list[Score] = []
-
-    def take(score: Score) -> None:
-        measured.append(score)
-        on_progress(score)
-
-    try:
-        yield take
-    except BaseException:
-        if measured:
-            try:
-                keep(LengthCurve(measured))
-            except (InputError, OSError) as error:
-                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
-        raise

@@ -10,8 +10,9 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ def evaluate_run(
     suites: Iterable[Suite] = ("uniform", "carry"),
     samples: int | None = None,
     seed: int | None = None,
-    on_progress: Callable[[Score], None] | None = None,
+    on_progress: Callable[[Score], object] | None = None,
+    keep: Callable[[LengthCurve], object] | None = None,
 ) -> LengthCurve:
     """Measure exact match on test problems of exactly these lengths.
 
@@ -67,21 +69,42 @@ def evaluate_run(
             4 from 100,000 on.
         seed: of the test problems; the run's own by default.
         on_progress: called with each score.
+        keep: called with what was measured where the measurement does not end; what ended it is raised
+            again. Where it can't be kept, that is said on stderr.
     """
+    scores: list[Score] = []
+    try:
+        for suite, length, count, of in test_sets(run, lengths, suites, samples, seed):
+            for padding in run.paddings(length):
+                scores.append(_score(run, suite, length, padding, count, of))
+                if on_progress is not None:
+                    on_progress(scores[-1])
+    except BaseException:
+        if keep is not None and scores:
+            try:
+                keep(LengthCurve(scores))
+            except (InputError, OSError) as error:
+                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
+        raise
+    return LengthCurve(scores)
+
+
+def test_sets(
+    run: Run,
+    lengths: Iterable[int],
+    suites: Iterable[Suite],
+    samples: int | None,
+    seed: int | None,
+) -> Iterator[tuple[Suite, int, int, int]]:
+    """Suite, length, number and seed of the problems that `evaluate_run` asks; all are checked first."""
     lengths, suites = as_wholes("lengths", lengths), list(suites)
     if max(lengths) > run.longest:
         raise InputError(f"lengths must be at most {run.longest}, got {max(lengths)}")
     samples = None if samples is None else as_whole("samples", samples, 1, _MOST_SAMPLES)
     seed = run.config.seed if seed is None else as_whole("seed", seed)
-    scores = []
     for length in lengths:
         for suite in suites:
-            count = samples or run.config.evaluation.samples_at(length)
-            for padding in run.paddings(length):
-                scores.append(_score(run, suite, length, padding, count, seed))
-                if on_progress is not None:
-                    on_progress(scores[-1])
-    return LengthCurve(scores)
+            yield suite, length, samples or run.config.evaluation.samples_at(length), seed
 
 
 def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, seed: int) -> Score:

@@ -5,7 +5,7 @@ Exact match (`evaluation.py`) says how many answers are wrong; here they are dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from lengthwise.decoding.greedy import greedy_decode
-from lengthwise.evaluation.exact_match import CELLS, draw_problems
+from lengthwise.evaluation.exact_match import CELLS, draw_problems, test_sets
 from lengthwise.files import write_csv
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sampling import Suite
-from lengthwise.runs.run import LONGEST, Run
+from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 
 # Numbers of a range that are decoded at once.
@@ -49,7 +49,6 @@ def count_mistakes(
     suites: Iterable[Suite] = ("uniform",),
     samples: int | None = None,
     seed: int | None = None,
-    on_progress: Callable[[Mistakes], None] | None = None,
 ) -> list[Mistakes]:
     """Decode the test problems of each length, and count wrong symbols by their place.
 
@@ -62,21 +61,13 @@ def count_mistakes(
         suites: `uniform`, `carry`, or both.
         samples: problems of each length; by default those of the run's settings.
         seed: of the test problems; the run's own by default.
-        on_progress: called with each result.
     """
-    seed = run.config.seed if seed is None else seed
     found = []
-    for length in lengths:
-        for suite in suites:
-            if not 1 <= length <= LONGEST:
-                raise InputError(f"lengths are from 1 to {LONGEST}, got {length}")
-            layout = run.layout(length)
-            count = samples or run.config.evaluation.samples_at(length)
-            operands, _ = draw_problems(run, layout, suite, length, count, seed)
-            wrong = wrong_symbols(run, layout, operands).sum(dim=0)
-            found.append(Mistakes(length, suite, count, tuple(wrong.tolist())))
-            if on_progress is not None:
-                on_progress(found[-1])
+    for suite, length, count, of in test_sets(run, lengths, suites, samples, seed):
+        layout = run.layout(length)
+        operands, _ = draw_problems(run, layout, suite, length, count, of)
+        wrong = wrong_symbols(run, layout, operands).sum(dim=0)
+        found.append(Mistakes(length, suite, count, tuple(wrong.tolist())))
     return found
 
 

@@ -8,10 +8,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -62,11 +62,9 @@ class Display(Observer):
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task: TaskID | None = None
-        self.stage: Stage = "train"
-        self.config = Config()
+        self.task: Task
+        self.title, self.facts = "", ""
         self.cooling: int | None = None
-        self.facts = ""
         self.over = threading.Event()
         self.teller: threading.Thread | None = None
 
@@ -88,41 +86,39 @@ class Display(Observer):
     def _tell(self) -> None:
         """Say every few seconds how far it is."""
         while not self.over.wait(_EVERY):
-            if self.task is None or self.progress.finished:
+            if not self.title or self.progress.finished:
                 continue
-            task = self.progress.tasks[self.task]
+            task = self.task
             done = f"{task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
             if self.stage in ("train", "retrain"):
                 done = f"step {done}"
             elif self.stage != "evaluate":
                 done = ""
             left = _Remaining().render(task).plain
-            words = [f"{self._title()}:", done, self.facts, left]
+            words = [f"{self.title}:", done, self.facts, left]
             with contextlib.suppress(OSError):  # nobody reads it any more
                 print("  ".join(word for word in words if word), file=sys.stderr, flush=True)
-
-    def _title(self) -> str:
-        return NAMES[self.stage][1].format(method=with_article(method_of(self.config)))
 
     def begin(self, stage: Stage, config: Config) -> None:
         self.stage, self.config, self.cooling, self.facts = stage, config, None, ""
         total = {"calibrate": 1, "evaluate": self.scores or None, "prove": None}.get(
             stage, config.training.max_steps
         )
-        name = NAMES[stage][0].format(method=method_of(config))
-        self.task = self.progress.add_task(name, total=total, facts="", open_ended=True)
+        name, title = NAMES[stage]
+        name = name.format(method=method_of(config))
+        self.progress.add_task(name, total=total, facts="", open_ended=True)
+        self.task = self.progress.tasks[-1]
+        self.title = title.format(method=with_article(method_of(config)))
 
     def trained(self, stage: Stage, metrics: Metrics) -> None:
         training = self.config.training
-        if metrics.phase == "cooldown" and self.cooling is None:
-            self.cooling = metrics.step
-        elif metrics.phase == "stable":
-            self.cooling = None
-        total = training.max_steps
+        if metrics.phase == "stable":
+            self.cooling, total = None, training.max_steps
+        else:
+            self.cooling = self.cooling or metrics.step
+            total = self.cooling + training.cooldown_steps
         if metrics.phase == "done":
             total = metrics.step
-        elif self.cooling is not None:
-            total = self.cooling + training.cooldown_steps
         self.facts = (
             f"{metrics.tokens_per_second / 1000:.0f}k tokens/s  "
             f"loss {metrics.validation_loss:.1e}  exact {metrics.exact_match:.1%}"
@@ -139,25 +135,21 @@ class Display(Observer):
 
     def scored(self, score: Score) -> None:
         self.facts = f"{score.method} {score.suite} {score.length} digits: {score.accuracy:.1%}"
-        if self.task is not None:
-            self.progress.advance(self.task)
-        self._update(open_ended=False)
+        self._update(advance=1, open_ended=False)
 
     def checked(self, contexts: int, total: int) -> None:
         self.facts = f"{contexts:,} of {total:,} local contexts"
         self._update(completed=contexts, total=total, open_ended=False)
 
     def end(self, stage: Stage, seconds: float) -> None:
-        if self.task is not None:
-            task = self.progress.tasks[self.task]
-            self._update(completed=task.total or task.completed, total=task.total or task.completed)
+        whole = self.task.total or self.task.completed
+        self._update(completed=whole, total=whole)
         if not self.console.is_terminal:
             facts = f"  {self.facts}" if self.facts else ""
-            print(f"{self._title()}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
+            print(f"{self.title}: {seconds:.1f} s{facts}", file=sys.stderr, flush=True)
 
     def _update(self, **changes) -> None:
-        if self.task is not None:
-            self.progress.update(self.task, facts=self.facts, **changes)
+        self.progress.update(self.task.id, facts=self.facts, **changes)
 
 
 @contextlib.contextmanager
@@ -166,9 +158,8 @@ def observing(
     own: Observer | None = None,
     *,
     scores: int = 0,
-    trained: Callable[[Metrics], object] | None = None,
-    scored: Callable[[Score], object] | None = None,
-    checked: Callable[[int, int], object] | None = None,
+    of: Literal["trained", "scored", "checked"] = "trained",
+    on_progress: Callable[..., object] | None = None,
 ) -> Iterator[Observer]:
     """An observer for a call from Python.
 
@@ -177,20 +168,17 @@ def observing(
             line in a notebook; False nothing. Of several processes the first shows it.
         own: the caller's, which takes the place of all that.
         scores: how many scores an evaluation will report.
-        trained, scored, checked: functions of the caller's, which also do.
+        of, on_progress: a function of the caller's, which also does, and what it is told of.
 
     Raises:
-        InputError: where `progress` is none of the three.
+        InputError: where `progress` is none of the three, and for what is no observer or no function.
     """
     wanted = None if progress is None else as_flag("progress", progress)
-    asked = {
-        "trained": trained and (lambda stage, metrics: trained(metrics)),
-        "scored": scored,
-        "checked": checked,
-    }
-    if own is None and any(asked.values()):
+    if on_progress is not None:
+        if not callable(on_progress):
+            refuse("on_progress", "a function, such as print", on_progress)
         own = Silent()
-        vars(own).update({name: function for name, function in asked.items() if function})
+        setattr(own, of, lambda *told: on_progress(*told[of == "trained" :]))
     if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
         refuse("observer", "an observer, such as a subclass of lengthwise.pipeline.Silent", own)
     if own is not None:
