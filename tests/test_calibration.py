@@ -22,7 +22,7 @@ from lengthwise.bias import (
     MatrixTrack,
     Track,
 )
-from lengthwise.calibration import NoLinesError, calibrate, gather_evidence
+from lengthwise.calibration import Evidence, NoLinesError, auto, calibrate, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps, Knockout, candidates, real_rows
 from lengthwise.calibration.paper import line_means
 from lengthwise.locality import Contexts, join, reach_of
@@ -748,3 +748,20 @@ def test_a_task_that_is_not_local_has_no_lines():
         calibrate(maps)
     # The paper's policy reads whatever lines there are.
     assert calibrate(maps, policy="paper").lines
+
+
+def test_lines_that_are_missing_are_those_that_see_least():
+    """Evidence as a model of subtraction in base 2 showed it (docs/log.md, 2026-11-26): the digit being
+    written of b is hidden, and could be had two layers deep by way of lines that attention shows."""
+    shown = [
+        ("a[c]", 0.144, 40.21),
+        ("b[c-1]", 0.037, 5.82),
+        ("b[c+1]", 0.028, 0.16),
+        ("b[c]", 0.013, 45.12),
+        ("a[c-1]", 0.005, 6.49),
+        ("answer[c-2]", 0.034, 3.92),
+    ]
+    evidence = [Evidence(Track.parse(text), *numbers, (0.0,) * 4) for text, *numbers in shown]
+    maps = maps_of("subtraction", 7, random_attention(4, 7, "subtraction", 0))
+    found = auto._enough(maps, evidence[:2], evidence)
+    assert {str(item.track) for item in found} == {"a[c]", "a[c-1]", "b[c]", "b[c-1]"}

@@ -102,15 +102,20 @@ def _enough(
 
     A model interpolates with less: where what it reads leaves a case open that is rare in few digits, it
     goes by what it reads faintly. A retrained model reads its lines and nothing else, and would fail.
-    Others come in the order of their strength, and then those that the model cannot do without, although
-    some query hides that it reads along them: what closing them costs is evidence enough.
+    Attention may be faint, or hidden in some query; what closing a line costs the model is evidence enough.
+    Of sets that are equally small, of lines that are needed, the one with the fewest contexts is taken.
     """
     if not any(item.track.site == "cross" for item in chosen) or _seen(maps, chosen).suffice():
         return chosen
+
+    def cost(more: tuple[Evidence, ...]) -> tuple[bool, int, float]:
+        idle = any(item.need < _NEEDED for item in more)
+        return idle, _seen(maps, [*chosen, *more]).bound(), -sum(item.need for item in more)
+
     for count in range(1, _MISSING + 1):
-        for more in itertools.combinations(_others(evidence, chosen), count):
-            if _seen(maps, [*chosen, *more]).suffice():
-                return [*chosen, *more]
+        sets = itertools.combinations(_others(evidence, chosen), count)
+        if enough := [more for more in sets if _seen(maps, [*chosen, *more]).suffice()]:
+            return [*chosen, *min(enough, key=cost)]
     return chosen
 
 
