@@ -144,12 +144,9 @@ def check_format(found: object, wanted: str) -> None:
     given, _, other = str(found).rpartition("/")
     if given != kind or not other.isdecimal():
         raise ValueError(f"its format is {found!r}, not {wanted!r}")
-    newer = int(other) > int(number)
-    advice = (
-        "a newer lengthwise wrote it; install that"
-        if newer
-        else "an older one wrote it; make it again"
-    )
+    advice = "a newer lengthwise wrote it; install that"
+    if int(other) <= int(number):
+        advice = "an older one wrote it; make it again"
     raise ValueError(f"its format is {found!r}, this lengthwise reads {wanted!r}: {advice}")
 
 

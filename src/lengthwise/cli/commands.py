@@ -16,8 +16,6 @@ from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.bias import CalibratedBias
-    from lengthwise.runs.metrics import Metrics
-    from lengthwise.runs.run import Run
 
 app = typer.Typer(
     name="lengthwise",
@@ -199,22 +197,18 @@ def train_command(
         return
     last = read_metrics(run)[-1]
     proven = {} if proof is None else {"proof": proof.to_dict()}
-    said = [_trained_sentence(run, last), *([] if proof is None else [proof]), f"Run: {run.path}"]
-    record = {"folder": str(run.path), **asdict(last), **proven}
-    show(as_json, record, "\n".join(map(str, said)))
+    # What the last measurement says, whatever ended the training.
+    wanted = run.config.training
+    good = last.exact_match >= wanted.exact_match and last.validation_loss <= wanted.loss
+    how = "Interpolates after" if good else "Does not interpolate: trained for"
+    said = (
+        f"{how} {last.step} steps, {last.seconds:.1f} s: exact match {last.exact_match:.2%} of held-out "
+        f"problems\n"
+    )
+    said += f"Run: {run.path}" if proof is None else f"{proof}\nRun: {run.path}"
+    show(as_json, {"folder": str(run.path), **asdict(last), **proven}, said)
     if proof is not None and not proof.proven:
         raise typer.Exit(2 if isinstance(proof, NotApplicable) else 1)
-
-
-def _trained_sentence(run: Run, last: Metrics) -> str:
-    """What the last measurement says, whatever ended the training."""
-    training = run.config.training
-    good = last.exact_match >= training.exact_match and last.validation_loss <= training.loss
-    how = "Interpolates after" if good else "Does not interpolate: trained for"
-    return (
-        f"{how} {last.step} steps, {last.seconds:.1f} s: exact match {last.exact_match:.2%} of "
-        f"held-out problems"
-    )
 
 
 # The settings that count in a calibration by itself; attempts are those of abc.

@@ -78,9 +78,8 @@ def evaluate_command(
     )
     opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
-        if any(
-            option is not None for option in (lengths, samples, suite, seed, plot, wrong_positions)
-        ):
+        others = lengths, samples, suite, seed, plot, wrong_positions
+        if any(option is not None for option in others):
             raise InputError(
                 "--from and --to ask numbers of one range; leave the other options out"
             )
