@@ -303,7 +303,9 @@ def test_the_format_written_by_hand(tmp_path):
     ("site", "segment", "direction", "offset", "track"),
     [
         ("cross", "a", "anti-diagonal", -1, "a[c-1]"),
-        ("cross", "b", "diagonal", 2, "b[c+2]"),  # of a reversed source
+        ("cross", "b", "diagonal", 2, None),  # from the left; of a reversed source b[c+2]
+        ("cross", "a", "vertical", 0, None),
+        ("cross", "+", "anti-diagonal", 0, None),
         ("cross", "+", "vertical", 0, "+"),
         ("self", "answer", "diagonal", 0, "answer[c-1]"),
         ("self", "answer", "diagonal", -2, "answer[c-3]"),
@@ -325,6 +327,38 @@ def test_lines_of_version_0_1_are_read_in_coordinates(
     assert bias.lines[0].track == (Track.parse(track) if track else MatrixTrack(**row))
     # Weights and certificates are bound to what it wrote.
     assert bias.to_json_lines() == path.read_text("utf-8")
+
+
+def test_directions_are_understood_as_the_problems_are_laid_out(tmp_path):
+    """Each reads the same keys as its direction says, before and after it is in coordinates."""
+    header = {"format": "lengthwise-bias/1", "task": "nx1", "heads": 4, "lines": 4}
+    rows = [
+        {"site": "cross", "segment": segment, "direction": direction, "offset": -1}
+        for segment in "ad"
+        for direction in ("diagonal", "anti-diagonal")
+    ]
+    ends = [{"layer": None, "head": head, "value": 0.0} for head in range(4)]
+    path = tmp_path / "bias.jsonl"
+    path.write_bytes(
+        text_of(header, *({**row, **end} for row, end in zip(rows, ends, strict=True)))
+    )
+    bias = CalibratedBias.load(path)
+    texts = {}
+    for order in ("normal", "reversed"):
+        for alignment in ("natural", "interleaved"):
+            format = Format("nx1", alignment=alignment, input_order=order)
+            stated, layout = bias.bound(format), format.at(5)
+            raw = CalibratedBias(
+                format, 4, [Line(MatrixTrack(**row), h) for h, row in enumerate(rows)]
+            )
+            assert stated.dense("cross", 0, layout, range(6)).equal(
+                raw.dense("cross", 0, layout, range(6))
+            )
+            assert stated.to_json_lines() == path.read_text("utf-8")
+            tracks = [line.track for line in stated.lines]
+            texts[order, alignment] = [str(t) for t in tracks if isinstance(t, Track)]
+    assert texts["normal", "natural"] == texts["reversed", "natural"] == ["a[c-1]"]
+    assert texts["normal", "interleaved"] == ["a[c-1]", "d[c-1]"]
 
 
 def test_the_format_of_version_0_1_written_by_hand(tmp_path):
@@ -568,6 +602,14 @@ def test_a_bias_moves_to_a_task_that_is_laid_out_alike():
     assert moved.lines == (*lines, Line("-"))
     layout = Layout(TASKS["subtraction"](), 4)
     assert moved.open_keys("cross", 0, layout, range(5)) is not None
+
+
+def test_a_moved_bias_keeps_how_its_problems_are_laid_out():
+    format = Format("addition", 16, {}, "interleaved", "reversed", "tokens")
+    moved = CalibratedBias(format, 1, [Line("a[c]")]).transferred("subtraction")
+    assert moved.format == Format("subtraction", 16, {}, "interleaved", "reversed", "tokens")
+    parity = CalibratedBias(Format("successor"), 1, [Line("a[c]")]).transferred("parity")
+    assert parity.format.base == 2
 
 
 def test_a_bias_does_not_move_to_another_layout():

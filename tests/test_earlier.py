@@ -75,6 +75,13 @@ def test_a_run_of_before_is_what_it_was(earlier, tiny_abc, capsys):
     assert not (earlier / "calibrated-1").exists()
 
 
+def test_json_of_a_run_of_before_speaks_coordinates(earlier, capsys):
+    assert entry.run(["explain", str(earlier), "--json"]) == 0
+    header, *rows = json.loads(capsys.readouterr().out)
+    assert header["format"] == "lengthwise-bias/2"
+    assert {row["reads"] for row in rows} >= {"a[c]", "a[c-1]"}
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_certificate_of_before_is_proven_again(earlier, version):
     run, path = Run.open(earlier), earlier / "calibrated" / CERTIFICATE

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from helpers import HEADS, LAYERS, biases, make_untrained, random_batch
 from lengthwise.bias import CLOSED, SITES, Line, MatrixBias, Track, trace_lines
@@ -206,7 +207,6 @@ def test_dense_matrices_that_calibrate_writes_can_be_read(tmp_path):
 
 
 def test_files_that_hold_something_else_are_refused(tmp_path):
-    from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="does not hold matrices"):
@@ -235,3 +235,13 @@ def test_the_proof_needs_lines():
     config = make_config({"task": "copy", "model": {"positions": "none"}})
     with pytest.raises(NotApplicableError, match="fixed matrices, which end at their own width"):
         receptive_cone(config, bias)
+
+
+@pytest.mark.parametrize("said", ['{"name": "addition"', "{}", '{"name":' * 3000])
+def test_matrices_of_a_task_that_is_cut_off_name_their_file(tmp_path, said):
+    path = tmp_path / "bias.safetensors"
+    save_file(
+        {"self": torch.zeros(1, 1, 3, 3)}, path, {"format": "lengthwise-matrices/1", "task": said}
+    )
+    with pytest.raises(ValueError, match=r"bias\.safetensors does not hold matrices: "):
+        MatrixBias.load(path)

@@ -253,3 +253,12 @@ def test_settings_show_those_that_were_set():
     shown = make_config({"task": "multi_addition"}, ["operands=4"])._repr_html_()
     assert "parameters.operands" in shown
     assert "parameters" not in make_config({"task": "multi_addition"})._repr_html_()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_table_and_a_name_that_say_two_things_contradict(turned):
+    said = ["operands=4", "parameters={operands=3}"]
+    with pytest.raises(InputError, match="contradict each other"):
+        make_config({"task": "multi_addition"}, said[::-1] if turned else said)
+    same = make_config({"task": "multi_addition"}, ["operands=4", "parameters={operands=4}"])
+    assert same.parameters["operands"] == 4

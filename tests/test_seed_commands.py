@@ -320,6 +320,45 @@ def test_a_bias_knows_the_parameters_of_its_task(tmp_path, call):
     assert "head 0 reads d[c], the digit of d in the column being written" in out
 
 
+@pytest.mark.parametrize("alignment", ["natural", "interleaved"])
+@pytest.mark.parametrize("order", ["normal", "reversed"])
+@pytest.mark.parametrize("frame", ["none", "tokens"])
+def test_lines_that_become_matrices_read_the_same_in_every_layout(
+    tmp_path, call, alignment, order, frame
+):
+    format = Format("addition", 10, {}, alignment, order, frame)
+    lines = [Line(text, head) for head, text in enumerate(("a[c]", "b[c-1]", "answer[c-1]"))]
+    bias, given, path = (
+        CalibratedBias(format, 3, lines),
+        tmp_path / "a.jsonl",
+        tmp_path / "a.safetensors",
+    )
+    bias.save(given)
+    assert call("convert", given, "--width", 8, "--out", path)[0] == 0
+    matrices = MatrixBias.load(path)
+    for layout in (format.at(8), format.at(6)):
+        for site in ("self", "cross"):
+            every = range(layout.target_length)
+            wanted = bias.dense(site, 0, layout, every)
+            assert matrices.dense(site, 0, layout, every).equal(wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a[r]", "a query of addition has the coordinates c, no r"),
+        ("sheet[r,c]", "reads segment 'sheet', which addition does not have"),
+        ("+[c]", "a token of + in addition is named like +"),
+    ],
+)
+def test_lines_that_a_task_does_not_have_are_not_explained(tmp_path, call, text, message):
+    given = tmp_path / "odd.jsonl"
+    CalibratedBias("addition", 1, [Line(text)]).save(given)
+    code, _, error = call("explain", given)
+    assert code == 2
+    assert message in error
+
+
 def test_explain_takes_a_task_only_where_it_means_something(tmp_path, call, trained):
     given = tmp_path / "successor.jsonl"
     CalibratedBias("successor", 1, [Line("a[c]")]).save(given)

@@ -54,13 +54,19 @@ def test_other_texts_are_no_numbers(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a[c]", "answer[c-2]", "+", "+2", "sheet[r-1,c+1]", "b[r]", "[", "d", "x[c+2*r-1]"]
+    "text", ["a[c]", "answer[c-2]", "+", "+2", "sheet[r-1,c+1]", "b[r]", "d", "x[c+2*r-1]"]
 )
 def test_track_texts_are_read_back(text):
     track = Track.parse(text)
     assert str(track) == text
     assert Track.parse(str(track)) == track
     assert repr(Line(text, 2)) == repr(Line(track, 2))
+
+
+@pytest.mark.parametrize("text", ["", "[", "[c]", "a[c-1", "a]", "a [c]", "a\n[c-1]", "a[c][c]"])
+def test_other_texts_are_no_tracks(text):
+    with pytest.raises(ValueError, match="is no line such as a"):
+        Track.parse(text)
 
 
 class Sheet(Places):
@@ -140,3 +146,24 @@ def test_equal_formats_are_equal_however_they_are_given():
     assert Format.read(given.to_dict()) == given
     assert given.task.operands[-1].name == "d"
     assert Format.read("copy") == Format("copy")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"alignment": "zigzag"}, "alignment is one of .*natural.*, not 'zigzag'"),
+        ({"input_order": "sideways"}, "input_order is one of"),
+        ({"frame": "gold"}, "frame is one of"),
+        ({"base": 10.0}, "base must be a whole number, got 10.0"),
+        ({"base": 99}, "base of addition must be"),
+        ({"parameters": {"operands": 4}}, "describes no problems"),
+        ({"parameters": 3}, "describes no problems"),
+        (
+            {"name": "multiply_by", "parameters": {"factor": 7.5}},
+            "factor of multiply_by can't be 7.5",
+        ),
+    ],
+)
+def test_formats_that_are_none_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Format.read({"name": "addition", **values})

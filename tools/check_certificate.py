@@ -130,7 +130,7 @@ def tracks(rule: Rule, config: dict, lines: list[dict]) -> dict[tuple, dict[Plac
     known = {"", *("=" * (kind in still) + name for name, kind in rule.kinds.items())}
     found: dict = {at: {} for at in itertools.product(layers, ("self", "cross"))}
     for line in lines:
-        place = place_of(text := line.get("reads", "a line of a matrix, or of version 0.1"))
+        place = place_of(text := line.get("reads", "a line of a matrix, or of lengthwise-bias/1"))
         if place[0] not in known:
             raise RefusedError(f"a head reads {text}, which does not move with the column written")
         if not place[0] and place[1] > 0:

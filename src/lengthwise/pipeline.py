@@ -37,7 +37,7 @@ from lengthwise.runs.folder import (
     set_aside,
 )
 from lengthwise.runs.metrics import Metrics
-from lengthwise.runs.parts import make_bias
+from lengthwise.runs.parts import fitted, make_bias
 from lengthwise.runs.run import LONGEST, Run
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.resuming import changed, continued, reopen
@@ -300,6 +300,7 @@ def train_until_proven(
         InputError, NotInterpolatedError: as `train_run`.
         NotApplicableError: before any training, for a model that no proof could speak about.
     """
+    bias = fitted(bias, config)
     begun = resume and (path / CONFIG).exists()
     if begun:
         opened = Run.open(path)

@@ -20,12 +20,11 @@ from lengthwise.bias.base import (
 from lengthwise.bias.lines import CalibratedBias, Line, is_local
 from lengthwise.bias.matrix import MatrixBias
 from lengthwise.bias.relative import T5, Shaw
-from lengthwise.bias.tracing import Rest, Traced, trace_lines
+from lengthwise.bias.tracing import trace_lines
 from lengthwise.bias.tracks import (
     OWN_TOKEN,
     WHOLE,
     Affine,
-    AnyTrack,
     MatrixTrack,
     Track,
     in_coordinates,
@@ -69,7 +68,6 @@ __all__ = [
     "WHOLE",
     "Affine",
     "Alibi",
-    "AnyTrack",
     "AttentionBias",
     "CalibratedBias",
     "Causal",
@@ -78,12 +76,10 @@ __all__ = [
     "MatrixBias",
     "MatrixTrack",
     "OpenKeys",
-    "Rest",
     "Shaw",
     "Sides",
     "Site",
     "SomeSite",
-    "Traced",
     "Track",
     "Window",
     "encoder_bias",

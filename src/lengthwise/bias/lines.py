@@ -86,7 +86,8 @@ class CalibratedBias:
     def __init__(self, format: Format | str, heads: int, lines: Iterable[Line]) -> None:
         self.format, self.heads = Format.of(format), heads
         self.lines = tuple(dict.fromkeys(lines))
-        self._text: str | None = None
+        # Of a file of the format before: its text, and its lines as they stand there.
+        self._earlier: tuple[str, list[Line]] | None = None
         for line in self.lines:
             if not 0 <= line.head < heads:
                 raise ValueError(f"a line names head {line.head}, but the bias has {heads} heads")
@@ -113,6 +114,11 @@ class CalibratedBias:
             and (line.site == "cross" or line.track.offset is not None)
             for line in self.lines
         )
+
+    @property
+    def earlier(self) -> bool:
+        """Whether it was read from a file of the format before."""
+        return self._earlier is not None
 
     def at(self, site: Site, layer: int, places: Places) -> list[Line]:
         """The lines of one layer at one site.
@@ -180,16 +186,35 @@ class CalibratedBias:
                 value[head, :, slot] = torch.where(inside, line.value, CLOSED)
         return OpenKeys(index, value)
 
+    def bound(self, format: Format) -> CalibratedBias:
+        """The same bias for problems of the same task in another format.
+
+        The format before named directions, whose meaning depends on how the source is laid out.
+        """
+        lines = self.lines
+        if self._earlier is not None:
+            places = format.at(format.task.growth + 1)
+            lines = [
+                replace(line, track=in_coordinates(line.track, places)) for line in self._earlier[1]
+            ]
+        bias = CalibratedBias(format, self.heads, lines)
+        bias._earlier = self._earlier
+        return bias
+
     def transferred(self, target: Format | str) -> CalibratedBias:
         """The same lines for another task whose problems have segments of the same kinds.
 
         Args:
             target: the format that is to use it; its segments stand for those of this one, in their order.
+                Of a task's name all else is as here, its base where the task allows it.
 
         Raises:
             ValueError: when the segments of the two are not of the same kinds.
         """
-        target = Format.of(target)
+        if isinstance(target, str):
+            bases = Format(target).task.bases
+            base = self.format.base if self.format.base in bases else bases[0]
+            target = replace(self.format, name=target, base=base, parameters={})
         own, there = self.format.task.segments, target.task.segments
         kinds, others = ([segment.kind for segment in each] for each in (own, there))
         if kinds != others:
@@ -254,8 +279,8 @@ class CalibratedBias:
 
         Of a bias that an earlier version wrote, what it wrote: weights and certificates are bound to that.
         """
-        if self._text is not None:
-            return self._text
+        if self._earlier is not None:
+            return self._earlier[0]
         header = {
             "format": FORMAT,
             "task": self.format.to_dict(),
@@ -291,10 +316,12 @@ class CalibratedBias:
             heads = header["heads"]
             if type(heads) is not int or heads < 1 or not isinstance(header["task"], dict | str):
                 raise ValueError("its header lacks a task or a number of heads")
-            bias = cls(Format.read(header["task"]), heads, [_line(row, earlier) for row in lines])
+            bias = cls(Format.read(header["task"]), heads, [_line(row) for row in lines])
             if header["lines"] != len(lines):
                 raise ValueError(f"its header says {header['lines']} lines, it has {len(lines)}")
-            bias._text = text if earlier else None
+            if earlier:
+                bias._earlier = text, list(bias.lines)
+                return bias.bound(bias.format)
             return bias
         except OSError as error:
             raise InputError(f"can't read bias {path}: {error.strerror}") from error
@@ -321,7 +348,7 @@ def _object(text: str, place: int) -> dict:
     return row
 
 
-def _line(row: dict, earlier: bool) -> Line:
+def _line(row: dict) -> Line:
     """A line from JSON, its types checked."""
     others = {name: row.pop(name, None) for name in ("head", "layer", "value")}
     track, (head, layer, value) = read_track(row), others.values()
@@ -329,7 +356,7 @@ def _line(row: dict, earlier: bool) -> Line:
         raise ValueError("head and layer must be whole numbers")
     if type(value) not in (int, float) or not -1e6 < value < 1e6:
         raise ValueError(f"value must be a finite number, got {value!r}")
-    return Line(in_coordinates(track) if earlier else track, head, layer, float(value))
+    return Line(track, head, layer, float(value))
 
 
 def _words(track: AnyTrack) -> str:

@@ -69,7 +69,7 @@ class MatrixBias:
         self.heads, rows = shapes[0][1], shapes[0][2]
         self.width = rows - 1
         self.spans: dict[str, tuple[int, int]] = {}
-        self.format = replace(Format.of(format), frame="none")
+        self.format = replace(Format.of(format), frame="none", alignment="natural")
         if "cross" in self.matrices:
             keys = self.matrices["cross"].shape[-1]
             self.spans = find_spans(self.format.task, self.width, keys)
@@ -209,7 +209,10 @@ class MatrixBias:
         said = about.get("task", task) or ""
         if not said.startswith("{") and said not in TASKS:
             raise ValueError(f"{path} does not say the task that it is for; name it with --task")
-        format = Format.read(json.loads(said) if said.startswith("{") else said)
+        try:
+            format = Format.read(json.loads(said) if said.startswith("{") else said)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} does not hold matrices: {error}") from error
         found: dict[Site, Tensor] = {}
         for site in SITES:
             layers = sorted(

@@ -19,7 +19,7 @@ WHOLE = "whole"
 _FARTHEST = 2**31
 
 _TERM = re.compile(r"(?P<sign>[+-]?)(?:(?:(?P<factor>\d+)\*)?(?P<axis>[a-z]+)|(?P<constant>\d+))")
-_TRACK = re.compile(r"(?P<segment>.+?)(?:\[(?P<place>[^][]*)\])?", re.DOTALL)
+_TRACK = re.compile(r"(?P<segment>[^][\s]+)(?:\[(?P<place>[^][]*)\])?")
 
 
 @dataclass(frozen=True, order=True)
@@ -172,9 +172,11 @@ class Track:
         if not self.place:
             return f"the symbol {self.segment!r}"
         if self.offset is None:
-            return f"the symbol {self}"
+            return f"the token {self}"
         if self.segment == ANSWER:
             back = -self.offset
+            if back <= 0:
+                return "a symbol that is not written yet"
             return (
                 "the symbol written last" if back == 1 else f"the symbol written {back} steps ago"
             )
@@ -294,19 +296,20 @@ def read_track(row: Mapping[str, Any]) -> AnyTrack:
     return MatrixTrack(**row)
 
 
-def in_coordinates(track: AnyTrack) -> AnyTrack:
-    """A track that version 0.1 wrote, in coordinates where it is one that calibration found.
+def in_coordinates(track: AnyTrack, places: Places) -> AnyTrack:
+    """A track of `lengthwise-bias/1`, in coordinates where it moves with the column being written.
 
-    It stated all lines in directions: columns of an operand as anti-diagonals, in a reversed source as
-    diagonals, and those of the answer as diagonals, with the query's own token at offset 0.
+    There all lines were stated in directions: columns of an operand as anti-diagonals, in a reversed source
+    as diagonals, and those of the answer as diagonals, with the query's own token at offset 0.
     """
     if isinstance(track, Track) or track.segment in (WHOLE, COLUMNS):
         return track
-    diagonal = track.direction in ("diagonal", "anti-diagonal")
-    if track.site == "self":
-        # The diagonal at offset 0 was the query's own token.
-        own = track.segment == ANSWER and track.direction == "diagonal"
-        return Track.along(ANSWER, track.offset - 1) if own else track
-    if diagonal:
-        return Track.along(track.segment, track.offset)
-    return track if track.direction == "everywhere" or track.offset else Track(track.segment)
+    span = places.anchors(track.site).get(track.segment)
+    if span is None:
+        return track
+    if not span.grows:
+        still = track.direction == "vertical" and not track.offset
+        return Track(track.segment) if still else track
+    if track.direction != ("anti-diagonal" if span.backwards else "diagonal"):
+        return track
+    return Track.along(track.segment, track.offset + span.first)

@@ -123,11 +123,13 @@ class AttentionMaps:
                 else:
                     check_format(found, FORMAT)
                 weights: dict[Site, Tensor] = {site: file.get_tensor(site) for site in SITES}
+            format = Format.read(about.pop("task"))
+            places = format.at(about["width"])
             # Candidates are all in coordinates.
             knockout: Any = {
-                in_coordinates(read_track(track)): cost for track, cost in about.pop("knockout")
+                in_coordinates(read_track(track), places): cost
+                for track, cost in about.pop("knockout")
             }
-            format = Format.read(about.pop("task"))
             return cls(format, **about, weights=weights, knockout=knockout)
         except OSError as error:
             raise InputError(f"can't read attention maps {path}: {error}") from error

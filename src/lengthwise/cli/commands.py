@@ -343,7 +343,10 @@ def pace(outcome) -> str:
 
 
 def print_bias(bias: CalibratedBias, as_json: bool) -> None:
-    rows = [json.loads(row) for row in bias.to_json_lines().splitlines()]
+    """A bias in words, or as JSON."""
+    # As it is understood, whichever format its file has.
+    stated = type(bias)(bias.format, bias.heads, bias.lines).to_json_lines()
+    rows = [json.loads(row) for row in stated.splitlines()]
     show(as_json, rows, bias.explain())
 
 

@@ -202,7 +202,15 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
     from lengthwise.bias import MatrixBias
     from lengthwise.tasks import TASKS
 
-    if task is None or task == bias.task or isinstance(bias, MatrixBias):
+    if isinstance(bias, MatrixBias):
+        return bias
+    try:
+        # A file of the format before does not say how problems are laid out.
+        for line in () if bias.earlier else bias.lines:
+            line.track.check(bias.format.at(1))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if task is None or task == bias.task:
         return bias
     as_choice("task", task, TASKS)
     try:

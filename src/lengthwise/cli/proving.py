@@ -97,5 +97,6 @@ def verify_command(
                 f"  the certificate is of an earlier version and binds no rule; `lengthwise prove {run}` "
                 f"renews it"
             )
-        print(f"  a second program that shares no code checks it too: {SECOND} {run}")
+        if not getattr(opened.bias, "earlier", False):  # whose lines that program does not read
+            print(f"  a second program that shares no code checks it too: {SECOND} {run}")
     raise typer.Exit(0 if result.proven else 1)

@@ -7,7 +7,7 @@ whose token changed makes those that read it stale. The first stale row of a pro
 computed, so every pass settles at least one, and mostly a whole block.
 
 Where each row hangs on the one before (a long carry, parity), passes settle little more than that one; a
-walk (`sequential.py`) is cheaper there, and takes over until it no longer is.
+walk (`walks.py`) is cheaper there, and takes over until it no longer is.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def check_ways(bias: AttentionBias, config: Config) -> None:
         if getattr(config, name) == way and not follows_lines(config, bias):
             raise InputError(
                 f"{name} {way!r} needs a calibrated bias of lines and attention 'auto' or 'lines', those "
-                f"of the answer diagonals at offsets up to 0; this is a {type(bias).__name__} bias with "
+                f"of the answer a fixed way back (answer[c-1]); this is a {type(bias).__name__} bias with "
                 f"attention {config.attention!r}; use {name} 'auto'"
             )
 

@@ -1,6 +1,6 @@
 """Where a model goes wrong: which symbols of its greedily decoded answers, and which numbers of a range.
 
-Exact match (`evaluation.py`) says how many answers are wrong; here they are decoded, symbol by symbol.
+Exact match (`exact_match.py`) says how many answers are wrong; here they are decoded, symbol by symbol.
 """
 
 from __future__ import annotations

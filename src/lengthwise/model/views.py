@@ -2,7 +2,7 @@
 
 A view has a pair of readers for each layer, of self- and cross-attention. There are four makers: of whole
 sequences and of the next row with a cache (`transformer.py`), of rows that differ (`distinct.py`), and of
-any rows of any problems (`window.py`; `sequential.py` walks through them).
+any rows of any problems (`decoding/any_rows.py`; `decoding/walks.py` walks through them).
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def find_lines(bias: CalibratedBias | MatrixBias) -> tuple[CalibratedBias, list[
 def save_dense_bias(
     bias: CalibratedBias | MatrixBias, path: Path, width: int | None = None
 ) -> Path:
-    """Write a bias as matrices (`.safetensors`) for one width; those of lines have no frame.
+    """Write a bias as matrices (`.safetensors`) for one width; of lines one operand after the other.
 
     Raises:
         InputError: for lines without a width, matrices with another, or too large ones.
@@ -131,7 +131,8 @@ def save_dense_bias(
                 f"the matrices hold width {bias.width}, not {width}; make lines of them"
             )
     else:
-        layout = replace(bias.format, frame="none").at(width)
+        # As matrices are laid over any layout: one operand after the other.
+        layout = replace(bias.format, alignment="natural").at(width)
         layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
         check_dense(bias.heads * layers, layout)
         rows = range(layout.target_length)
@@ -181,7 +182,8 @@ def save_matrices(
         raise InputError(
             "the layers of this bias differ; a .t file has one tensor for all of them (write .safetensors)"
         )
-    layout = replace(bias.format, frame="tokens").at(_width(bias, width))
+    format = replace(bias.format, frame="tokens", alignment="natural")
+    layout = format.at(_width(bias, width))
     rows = range(layout.target_length)
     check_dense(bias.heads, layout)
     written = []

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lengthwise.errors import unknown
 from lengthwise.problems.layout import Alignment, InputOrder, Layout
@@ -27,7 +27,7 @@ class Format:
         frame: `tokens` for a start and an end token around the source.
 
     Raises:
-        ValueError: for a task that is none.
+        ValueError: for a task that is none, and for words and types that are not of these.
     """
 
     name: str
@@ -41,6 +41,15 @@ class Format:
         if self.name not in TASKS:
             raise ValueError(unknown("task", self.name, TASKS))
         task = TASKS[self.name]
+        words = {"alignment": Alignment, "input_order": InputOrder, "frame": Frame}
+        for key, kind in words.items():
+            if getattr(self, key) not in get_args(kind):
+                raise ValueError(f"{key} is one of {get_args(kind)}, not {getattr(self, key)!r}")
+        if type(self.base) is not int:
+            raise ValueError(f"base must be a whole number, got {self.base!r}")
+        for key, value in self.parameters.items():
+            if key in task.parameters and type(value) is not type(task.parameters[key]):
+                raise ValueError(f"{key} of {self.name} can't be {value!r}")
         # As they are, however they were given: equal formats are equal.
         vars(self).update(
             base=self.base or task.bases[0], parameters={**task.parameters, **self.parameters}
@@ -71,14 +80,14 @@ class Format:
 
     @classmethod
     def read(cls, values: Mapping[str, Any] | str) -> Format:
-        """The format that `to_dict` gave; or of a task by its name, as version 0.1 wrote.
+        """The format that `to_dict` gave; or of a task by its name, as earlier formats had it.
 
         Raises:
             ValueError: for other values.
         """
         try:
             found = cls.of(values) if isinstance(values, str) else cls(**values)
-            assert found.task.operands  # tries the base and the parameters, too
-        except TypeError as error:
+            _ = found.task  # tries the base and the parameters, too
+        except (AttributeError, TypeError) as error:
             raise ValueError(f"{json.dumps(values)[:80]} describes no problems") from error
         return found

@@ -78,6 +78,15 @@ def check_reach(model: Transformer, layout: Layout) -> None:
         )
 
 
+def fitted(
+    bias: CalibratedBias | MatrixBias | None, config: Config
+) -> CalibratedBias | MatrixBias | None:
+    """A bias of lines, stated for the problems of some settings; one of another task as it is."""
+    if isinstance(bias, CalibratedBias) and bias.task == config.task:
+        return bias.bound(config.format)
+    return bias
+
+
 def check_new(config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
     """Refuse a bias that does not fit, and ways of computing that it does not allow.
 

@@ -43,6 +43,7 @@ from lengthwise.runs.parts import (
     check_bias,
     check_new,
     check_reach,
+    fitted,
     make_bias,
     make_device,
     make_model,
@@ -123,6 +124,9 @@ class Run:
         bias = make_bias(config)
         if (path / BIAS).exists():
             bias = CalibratedBias.load(path / BIAS)
+            # In the format before, what lines mean depends on how the problems are laid out.
+            if bias.earlier and bias.task == config.task:
+                bias = bias.bound(config.format)
             check_bias(bias, config)
         elif (path / MATRICES_FILE).exists():
             try:
@@ -140,6 +144,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, config: Config, bias: CalibratedBias | MatrixBias | None) -> Run:
         """Make the folder and write what is known before training."""
+        bias = fitted(bias, config)
         check_new(config, bias)
         files = []
         if bias is not None:

@@ -100,6 +100,10 @@ def gather_assignments(
     gathered, known = [], parameter_names()
     said: dict[str, tuple[str, Any]] = {}
     for key, value in assignments:
+        for name, inner in value.items() if key == TABLE and isinstance(value, Mapping) else ():
+            before, other = said.setdefault(f"{TABLE}.{name}", (f"{TABLE}.{name}", inner))
+            if other != inner:
+                raise _contradiction(before, other, f"{TABLE}.{name}", inner)
         full = f"{TABLE}.{key}" if key in known and key not in settings else key
         if full.startswith(f"{TABLE}."):
             before, other = said.setdefault(full, (key, value))

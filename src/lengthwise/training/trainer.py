@@ -39,6 +39,7 @@ from lengthwise.runs.parts import (
     check_new,
     check_reach,
     compiled,
+    fitted,
     in_precision,
     make_bias,
     make_device,
@@ -102,6 +103,7 @@ def train_run(
         NotInterpolatedError: when the criterion is not met within `max_steps`.
     """
     check_folder(path, resume=resume, force=force)
+    bias = fitted(bias, config)
     run = Run(path, config, bias or make_bias(config))
     begun = resume and (path / CONFIG).exists()
     if begun:
