@@ -206,10 +206,9 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         (["abc", "addition", "--device", "tpu"], "device: input should be 'auto', 'cpu' or 'cuda'"),
         (["train", "missing.toml"], "can't read missing.toml: No such file or directory"),
         (["train", "addition", "--bias", "missing"], "can't read bias missing: No such file"),
-        (
-            ["train", "multiplication"],
-            "multiplying two long numbers is out of reach: column i of N",
-        ),
+        (["train", "nxm"], "task 'nxm' is called multiplication"),
+        (["abc", "multiplication", "--sizes", "20by3"], "--sizes: a size is written like 20x15"),
+        (["abc", "addition", "--sizes", "20x3"], "sizes are of sheets; problems of addition have"),
         (["solve", "{abc}", "12++3"], "unexpected '+' at position 3 of '12++3'"),
         (["solve", "{abc}", "12x"], "unexpected 'x' at position 3"),
         (["solve", "{abc}", ""], "empty expression; successor takes expressions like '199'"),

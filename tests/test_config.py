@@ -88,11 +88,9 @@ def test_assignments_change_nested_settings_and_keep_types():
         ("task=[1]", "task: input should be a valid string"),
         ("seed=2024-01-01", "seed: input should be a valid integer"),
         ("evaluation.lengths=[]", "evaluation.lengths: tuple should have at least 1 item"),
-        (
-            "task=nxm",
-            "multiplying two long numbers is out of reach: column i of N x M multiplication",
-        ),
-        ("task=multiplication", "'nx1' multiplies by one digit, 'multiply_by' by a constant"),
+        ("task=nxm", "task 'nxm' is called multiplication"),
+        ("evaluation.suites=['hard']", "suites of successor are uniform and carry, not hard"),
+        ("data.rows=3", "data.rows is of sheets; problems of successor have one row"),
         ("factor=3", "successor takes no factor; multiply_by does"),
         ("operands=3", "successor takes no operands; multi_addition does"),
         ("data.alignment=aligned", "data.alignment: input should be 'natural' or 'interleaved'"),
@@ -126,6 +124,22 @@ def test_bad_settings_are_refused_in_one_line(assignment, message):
         (["data.distribution=paper", "data.width=7"], "data.width must be at least 8"),
         (["data.distribution=paper", "base=0"], "base: input should be greater than or equal to 2"),
         (["retraining.positions=rope", "model.width=12"], "must be even, got 12 / 4"),
+        (
+            ["task=multiplication", "data.width=4"],
+            "sheets of multiplication have data.columns and data.rows, no data.width",
+        ),
+        (
+            ["task=multiplication", "data.frame=tokens"],
+            "sheets of multiplication are written in one way: no alignment, order or frame",
+        ),
+        (
+            ["task=multiplication", "evaluation.sizes=['20by3']"],
+            "a size is written like 20x15, got '20by3'",
+        ),
+        (
+            ["task=multiplication", "evaluation.suites=['carry']"],
+            "suites of multiplication are uniform and hard, not carry",
+        ),
         (["data.distribution=paper", "base=ten"], "base: input should be a valid integer"),
     ],
 )

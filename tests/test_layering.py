@@ -180,7 +180,7 @@ def test_pictures_are_drawn_in_one_place(library):
         for name, source in SOURCES.items()
         if any(dotted.split(".")[0] == library for dotted, _ in imported(source))
     }
-    drawing = {"report.backend", "report.canvas", "report.plots"}
+    drawing = {"report.backend", "report.canvas", "report.plots", "report.sheet_plots"}
     assert users <= (drawing if library == "matplotlib" else set())
 
 

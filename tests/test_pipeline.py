@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from lengthwise import pipeline
-from lengthwise.calibration.maps import kept_maps
+from lengthwise.calibration import kept_maps
 from lengthwise.evaluation.exact_match import LengthCurve
 from lengthwise.pipeline import Silent, run_abc
 from lengthwise.proof import Certificate, Counterexample, NotApplicable

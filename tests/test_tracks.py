@@ -83,7 +83,10 @@ class Sheet(Places):
     def coordinates(self, queries):
         return {"r": queries // 4, "c": queries % 4}
 
-    def find(self, segment, place):
+    def axes(self, segment):
+        return ("r", "c")
+
+    def find(self, segment, place, field=""):
         row, column = place
         return row * 4 + column, (row >= 0) & (row < 2) & (column >= 0) & (column < 3)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Line, Track
 from lengthwise.pipeline import check_local
+from lengthwise.problems.sheets import Size
 from lengthwise.proof import NotApplicableError, estimate
 from lengthwise.runs.parts import make_bias, make_device
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config
+from lengthwise.tasks.worksheet import LAST, SHEET
 from lengthwise.training.halves import shard_threads
 from lengthwise.training.processes import make_accelerator
 from lengthwise.training.trainer import Trainer
@@ -25,6 +27,9 @@ _WARM, _TIMED = 3, 10
 
 # An evaluation passes forward only, where a step passes back as well.
 _FORWARD = 1 / 3
+
+# Cells of sheets that are written, and judged, in a second.
+_CELLS_A_SECOND = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,15 @@ class Forecast:
         )
 
 
-def forecast(config: Config, lengths: Iterable[int] | None = None) -> Forecast:
+def forecast(
+    config: Config, lengths: Iterable[int] | None = None, sizes: Iterable[str] | None = None
+) -> Forecast:
     """Time a few steps of each stage; which lines calibration will find is guessed.
+
+    Args:
+        config: the settings.
+        lengths: digits to evaluate, where they are not those of the settings.
+        sizes: of sheets, likewise.
 
     Raises:
         InputError: for a task that is not local, or settings that no model can be trained with.
@@ -98,9 +110,19 @@ def forecast(config: Config, lengths: Iterable[int] | None = None) -> Forecast:
     except NotApplicableError:
         contexts, prove = None, 0.0
     suites = len(config.evaluation.suites)
-    counts = {length: suites * config.evaluation.samples_at(length) for length in lengths}
-    a_row = retrain_step * _FORWARD / (config.training.batch_size * (config.width + 1))
-    rows = sum(count * (length + run.task.growth + 1) for length, count in counts.items())
+    if config.is_sheet:
+        chosen = config.sizes if sizes is None else [Size.parse(text) for text in sizes]
+        problems = suites * sum(config.evaluation.samples_of(size) for size in chosen)
+        # By lookup, in waves: the cells of a second as `lengthwise bench sheets` finds them.
+        cells = suites * sum(
+            size.columns * size.rows * config.evaluation.samples_of(size) for size in chosen
+        )
+        evaluate = cells / _CELLS_A_SECOND
+    else:
+        counts = {length: suites * config.evaluation.samples_at(length) for length in lengths}
+        a_row = retrain_step * _FORWARD / (config.training.batch_size * (config.width + 1))
+        rows = sum(count * (length + run.task.growth + 1) for length, count in counts.items())
+        problems, evaluate = sum(counts.values()), rows * a_row
     return Forecast(
         train_steps=config.training.max_steps,
         train_step=train_step,
@@ -108,18 +130,34 @@ def forecast(config: Config, lengths: Iterable[int] | None = None) -> Forecast:
         retrain_step=retrain_step,
         contexts=contexts,
         prove=round(prove, 3),
-        problems=2 * sum(counts.values()),
-        evaluate=round(rows * a_row, 3),
+        problems=2 * problems,
+        evaluate=round(evaluate, 3),
     )
 
 
 def _guess(config: Config) -> CalibratedBias:
     """A bias as calibration finds them: a head for each operand's digit, the others for the one before."""
+    if config.is_sheet:
+        return _guess_of_sheet(config)
     operands, heads = config.make_task().operands, config.model.heads
     anchors, lines = config.layout().anchors("cross"), [Line(OWN_TOKEN, h) for h in range(heads)]
     for head in range(heads):
         name, offset = operands[head % len(operands)].name, -(head // len(operands) % 2)
         lines.append(Line(Track.along(name, offset) if anchors[name].grows else Track(name), head))
+    return CalibratedBias(config.format, heads, lines)
+
+
+def _guess_of_sheet(config: Config) -> CalibratedBias:
+    """What the rule sees, but for what the query's own token tells."""
+    task, heads, lines = config.make_task(), config.model.heads, []
+    before = (0, -1, task.fields[-1].name)
+    seen = [n for n in task.nears if n.segment != SHEET or (n.row, n.column, n.field) != before]
+    own = [str(near) for near in seen if near.segment == SHEET]
+    cross = [str(near) for near in seen if near.segment != SHEET]
+    for head in range(heads):
+        lines.append(Line(cross[head % len(cross)], head))
+        lines.append(Line(own[head] if head < len(own) else LAST, head, 0))
+        lines += [Line(LAST, head, layer) for layer in range(1, config.model.layers)]
     return CalibratedBias(config.format, heads, lines)
 
 

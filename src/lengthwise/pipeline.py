@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.calibration import calibrate, suffices
-from lengthwise.calibration.maps import AttentionMaps, capture, kept_maps
+from lengthwise.calibration import Maps, calibrate, capture, kept_maps, suffices
+from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import write_bytes
+from lengthwise.problems.sheets import Size
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -82,7 +82,7 @@ class Outcome:
     path: Path
     vanilla: Run
     calibrated: Run
-    maps: AttentionMaps
+    maps: Maps
     bias: CalibratedBias
     curve: LengthCurve
     proof: Proof | None
@@ -110,8 +110,8 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """What may be said of the calibrated model, in a sentence."""
-        n, longest = sum(s.n for s in self._measured), max(s.length for s in self._measured)
-        on = f"{n:,} problems of up to {longest} digits"
+        n = sum(score.n for score in self._measured)
+        on = f"{n:,} problems of up to {max(self._measured, key=lambda s: s.extent).size} digits"
         seen = (
             f"it is wrong on {self._mistakes:,} of {on}"
             if self._mistakes
@@ -120,6 +120,11 @@ class Outcome:
         if isinstance(self.proof, Certificate):
             return f"Proven: {self.proof.claim}; measured, {seen}."
         if isinstance(self.proof, Counterexample):
+            if not self.proof.problem:
+                return (
+                    f"Not proven: no problem is known that the model gets wrong, but {self.proof.failing:,} "
+                    f"of {self.proof.contexts:,} local contexts fail; measured, {seen}."
+                )
             how = "is wrong on" if self.proof.wrong else "is not sure of"
             return f"Not proven: the model {how} {self.proof.problem}; measured, {seen}."
         why = "no proof was asked for" if self.proof is None else self.proof.reason
@@ -131,6 +136,7 @@ def run_abc(
     path: Path,
     *,
     lengths: Iterable[int] | None = None,
+    sizes: Iterable[Size] | None = None,
     prove: bool = True,
     resume: bool = False,
     force: bool = False,
@@ -147,6 +153,8 @@ def run_abc(
     With `resume` what is there goes on, under the settings of before where none are set now; after another
     calibration the model that was calibrated otherwise is set aside, as `path/calibrated-1`.
 
+    Of sheets `sizes` are evaluated, by default those of the settings; else `lengths`.
+
     Raises:
         InputError: when the folder may not be written, or the settings can't be trained with; nothing is
             written then.
@@ -157,7 +165,8 @@ def run_abc(
     clock = Clock(observer or Silent())
     check_folder(path, resume=resume, force=force, pipeline=True)
     lengths = None if lengths is None else list(lengths)
-    if max(lengths or config.evaluation.lengths) > LONGEST:
+    sizes = None if sizes is None else list(sizes)
+    if not config.is_sheet and max(lengths or config.evaluation.lengths) > LONGEST:
         raise InputError(
             f"lengths go up to {LONGEST}, got {max(lengths or config.evaluation.lengths)}"
         )
@@ -179,8 +188,11 @@ def run_abc(
         with clock.stage("evaluate", config):
             for run in (vanilla, calibrated):
                 # Without lines there is a length past which a model can't be asked.
-                if within := [length for length in lengths if length <= run.longest]:
-                    curve += evaluate_run(
+                within = [length for length in lengths if length <= run.longest]
+                if config.is_sheet:
+                    within = [size for size in sizes or config.sizes if run.takes(size)]
+                if within:
+                    curve += measure(
                         run,
                         within,
                         suites=config.evaluation.suites,
@@ -218,7 +230,7 @@ def check_local(config: Config) -> None:
 
 def calibrate_and_retrain(
     config: Config, folder: Path, vanilla: Run, *, resume: bool = False, clock: Clock | None = None
-) -> tuple[AttentionMaps, CalibratedBias, Run]:
+) -> tuple[Maps, CalibratedBias, Run]:
     """Turn what a vanilla model attends to into a bias, and train a fresh model with it.
 
     Args:
@@ -238,7 +250,8 @@ def calibrate_and_retrain(
     with clock.stage("calibrate", config):
         settings = config.calibration
         maps = kept_maps(vanilla) if resume else None
-        if maps is None or maps.problems != 2 * ((settings.problems + 1) // 2):
+        halves = settings.problems if config.is_sheet else 2 * ((settings.problems + 1) // 2)
+        if maps is None or maps.problems != halves:
             maps = capture(vanilla)
             maps.save(vanilla.path / MAPS)
         attempts = settings.attempts if settings.policy == "auto" else 1

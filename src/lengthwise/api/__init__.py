@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import lengthwise.report.notebook  # noqa: F401  # what is returned shows itself
-from lengthwise.api.given import SomeRun, as_bias
+from lengthwise.api.given import SomeRun, SomeSizes, as_bias, as_sizes
 from lengthwise.arguments import (
     as_choice,
     as_flag,
@@ -43,6 +43,7 @@ from lengthwise.pipeline import (
     run_abc,
     train_until_proven,
 )
+from lengthwise.problems.sheets import Size
 from lengthwise.progress.display import observing
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
 from lengthwise.runs.folder import CALIBRATED, CONFIG, consists_of
@@ -317,6 +318,7 @@ def abc(
     seed: int | None = None,
     out: Path | str | None = None,
     lengths: Wholes | None = None,
+    sizes: SomeSizes | None = None,
     prove: bool = True,
     set: Assignments = (),
     device: str | None = None,
@@ -329,6 +331,7 @@ def abc(
 
     Args:
         lengths: digits to evaluate; by default those of the settings' `evaluation` part.
+        sizes: of sheets, columns and rows to evaluate, such as `"20x15"` or `(20, 15)`, one or several.
         prove: prove the model right at every length where a proof applies (see `lengthwise.proof`), and
             train it on what the proof finds wrong.
         observer: is told how far it is, instead of what `progress` shows.
@@ -337,15 +340,25 @@ def abc(
         What was made; its `verdict` is a sentence that says what was reached.
     """
     chosen = None if lengths is None else as_wholes("lengths", lengths)
+    asked = None if sizes is None else as_sizes("sizes", sizes)
     config = abc_settings(task, set, chosen, length=length, seed=seed, device=device)
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
     prove = as_flag("prove", prove)
     path = _folder(out, f"{config.task}-abc-seed{config.seed}")
-    scores = 2 * len(chosen or config.evaluation.lengths) * len(config.evaluation.suites)
+    if config.is_sheet:
+        asked = asked or (None if chosen is None else [Size(n, n) for n in chosen])
+    elif asked:
+        raise InputError(f"sizes are of sheets; problems of {config.task} have lengths")
+    count = (
+        len(asked or config.sizes) if config.is_sheet else len(chosen or config.evaluation.lengths)
+    )
+    scores = 2 * count * len(config.evaluation.suites)
     with observing(progress, observer, scores=scores) as watching:
-        return run_abc(config, path, lengths=chosen, prove=prove, observer=watching, **flags)
+        return run_abc(
+            config, path, lengths=chosen, sizes=asked, prove=prove, observer=watching, **flags
+        )
 
 
 def _folder(out: Path | str | None, name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lengthwise import calibration, proof
-from lengthwise.api.given import SomeRun, as_maps, as_run
+from lengthwise.api.given import SomeRun, SomeSizes, as_maps, as_run, as_sizes
 from lengthwise.arguments import (
     as_choice,
     as_choices,
@@ -17,19 +17,19 @@ from lengthwise.arguments import (
     as_wholes,
 )
 from lengthwise.bias import CalibratedBias
-from lengthwise.calibration import Lines, Policy
-from lengthwise.calibration import maps as attention_maps
-from lengthwise.calibration.maps import AttentionMaps
+from lengthwise.calibration import Lines, Maps, Policy
+from lengthwise.errors import InputError
+from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.pipeline import Clock
 from lengthwise.problems.sampling import Suite
+from lengthwise.problems.sheet_sampling import SheetSuite
 from lengthwise.progress.display import observing
 from lengthwise.proof import BUDGET, Certificate, Counterexample
 from lengthwise.runs.folder import VANILLA
 
 
-def capture(run: SomeRun) -> AttentionMaps:
+def capture(run: SomeRun) -> Maps:
     """Average what the heads of a model read, and measure what each line is worth to it.
 
     Args:
@@ -38,11 +38,11 @@ def capture(run: SomeRun) -> AttentionMaps:
     Raises:
         InputError: for what is no run.
     """
-    return attention_maps.capture(as_run(run, VANILLA))
+    return calibration.capture(as_run(run, VANILLA))
 
 
 def calibrate(
-    maps: AttentionMaps | SomeRun,
+    maps: Maps | SomeRun,
     *,
     policy: Policy | None = None,
     kappa_cross: float | None = None,
@@ -80,6 +80,7 @@ def evaluate(
     run: SomeRun,
     lengths: int | Iterable[int] | None = None,
     *,
+    sizes: SomeSizes | None = None,
     samples: int | None = None,
     suites: str | Iterable[str] | None = None,
     seed: int | None = None,
@@ -91,6 +92,7 @@ def evaluate(
     Args:
         run: a run, or its folder; of what `abc` made, the calibrated one.
         lengths: digits, one or many; by default those of the run's settings.
+        sizes: of sheets, columns and rows: `"20x15"`, `(20, 15)`, one or many.
         samples: problems of each length; by default 1000, and 200 past 100 digits.
         suites: `uniform`, `carry`, or both; by default those of the run's settings.
         seed: of the test problems; by default the run's.
@@ -101,15 +103,23 @@ def evaluate(
         InputError: for what is no run, and for numbers or suites that can't be asked.
     """
     opened = as_run(run)
-    chosen = as_wholes("lengths", opened.config.evaluation.lengths if lengths is None else lengths)
+    if sizes is not None and not opened.config.is_sheet:
+        raise InputError(f"sizes are of sheets; problems of {opened.config.task} have lengths")
+    chosen: list[Any] = opened.config.sizes
+    if sizes is not None:
+        chosen = as_sizes("sizes", sizes)
+    elif lengths is not None or not opened.config.is_sheet:
+        given = opened.config.evaluation.lengths if lengths is None else lengths
+        chosen = as_wholes("lengths", given)
     asked = opened.config.evaluation.suites if suites is None else suites
-    of: Any = as_choices("suites", asked, get_args(Suite))
-    scores = len(of) * sum(len(opened.paddings(length)) for length in chosen)
+    known = get_args(SheetSuite if opened.config.is_sheet else Suite)
+    of: Any = as_choices("suites", asked, known)
+    scores = len(of) * sum(len(opened.paddings(at)) for at in chosen)
     with (
         observing(progress, scores=scores, of="scored", on_progress=on_progress) as observer,
         Clock(observer).stage("evaluate", opened.config),
     ):
-        return evaluate_run(
+        return measure(
             opened, chosen, suites=of, samples=samples, seed=seed, on_progress=observer.scored
         )
 

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from lengthwise.arguments import as_path, refuse
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.calibration import maps as attention_maps
+from lengthwise.calibration import Maps, SheetMaps, capture, load_maps
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.pipeline import Outcome
+from lengthwise.problems.sheets import Size
 from lengthwise.runs.folder import CALIBRATED, CONFIG, VANILLA
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import CalibrationSettings
 
+SomeSize = str | int | Size | tuple[int, int]
+SomeSizes = SomeSize | Iterable[SomeSize]
 SomeRun = Run | Outcome | Path | str
+
+
+def as_sizes(name: str, given: SomeSizes) -> list[Size]:
+    """One or several sizes of sheets: `"20x15"`, `(20, 15)`, or 20 for 20 x 20.
+
+    Raises:
+        InputError: for what is none.
+    """
+    wanted = "sizes such as '20x15', (20, 15) or ['20x20', '1000x3']"
+    pair = isinstance(given, tuple) and len(given) == 2 and all(type(n) is int for n in given)
+    many = [given] if pair or isinstance(given, str | int | Size) else given
+    found = []
+    try:
+        for one in many:  # type: ignore[union-attr]
+            text = "x".join(map(str, one)) if isinstance(one, tuple) else str(one)
+            found.append(Size.parse(text))
+    except (TypeError, ValueError):
+        refuse(name, wanted, given)
+    if not found:
+        refuse(name, wanted, given)
+    return found
 
 
 def as_run(run: SomeRun, of_abc: str = CALIBRATED) -> Run:
@@ -30,7 +55,7 @@ def as_run(run: SomeRun, of_abc: str = CALIBRATED) -> Run:
     return Run.open(path / of_abc if (path / of_abc / CONFIG).exists() else path)
 
 
-def as_maps(maps: AttentionMaps | SomeRun) -> tuple[AttentionMaps, CalibrationSettings]:
+def as_maps(maps: Maps | SomeRun) -> tuple[Maps, CalibrationSettings]:
     """Attention maps, from themselves, their file, or a run, whose attention is captured.
 
     Returns:
@@ -40,16 +65,16 @@ def as_maps(maps: AttentionMaps | SomeRun) -> tuple[AttentionMaps, CalibrationSe
     Raises:
         InputError: for anything else.
     """
-    if isinstance(maps, AttentionMaps):
+    if isinstance(maps, AttentionMaps | SheetMaps):
         return maps, CalibrationSettings()
     if isinstance(maps, Outcome):
         return maps.maps, maps.vanilla.config.calibration
     if isinstance(maps, str | os.PathLike) and as_path("maps", maps, "maps.safetensors").is_file():
-        return AttentionMaps.load(maps), CalibrationSettings()
+        return load_maps(maps), CalibrationSettings()
     if not isinstance(maps, str | os.PathLike | Run):
         refuse("maps", "what lw.capture returns, its file, or a run, such as 'runs/addition'", maps)
     run = as_run(maps, VANILLA)
-    return attention_maps.capture(run), run.config.calibration
+    return capture(run), run.config.calibration
 
 
 def as_bias(bias: object) -> CalibratedBias | MatrixBias | Path | None:

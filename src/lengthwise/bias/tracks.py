@@ -12,14 +12,15 @@ from torch import Tensor
 
 from lengthwise.bias.base import SITES, Site
 from lengthwise.errors import InputError
-from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, Places, Span, site_of
+from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, ROW, Places, Span, site_of
+from lengthwise.tasks.worksheet import LAST, SHEET
 
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
 WHOLE = "whole"
 _FARTHEST = 2**31
 
 _TERM = re.compile(r"(?P<sign>[+-]?)(?:(?:(?P<factor>\d+)\*)?(?P<axis>[a-z]+)|(?P<constant>\d+))")
-_TRACK = re.compile(r"(?P<segment>[^][\s]+)(?:\[(?P<place>[^][]*)\])?")
+_TRACK = re.compile(r"(?P<segment>[^][\s]+)(?:\[(?P<place>[^][]*)\](?:\.(?P<field>\w+))?)?")
 
 
 @dataclass(frozen=True, order=True)
@@ -92,12 +93,14 @@ class Track:
     is read.
 
     Attributes:
-        segment: a segment of the source, or `answer`.
+        segment: a segment of the source, `answer`, or of a worksheet `sheet`, and `last`, the token before.
         place: a number for each of its axes; a symbol, or an operand of one digit, has none.
+        field: of a cell of a sheet, which is read; a separator stands for the first.
     """
 
     segment: str
     place: tuple[Affine, ...] = ()
+    field: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Track:
@@ -111,7 +114,8 @@ class Track:
             raise ValueError(f"{text!r} is no line such as a[c-1]")
         if match["place"] is None:
             return cls(text)
-        return cls(match["segment"], tuple(map(Affine.parse, match["place"].split(","))))
+        place = tuple(map(Affine.parse, match["place"].split(",")))
+        return cls(match["segment"], place, match["field"] or "")
 
     @classmethod
     def along(cls, segment: str, offset: int = 0) -> Track:
@@ -119,7 +123,8 @@ class Track:
         return cls(segment, (Affine(((COLUMN, 1),), offset),))
 
     def __str__(self) -> str:
-        return self.segment + (f"[{','.join(map(str, self.place))}]" if self.place else "")
+        place = f"[{','.join(map(str, self.place))}]" if self.place else ""
+        return self.segment + place + (f".{self.field}" if self.field else "")
 
     @property
     def site(self) -> Site:
@@ -134,13 +139,12 @@ class Track:
 
     def moved(self, steps: int) -> Track:
         """What the query so many columns further reads along it."""
-        return Track(self.segment, tuple(number.moved(COLUMN, steps) for number in self.place))
+        place = tuple(number.moved(COLUMN, steps) for number in self.place)
+        return Track(self.segment, place, self.field)
 
     def keys(self, places: Places, queries: Tensor) -> tuple[Tensor, Tensor]:
         """The key of each query, int64 `[query]`, and whether there is one, bool `[query]`."""
-        own = places.coordinates(queries)
-        position, inside = places.find(self.segment, [number.of(own) for number in self.place])
-        return position.expand(queries.shape), inside.expand(queries.shape)
+        return places.locate(self, queries)
 
     def check(self, places: Places) -> None:
         """Refuse a layout that lacks what is read.
@@ -148,7 +152,8 @@ class Track:
         Raises:
             InputError: when it does.
         """
-        axes = _span(self.segment, self.site, places).axes
+        _span(self.segment, self.site, places)
+        axes = places.axes(self.segment)
         if len(axes) != len(self.place):
             wanted = f"{self.segment}[{', '.join(axes)}]" if axes else self.segment
             raise InputError(
@@ -169,8 +174,12 @@ class Track:
 
     def words(self) -> str:
         """What is read, in a few words."""
+        if self.segment == LAST:
+            return "the symbol written last"
         if not self.place:
             return f"the symbol {self.segment!r}"
+        if self.segment == SHEET or self.place[0].factors == ((ROW, 1),):
+            return _near(self)
         if self.offset is None:
             return f"the token {self}"
         if self.segment == ANSWER:
@@ -258,6 +267,31 @@ def _span(segment: str, site: Site, places: Places) -> Span:
             f"the bias reads segment {segment!r}, which {places.task.name} does not have"
         )
     return anchors[segment]
+
+
+def _near(track: Track) -> str:
+    """What is read on a sheet, or along its rows."""
+    if any(len(number.factors) != 1 or number.factors[0][1] != 1 for number in track.place):
+        return f"the token {track}"
+    if track.segment != SHEET:
+        return f"the digit of {track.segment} of {_row(track.place[0].constant)}"
+    row, column = (number.constant for number in track.place)
+    at = "this column" if not column else f"the {_ordinal(column)} column"
+    return f"the {track.field} in {at} of {_row(row)}"
+
+
+def _row(steps: int) -> str:
+    if steps == 0:
+        return "this row"
+    return f"the row {'above' if steps < 0 else 'below'}" + (
+        f", {abs(steps)} up" if steps < -1 else ""
+    )
+
+
+def _ordinal(steps: int) -> str:
+    if abs(steps) == 1:
+        return "next" if steps > 0 else "previous"
+    return f"{abs(steps)} columns {'later' if steps > 0 else 'earlier'},"
 
 
 def _column(offset: int) -> str:

@@ -1,23 +1,83 @@
 """Attention maps to a calibrated bias: pure functions from `AttentionMaps` to `CalibratedBias`.
 
-Two policies: `auto` is ours (auto.py), `paper` is Algorithm 1 of the paper (paper.py).
+Two policies: `auto` is ours (auto.py), `paper` is Algorithm 1 of the paper (paper.py). Sheets have maps and
+lines of their own kind (sheets.py).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
+from lengthwise.arguments import as_file
 from lengthwise.bias import CalibratedBias
-from lengthwise.calibration.auto import Lines, NoLinesError, choose, suffices
+from lengthwise.calibration import auto
+from lengthwise.calibration import maps as of_columns
+from lengthwise.calibration.auto import Lines, NoLinesError, choose
 from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.calibration.paper import KAPPA_CROSS, KAPPA_SELF, drop_off
+from lengthwise.calibration.sheets import (
+    SheetMaps,
+    calibrate_sheets,
+    capture_sheets,
+    sheet_suffices,
+)
+from lengthwise.errors import InputError
+from lengthwise.runs.folder import MAPS, WEIGHTS
+from lengthwise.runs.run import Run
 
 Policy = Literal["auto", "paper"]
+Maps = AttentionMaps | SheetMaps
+
+
+def capture(run: Run) -> Maps:
+    """A run's attention, and what its lines are worth: `capture` of maps.py, or of sheets.py.
+
+    Raises:
+        InputError: when no problem of the training length is trained on.
+    """
+    return capture_sheets(run) if run.config.is_sheet else of_columns.capture(run)
+
+
+def load_maps(path: Path | str) -> Maps:
+    """Read maps of either kind.
+
+    Raises:
+        InputError: when the file is missing or broken.
+    """
+    path = as_file("path", path, MAPS)
+    return SheetMaps.load(path) if SheetMaps.holds(path) else AttentionMaps.load(path)
+
+
+def kept_maps(run: Run) -> Maps | None:
+    """The maps that lie beside a run's weights; None where none do, or those of another model.
+
+    Raises:
+        InputError: when the file is broken.
+    """
+    if not all((run.path / name).exists() for name in (MAPS, WEIGHTS)):
+        return None
+    maps = load_maps(run.path / MAPS)
+    return maps if maps.model in ("", run.fingerprint) else None
+
+
+def evidence_of(maps: Maps) -> list[Evidence]:
+    """What spoke for each candidate line, the strongest first."""
+    if isinstance(maps, SheetMaps):
+        return [*maps.found, *maps.others]
+    return gather_evidence(maps)
+
+
+def suffices(maps: Maps, bias: CalibratedBias) -> bool:
+    """Whether lines tell every symbol that must be written, exactly, by the task's definition."""
+    if isinstance(maps, SheetMaps):
+        return sheet_suffices(maps, bias)
+    return auto.suffices(maps, bias)
 
 
 def calibrate(
-    maps: AttentionMaps,
+    maps: Maps,
     *,
     policy: Policy = "auto",
     kappa_cross: float = KAPPA_CROSS,
@@ -40,6 +100,10 @@ def calibrate(
     Raises:
         NoLinesError: when `auto` finds no line at cross-attention.
     """
+    if isinstance(maps, SheetMaps):
+        if policy == "paper":
+            raise InputError("the paper's policy reads whole matrices, which sheets have none of")
+        return calibrate_sheets(maps, lines=lines, extra=extra)
     if policy == "paper":
         return drop_off(maps, {"cross": kappa_cross, "self": kappa_self})
     return choose(maps, lines, extra)
@@ -50,9 +114,15 @@ __all__ = [
     "KAPPA_SELF",
     "Evidence",
     "Lines",
+    "Maps",
     "NoLinesError",
     "Policy",
+    "SheetMaps",
     "calibrate",
+    "capture",
+    "evidence_of",
     "gather_evidence",
+    "kept_maps",
+    "load_maps",
     "suffices",
 ]

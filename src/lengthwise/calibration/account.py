@@ -9,7 +9,9 @@ from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration.auto import contexts_of
 from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.locality import NotApplicableError, look_alikes
+from lengthwise.calibration.sheets import SheetMaps
+from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet, look_alikes
+from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 
 # Lines that were not chosen and are told of, and those of them that are tried in the place of chosen ones.
 _OTHERS, _TRIED = 6, 6
@@ -41,14 +43,15 @@ def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
     """What became of a candidate line under a bias."""
     if bias is None or item.track not in {line.track for line in bias.lines}:
         return "passed, but not in the bias" if item.strength >= 1 else "no"
-    if item.track == OWN_TOKEN:
+    if item.track in (OWN_TOKEN, LAST_TOKEN):
         return "default of heads left over"
     return "chosen" if item.strength >= 1 else "added to have more lines"
 
 
-def account(maps: AttentionMaps, bias: CalibratedBias) -> list[Finding]:
+def account(maps: AttentionMaps | SheetMaps, bias: CalibratedBias) -> list[Finding]:
     """The lines of a bias, and the best that are not in it, each with what spoke for it."""
-    evidence = gather_evidence(maps)
+    sheet = isinstance(maps, SheetMaps)
+    evidence = [*maps.found, *maps.others] if isinstance(maps, SheetMaps) else gather_evidence(maps)
     used = {line.track for line in bias.lines}
     chosen = [item for item in evidence if item.track in used]
     others = sorted(
@@ -60,7 +63,8 @@ def account(maps: AttentionMaps, bias: CalibratedBias) -> list[Finding]:
     for item in chosen:
         instead = ()
         if item.track != OWN_TOKEN:
-            instead = tuple(track for track in tried if _suffices(maps, bias, item.track, track))
+            ask = _suffices_on_sheet if sheet else _suffices
+            instead = tuple(track for track in tried if ask(maps, bias, item.track, track))
         findings.append(Finding(item, fate_of(item, bias), instead))
     return findings + [Finding(item, fate_of(item, bias)) for item in others[:_OTHERS]]
 
@@ -72,8 +76,16 @@ def _suffices(maps: AttentionMaps, bias: CalibratedBias, without: Track, other: 
     return contexts_of(maps, CalibratedBias(bias.format, bias.heads, lines)).suffice()
 
 
-def describe(maps: AttentionMaps, bias: CalibratedBias) -> list[str]:
+def _suffices_on_sheet(maps: SheetMaps, bias: CalibratedBias, without: Track, other: Track) -> bool:
+    task = maps.format.task
+    tracks = [t for t in cone_of_sheet(task, bias, maps.layers) if t != without]
+    return near_of(other, task) is not None and tell_apart(task, [*tracks, other])
+
+
+def describe(maps: AttentionMaps | SheetMaps, bias: CalibratedBias) -> list[str]:
     """The account in sentences; of lines that do not tell every symbol, two problems that show it."""
+    if isinstance(maps, SheetMaps):
+        return _describe_sheet(maps, bias)
     try:
         contexts = contexts_of(maps, bias)
         findings: Iterable[Finding] = account(maps, bias)
@@ -89,4 +101,21 @@ def describe(maps: AttentionMaps, bias: CalibratedBias) -> list[str]:
         f"The lines do not tell every symbol: in column {first.column} of {first.problem} and in column "
         f"{second.column} of {second.problem} a query sees the same ({first.seen}), but must write "
         f"{first.writes} and {second.writes}.",
+    ]
+
+
+def _describe_sheet(maps: SheetMaps, bias: CalibratedBias) -> list[str]:
+    try:
+        tracks = cone_of_sheet(maps.format.task, bias, maps.layers)
+        sights = SheetContexts(maps.format.task, tracks).sights
+        told = [f"  {finding}" for finding in account(maps, bias)]
+    except NotApplicableError as error:
+        return [f"  {error}"]
+    if not sights.unclear:
+        return [*told, "Together the lines tell every symbol that must be written."]
+    case, wanted = next(iter(sights.unclear.items()))
+    texts = " or ".join(maps.format.task.tokens[token] for token in wanted)
+    return [
+        *told,
+        f"The lines do not tell every symbol: a query that sees {sights.words(case)} must write {texts}.",
     ]

@@ -63,8 +63,8 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
     layers, heads = maps.weights["cross"].shape[:2]
     cross = [item for item in chosen if item.track.site == "cross"]
     own = [item for item in chosen if item.track.site == "self"]
-    lines = _assign(cross, heads, layers)
-    lines += _assign(own, heads, layers, spare=OWN_TOKEN)
+    lines = assign(cross, heads, layers)
+    lines += assign(own, heads, layers, spare=OWN_TOKEN)
     return CalibratedBias(maps.format, heads, lines)
 
 
@@ -149,7 +149,7 @@ def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
         bound, _, _, chosen = best
 
 
-def _assign(
+def assign(
     evidence: list[Evidence], heads: int, layers: int, spare: Track | None = None
 ) -> list[Line]:
     """One line to a head, each to the head that prefers it most.

@@ -37,7 +37,6 @@ from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import ANSWER, Layout
 from lengthwise.problems.sampling import NoProblemsError, generator, suite_problems
-from lengthwise.runs.folder import MAPS, WEIGHTS
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 
@@ -293,15 +292,3 @@ def capture(run: Run) -> AttentionMaps:
         knockout=knockout,
         model=run.fingerprint,
     )
-
-
-def kept_maps(run: Run) -> AttentionMaps | None:
-    """The maps that lie beside a run's weights; None where none do, or those of another model.
-
-    Raises:
-        InputError: when the file is broken.
-    """
-    if not all((run.path / name).exists() for name in (MAPS, WEIGHTS)):
-        return None
-    maps = AttentionMaps.load(run.path / MAPS)
-    return maps if maps.model in ("", run.fingerprint) else None

@@ -55,6 +55,7 @@ def abc_command(
     seed: options.Seed = None,
     length: options.Length = None,
     lengths: options.Lengths = None,
+    sizes: options.Sizes = None,
     set_: options.Set = None,
     device: options.Device = None,
     resume: options.Resume = False,
@@ -85,7 +86,7 @@ def abc_command(
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
 
-    chosen = options.parse_lengths(lengths)
+    chosen, chosen_sizes = options.parse_lengths(lengths), options.parse_sizes(sizes)
     if estimate:
         for option, given in (("--resume", resume), ("--no-prove", prove is False)):
             if given:
@@ -93,7 +94,7 @@ def abc_command(
                     f"--estimate says what each stage takes, from nothing to the proof; leave {option} out"
                 )
         config = abc_settings(task, set_, chosen, length=length, seed=seed, device=device)
-        expected = forecast(config, chosen)
+        expected = forecast(config, chosen, chosen_sizes)
         return show(as_json, expected.to_dict(), expected)
     outcome = abc(
         task,
@@ -101,6 +102,7 @@ def abc_command(
         seed=seed,
         length=length,
         lengths=chosen,
+        sizes=chosen_sizes,
         set=set_,
         device=device,
         resume=resume,
@@ -256,8 +258,7 @@ def calibrate_command(
     Example: lengthwise calibrate runs/base --out addition.bias.jsonl
     """
     from lengthwise.arguments import as_choice
-    from lengthwise.calibration import calibrate
-    from lengthwise.calibration.maps import capture
+    from lengthwise.calibration import calibrate, capture
     from lengthwise.pipeline import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output, save_dense
     from lengthwise.runs.run import Run

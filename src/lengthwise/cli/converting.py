@@ -181,8 +181,8 @@ def config_command(
 
 def _print_evidence(path: Path, bias: CalibratedBias) -> None:
     """What the vanilla model showed of the lines of a calibrated one, where its attention is kept."""
+    from lengthwise.calibration import kept_maps
     from lengthwise.calibration.account import describe
-    from lengthwise.calibration.maps import kept_maps
     from lengthwise.runs.folder import CONFIG, VANILLA
     from lengthwise.runs.run import Run
 
@@ -200,19 +200,19 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
     """Lines for another task, where one is named that is laid out alike."""
     from lengthwise.arguments import as_choice
     from lengthwise.bias import MatrixBias
-    from lengthwise.tasks import TASKS
+    from lengthwise.tasks import ALL_TASKS
 
     if isinstance(bias, MatrixBias):
         return bias
     try:
         # A file of the format before does not say how problems are laid out.
-        for line in () if bias.earlier else bias.lines:
+        for line in () if bias.earlier or bias.format.is_sheet else bias.lines:
             line.track.check(bias.format.at(1))
     except ValueError as error:
         raise InputError(str(error)) from error
     if task is None or task == bias.task:
         return bias
-    as_choice("task", task, TASKS)
+    as_choice("task", task, ALL_TASKS)
     try:
         return bias.transferred(task)
     except ValueError as error:
@@ -250,12 +250,19 @@ def _draw(bias: AttentionBias, path: Path | None, run: Run | None = None) -> Non
     if path is None:
         return
     from lengthwise.bias import CalibratedBias, MatrixBias
-    from lengthwise.calibration.maps import capture, kept_maps
+    from lengthwise.calibration import SheetMaps, capture, kept_maps
     from lengthwise.report.plots import attention_maps, bias_map
+    from lengthwise.report.sheet_plots import sheet_attention, sheet_map
 
     if isinstance(bias, MatrixBias):
         bias_map(bias, bias.format.at(bias.width), path)
+    elif isinstance(bias, CalibratedBias) and bias.format.is_sheet:
+        sheet_map(bias, path)
     elif isinstance(bias, CalibratedBias):
         bias_map(bias, bias.format.at(_DRAWN_DIGITS + bias.format.task.growth), path)
     elif run is not None:
-        attention_maps(kept_maps(run) or capture(run), path)
+        maps = kept_maps(run) or capture(run)
+        if isinstance(maps, SheetMaps):
+            sheet_attention(maps, path)
+        else:
+            attention_maps(maps, path)

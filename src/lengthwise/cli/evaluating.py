@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -27,6 +27,7 @@ _COUNTING_IN_RANGES = ("device", "attention", "decode", "evaluation.padding")
 def evaluate_command(
     run: options.RunFolder,
     lengths: options.Lengths = None,
+    sizes: options.Sizes = None,
     samples: options.Samples = None,
     suite: Annotated[
         str | None, typer.Option(help="uniform or carry.", show_default="the run's")
@@ -61,24 +62,27 @@ def evaluate_command(
     Example: lengthwise evaluate runs/addition --lengths 6,60,1000 --suite carry
     """
     from lengthwise.arguments import as_choice
-    from lengthwise.evaluation.exact_match import evaluate_run
+    from lengthwise.evaluation import measure
     from lengthwise.pipeline import Clock
     from lengthwise.problems.sampling import Suite
+    from lengthwise.problems.sheet_sampling import SheetSuite
     from lengthwise.progress.display import observing, print_curve
     from lengthwise.runs.folder import check_output, results_folder
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import refuse_uncounted, with_options
 
-    suites = None if suite is None else [as_choice("suite", suite, get_args(Suite))]
+    known = dict.fromkeys([*get_args(Suite), *get_args(SheetSuite)])
+    suites = None if suite is None else [as_choice("suite", suite, known)]
     changes = with_options(
         set_ or [],
         attention=attention,
         evaluation__lengths=options.parse_lengths(lengths),
+        evaluation__sizes=options.parse_sizes(sizes),
         evaluation__suites=suites,
     )
     opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
-        others = lengths, samples, suite, seed, plot, wrong_positions
+        others = lengths, sizes, samples, suite, seed, plot, wrong_positions
         if any(option is not None for option in others):
             raise InputError(
                 "--from and --to ask numbers of one range; leave the other options out"
@@ -96,14 +100,18 @@ def evaluate_command(
     for key in (assignment.partition("=")[0].strip() for assignment in changes):
         if samples is not None and key.endswith("samples"):
             raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
-    chosen, suites = opened.config.evaluation.lengths, opened.config.evaluation.suites
-    scores = len(suites) * sum(len(opened.paddings(length)) for length in chosen)
+    config = opened.config
+    chosen: Any = config.sizes if config.is_sheet else config.evaluation.lengths
+    if config.is_sheet and lengths is not None and sizes is None:
+        chosen = config.evaluation.lengths
+    suites = config.evaluation.suites
+    scores = len(suites) * sum(len(opened.paddings(at)) for at in chosen)
     kept = results_folder(run)
     with (
         observing(True, scores=scores) as observer,
         Clock(observer).stage("evaluate", opened.config),
     ):
-        curve = evaluate_run(
+        curve = measure(
             opened,
             chosen,
             suites=suites,
@@ -121,7 +129,9 @@ def evaluate_command(
     if plot is not None:
         from lengthwise.report.plots import length_curve
 
-        length_curve(curve, plot, trained=opened.config.data.length)
+        length_curve(
+            curve, plot, trained=config.size.longest if config.is_sheet else config.data.length
+        )
     if wrong_positions is not None:
         from lengthwise.evaluation.mistakes import count_mistakes, save_mistakes
         from lengthwise.report.plots import mistake_histogram

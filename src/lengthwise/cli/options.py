@@ -40,6 +40,13 @@ Lengths = Annotated[
         help="Digits to evaluate, such as 6,60,1000 or 1-60.", show_default="6,10,20,60,200,1000"
     ),
 ]
+Sizes = Annotated[
+    str | None,
+    typer.Option(
+        help="Of sheets: columns and rows to evaluate, such as 20x20,1000x3.",
+        show_default="3x3,6x6,20x20,100x100",
+    ),
+]
 Samples = Annotated[
     int | None,
     typer.Option(
@@ -80,6 +87,22 @@ def refuse_unknown_options(context: typer.Context, words: list[str]) -> None:
 
 
 _MOST_LENGTHS = 10_000
+
+
+def parse_sizes(text: str | None) -> list[str] | None:
+    """The value of `--sizes`; None where it is not given. `20` is `20x20`.
+
+    Raises:
+        InputError: for anything but sizes.
+    """
+    if text is None:
+        return None
+    from lengthwise.problems.sheets import Size
+
+    try:
+        return [str(Size.parse(part)) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--sizes: {error}") from error
 
 
 def parse_lengths(text: str | None) -> list[int] | None:

@@ -152,9 +152,9 @@ class _Row:
     def lines(self, show_work: bool) -> str:
         """The answer, and what the model wrote; what has none leaves its line empty."""
         answer = self.answer.text if self.answer and self.error is None else ""
-        if not show_work or not self.answer or not self.answer.work:
+        if not show_work or not self.answer or not self.answer.shown:
             return answer
-        return f"{answer}\n  written {self.answer.work}, least significant digit first"
+        return f"{answer}\n{self.answer.shown}"
 
 
 def _read(run: Run, number: int, line: bytes | None) -> _Row:
@@ -179,7 +179,9 @@ def _objection(run: Run, text: str) -> str | None:
 
     model = run.model
     try:
-        check_reach(model, run.layout(max(len(part) for part in run.parse(text))))
+        parts = run.parse(text)
+        if not run.config.is_sheet:
+            check_reach(model, run.layout(max(len(part) for part in parts)))
     except InputError as error:
         return str(error)
     return None

@@ -28,7 +28,7 @@ class Score:
         method: `calibrated`, a name in `lengthwise.settings.methods.METHODS`, or `custom`.
         seed: of the run.
         problem_seed: of the test problems.
-        suite: `uniform` or `carry`.
+        suite: `uniform` or `carry`, of sheets `uniform` or `hard`.
         length: digits of every operand.
         width: digits they were padded to; the token length follows it.
         split: `test`: no problem is in training; `any` where the test split holds none this short.
@@ -41,6 +41,7 @@ class Score:
             results of version 0.1.
         padding: `answer`, or `training` where the training width is more than the answer needs.
         decoding: `greedy`, of which every symbol is judged.
+        rows: of sheets digits of the operands along rows, `length` being those along columns; else 0.
     """
 
     task: str
@@ -61,6 +62,17 @@ class Score:
     model: str = ""
     padding: Padding = "answer"
     decoding: str = "greedy"
+    rows: int = 0
+
+    @property
+    def size(self) -> str:
+        """Digits of the operands, as people write it."""
+        return f"{self.length}x{self.rows}" if self.rows else str(self.length)
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """What scores are sorted by: cells, or digits, then columns and rows."""
+        return self.length * max(1, self.rows), self.length, self.rows
 
     @property
     def key(self) -> tuple:
@@ -73,7 +85,7 @@ class Score:
         """What is asked, however carefully it was measured."""
         return (
             *(self.task, self.base, self.method, self.seed),
-            *(self.suite, self.length, self.padding, self.decoding),
+            *(self.suite, self.length, self.rows, self.padding, self.decoding),
         )
 
     @property
@@ -84,7 +96,7 @@ class Score:
     @property
     def digits_per_second(self) -> float:
         """Digits of answers judged in a second: problems drawn, answered truly, and read by the model."""
-        return self.n * self.length / max(self.seconds, 1e-3)
+        return self.n * self.length * max(1, self.rows) / max(self.seconds, 1e-3)
 
 
 def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -119,18 +131,18 @@ class LengthCurve:
         if not self.scores:
             return "LengthCurve(no scores)"
         tasks = ", ".join(dict.fromkeys(score.task for score in self))
-        lengths = [score.length for score in self]
-        return f"LengthCurve({tasks}: {len(self)} scores, {min(lengths)} to {max(lengths)} digits)"
+        first, last = (end(self, key=lambda s: s.extent).size for end in (min, max))
+        return f"LengthCurve({tasks}: {len(self)} scores, {first} to {last} digits)"
 
     def __str__(self) -> str:
         wide = max([10, *(len(self.label(score)) for score in self.scores)])
         rows = [
-            f"{'method':>{wide}} {'suite':>8} {'length':>7} {'exact match':>12} {'digits/s':>11}  "
+            f"{'method':>{wide}} {'suite':>8} {'length':>9} {'exact match':>12} {'digits/s':>11}  "
             "95 % interval"
         ]
         for s in self.scores:
             rows.append(
-                f"{self.label(s):>{wide}} {s.suite:>8} {s.length:>7} {s.accuracy:>12.1%} "
+                f"{self.label(s):>{wide}} {s.suite:>8} {s.size:>9} {s.accuracy:>12.1%} "
                 f"{s.digits_per_second:>11,.0f}  "
                 f"{s.low:.1%} to {s.high:.1%} (n = {s.n})"
             )
@@ -157,7 +169,7 @@ class LengthCurve:
 
     def label(self, score: Score) -> str:
         """The method of a score; with its padding, where the same was asked without it, too."""
-        other = (*score.question[:6], "answer", score.decoding)
+        other = (*score.question[:7], "answer", score.decoding)
         if score.padding == "training" and any(one.question == other for one in self.scores):
             return f"{score.method}, padded as trained"
         return score.method
@@ -183,11 +195,11 @@ class LengthCurve:
 
     def fairest(self) -> LengthCurve:
         """Without the rows asked at another width than in training, where one at that width is there."""
-        fair = {score.question[:6] for score in self.scores if score.padding == "training"}
+        fair = {score.question[:7] for score in self.scores if score.padding == "training"}
         return LengthCurve(
             score
             for score in self.scores
-            if score.padding == "training" or score.question[:6] not in fair
+            if score.padding == "training" or score.question[:7] not in fair
         )
 
     def save(self, folder: Path | str) -> None:

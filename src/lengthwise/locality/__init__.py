@@ -2,6 +2,7 @@
 
 from lengthwise.locality.cone import Cone, NotApplicableError, Reach, join, reach_of, window_reach
 from lengthwise.locality.contexts import Batch, Contexts
+from lengthwise.locality.sheets import SheetContexts, Sights, cone_of_sheet
 from lengthwise.locality.sights import Sight, look, look_alikes, write_out
 
 __all__ = [
@@ -10,7 +11,10 @@ __all__ = [
     "Contexts",
     "NotApplicableError",
     "Reach",
+    "SheetContexts",
     "Sight",
+    "Sights",
+    "cone_of_sheet",
     "join",
     "look",
     "look_alikes",

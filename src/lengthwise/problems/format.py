@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 from lengthwise.errors import unknown
 from lengthwise.problems.layout import Alignment, InputOrder, Layout
-from lengthwise.tasks import TASKS, Transducer, add_frame, make_task
+from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.tasks import ALL_TASKS, WORKSHEETS, add_frame, make_task
 
 Frame = Literal["none", "tokens"]
 
@@ -20,7 +21,7 @@ class Format:
     """A task with its parameters and base, and how its problems lie in the source.
 
     Attributes:
-        name: of the task, a key of `TASKS`.
+        name: of the task, a key of `ALL_TASKS`.
         base: of its numbers; by default the task's own.
         parameters: what defines the task besides; those that are left out are its defaults.
         alignment, input_order: as in `Layout`.
@@ -38,9 +39,9 @@ class Format:
     frame: Frame = "none"
 
     def __post_init__(self) -> None:
-        if self.name not in TASKS:
-            raise ValueError(unknown("task", self.name, TASKS))
-        task = TASKS[self.name]
+        if self.name not in ALL_TASKS:
+            raise ValueError(unknown("task", self.name, ALL_TASKS))
+        task = ALL_TASKS[self.name]
         words = {"alignment": Alignment, "input_order": InputOrder, "frame": Frame}
         for key, kind in words.items():
             if getattr(self, key) not in get_args(kind):
@@ -50,6 +51,14 @@ class Format:
         for key, value in self.parameters.items():
             if key in task.parameters and type(value) is not type(task.parameters[key]):
                 raise ValueError(f"{key} of {self.name} can't be {value!r}")
+        if self.is_sheet and (self.alignment, self.input_order, self.frame) != (
+            "natural",
+            "normal",
+            "none",
+        ):
+            raise ValueError(
+                f"sheets of {self.name} are written in one way: no alignment, order or frame"
+            )
         # As they are, however they were given: equal formats are equal.
         vars(self).update(
             base=self.base or task.bases[0], parameters={**task.parameters, **self.parameters}
@@ -61,8 +70,8 @@ class Format:
         return cls(given) if isinstance(given, str) else given
 
     @cached_property
-    def task(self) -> Transducer:
-        """The task itself, its source framed where it is.
+    def task(self) -> Any:
+        """The task itself, a `Transducer` or a `Worksheet`, its source framed where it is.
 
         Raises:
             ValueError: for a base or a parameter that it does not allow.
@@ -70,8 +79,16 @@ class Format:
         task = make_task(self.name, self.base, **self.parameters)
         return add_frame(task) if self.frame == "tokens" else task
 
-    def at(self, width: int) -> Layout:
-        """The layout of problems whose operands are padded to so many digits."""
+    @property
+    def is_sheet(self) -> bool:
+        """Whether problems are written as sheets of many rows."""
+        return self.name in WORKSHEETS
+
+    def at(self, width: int | Size) -> Any:
+        """The layout of problems whose operands are padded to so many digits; of sheets, of that size."""
+        if self.is_sheet:
+            size = width if isinstance(width, Size) else Size(width, width)
+            return SheetLayout(self.task, size)
         return Layout(self.task, width, self.alignment, self.input_order)
 
     def to_dict(self) -> dict[str, Any]:

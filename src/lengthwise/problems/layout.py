@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lengthwise.tasks import DIGITS, FRAME, Transducer
+from lengthwise.tasks.worksheet import LAST, SHEET
 
 START, END = FRAME
 
@@ -21,6 +22,8 @@ COLUMNS = "columns"
 
 # The segment that is written, and the axis of one row of columns: 0 for the least significant.
 ANSWER, COLUMN = "answer", "c"
+# The axis of rows, where a task is a sheet of many.
+ROW = "r"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,25 @@ class Span:
         return (COLUMN,) if self.grows else ()
 
 
+class Number(Protocol):
+    """A number that follows from coordinates."""
+
+    def of(self, coordinates: Mapping[str, Tensor]) -> Tensor:
+        """The number of each query, int64 `[query]`."""
+        ...
+
+
+class At(Protocol):
+    """What is read, in coordinates: a track (`lengthwise.bias.tracks`)."""
+
+    @property
+    def segment(self) -> str: ...
+    @property
+    def place(self) -> Sequence[Number]: ...
+    @property
+    def field(self) -> str: ...
+
+
 class Places:
     """Where tokens lie: in a layout, or in those of several queries at once."""
 
@@ -90,12 +112,24 @@ class Places:
         """The coordinates of queries `[query]`: of each axis int64 `[query]`. Query i writes column i."""
         return {COLUMN: queries}
 
-    def find(self, segment: str, place: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def axes(self, segment: str) -> tuple[str, ...]:
+        """What the tokens of a segment are told apart by."""
+        return self.anchors(site_of(segment))[segment].axes
+
+    def locate(self, track: At, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """The key that each query reads along a track, int64 `[query]`, and whether there is one."""
+        own = self.coordinates(queries)
+        place = [number.of(own) for number in track.place]
+        position, inside = self.find(track.segment, place, track.field)
+        return position.expand(queries.shape), inside.expand(queries.shape)
+
+    def find(self, segment: str, place: Sequence[Tensor], field: str = "") -> tuple[Tensor, Tensor]:
         """The keys that hold the tokens of a segment at some coordinates.
 
         Args:
             segment: a segment of the source, or `answer`.
             place: of each of its axes int64 `[query]`.
+            field: of cells of a sheet, which one.
 
         Returns:
             Positions int64 `[query]`, 0 where there is no such token, and where there is, bool `[query]`.
@@ -110,8 +144,8 @@ class Places:
 
 
 def site_of(segment: str) -> Literal["self", "cross"]:
-    """Where the tokens of a segment are read: the answer's at `self`, the source's at `cross`."""
-    return "self" if segment == ANSWER else "cross"
+    """Where the tokens of a segment are read: what is written at `self`, the source's at `cross`."""
+    return "self" if segment in (ANSWER, SHEET, LAST) else "cross"
 
 
 class Layout(Places):

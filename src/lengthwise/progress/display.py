@@ -134,7 +134,7 @@ class Display(Observer):
             self.console.print(f"The lines were too few to interpolate; trying {self.facts}")
 
     def scored(self, score: Score) -> None:
-        self.facts = f"{score.method} {score.suite} {score.length} digits: {score.accuracy:.1%}"
+        self.facts = f"{score.method} {score.suite} {score.size} digits: {score.accuracy:.1%}"
         self._update(advance=1, open_ended=False)
 
     def checked(self, contexts: int, total: int) -> None:
@@ -212,14 +212,14 @@ def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
         heading = method.replace(", ", "\n")
         table.add_column(f"{heading}\n{suite}", justify="right")
     table.add_column("digits/s", justify="right")
-    cells = {(curve.label(s), s.suite, s.length): s for s in curve}
-    for length in sorted({score.length for score in curve}):
-        row = [cells.get((*column, length)) for column in columns]
+    cells = {(curve.label(s), s.suite, s.extent): s for s in curve}
+    for extent, size in sorted({(score.extent, score.size) for score in curve}):
+        row = [cells.get((*column, extent)) for column in columns]
         counts = " / ".join(dict.fromkeys(str(score.n) for score in row if score))
         known = [score for score in row if score]
-        rate = sum(s.n * s.length for s in known) / max(sum(s.seconds for s in known), 1e-3)
+        rate = sum(s.n * s.extent[0] for s in known) / max(sum(s.seconds for s in known), 1e-3)
         shares = [_cell(score) if score else "" for score in row]
-        table.add_row(str(length), counts, *shares, f"{rate:,.0f}")
+        table.add_row(size, counts, *shares, f"{rate:,.0f}")
     needed = console.measure(table, options=console.options.update(max_width=_UNBOUNDED)).maximum
     if console.is_terminal and needed > console.width:
         _print_list(curve, file)
@@ -232,10 +232,10 @@ def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:
 
 def _print_list(curve: LengthCurve, file: TextIO | None) -> None:
     """The same, one short line for each score."""
-    for length in sorted({score.length for score in curve}):
-        print(f"{length} digits", file=file)
+    for extent, size in sorted({(score.extent, score.size) for score in curve}):
+        print(f"{size} digits", file=file)
         for score in curve:
-            if score.length == length:
+            if score.extent == extent:
                 print(f"  {score.method} {score.suite}: {_cell(score)} of {score.n}", file=file)
 
 

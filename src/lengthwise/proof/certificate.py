@@ -34,7 +34,8 @@ class Certificate:
         cone: what each output depends on.
         contexts: local contexts that were checked, all that the task allows.
         smallest_margin: the least lead of the right token's logit over the next, of all contexts.
-        tightest: a problem and the row in which that lead occurs.
+        tightest: a problem and the row in which that lead occurs; of sheets no problem, and the number of
+            the context.
         float_bound: by how much rounding may move a logit (docs/proof.md); the margin is over twice that.
         hashes: SHA-256 of weights, bias, the task's rule and the settings that the model depends on.
         versions: lengthwise, torch, Python.
@@ -73,12 +74,13 @@ class Certificate:
         )
 
     def __str__(self) -> str:
+        problem, row = self.tightest
+        where = f"at row {row} of {problem}" if problem else "of a query"
         return (
             f"Proven: {self.claim}\n"
             f"  {self.contexts} local contexts, all that there are; {self.seconds:.1f} s\n"
-            f"  smallest margin {self.smallest_margin:.3f} at row {self.tightest[1]} of "
-            f"{self.tightest[0]}, rounding at most {self.float_bound:.1e}"
-            + (f"\n  which sees {self.seen}" if self.seen else "")
+            f"  smallest margin {self.smallest_margin:.3f} {where}, rounding at most "
+            f"{self.float_bound:.1e}" + (f"\n  which sees {self.seen}" if self.seen else "")
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,7 +148,8 @@ class Counterexample:
 
     Attributes:
         task, base: the task.
-        problem: the expression; operands may have zeros on the left, which count.
+        problem: the expression; operands may have zeros on the left, which count. Empty where no problem is
+            known that shows a context which fails (of sheets).
         row: the row that writes the wrong symbol, 0 for the least significant digit.
         expected, given: the right answer and the model's, least significant digit first, `$` at the end.
         margin: lead of the right token's logit over the next; negative where the answer is wrong.
@@ -188,6 +191,11 @@ class Counterexample:
 
     def __str__(self) -> str:
         share = f"{self.failing} of {self.contexts} local contexts fail; {self.seconds:.1f} s"
+        if not self.problem:
+            return (
+                f"Not proven: no problem is known that shows it, but a query may see\n  {self.seen}\n"
+                f"  {share}"
+            )
         share = f"row {self.row} sees {self.seen}\n  {share}" if self.seen else share
         if not self.wrong:
             return (

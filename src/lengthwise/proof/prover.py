@@ -12,11 +12,20 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
 from lengthwise.files import read_text, write_text
-from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, look, write_out
+from lengthwise.locality import (
+    Batch,
+    Cone,
+    Contexts,
+    NotApplicableError,
+    Sights,
+    look,
+    write_out,
+)
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
 from lengthwise.proof.scope import period_of, receptive_cone
+from lengthwise.proof.sheets import check_sights, contexts_of_sheet, refute
 from lengthwise.runs.folder import RULE, versions
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
@@ -52,7 +61,10 @@ def estimate(run: Run) -> Estimate:
     Raises:
         NotApplicableError: for a model that the proof can't speak about.
     """
-    contexts = Contexts(run.task, receptive_cone(run.config, run.bias))
+    cone = receptive_cone(run.config, run.bias)
+    if run.config.is_sheet:
+        return _estimate_sheet(run, cone)
+    contexts = Contexts(run.task, cone)
     checker = Checker(run)
     # Not some contexts over and over: those that agree are computed once.
     batch = next(iter(contexts))
@@ -69,6 +81,15 @@ def estimate(run: Run) -> Estimate:
     each = (time.perf_counter() - began) / len(few)
     bound = contexts.bound()
     return Estimate(bound, bound * each + contexts.stretches() * each_batch)
+
+
+def _estimate_sheet(run: Run, cone: Cone) -> Estimate:
+    sights = contexts_of_sheet(run, cone, BUDGET)
+    few = Sights(sights.task, sights.tracks, sights.tokens[:, :CHUNK], sights.wanted[:CHUNK], {})
+    began = time.perf_counter()
+    check_sights(run, few)
+    each = (time.perf_counter() - began) / len(few)
+    return Estimate(len(sights), len(sights) * each)
 
 
 def prove(
@@ -100,6 +121,8 @@ def prove(
     began = time.perf_counter()
     cone = receptive_cone(run.config, run.bias)
     rule = rule_text(run.task)
+    if run.config.is_sheet:
+        return _prove_sheet(run, cone, rule, budget, share, on_progress)
     contexts = Contexts(run.task, cone)
     bound = contexts.bound()
     if bound > budget:
@@ -146,6 +169,40 @@ def prove(
     return checker.counterexample(cone, float_bound, seconds)
 
 
+def _prove_sheet(
+    run: Run,
+    cone: Cone,
+    rule: str,
+    budget: int,
+    share: bool,
+    on_progress: Callable[[int, int], object] | None,
+) -> Certificate | Counterexample:
+    began = time.perf_counter()
+    sights = contexts_of_sheet(run, cone, budget)
+    checked = check_sights(run, sights, share, on_progress)
+    float_bound = _SAFETY * checked.rounding
+    margin = float(checked.margins.min())
+    if sights.unclear or margin <= 2 * float_bound:
+        return refute(run, cone, sights, checked, float_bound, began)
+    worst = int(checked.margins.argmin())
+    return Certificate(
+        task=run.config.task,
+        base=run.config.base,
+        claim=_claim(run),
+        cone=cone,
+        contexts=len(sights),
+        smallest_margin=margin,
+        tightest=("", worst),
+        float_bound=float_bound,
+        hashes=hashes(run),
+        versions=_versions("lengthwise", "torch", "python"),
+        seconds=round(time.perf_counter() - began, 3),
+        seen=sights.words(worst),
+        problems=run.config.format,
+        rule=rule,
+    )
+
+
 def _versions(*names: str) -> dict[str, Any]:
     """Those of what a proof was made with."""
     ran = versions()  # which asks git
@@ -163,9 +220,10 @@ def _claim(run: Run) -> str:
         f" ({name} {shorten(' '.join(str(value).split()))})"
         for name, value in run.config.parameters.items()
     )
+    size = "whatever its columns and rows" if run.config.is_sheet else "at every length"
     return (
         f"greedy decoding answers every {run.config.task}{parameters} problem in base {run.config.base} "
-        f"right, at every length"
+        f"right, {size}"
     )
 
 

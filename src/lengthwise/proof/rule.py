@@ -7,17 +7,22 @@ the next state is, where a problem begins and where it may end.
 from __future__ import annotations
 
 import json
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lengthwise.files import write_text
 from lengthwise.locality import NotApplicableError
 from lengthwise.runs.folder import RULE
 from lengthwise.settings.config import InputError
-from lengthwise.tasks import Transducer
+from lengthwise.tasks import Transducer, Worksheet
+from lengthwise.tasks.framing import END
+from lengthwise.tasks.worksheet import CLOSED
 
-FORMAT = "lengthwise-rule/1"
+FORMAT, SHEET_FORMAT = "lengthwise-rule/1", "lengthwise-sheet-rule/1"
 
 # Rows of a table. Whatever has contexts within a proof's budget has fewer: 8 operands in base 3, 52,488.
 LARGEST = 100_000
@@ -80,13 +85,70 @@ def tabulate(task: Transducer) -> dict[str, Any]:
     }
 
 
-def rule_text(task: Transducer) -> str:
-    """What `rule.json` holds: `tabulate`, a row of the table in each line.
+def tabulate_sheet(task: Worksheet) -> dict[str, Any]:
+    """As `tabulate`, of a worksheet.
+
+    Its keys are
+
+    - format, `task`, `base` and `segments`: as above, of an operand also its axis, and the zeros that are
+      written before it;
+    - tokens: the vocabulary, by which all else names them;
+    - fields: of a cell, each with the tokens that may stand in it;
+    - separators, and `end`, the token that ends a sheet;
+    - follows: what a cell follows from, tokens near it;
+    - table: `[sight, cell]`: for all that these may be, null where there is none, the tokens that are
+      written: one for each field, or a separator or the end alone.
+
+    Raises:
+        NotApplicableError: for a table of more than `LARGEST` rows.
+        InputError: for a `cell` that gives what is no cell.
+    """
+    shape = [len(values) for values in task.alphabets]
+    if math.prod(shape) > LARGEST:
+        raise NotApplicableError(
+            f"the rule of {task.name} in base {task.base} has a table of {math.prod(shape):,} rows, more "
+            f"than the {LARGEST:,} that a certificate may state"
+        )
+    texts = task.tokens
+    table = []
+    for index in np.ndindex(*shape):
+        sight = [values[i][0] for values, i in zip(task.alphabets, index, strict=True)]
+        cell = [token for token in task.table[(slice(None), *index)].tolist() if token != CLOSED]
+        table.append([[None if t == CLOSED else texts[t] for t in sight], [texts[t] for t in cell]])
+    return {
+        "format": SHEET_FORMAT,
+        "task": task.name,
+        "base": task.base,
+        "segments": [
+            {"name": segment.name, "kind": segment.kind, "text": segment.text}
+            if segment.kind == "symbol"
+            else {
+                "name": segment.name,
+                "kind": segment.kind,
+                "axis": task.axes[segment.name],
+                "zeros": task.zeros.get(segment.name, 0),
+            }
+            for segment in task.segments
+        ],
+        "tokens": list(texts),
+        "fields": [
+            {"name": field.name, "tokens": texts[first : first + field.size]}
+            for field, first in zip(task.fields, task.first_token, strict=True)
+        ],
+        "separators": list(task.separators),
+        "end": END,
+        "follows": list(task.follows),
+        "table": table,
+    }
+
+
+def rule_text(task: Transducer | Worksheet) -> str:
+    """What `rule.json` holds: `tabulate` or `tabulate_sheet`, a row of the table in each line.
 
     Raises:
         NotApplicableError, InputError: as `tabulate`.
     """
-    rule = tabulate(task)
+    rule = tabulate_sheet(task) if isinstance(task, Worksheet) else tabulate(task)
     rows = ",\n  ".join(json.dumps(row) for row in rule.pop("table"))
     return f'{json.dumps(rule)[:-1]},\n "table": [\n  {rows}\n ]}}\n'
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias, Window
-from lengthwise.locality import Cone, NotApplicableError, Reach, join, reach_of, window_reach
+from lengthwise.locality import (
+    Cone,
+    NotApplicableError,
+    Reach,
+    cone_of_sheet,
+    join,
+    reach_of,
+    window_reach,
+)
 from lengthwise.model.positions import POSITIONS
 from lengthwise.settings.config import Config
 
@@ -15,7 +23,36 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
         NotApplicableError: for tasks that are not local, for positions that know where a row is, for a
             bias that is neither lines nor a window, and for those that do not move with the column written.
     """
+    if config.is_sheet:
+        return _cone_of_sheet(config, bias)
     return join(receptive_reaches(config, bias), period_of(config))
+
+
+def _cone_of_sheet(config: Config, bias: AttentionBias) -> Cone:
+    if period_of(config) != 1:
+        raise NotApplicableError(
+            "positions with a period are not told by what a query of a sheet sees; the proof needs "
+            "model.positions = none"
+        )
+    _refuse_encoder(config)
+    if not isinstance(bias, CalibratedBias):
+        raise _unbounded(bias)
+    return Cone(cone_of_sheet(config.make_task(), bias, config.model.layers))
+
+
+def _refuse_encoder(config: Config) -> None:
+    if config.model.encoder_layers:
+        raise NotApplicableError(
+            "an encoder tells every key of the problem about all others; the proof needs "
+            "model.encoder_layers = 0"
+        )
+
+
+def _unbounded(bias: AttentionBias) -> NotApplicableError:
+    return NotApplicableError(
+        f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
+        f"bias (lengthwise abc, or train --bias) or a window"
+    )
 
 
 def period_of(config: Config) -> int:
@@ -49,21 +86,14 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"needs outputs that depend on a bounded part of it"
         )
     period_of(config)
-    if config.model.encoder_layers:
-        raise NotApplicableError(
-            "an encoder tells every key of the problem about all others; the proof needs "
-            "model.encoder_layers = 0"
-        )
+    _refuse_encoder(config)
     if isinstance(bias, MatrixBias):
         raise NotApplicableError(
             "the bias is of fixed matrices, which end at their own width; `lengthwise convert` turns them "
             "into lines, which are defined at every length"
         )
     if not isinstance(bias, CalibratedBias | Window):
-        raise NotApplicableError(
-            f"the {type(bias).__name__} bias lets a row read ever more keys; the proof needs a calibrated "
-            f"bias (lengthwise abc, or train --bias) or a window"
-        )
+        raise _unbounded(bias)
     layout = config.layout()
     if isinstance(bias, Window):
         return [window_reach(bias, config.format)] * config.model.layers

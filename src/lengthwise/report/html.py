@@ -20,12 +20,12 @@ from jinja2.utils import htmlsafe_json_dumps
 from pydantic_core import to_json
 
 from lengthwise.bias import CalibratedBias
-from lengthwise.calibration import Evidence, gather_evidence
-from lengthwise.calibration.maps import AttentionMaps, kept_maps
+from lengthwise.calibration import Evidence, Maps, SheetMaps, evidence_of, kept_maps
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import read_text, write_text
+from lengthwise.problems.sheets import Size
 from lengthwise.proof import Certificate, NotApplicableError, hashes
-from lengthwise.report import plots, summary
+from lengthwise.report import plots, sheet_plots, summary
 from lengthwise.runs.folder import (
     CALIBRATED,
     CERTIFICATE,
@@ -41,7 +41,7 @@ from lengthwise.runs.folder import (
 )
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import InputError, flat_settings
+from lengthwise.settings.config import Config, InputError, flat_settings
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Folder:
     versions: dict[str, dict[str, Any]]
     curve: LengthCurve
     plots: Path
-    maps: AttentionMaps | None
+    maps: Maps | None
     evidence: list[Evidence]
     certificate: Certificate | None
 
@@ -78,12 +78,17 @@ class Folder:
     @property
     def headline(self) -> str:
         """What was achieved; models are judged at the width that they learned, inside it."""
-        return summary.headline(self.curve.fairest(), self.main.config.data.length)
+        return summary.headline(self.curve.fairest(), trained_on(self.main.config))
 
     @property
     def bias(self) -> CalibratedBias | None:
         """The calibrated bias, where there is one."""
         return self.main.bias if isinstance(self.main.bias, CalibratedBias) else None
+
+
+def trained_on(config: Config) -> int | Size:
+    """Digits of the longest operands in training; of sheets their size."""
+    return config.size if config.is_sheet else config.data.length
 
 
 def _picture(
@@ -142,10 +147,10 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
 
 
 def _page(opened: list[Folder]) -> str:
-    groups: dict[tuple[str, int, int], list[Folder]] = {}
+    groups: dict[tuple[str, int, int | Size], list[Folder]] = {}
     for folder in opened:
         config = folder.main.config
-        groups.setdefault((config.task, config.base, config.data.length), []).append(folder)
+        groups.setdefault((config.task, config.base, trained_on(config)), []).append(folder)
     sections = [_section(folder, f"folder-{i}") for i, folder in enumerate(opened, start=1)]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -197,7 +202,7 @@ def open_folder(path: Path, name: str, pictures: Path) -> Folder:
         curve=curve,
         plots=pictures,
         maps=maps,
-        evidence=gather_evidence(maps) if maps else [],
+        evidence=evidence_of(maps) if maps else [],
         certificate=_certificate(runs.get(CALIBRATED)),
     )
 
@@ -239,7 +244,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     """What the page says about folders of one task: headline, and the combined curve of several."""
     curve = LengthCurve(score for folder in members for score in folder.curve)
     config, combined = members[0].main.config, None
-    headline = summary.headline(curve.fairest(), config.data.length)
+    headline = summary.headline(curve.fairest(), trained_on(config))
     if len(members) > 1:
         combined = {
             "picture": _picture(
@@ -316,7 +321,17 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
         "Exact match against length on a logarithmic axis. An answer counts only if every symbol "
         "of it is right.",
     )
-    if folder.maps:
+    if isinstance(folder.maps, SheetMaps):
+        found["attention"] = _picture(
+            target / "attention.png",
+            partial(sheet_plots.sheet_attention, folder.maps),
+            f"For each kind of token, each layer and head, the share of attention along lines near the cell "
+            f"that is written, averaged over {folder.maps.problems} problems.",
+            "Rows are tokens near the cell being written, those first that the model needs. r and c are "
+            "its row and column.",
+            wide=True,
+        )
+    elif folder.maps:
         found["attention"] = _picture(
             target / "attention.png",
             partial(plots.attention_maps, folder.maps),
@@ -327,7 +342,15 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
             "answer; ^ starts an answer and $ ends it.",
             wide=True,
         )
-    if folder.bias:
+    if folder.bias and config.is_sheet:
+        found["bias"] = _picture(
+            target / "bias.png",
+            partial(sheet_plots.sheet_map, folder.bias),
+            "A small sheet as a grid, with the tokens lit that one token is written from; the text above "
+            "says the same in words.",
+            "The tokens that the one in blue is written from.",
+        )
+    elif folder.bias:
         found["bias"] = _picture(
             target / "bias.png",
             partial(plots.bias_map, folder.bias, folder.main.layout(config.data.length)),

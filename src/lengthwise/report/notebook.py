@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration.maps import AttentionMaps
+from lengthwise.calibration.sheets import SheetMaps
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.pipeline import Outcome
@@ -44,12 +45,14 @@ def curve_html(curve: LengthCurve) -> str:
         return f"{task}{score.method}, {score.suite}"
 
     columns = list(dict.fromkeys(column(score) for score in found))
-    lengths = sorted({score.length for score in found})
+    lengths = sorted({(score.extent, score.size) for score in found})
     rows = []
-    for length in lengths[:_MOST_ROWS]:
-        here = [score for score in found if score.length == length]
+    for extent, size in lengths[:_MOST_ROWS]:
+        here = [score for score in found if score.extent == extent]
         cells = [[score for score in here if column(score) == name] for name in columns]
-        rows.append([f"{length:,}", *(_share(scores) for scores in cells)])
+        rows.append(
+            [f"{int(size):,}" if size.isdecimal() else size, *(_share(scores) for scores in cells)]
+        )
     more = len(lengths) - len(rows)
     note = _paragraph(f"... and {more:,} lengths more; to_frame() has all.") if more else ""
     return _picture(figure_png(plot_curve(curve))) + _table(rows, ["digits", *columns]) + note
@@ -183,6 +186,13 @@ def _table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
     return "".join([*out, "</tbody></table>"])
 
 
+def plot_sheet_maps(maps: SheetMaps, path: Path | str | None = None):
+    """Draw attention along lines near a cell; write it to `path`, or return the figure."""
+    from lengthwise.report.sheet_plots import sheet_attention
+
+    return sheet_attention(maps, path)
+
+
 _SHOWN = {
     AttentionMaps: {
         "plot": plot_maps,
@@ -202,6 +212,10 @@ _SHOWN = {
     NotApplicable: {"_repr_html_": text_html},
     Outcome: {"_repr_html_": outcome_html},
     Run: {"_repr_html_": run_html},
+    SheetMaps: {
+        "plot": plot_sheet_maps,
+        "_repr_png_": lambda maps: figure_png(plot_sheet_maps(maps)),
+    },
 }
 for _kind, _methods in _SHOWN.items():
     for _name, _method in _methods.items():

@@ -11,6 +11,7 @@ from lengthwise.calibration import Evidence
 from lengthwise.calibration.account import fate_of
 from lengthwise.errors import shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.problems.sheets import Size
 from lengthwise.proof import Certificate
 from lengthwise.runs.folder import CALIBRATED, VANILLA
 from lengthwise.runs.metrics import Metrics
@@ -62,40 +63,56 @@ def tally(scores: Iterable[Score], *, wrong: bool = False) -> str:
     return listed([f"{count} of {n} {suite}" for suite, (count, n) in totals.items()])
 
 
-def headline(curve: LengthCurve, trained: int) -> str:
+def sized(extent: tuple[int, int, int]) -> str:
+    """Of a score's extent `6 digits`, of sheets `20 x 15 digits`."""
+    _, length, rows = extent
+    return f"{length} x {rows} digits" if rows else digits(length)
+
+
+def headline(curve: LengthCurve, trained: int | Size) -> str:
     """One or two sentences that say what was achieved, and where it fails if it does.
 
     Args:
         curve: scores of one task; at least one.
-        trained: digits that the models were trained on, at most.
+        trained: digits that the models were trained on, at most; of sheets a size.
     """
     method = main_method(curve)
     scores = [score for score in curve if score.method == method]
-    lengths = sorted({score.length for score in scores})
-    failed = [n for n in lengths if any(s.correct < s.n for s in scores if s.length == n)]
-    at = {n: [score for score in scores if score.length == n] for n in lengths}
+    lengths = sorted({score.extent for score in scores})
+    at = {n: [score for score in scores if score.extent == n] for n in lengths}
+    failed = [n for n in lengths if any(s.correct < s.n for s in at[n])]
     longest, first = lengths[-1], scores[0]
     base = "" if first.base == 10 else f" in base {first.base}"
     seeds = len({score.seed for score in scores})
     over = f", over {seeds} seeds" if seeds > 1 else ""
     who = f"{with_article(method).capitalize()} model, trained on"
     text = "Trained on" if method == CALIBRATED else who
-    text += f" {first.task}{base} of at most {digits(trained)}"
+    most = (
+        f"{trained.columns} x {trained.rows} digits"
+        if isinstance(trained, Size)
+        else digits(trained)
+    )
+    text += f" {first.task}{base} of at most {most}"
     if longest in failed:
-        text += f", fails on {tally(at[longest], wrong=True)} problems of {digits(longest)}{over}."
+        text += f", fails on {tally(at[longest], wrong=True)} problems of {sized(longest)}{over}."
         sound = [n for n in lengths if n < failed[0]]
         if sound:
-            text += f" No errors up to {digits(sound[-1])}"
-            text += f"; the first at {digits(failed[0])}." if failed[0] < longest else "."
+            text += f" No errors up to {sized(sound[-1])}"
+            text += f"; the first at {sized(failed[0])}." if failed[0] < longest else "."
         elif failed[0] < longest:
             wrong = tally(at[failed[0]], wrong=True)
-            text += f" It fails at {digits(failed[0])} already: {wrong}."
+            text += f" It fails at {sized(failed[0])} already: {wrong}."
     else:
         comma = ";" if method == CALIBRATED else ", is"
-        text += f"{comma} right on {tally(at[longest])} problems of {digits(longest)}{over}"
-        where = [f"{tally(at[n], wrong=True)} of {digits(n)}" for n in failed]
+        text += f"{comma} right on {tally(at[longest])} problems of {sized(longest)}{over}"
+        where = [f"{tally(at[n], wrong=True)} of {sized(n)}" for n in failed]
         text += f", but fails on {listed(where)}." if where else "."
-    return text if longest > trained else f"{text} No longer problems were measured."
+    beyond = (
+        longest[0] > trained.columns * trained.rows
+        if isinstance(trained, Size)
+        else longest[1] > trained
+    )
+    return text if beyond else f"{text} No longer problems were measured."
 
 
 def proven(certificates: Sequence[Certificate | None]) -> str | None:
@@ -114,11 +131,15 @@ def certificate_facts(certificate: Certificate) -> dict[str, str]:
     """What a certificate says: name to text."""
     problem, row = certificate.tightest
     reads, period = [str(track) for track in certificate.cone.reads], certificate.cone.period
+    where = f"at row {row} of {shorten(problem)}" if problem else "of a query"
+    coordinates = "(c is the column being written)"
+    if not problem:
+        coordinates = "and the token before (r and c are row and column of the cell being written)"
     phase = f"; column and width modulo {period}" if period > 1 else ""
     return {
         "Local contexts": f"{certificate.contexts:,}, all that the task allows",
-        "Each sees": f"{listed(reads)} (c is the column being written){phase}",
-        "Smallest margin": f"{certificate.smallest_margin:.3f}, at row {row} of {shorten(problem)}"
+        "Each sees": f"{listed(reads)} {coordinates}{phase}",
+        "Smallest margin": f"{certificate.smallest_margin:.3f}, {where}"
         + (f", which sees {certificate.seen}" if certificate.seen else ""),
         "Rounding": f"at most {certificate.float_bound:.1e}",
         "Time": f"{certificate.seconds:.1f} s",
@@ -131,25 +152,25 @@ def certificate_facts(certificate: Certificate) -> dict[str, str]:
 def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
     """What the headline leaves out: how sure it is, and how the other models do."""
     method = main_method(curve)
-    longest = max(score.length for score in curve if score.method == method)
-    last = [s for s in curve if s.method == method and s.length == longest]
+    longest = max(score.extent for score in curve if score.method == method)
+    last = [s for s in curve if s.method == method and s.extent == longest]
     least = min(last, key=lambda score: score.low)
     sure = "The scores are samples" if proven else "These are samples, not a proof"
     low = math.floor(least.low * 1000) / 10
     out = [
-        f"{sure}. At {digits(longest)} the 95{PERCENT} intervals of the share of right answers reach "
+        f"{sure}. At {sized(longest)} the 95{PERCENT} intervals of the share of right answers reach "
         f"down to {low:.1f}{PERCENT}."
     ]
     for name in dict.fromkeys(score.method for score in curve):
-        others = [s for s in curve if s.method == name and s.length == longest]
+        others = [s for s in curve if s.method == name and s.extent == longest]
         if others and name != method:
             before = ", before calibration," if method == CALIBRATED and name == VANILLA else ""
             text = f"The {name} model{before} is right on {tally(others)} problems of "
-            out.append(f"{text}{digits(longest)}.")
-    if any(score.split == "any" for score in curve):
-        short = sorted({score.length for score in curve if score.split == "any"})
+            out.append(f"{text}{sized(longest)}.")
+    # The hard suite of sheets has problems that are the same for every seed.
+    if short := sorted({s.extent for s in curve if s.split == "any" and s.suite != "hard"}):
         out.append(
-            f"No problem was kept for test at {listed([digits(n) for n in short])}: the scores "
+            f"No problem was kept for test at {listed([sized(n) for n in short])}: the scores "
             f"there may count problems that were trained on."
         )
     return out
@@ -157,6 +178,8 @@ def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
 
 def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     """Which length extrapolates, in numbers, from the widths that were trained and measured."""
+    if config.is_sheet:
+        return _extrapolation_of_sheets(curve, config)
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
     train, test = config.layout(), config.layout(last.width)
@@ -195,6 +218,26 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     ]
 
 
+def _extrapolation_of_sheets(curve: LengthCurve, config: Config) -> list[str]:
+    last = max(curve, key=lambda score: score.extent)
+    train, test = config.layout(), config.layout(Size(last.length, last.rows))
+    said = [
+        f"Training saw sheets of {config.size.columns} x {config.size.rows} digits: {train.source_length} "
+        f"source tokens and {train.target_length} of the sheet."
+    ]
+    if config.retraining.columns or config.retraining.rows:
+        retrained = config.for_retraining().size
+        said.append(
+            f"The model with the calibrated bias saw sheets of {retrained.columns} x {retrained.rows}."
+        )
+    cells = last.length * last.rows
+    return [
+        *said,
+        f"The largest test, {last.length} x {last.rows} digits, has {test.source_length:,} source tokens "
+        f"and more than {cells * len(test.task.fields):,} of the sheet; every one of them is judged.",
+    ]
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a results table.
@@ -210,26 +253,26 @@ class Row:
 
 def score_rows(curve: LengthCurve, methods: Sequence[str]) -> list[Row]:
     """Rows of length and suite; for each method the share, the count, the interval and digits/s."""
-    found = {(s.length, s.suite, s.method): s for s in curve}
+    found = {(s.extent, s.suite, s.method): s for s in curve}
     rows = []
-    for length in sorted({score.length for score in curve}):
+    for extent, size in sorted({(score.extent, score.size) for score in curve}):
         for suite in dict.fromkeys(score.suite for score in curve):
             cells: list[str | None] = []
             for method in methods:
-                s = found.get((length, suite, method))
+                s = found.get((extent, suite, method))
                 if s is None:
                     cells += [None] * 4
                     continue
                 rate = f"{s.digits_per_second:,.0f}"
                 cells += [percent(s.accuracy), f"{s.correct} of {s.n}", interval(s), rate]
             if any(cells):
-                rows.append(Row((str(length), suite), tuple(cells)))
+                rows.append(Row((size, suite), tuple(cells)))
     return rows
 
 
 def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
     """Rows of method, suite and length; for each curve a share, then their mean and the counts."""
-    found = [{(s.method, s.suite, s.length): s for s in curve} for curve in curves]
+    found = [{(s.method, s.suite, (s.extent, s.size)): s for s in curve} for curve in curves]
     keys = dict.fromkeys(key for scores in found for key in scores)
     methods = sorted({method for method, _, _ in keys}, key=lambda name: (name != CALIBRATED, name))
     suites = list(dict.fromkeys(suite for _, suite, _ in keys))
@@ -240,7 +283,7 @@ def combined_rows(curves: Sequence[LengthCurve]) -> list[Row]:
         mean = sum(score.accuracy for score in known) / len(known)
         total = f"{sum(s.correct for s in known)} of {sum(s.n for s in known)}"
         shares = [percent(score.accuracy) if score else None for score in scores]
-        rows.append(Row((key[0], key[1], str(key[2])), (*shares, percent(mean), total)))
+        rows.append(Row((key[0], key[1], key[2][1]), (*shares, percent(mean), total)))
     return rows
 
 
@@ -261,7 +304,9 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
     cooldown = f", after a cooldown of {settings.cooldown_steps} steps"
     facts = {
         "Seed": str(config.seed),
-        "Problems": f"1 to {config.data.length} digits, padded to {config.width}",
+        "Problems": f"sheets of {config.size.columns} x {config.size.rows} digits"
+        if config.is_sheet
+        else f"1 to {config.data.length} digits, padded to {config.width}",
         "Positions": config.model.positions,
         **({} if config.model.bias == "causal" else {"Bias": config.model.bias}),
         "Criterion": f"exact match of at least {percent(settings.exact_match)}, mean loss of at "

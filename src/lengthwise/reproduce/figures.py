@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from lengthwise.bias import SITES, CalibratedBias, MatrixTrack
-from lengthwise.calibration.maps import AttentionMaps, average_attention, capture, kept_maps
+from lengthwise.calibration import capture, kept_maps
+from lengthwise.calibration.maps import AttentionMaps, average_attention
 from lengthwise.calibration.paper import DIRECTIONS, line_means
 from lengthwise.evaluation.curve import Score
 from lengthwise.problems.layout import Layout

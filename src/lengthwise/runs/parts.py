@@ -7,19 +7,30 @@ import os
 import shutil
 from typing import cast
 
+import numpy as np
 import torch
 
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import Layout, Vocabulary
+from lengthwise.problems.sheets import Seen, SheetVocabulary
 from lengthwise.settings.config import Config, InputError
+from lengthwise.tasks import Transducer, Worksheet
+from lengthwise.tasks.worksheet import LAST
+
+
+def vocabulary_of(task: Transducer | Worksheet) -> Vocabulary | SheetVocabulary:
+    """The tokens of a task's problems."""
+    if isinstance(task, Worksheet):
+        return SheetVocabulary(task)
+    return Vocabulary(task.base, task.symbols)
 
 
 def make_model(config: Config) -> Transformer:
     """The untrained model of some settings; torch's random generator decides its weights."""
     task = config.make_task()
-    tokens = len(Vocabulary(task.base, task.symbols))
+    tokens = len(vocabulary_of(task))
     # A calibrated bias takes the place of the settings' one (`Config.for_retraining` sees to that).
     learned = getattr(make_bias(config), "learned", None)
     of_the_bias = {"bias", *(key for bias in BIASES.values() for key in bias.settings)}
@@ -129,6 +140,7 @@ def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
                 f"the bias names layer {line.layer}, but the model has {config.model.layers}"
             )
     layout = config.layout()
+    places = Seen(layout.task, (LAST,), np.zeros((1, 0), np.uint8)) if config.is_sheet else layout
     for layer in range(config.model.layers):
         for site in SITES:
-            bias.at(site, layer, layout)
+            bias.at(site, layer, places)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lengthwise.arguments import as_path, as_text, as_texts
+from lengthwise.arguments import as_flag, as_path, as_text, as_texts
 from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
 from lengthwise.files import read_text, reason, save_tensors, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
+from lengthwise.problems.sheets import Size
+from lengthwise.runs.answer import Answer
 from lengthwise.runs.folder import (
     BIAS,
     CALIBRATED,
@@ -48,42 +49,21 @@ from lengthwise.runs.parts import (
     make_device,
     make_model,
 )
+from lengthwise.runs.sheets import answer_sheets, size_of
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.sections import Padding
-from lengthwise.tasks import Transducer
 from lengthwise.version import __version__
 
 # The longest operand that is taken: a few bytes a digit by lines alone; with a cache of all keys and
 # values one answer of 200,000 digits needs about a gigabyte.
 LONGEST, LONGEST_CACHED = 10_000_000, 200_000
 
+# Cells of the largest sheet that is written: a few bytes each by lines; else as many as a cache holds.
+LARGEST, LARGEST_CACHED = 100_000_000, 10_000
+
 # What weights say of the model that they are of, among the metadata of their file.
 _MODEL = "lengthwise"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model made of an expression.
-
-    Attributes:
-        text: the answer as a person writes it; for parity, the bit. Where the model wrote something that is
-            no number, or did not end it, a sentence that says so.
-        work: what the model wrote, symbol by symbol, least significant digit first; for parity the
-            scratchpad of running exclusive ors.
-        complete: whether it is a number, and ended.
-    """
-
-    text: str
-    work: str
-    complete: bool = True
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        work = "" if self.complete else ", complete=False"
-        return f"Answer({shorten(self.text)!r}, work={shorten(self.work)!r}{work})"
 
 
 class Run:
@@ -158,7 +138,8 @@ class Run:
         return f"Run({str(self.path)!r}: {self.config.task}, seed {self.config.seed})"
 
     @cached_property
-    def task(self) -> Transducer:
+    def task(self) -> Any:
+        """The task, a `Transducer` or a `Worksheet`."""
         return self.config.make_task()
 
     @cached_property
@@ -167,7 +148,7 @@ class Run:
 
     @cached_property
     def longest(self) -> int:
-        """The most digits that an operand may have."""
+        """The most digits that an operand may have; of sheets there is a limit of cells besides."""
         return LONGEST if follows_lines(self.config, self.bias) else LONGEST_CACHED
 
     @cached_property
@@ -300,12 +281,16 @@ class Run:
             )
         return self.config.layout(width)
 
-    def paddings(self, length: int) -> tuple[Padding, ...]:
+    def paddings(self, length: int | Size) -> tuple[Padding, ...]:
         """How problems of this length are padded in an evaluation; by `solve` as the first says.
 
         A model whose lines are anchored to operands does not mind. Another has learned one width: narrower
         problems are fair to it when they are padded to that, and are asked without padding, too.
         """
+        if self.config.is_sheet:
+            return self._sheet_paddings(
+                length if isinstance(length, Size) else Size(length, length)
+            )
         padding = self.config.evaluation.padding
         if padding != "auto":
             return (padding,)
@@ -314,16 +299,50 @@ class Run:
             return ("answer",)
         return ("training",) if isinstance(self.bias, MatrixBias) else ("training", "answer")
 
-    def solve(self, expression: str) -> str:
+    def _sheet_paddings(self, size: Size) -> tuple[Padding, ...]:
+        """As `paddings`, of sheets of one size."""
+        padding = self.config.evaluation.padding
+        indifferent = isinstance(self.bias, CalibratedBias)
+        if not size.fits(self.config.size) or size == self.config.size or indifferent:
+            return ("answer",)
+        return ("training", "answer") if padding == "auto" else (padding,)
+
+    def takes(self, size: Size) -> bool:
+        """Whether a sheet is no larger than any that is written."""
+        most = LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
+        return size.columns * size.rows <= most
+
+    def check_size(self, size: Size) -> None:
+        """Refuse a sheet that is larger than any that is written.
+
+        Raises:
+            InputError: for it.
+        """
+        if not self.takes(size):
+            most = LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
+            raise InputError(
+                f"a sheet of {size} digits has {size.columns * size.rows:,} cells; the limit is {most:,}"
+            )
+
+    def solve(self, expression: str, work: bool = False) -> Any:
         """Answer an expression such as `12+3`, as a person writes it: for parity, the bit.
 
         Greedy decoding; how far operands are padded says `paddings`. A model that writes no number, or does
         not end it, has given no answer: the text begins with `no answer` then.
 
+        Args:
+            expression: the expression.
+            work: return the whole answer, what the model wrote included: an `Answer`, of sheets a `Sheet`,
+                which shows itself laid out.
+
         Raises:
             InputError: when the expression is malformed or has more than `longest` digits.
         """
-        return self.solve_many([as_text("expression", expression, self.task.example[0])])[0]
+        text = as_text("expression", expression, self.task.example[0])
+        (answer,) = self.answers([text])
+        if not as_flag("work", work):
+            return answer.text
+        return getattr(answer, "sheet", answer)
 
     def solve_many(
         self, expressions: list[str], on_progress: Callable[[int, int], object] | None = None
@@ -342,6 +361,8 @@ class Run:
         """As `solve_many`, with what the model wrote."""
         expressions = as_texts("expressions", expressions, self.task.example[0], most=None)
         problems = [self.parse(expression) for expression in expressions]
+        if self.config.is_sheet:
+            return [*answer_sheets(self, problems, on_progress)]
         lengths = [max(len(part) for part in parts) for parts in problems]
         by_length = {length: self.layout(length) for length in set(lengths)}
         layouts = [by_length[length] for length in lengths]
@@ -378,6 +399,8 @@ class Run:
         longest = max(len(part) for part in parts)
         if longest > self.longest:
             raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")
+        if self.config.is_sheet:
+            self.check_size(size_of(self.task, parts))
         return parts
 
     def _read(self, layout: Layout, tokens: np.ndarray) -> Answer:

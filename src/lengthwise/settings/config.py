@@ -25,8 +25,8 @@ from lengthwise.bias import BIASES
 from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
 from lengthwise.problems.format import Format
-from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import PAPER_LIMIT
+from lengthwise.problems.sheets import Size
 from lengthwise.settings.parameters import (
     TABLE,
     Parameters,
@@ -45,7 +45,7 @@ from lengthwise.settings.sections import (
     Settings,
     TrainingSettings,
 )
-from lengthwise.tasks import OUT_OF_REACH, TASKS, Transducer
+from lengthwise.tasks import ALIASES, ALL_TASKS, WORKSHEETS
 from lengthwise.tasks.transducer import digits_needed
 
 # As many numbers, at least, have the digits that a model trains on: of fewer it keeps a table in mind, and
@@ -55,9 +55,12 @@ _NUMBERS = 10_000
 # The part of a run's config.json that names its other files.
 FILES = "files"
 
+# The parts of the first training's settings that hold what the second has of its own, where not `training`.
+_PARTS = {"positions": "model", "columns": "data", "rows": "data"}
+
 # Settings of the first training that the second has of its own, with their names there.
 RETRAINED = {
-    f"{'model' if name == 'positions' else 'training'}.{name}": f"retraining.{name}"
+    f"{_PARTS.get(name, 'training')}.{name}": f"retraining.{name}"
     for name in RetrainingSettings.model_fields
 }
 
@@ -66,7 +69,7 @@ class Config(Settings):
     """Everything that fixes a run.
 
     Attributes:
-        task: a name in `lengthwise.tasks.TASKS`.
+        task: a name in `lengthwise.tasks.ALL_TASKS`.
         base: of its numbers.
         parameters: what defines the task besides its base, each with its value, as `{"operands": 3}` of
             `multi_addition`; those that are not given are as the task's `parameters` say.
@@ -93,10 +96,10 @@ class Config(Settings):
     @field_validator("task")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value in OUT_OF_REACH:
-            raise ValueError(OUT_OF_REACH[value])
-        if value not in TASKS:
-            raise ValueError(unknown("task", value, TASKS))
+        if value in ALIASES:
+            raise ValueError(f"task {value!r} is called {ALIASES[value]}")
+        if value not in ALL_TASKS:
+            raise ValueError(unknown("task", value, ALL_TASKS))
         return value
 
     @model_validator(mode="before")
@@ -120,10 +123,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        bases = TASKS[self.task].bases
+        bases = ALL_TASKS[self.task].bases
         if self.base not in bases:
             raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
         self.model.check_positions(self.retraining.positions)
+        self._check_sheet()
         if self.data.distribution == "paper":
             longest = digits_needed(PAPER_LIMIT - 1, self.base)
             if self.data.length != longest:
@@ -144,6 +148,31 @@ class Config(Settings):
             )
         return self
 
+    def _check_sheet(self) -> None:
+        """Refuse settings of sheets for other tasks, and those of other tasks for sheets."""
+        data, evaluation = self.data, self.evaluation
+        if not self.format.is_sheet:
+            idle = {
+                "data.columns": data.columns,
+                "data.rows": data.rows,
+                "retraining.columns": self.retraining.columns,
+                "retraining.rows": self.retraining.rows,
+                "evaluation.sizes": evaluation.sizes,
+            }
+            for name, value in idle.items():
+                if value:
+                    raise ValueError(f"{name} is of sheets; problems of {self.task} have one row")
+            if "hard" in evaluation.suites:
+                raise ValueError(f"suites of {self.task} are uniform and carry, not hard")
+            return
+        if "carry" in evaluation.suites:
+            raise ValueError(f"suites of {self.task} are uniform and hard, not carry")
+        if data.distribution == "paper" or data.width is not None:
+            raise ValueError(
+                f"sheets of {self.task} have data.columns and data.rows, no data.width, and digits of "
+                f"their own, no data.distribution"
+            )
+
     @property
     def format(self) -> Format:
         """How the problems are written."""
@@ -151,9 +180,25 @@ class Config(Settings):
         laid = (data.alignment, data.input_order, data.frame)
         return Format(self.task, self.base, self.parameters, *laid)
 
-    def make_task(self) -> Transducer:
-        """The task itself."""
+    def make_task(self) -> Any:
+        """The task itself, a `Transducer` or a `Worksheet`."""
         return self.format.task
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether problems are written as sheets of many rows."""
+        return self.format.is_sheet
+
+    @property
+    def size(self) -> Size:
+        """Of sheets: digits along columns and along rows in training."""
+        return Size(self.data.columns or self.data.length, self.data.rows or self.data.length)
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Of sheets: those that are evaluated."""
+        asked = self.evaluation.sizes or map(str, self.evaluation.lengths)
+        return [Size.parse(text) for text in asked]
 
     @property
     def width(self) -> int:
@@ -170,12 +215,17 @@ class Config(Settings):
             return digits_needed(PAPER_LIMIT, self.base) - 1
         return self.data.length
 
-    def layout(self, width: int | None = None) -> Layout:
+    def layout(self, width: int | Size | None = None) -> Any:
         """The layout of a model with these settings: everyone who runs it takes it from here.
 
         Args:
-            width: digits that operands are padded to, by default as in training.
+            width: digits that operands are padded to, by default as in training; of sheets a size.
+
+        Returns:
+            A `Layout`, or of a worksheet a `SheetLayout`.
         """
+        if self.is_sheet and width is None:
+            width = self.size
         return self.format.at(self.width if width is None else width)
 
     def for_retraining(self) -> Config:
@@ -184,12 +234,19 @@ class Config(Settings):
         model = self.model.model_copy(
             update={"positions": changes.pop("positions"), "bias": Config().model.bias}
         )
-        training = self.training.model_copy(update=changes)
+        sizes = {name: changes.pop(name) for name in ("columns", "rows")}
+        sizes = {name: size for name, size in sizes.items() if size is not None}
+        parts = {
+            "model": model,
+            "training": self.training.model_copy(update=changes),
+            "data": self.data.model_copy(update=sizes),
+        }
         # What was not set of the second training is not set now, whatever was of the first.
         for name in RetrainingSettings.model_fields.keys() - self.retraining.model_fields_set:
-            (model if name == "positions" else training).model_fields_set.discard(name)
+            if name in changes or name == "positions" or name in sizes:
+                parts[_PARTS.get(name, "training")].model_fields_set.discard(name)
         model.model_fields_set.discard("bias")
-        return self.model_copy(update={"model": model, "training": training})
+        return self.model_copy(update=parts)
 
 
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
@@ -215,7 +272,7 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
                 raise InputError(f"--set {key}: {parent!r} holds a value, not settings")
         place[last] = value
     name = merged.get("task", Config().task)
-    task = TASKS.get(name) if isinstance(name, str) else None
+    task = ALL_TASKS.get(name) if isinstance(name, str) else None
     filled: list[tuple[str, str]] = []  # what is not set, but follows from the task
     if task is not None:
         if merged.get("base") is None:
@@ -226,9 +283,10 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         if isinstance(data, dict) and data.get("distribution") == "paper" and isinstance(base, int):
             length = digits_needed(PAPER_LIMIT - 1, max(2, base))
             of_data = {"length": length, "carry_fraction": 0.0}
-        elif isinstance(base, int) and 2 <= base < 10:
+        elif isinstance(base, int) and 2 <= base < 10 and name not in WORKSHEETS:
             of_data["length"] = max(task.length, digits_needed(_NUMBERS - 1, base))
-        for part, defaults in ({"data": of_data} | task.settings).items():
+        own = {**task.settings, "data": {**of_data, **task.settings.get("data", {})}}
+        for part, defaults in own.items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):
                 filled += [(part, key) for key in defaults if key not in given]

@@ -10,7 +10,7 @@ from typing import Any
 from lengthwise.arguments import as_text, as_whole
 from lengthwise.errors import InputError, shorten, unknown
 from lengthwise.files import read_text
-from lengthwise.tasks import TASKS
+from lengthwise.tasks import ALL_TASKS
 
 # What the table is called in the settings.
 TABLE = "parameters"
@@ -30,7 +30,7 @@ class Parameters(dict[str, int | str]):
 
 def parameter_names() -> set[str]:
     """Those of all tasks."""
-    return {name for task in TASKS.values() for name in task.parameters}
+    return {name for task in ALL_TASKS.values() for name in task.parameters}
 
 
 def fill(task: str, given: object) -> Parameters:
@@ -42,7 +42,7 @@ def fill(task: str, given: object) -> Parameters:
     """
     if not isinstance(given, Mapping):
         raise InputError(f"{TABLE} is a table of names and values, got {given!r}")
-    defaults, chosen = TASKS[task].parameters, {}
+    defaults, chosen = ALL_TASKS[task].parameters, {}
     for name, value in given.items():
         if value is None:
             continue
@@ -58,10 +58,10 @@ def fill(task: str, given: object) -> Parameters:
 
 def _stranger(task: str, name: str) -> str:
     """What is said of a name that is no parameter of the task."""
-    takers = [other for other, kind in TASKS.items() if name in kind.parameters]
+    takers = [other for other, kind in ALL_TASKS.items() if name in kind.parameters]
     if takers:
         return f"{task} takes no {name}; {', '.join(takers)} {'do' if takers[1:] else 'does'}"
-    return unknown(f"setting in [{TABLE}]", name, TASKS[task].parameters or parameter_names())
+    return unknown(f"setting in [{TABLE}]", name, ALL_TASKS[task].parameters or parameter_names())
 
 
 def gather(values: Mapping[str, Any], settings: Container[str]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def content(name: str, value: Any, *folders: Path) -> Any:
     Raises:
         InputError: for a file that can't be read.
     """
-    of_text = any(isinstance(task.parameters.get(name), str) for task in TASKS.values())
+    of_text = any(isinstance(task.parameters.get(name), str) for task in ALL_TASKS.values())
     if not of_text or not isinstance(value, str) or not ("/" in value or Path(value).suffix):
         return value
     for folder in folders:

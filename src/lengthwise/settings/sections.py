@@ -12,10 +12,13 @@ from lengthwise.errors import unknown
 from lengthwise.model.positions import POSITIONS
 from lengthwise.problems.layout import Alignment, InputOrder
 from lengthwise.problems.sampling import Distribution
+from lengthwise.problems.sheets import Size
 
 Count = Annotated[int, Field(ge=1)]
 # By no more than the answer needs; at least to the training width.
 Padding = Literal["answer", "training"]
+# Sheets of more than 100 x 100 cells that are asked.
+_LARGE_SHEETS = 8
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -29,6 +32,10 @@ def _one_of(kind: str, known: Iterable[str]) -> AfterValidator:
 
 
 Positions = Annotated[str, _one_of("position scheme", POSITIONS)]
+
+
+def _size(text: str) -> str:
+    return str(Size.parse(text))
 
 
 class Settings(BaseModel):
@@ -52,6 +59,7 @@ class DataSettings(Settings):
     Attributes:
         length: digits of the longest operand, at most; where it is not given the task's own, and in small
             bases as many as tell 10,000 numbers apart.
+        columns, rows: of sheets, digits of the operands along columns and along rows; by default `length`.
         width: digits that operands are padded to; by default just enough for every answer.
         alignment: how the operands lie in the source: `natural` one after the other, `interleaved` column
             by column behind the symbol (paper, input alignment).
@@ -61,12 +69,15 @@ class DataSettings(Settings):
             what its longest problem needs up to `width`.
         distribution: `lengths` draws lengths first, so that short problems are common; `paper` draws every
             operand uniformly below 2^20. Then `length` is that of 2^20 - 1, and no carry chains are laid.
-        carry_fraction: share of problems with a carry chain laid over them; 0.3, with `paper` 0.
+        carry_fraction: share of problems with a carry chain laid over them, of sheets of those with a few
+            values of digits; 0.3, with `paper` 0.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
             found it to get wrong.
     """
 
     length: Count = 6
+    columns: Count | None = None
+    rows: Count | None = None
     width: Count | None = None
     alignment: Alignment = "natural"
     input_order: InputOrder = "normal"
@@ -181,8 +192,14 @@ class TrainingSettings(Settings):
 
 
 class RetrainingSettings(Settings):
-    """How the second training, with the calibrated bias, differs from the first."""
+    """How the second training, with the calibrated bias, differs from the first.
 
+    Attributes:
+        columns, rows: of sheets: as in `data`, where they are set.
+    """
+
+    columns: Count | None = None
+    rows: Count | None = None
     positions: Positions = "none"
     cooldown_steps: Annotated[int, Field(ge=0)] = 300
     max_steps: Count = 6_000
@@ -207,25 +224,35 @@ class EvaluationSettings(Settings):
 
     Attributes:
         lengths: digits.
+        sizes: of sheets, such as `20x15`: digits along columns, and along rows.
         samples: problems of each length up to 100 digits, and at most this many of any.
         long_samples: of longer ones.
         longer_samples, longest_samples: from 10,000 digits on, and from 100,000 on.
         padding: `answer`: by no more than the answer needs; `training`: at least to the training width,
             as the paper's code does; `auto`: a calibrated model as the answer needs, another, which learned
             one width, at that width and beside it as the answer needs. `solve` takes the first of these.
-        suites: see `lengthwise.problems.sampling.suite_problems`.
+        suites: `uniform` and `carry` (`lengthwise.problems.sampling.suite_problems`), of sheets `uniform` and
+            `hard` (`lengthwise.problems.sheet_sampling.suite_sheets`).
     """
 
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)
+    sizes: tuple[Annotated[str, AfterValidator(_size)], ...] = ()
     samples: Count = 1000
     long_samples: Count = 200
     longer_samples: Count = 20
     longest_samples: Count = 4
     padding: Literal["auto", "answer", "training"] = "auto"
-    suites: Annotated[tuple[Literal["uniform", "carry"], ...], Field(min_length=1)] = (
+    suites: Annotated[tuple[Literal["uniform", "carry", "hard"], ...], Field(min_length=1)] = (
         "uniform",
         "carry",
     )
+
+    def samples_of(self, size: Size) -> int:
+        """How many sheets of one size; of large ones fewer, as their cells are many."""
+        cells = size.columns * size.rows
+        if cells <= 400:
+            return self.samples
+        return min(self.samples, self.long_samples if cells <= 10_000 else _LARGE_SHEETS)
 
     def samples_at(self, length: int) -> int:
         """How many problems of one length."""

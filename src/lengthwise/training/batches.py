@@ -9,8 +9,10 @@ from torch import Tensor
 
 from lengthwise.problems.layout import Layout, least_width
 from lengthwise.problems.sampling import NoProblemsError, Split, generator, training_problems
+from lengthwise.problems.sheet_sampling import training_sheets
+from lengthwise.problems.sheets import SheetLayout
 from lengthwise.settings.config import Config, InputError
-from lengthwise.training.drill import drill_problems
+from lengthwise.training.drill import drill_problems, drill_sheets
 
 # Steps whose problems are drawn at once: drawing costs many small calls, however few the problems.
 STEPS = 16
@@ -26,9 +28,55 @@ class Batch:
         target: the start token, the answer's and the end, int64 `[problem, row + 1]`.
     """
 
-    layout: Layout
+    layout: Layout | SheetLayout
     source: Tensor
     target: Tensor
+
+
+class SheetBatches:
+    """The sheets of one training: as `Batches`, all of one size.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        InputError: for a drill that is none of the task, or larger than the training size.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.layout = config, config.layout()
+        self.drill = drill_sheets(config, self.layout)
+
+    def train(self, step: int) -> Batch:
+        """The batch of a step."""
+        size = self.config.training.batch_size
+        operands = self._draw("train", step, size)
+        if len(self.drill):
+            rng = generator(self.config.seed, "batches", step)
+            operands[: size // 8] = self.drill[rng.integers(0, len(self.drill), size // 8)]
+        return self._batch(operands)
+
+    def validation(self, count: int) -> Batch:
+        """Held-out problems."""
+        return self._batch(np.concatenate([self._draw("validation", 0, count), self.drill]))
+
+    def _draw(self, stream: Split, step: int, count: int) -> np.ndarray:
+        try:
+            return training_sheets(
+                self.layout.task,
+                generator(self.config.seed, stream, step),
+                count,
+                size=self.layout.size,
+                few=self.config.data.carry_fraction,
+                split=stream,
+            )
+        except NoProblemsError as error:
+            raise InputError(
+                f"{error}; data.length must be more than {self.layout.size}"
+            ) from error
+
+    def _batch(self, operands: np.ndarray) -> Batch:
+        return Batch(self.layout, *self.layout.batch(operands))
 
 
 class Batches:
@@ -97,3 +145,8 @@ class Batches:
 
     def _batch(self, layout: Layout, operands: np.ndarray) -> Batch:
         return Batch(layout, *layout.batch(operands))
+
+
+def make_batches(config: Config) -> Batches | SheetBatches:
+    """The problems of a training with some settings."""
+    return SheetBatches(config) if config.is_sheet else Batches(config)

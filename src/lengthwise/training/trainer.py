@@ -21,7 +21,9 @@ from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.files import append_text, reason, write_text, write_with
 from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
+from lengthwise.model.sheets import sheet_logits
 from lengthwise.problems.layout import Layout
+from lengthwise.problems.sheets import SheetLayout
 from lengthwise.runs.folder import (
     CALIBRATED,
     CHECKPOINT,
@@ -47,7 +49,7 @@ from lengthwise.runs.parts import (
 )
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, InputError
-from lengthwise.training.batches import Batches
+from lengthwise.training.batches import make_batches
 from lengthwise.training.halves import Shards, backward, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.processes import make_accelerator, rank_rows
@@ -182,7 +184,7 @@ class Trainer:
             [self.weights.whole], lr=self.settings.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.schedule = Schedule(self.settings)
-        self.batches = Batches(config)
+        self.batches = make_batches(config)
         self.held_out = self.batches.validation(self.settings.validation_problems)
         self.layout = self.batches.layout
         check_reach(self.bare, self.layout)
@@ -197,8 +199,10 @@ class Trainer:
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self.tokens = 0  # since the last row of metrics
 
-    def plan_for(self, layout: Layout) -> list[LayerPlan]:
-        """The bias laid out at one width, once."""
+    def plan_for(self, layout: Layout | SheetLayout) -> list[LayerPlan]:
+        """The bias laid out at one width, once; of sheets that are read along lines, none (`sheet_logits`)."""
+        if self._along_sheets:
+            return []
         if layout.source_length not in self.plans:
             try:
                 self.plans[layout.source_length] = plan_attention(
@@ -280,7 +284,7 @@ class Trainer:
 
         def mean_loss(source: Tensor, target: Tensor) -> Tensor:
             with in_precision(self.settings.precision, self.device):
-                logits = self.model(source, target[:, :-1], plan).logits
+                logits = self._logits(self.model, batch.layout, source, target, plan)
             return F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
 
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
@@ -291,6 +295,24 @@ class Trainer:
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
         self.step += 1
 
+    @property
+    def _along_sheets(self) -> bool:
+        """Whether the model reads sheets along lines, which lead elsewhere in each."""
+        return self.config.is_sheet and isinstance(self.run.bias, CalibratedBias)
+
+    def _logits(
+        self,
+        model: torch.nn.Module,
+        layout: Layout | SheetLayout,
+        source: Tensor,
+        target: Tensor,
+        plan: list[LayerPlan],
+    ) -> Tensor:
+        """Logits `[problem, row, token]`, the right tokens being given."""
+        if isinstance(layout, SheetLayout):
+            return sheet_logits(model, self.run.bias, layout, source, target, plan)
+        return model(source, target[:, :-1], plan).logits
+
     @torch.inference_mode()
     def _measure(self, source: Tensor, target: Tensor) -> Metrics:
         """Validation, a row of metrics, and the schedule's decision."""
@@ -298,9 +320,10 @@ class Trainer:
         spent = now - self._mark
         self.seconds += spent
         self.bare.eval()
-        logits = self.bare(source, target[:, :-1], self.plan).logits
-        losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
-        right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1).float().mean()
+        wanted = target[:, 1:]
+        logits = self._logits(self.bare, self.layout, source, target, self.plan)
+        losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
+        right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1).float().mean()
         self.bare.train()
         train_loss = reduce(self.loss_sum / self.loss_count, reduction="mean")
         values = torch.stack([right, losses.mean(), losses.max(), cast(Tensor, train_loss)])

@@ -1,0 +1,433 @@
+"""Capture and calibration of sheets: which tokens near a cell a trained model reads, and needs.
+
+Where a token near a cell lies differs from sheet to sheet, so attention is averaged along lines, over the
+queries of each kind (those that write one field of a cell), not by cells of a matrix. In a small sheet many
+lines run through the same cells: what closing one costs is measured where no line runs that was found
+before, one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lengthwise.arguments import as_file
+from lengthwise.bias import CLOSED, SITES, CalibratedBias, Line, Site, Track
+from lengthwise.calibration.auto import Lines, NoLinesError, assign
+from lengthwise.calibration.evidence import Evidence
+from lengthwise.files import check_format, save_tensors
+from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet
+from lengthwise.locality.sheets import LAST_TOKEN, is_own, near_of, tell_apart
+from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
+from lengthwise.problems.format import Format
+from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sheet_sampling import training_sheets
+from lengthwise.problems.sheets import SheetLayout, Sheets, Size
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
+from lengthwise.tasks import Worksheet
+from lengthwise.tasks.worksheet import SHEET, Near
+
+FORMAT = "lengthwise-sheet-maps/1"
+
+# How far from a cell candidates are looked for, in rows up and in columns either way.
+_UP, _ASIDE = 2, 2
+
+# Nats a problem that closing a line costs a model that reads along it (as in `auto`), attention that shows
+# it beyond a uniform head's, and lines at most.
+_NEEDED, _SHOWN, _MOST = 0.05, 0.03, 8
+
+
+@dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
+class SheetMaps:
+    """How the heads of a model read near the cells that they write.
+
+    Attributes:
+        format: of the problems.
+        size: of the problems.
+        problems: how many were averaged.
+        exact_match: share of them that the model answers right.
+        found: lines that the model needs, in the order in which they were found; the need of each is
+            measured after those before it.
+        others: the other candidates, their needs measured after all that were found.
+        weights: of each track `[kind of query, layer, head]`: attention along it, averaged.
+        picture: the attention of the first problem, per site `[layer, head, query, key]`.
+        model: the fingerprint of the run.
+    """
+
+    format: Format
+    size: Size
+    problems: int
+    exact_match: float
+    found: tuple[Evidence, ...]
+    others: tuple[Evidence, ...]
+    weights: dict[str, Tensor]
+    picture: dict[Site, Tensor]
+    model: str = ""
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.format.name
+
+    @property
+    def length(self) -> int:
+        """Columns or rows, whichever are more."""
+        return self.size.longest
+
+    @property
+    def layout(self) -> SheetLayout:
+        """The layout of the problems."""
+        return self.format.at(self.size)
+
+    @property
+    def layers(self) -> int:
+        """Of the model."""
+        return len(self.picture["self"])
+
+    @property
+    def heads(self) -> int:
+        """Of the model."""
+        return self.picture["self"].shape[1]
+
+    @property
+    def knockout(self) -> dict[Track, float]:
+        """What it costs to close each candidate, nats a problem."""
+        return {item.track: item.need for item in (*self.found, *self.others)}
+
+    def __repr__(self) -> str:
+        return (
+            f"SheetMaps({self.task}: {self.layers} layers of {self.heads} heads, mean of {self.problems} "
+            f"problems of {self.size})"
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file; it appears whole or not at all."""
+        path = as_file("path", path, "maps.safetensors")
+        about = {
+            "format": FORMAT,
+            "task": self.format.to_dict(),
+            "size": str(self.size),
+            **{name: getattr(self, name) for name in ("problems", "exact_match", "model")},
+            "found": [_row(item) for item in self.found],
+            "others": [_row(item) for item in self.others],
+        }
+        tensors = {f"weights {name}": value for name, value in self.weights.items()}
+        tensors |= {f"picture {site}": value.contiguous() for site, value in self.picture.items()}
+        save_tensors(path, tensors, {"about": json.dumps(about)})
+
+    @staticmethod
+    def holds(path: Path) -> bool:
+        """Whether a file says that it holds such maps."""
+        try:
+            with safe_open(path, "pt") as file:
+                return json.loads(file.metadata()["about"]).get("format") == FORMAT
+        except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError):
+            return False  # what is wrong with it, whoever reads it says
+
+    @classmethod
+    def load(cls, path: Path | str) -> SheetMaps:
+        """Read maps.
+
+        Raises:
+            InputError: when the file is missing or broken.
+        """
+        path = as_file("path", path, "maps.safetensors")
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                check_format(about.pop("format", None), FORMAT)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            found, others = (tuple(map(_item, about.pop(name))) for name in ("found", "others"))
+            named = {
+                kind: {
+                    name.removeprefix(f"{kind} "): value
+                    for name, value in tensors.items()
+                    if name.startswith(f"{kind} ")
+                }
+                for kind in ("weights", "picture")
+            }
+            return cls(
+                Format.read(about.pop("task")),
+                Size.parse(about.pop("size")),
+                **about,
+                found=found,
+                others=others,
+                weights=named["weights"],
+                picture=named["picture"],  # type: ignore[arg-type]
+            )
+        except OSError as error:
+            raise InputError(f"can't read attention maps {path}: {error}") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} does not hold attention maps: {error}") from error
+
+
+def _row(item: Evidence) -> dict[str, Any]:
+    return {**asdict(item), "track": str(item.track)}
+
+
+def _item(row: dict[str, Any]) -> Evidence:
+    return Evidence(
+        Track.parse(row["track"]),
+        float(row["support"]),
+        float(row["need"]),
+        tuple(row["preference"]),
+    )
+
+
+def sheet_candidates(task: Worksheet) -> list[Track]:
+    """The lines that calibration considers: tokens near the cell, and symbols.
+
+    Digits of operands are looked for along both axes, whichever the task counts them by.
+    """
+    aside = [*range(-_ASIDE, _ASIDE + 1)]
+    found = [f"{s.name}[{_step('c', k)}]" for s in task.operands for k in aside]
+    found += [f"{s.name}[{_step('r', k)}]" for s in task.operands for k in aside]
+    found += list(task.symbols)
+    for row in range(-_UP, 1):
+        for column in aside:
+            for field in task.fields:
+                if row == 0 and (column > 0 or (column == 0 and field == task.fields[-1])):
+                    continue  # not written yet
+                found.append(str(Near(SHEET, row, column, field.name)))
+    return [LAST_TOKEN, *map(Track.parse, found)]
+
+
+def _step(axis: str, steps: int) -> str:
+    return axis if not steps else f"{axis}{steps:+d}"
+
+
+@torch.inference_mode()
+def capture_sheets(run: Run) -> SheetMaps:
+    """Average a run's attention along lines near the cell being written, and find those that it needs.
+
+    The problems come from the training split, and the right sheets are given. Line after line, the one that
+    the model needs most is taken: closing it to all heads of all layers, where no line runs that was taken
+    before, costs the most.
+
+    Raises:
+        InputError: when no problem of the training size is trained on.
+    """
+    config, layout = run.config, run.config.layout()
+    rng = generator(config.seed, "capture")
+    few = config.data.carry_fraction
+    try:
+        operands = training_sheets(
+            layout.task, rng, config.calibration.problems, size=layout.size, few=few, split="train"
+        )
+    except NoProblemsError as error:
+        raise InputError(str(error)) from error
+    source, target = layout.batch(operands)
+    sheets = Sheets([(layout, source, target)])
+    reader = _Reader(run, layout, source, target)
+    output = reader.forward({}, keep=True)
+    attention = {
+        site: torch.stack([layer[site] for layer in output.attention]).cpu() for site in SITES
+    }  # [layer, problem, head, query, key]
+    tracks = sheet_candidates(layout.task)
+    cells = {track: _cells(track, sheets, layout, len(source)) for track in tracks}
+    tracks = [track for track in tracks if bool(cells[track][1].any())]
+    weights = {track: _along(attention, track, cells[track], sheets, target) for track in tracks}
+    loss, exact = reader.loss({})
+    taken: list[Evidence] = []
+
+    def need(track: Track) -> float:
+        return reader.loss(_closed(track, [item.track for item in taken], cells, layout))[0] - loss
+
+    rest = [track for track in tracks if track != LAST_TOKEN]
+    shown = {track: _evidence(track, weights[track], cells[track], sheets) for track in rest}
+    needs = {track: need(track) for track in rest}
+    while len(taken) < _MOST:
+        likely = [t for t in rest if needs[t] >= _NEEDED and shown[t][0] >= _SHOWN]
+        if not likely:
+            break
+        best = max(likely, key=lambda track: needs[track])
+        taken.append(Evidence(best, shown[best][0], needs[best], shown[best][1]))
+        rest.remove(best)
+        # What is not needed by itself is not needed where less of it counts.
+        needs = {t: need(t) if needs[t] >= _NEEDED / 2 else needs[t] for t in rest}
+    others = [Evidence(t, shown[t][0], needs[t], shown[t][1]) for t in rest]
+    return SheetMaps(
+        format=config.format,
+        size=layout.size,
+        problems=len(source),
+        exact_match=exact,
+        found=tuple(taken),
+        others=tuple(sorted(others, key=lambda item: -item.need)),
+        weights={str(track): weights[track] for track in tracks},
+        picture={site: attention[site][:, 0].contiguous() for site in SITES},
+        model=run.fingerprint,
+    )
+
+
+class _Reader:
+    """A model on some problems, with cells of its attention closed."""
+
+    def __init__(self, run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> None:
+        self.run, self.layout = run, layout
+        self.source, self.target = source.to(run.device), target.to(run.device)
+        self.base = {
+            site: run.bias.dense(site, 0, layout, range(layout.target_length)).to(run.device)
+            for site in SITES
+        }
+
+    def forward(self, closed: dict[Site, Tensor], keep: bool = False) -> Any:
+        """What the model returns; closed cells are bool `[problem, query, key]`."""
+        plans: dict[Any, DensePlan] = {}
+        for site in SITES:
+            bias = self.base[site]
+            if site in closed:
+                bias = bias.masked_fill(closed[site][:, None].to(bias.device), CLOSED)
+            plans[site] = DensePlan(*close_safely(bias))
+        layers: list[LayerPlan] = [plans] * len(self.run.model.layers)  # type: ignore[list-item]
+        inputs = self.target[:, :-1].clamp(min=0)
+        return self.run.model(self.source, inputs, layers, return_attention=keep)
+
+    def loss(self, closed: dict[Site, Tensor]) -> tuple[float, float]:
+        """Mean loss of a problem, and share of problems answered right."""
+        logits, wanted = self.forward(closed).logits, self.target[:, 1:]
+        losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
+        right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1)
+        return losses.sum(dim=1).mean().item(), right.float().mean().item()
+
+
+def _cells(track: Track, sheets: Sheets, layout: SheetLayout, count: int) -> tuple[Tensor, Tensor]:
+    """The key that each query reads along a track, in its own problem, and whether there is one, each
+    `[problem, query]`."""
+    queries = torch.arange(sheets.target_length)
+    position, inside = track.keys(sheets, queries)
+    if track.site == "self":
+        inside = inside & (position <= queries)
+    width = layout.keys(track.site)
+    position = position % width
+    inside = inside & (sheets.wanted[0] >= 0)
+    return position.view(count, -1), inside.view(count, -1)
+
+
+def _closed(
+    track: Track,
+    taken: list[Track],
+    cells: dict[Track, tuple[Tensor, Tensor]],
+    layout: SheetLayout,
+) -> dict[Site, Tensor]:
+    """The cells of a track through which none runs that was taken; never the query's own token."""
+    site = track.site
+
+    def mask(of: Track) -> Tensor:
+        position, inside = cells[of]
+        found = torch.zeros(*position.shape, layout.keys(site), dtype=torch.bool)
+        return found.scatter_(2, position[..., None], inside[..., None])
+
+    found = mask(track)
+    for other in [*taken, LAST_TOKEN]:
+        if other.site == site:
+            found &= ~mask(other)
+    return {site: found}
+
+
+def _along(
+    attention: dict[Site, Tensor],
+    track: Track,
+    cells: tuple[Tensor, Tensor],
+    sheets: Sheets,
+    target: Tensor,
+) -> Tensor:
+    """Mean attention along a track by kind of query, `[kind, layer, head]`."""
+    position, inside = cells
+    weights = attention[track.site]
+    index = position[None, :, None, :, None].expand(*weights.shape[:4], 1)
+    along = weights.gather(4, index)[..., 0]  # [layer, problem, head, query]
+    field = sheets.field.view(len(target), -1)
+    found = []
+    for kind in range(len(sheets.task.fields)):
+        chosen = (inside & (field == kind)).float()
+        total = torch.einsum("lphq,pq->lh", along, chosen)
+        found.append(total / chosen.sum().clamp(min=1))
+    return torch.stack(found)
+
+
+def _evidence(
+    track: Track, weights: Tensor, cells: tuple[Tensor, Tensor], sheets: Sheets
+) -> tuple[float, tuple[float, ...]]:
+    """Support beyond a uniform head's, in the kind of query where it is plainest; and by head."""
+    size = sheets.layouts[0].keys(track.site)
+    uniform = 2 / size if track.site == "self" else 1 / size
+    best = weights.amax(dim=(0, 1))
+    support = (best.max().item() - uniform) / (1 - uniform)
+    return support, tuple(best.tolist())
+
+
+def sheet_suffices(maps: SheetMaps, bias: CalibratedBias) -> bool:
+    """Whether a query that reads these lines sees enough to know every symbol that it must write."""
+    try:
+        return tell_apart(maps.format.task, cone_of_sheet(maps.format.task, bias, maps.layers))
+    except NotApplicableError:
+        return False
+
+
+def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0) -> CalibratedBias:
+    """Turn what a model needs near a cell into a bias that is defined at every size.
+
+    Of the lines that the model needs the fewest are taken that tell every symbol, exactly, by the task's
+    rule (`lengthwise.locality.sheets`), and of equally few those with the fewest cases.
+
+    Args:
+        maps: from `capture_sheets`.
+        lines: `fewest`, or `all` that the model needs.
+        extra: lines beyond those, the most needed first.
+
+    Raises:
+        NoLinesError: where the model needs no line.
+    """
+    task: Worksheet = maps.format.task
+    found = [item for item in maps.found if near_of(item.track, task) is not None]
+    if not found:
+        raise NoLinesError(
+            f"no head of the {maps.task} model reads along a line. Does the model interpolate? It answers "
+            f"{maps.exact_match:.1%} of its training problems"
+        )
+    chosen = found if lines == "all" else _fewest(task, found)
+    more = [item for item in found if item not in chosen]
+    more += [i for i in maps.others if near_of(i.track, task) is not None and i.need > 0]
+    chosen = [*chosen, *more[:extra]]
+    cross = [item for item in chosen if not is_own(item.track)]
+    own = [item for item in chosen if is_own(item.track)]
+    heads, last = range(maps.heads), range(1, maps.layers)
+    found_lines = assign(cross, maps.heads, maps.layers)
+    # What a cell read itself lies in tokens alone: the first layer reads them, later ones their own query.
+    first = assign(own, maps.heads, 1, spare=LAST_TOKEN)
+    found_lines += [Line(line.track, line.head, 0) for line in first]
+    found_lines += [Line(LAST_TOKEN, head, layer) for layer in last for head in heads]
+    return CalibratedBias(maps.format, maps.heads, found_lines)
+
+
+def _fewest(task: Worksheet, found: list[Evidence]) -> list[Evidence]:
+    """Those without which a query would not see enough; all of them where they don't tell every symbol.
+
+    Lines are taken in the order in which they were found until they tell every symbol; then those go, one
+    at a time, that are to spare, the one first that leaves the fewest cases.
+    """
+    count = next(
+        (n for n in range(1, len(found) + 1) if tell_apart(task, [i.track for i in found[:n]])),
+        None,
+    )
+    if count is None:
+        return found
+    chosen = found[:count]
+    while True:
+        smaller: list[tuple[int, list[Evidence]]] = []
+        for item in chosen:
+            rest = [other for other in chosen if other is not item]
+            contexts = SheetContexts(task, [other.track for other in rest])
+            if rest and tell_apart(task, [other.track for other in rest]):
+                smaller.append((len(contexts), rest))
+        if not smaller:
+            return chosen
+        chosen = min(smaller, key=lambda one: one[0])[1]

@@ -1,0 +1,197 @@
+"""Exact match of sheets: every symbol of a sheet is judged, and its end.
+
+A model that reads along lines writes its sheets itself, greedily (`lengthwise.decoding.sheets`). Another is
+given the right sheet, as `exact_match` does: if the likeliest token is the right one everywhere, greedy
+decoding writes exactly that sheet. Most wrong sheets are known by their first tokens; the others are read on.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lengthwise.arguments import as_whole
+from lengthwise.bias import CalibratedBias
+from lengthwise.decoding.sheets import SightTable, decode_sheets
+from lengthwise.evaluation.curve import LengthCurve, Score, wilson
+from lengthwise.model import plan_attention
+from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
+from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.wavefront import true_sheets
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import InputError
+from lengthwise.settings.sections import Padding
+
+# Tokens that decide most sheets of a model that fails; then so many times more, until all are read.
+_PROBE, _MORE = 64, 4
+
+# Queries x keys of one pass, and tokens of the longest sheet that a model without lines is asked.
+_CELLS, _LONGEST = 20_000_000, 20_000
+
+# Tokens of sheets that are written at once.
+_TOKENS = 8_000_000
+
+
+def evaluate_sheets(
+    run: Run,
+    sizes: Iterable[Size],
+    *,
+    suites: Iterable[SheetSuite] = ("uniform", "hard"),
+    samples: int | None = None,
+    seed: int | None = None,
+    on_progress: Callable[[Score], object] | None = None,
+    keep: Callable[[LengthCurve], object] | None = None,
+) -> LengthCurve:
+    """Measure exact match on test problems of exactly these sizes; arguments as of `evaluate_run`.
+
+    A model without lines has learned one size: smaller problems are asked padded with zeros to that, and as
+    they are, too.
+    """
+    sizes, suites = list(sizes), list(suites)
+    for size in sizes:
+        run.check_size(size)
+    samples = None if samples is None else as_whole("samples", samples, 1, 10_000_000)
+    seed = run.config.seed if seed is None else as_whole("seed", seed)
+    scores: list[Score] = []
+    table = None
+    if isinstance(run.bias, CalibratedBias):
+        table = SightTable(run.model, run.bias, run.task, run.device)
+    try:
+        for size in sizes:
+            for suite in suites:
+                for padding in run.paddings(size):
+                    count = samples or run.config.evaluation.samples_of(size)
+                    scores.append(_score(run, table, suite, size, padding, count, seed))
+                    if on_progress is not None:
+                        on_progress(scores[-1])
+    except BaseException:
+        if keep is not None and scores:
+            try:
+                keep(LengthCurve(scores))
+            except (InputError, OSError) as error:
+                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
+        raise
+    return LengthCurve(scores)
+
+
+def _score(
+    run: Run,
+    table: SightTable | None,
+    suite: SheetSuite,
+    size: Size,
+    padding: Padding,
+    count: int,
+    seed: int,
+) -> Score:
+    began = time.perf_counter()
+    problems, split = draw_sheets(run, suite, size, count, seed)
+    layout: SheetLayout = run.config.layout(run.config.size if padding == "training" else size)
+    if layout.width > size.longest:
+        problems = np.pad(problems, ((0, 0), (0, 0), (0, layout.width - size.longest)))
+    if table is None:
+        right, worst = _match_given(run, layout, problems)
+    else:
+        right, worst = _match_written(run, table, layout, problems)
+    correct = int(right.sum())
+    low, high = wilson(correct, count)
+    return Score(
+        task=run.config.task,
+        base=run.config.base,
+        method=run.method,
+        seed=run.config.seed,
+        problem_seed=seed,
+        suite=suite,
+        length=size.columns,
+        rows=size.rows,
+        width=layout.width,
+        split=split,
+        n=count,
+        correct=correct,
+        low=round(low, 6),
+        high=round(high, 6),
+        worst_loss=round(worst, 6),
+        seconds=round(time.perf_counter() - began, 3),
+        model=run.fingerprint,
+        padding=padding,
+    )
+
+
+def draw_sheets(
+    run: Run, suite: SheetSuite, size: Size, count: int, seed: int
+) -> tuple[np.ndarray, str]:
+    """Test problems of a size, and the split that they come from: see `Score.split`."""
+    # Of the hard suite some problems are the same for every seed, so that no split may hold enough of them.
+    for split in ("test", "any") if suite == "uniform" else ("any",):
+        stream = size.columns * 10_000_019 + 2 * size.rows + (suite == "hard")
+        try:
+            found = suite_sheets(
+                *(run.task, generator(seed, "test", stream), count),
+                suite=suite,
+                size=size,
+                split=split,  # type: ignore[arg-type]
+            )
+        except NoProblemsError:
+            continue
+        return found, split
+    raise AssertionError("every problem is in the split `any`")
+
+
+def _match_written(
+    run: Run, table: SightTable, layout: SheetLayout, problems: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Which sheets the model writes right, greedily, and the largest loss of a token that it wrote."""
+    each = max(1, _TOKENS // layout.tokens_at_most)
+    right = np.zeros(len(problems), bool)
+    table.worst = 0.0
+    for first in range(0, len(problems), each):
+        some = problems[first : first + each]
+        truth = true_sheets(layout.task, layout.parts(some), **layout.limits)
+        written = decode_sheets(run.model, table.bias, layout, some, table=table)
+        right[first : first + each] = written.same_as(truth)
+    return right, table.worst
+
+
+@torch.inference_mode()
+def _match_given(run: Run, layout: SheetLayout, problems: np.ndarray) -> tuple[np.ndarray, float]:
+    """Which sheets a model would write right, the right ones being given."""
+    right, worst = np.ones(len(problems), bool), 0.0
+    length, stop = layout.target_length, _PROBE
+    while True:
+        stop = min(stop, length)
+        undecided = np.flatnonzero(right)
+        if not len(undecided):
+            return right, worst
+        if stop > _LONGEST:
+            raise InputError(
+                f"sheets of {layout.size} have up to {length:,} tokens, and the model without lines is "
+                f"right on some of them as far as {_LONGEST:,}; that is as far as it is asked"
+            )
+        if not run.model.reaches(layout.source_length, stop):
+            return np.zeros(len(problems), bool), worst
+        plan = plan_attention(
+            *(run.bias, layout, len(run.model.layers)),
+            queries=range(stop),
+            path=run.config.attention,
+            device=run.device,
+            encoder=run.model.encodes,
+        )
+        each = max(1, min(256, _CELLS // (stop * max(stop, layout.source_length))))
+        for first in range(0, len(undecided), each):
+            chosen = undecided[first : first + each]
+            source, target = (t.to(run.device) for t in layout.batch(problems[chosen]))
+            logits = run.model(source, target[:, :stop].clamp(min=0), plan).logits
+            wanted = target[:, 1 : stop + 1]
+            logits = logits[:, : wanted.shape[1]]
+            same = (logits.argmax(dim=-1) == wanted) | (wanted < 0)
+            right[chosen] = same.all(dim=1).cpu().numpy()
+            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            worst = max(worst, losses.nan_to_num(nan=1e6, posinf=1e6).max().item())
+        if stop == length:
+            return right, worst
+        stop *= _MORE

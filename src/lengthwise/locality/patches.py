@@ -1,0 +1,326 @@
+"""All sights that the cells of a worksheet can have: the least set that is closed under the rule.
+
+What a cell sees are digits of the source, and cells that are written before it. Each of these cells has a
+sight of its own, out of the same set, and holds what the rule gives for it. So the set is built from the
+first cell of a sheet on: a sight joins it where sights that are in it already fit together to show it. Two
+fit where they agree on all that both of them know; and what lies at the edges of rows, operands and the
+sheet obeys a few facts (`_fits`). It may hold sights that no problem shows, and lacks none (docs/proof.md).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from lengthwise.errors import InputError
+from lengthwise.tasks.framing import END
+from lengthwise.tasks.worksheet import SHEET, Near, Symbol, Worksheet
+
+# Whether a row, or a column, is the first; what digit an operand has there, as far as it matters (None, 0, or
+# 1 for all others); what kind of cell is there.
+FIRST, SOME, KIND = "first", "some", "kind"
+FIRST_ROW, FIRST_COLUMN = Near(FIRST, row=0), Near(FIRST, column=0)
+
+# Rows of a relation, at most: more are no task for this way.
+LARGEST = 5_000_000
+
+
+class TooManyError(RuntimeError):
+    """More sights fit together than anyone can look at."""
+
+
+@dataclass
+class Relation:
+    """What several things can be together.
+
+    Attributes:
+        names: the things.
+        rows: a value of each, in the same order.
+    """
+
+    names: tuple[Near, ...]
+    rows: set[tuple]
+
+    def join(self, other: Relation) -> Relation:
+        """What both allow: rows that agree in all names that they share."""
+        shared = [name for name in other.names if name in self.names]
+        more = [name for name in other.names if name not in self.names]
+        mine = [self.names.index(name) for name in shared]
+        theirs = [other.names.index(name) for name in shared]
+        added = [other.names.index(name) for name in more]
+        index: dict[tuple, list[tuple]] = defaultdict(list)
+        for row in other.rows:
+            index[tuple(row[i] for i in theirs)].append(tuple(row[i] for i in added))
+        rows: set[tuple] = set()
+        for row in self.rows:
+            rows.update(row + rest for rest in index.get(tuple(row[i] for i in mine), ()))
+            if len(rows) > LARGEST:
+                raise TooManyError(f"more than {LARGEST:,} sights fit together")
+        return Relation((*self.names, *more), rows)
+
+    def project(self, names: Iterable[Near]) -> Relation:
+        """What some of the things can be together."""
+        names = tuple(names)
+        places = [self.names.index(name) for name in names]
+        return Relation(names, {tuple(row[i] for i in places) for row in self.rows})
+
+    def keep(self, task: Worksheet) -> Relation:
+        """Without rows that do not fit the facts of `_Facts`."""
+        facts = _Facts(task, self.names)
+        return Relation(self.names, {row for row in self.rows if facts.hold(row)})
+
+
+class _Facts:
+    """What is true at the edges, whatever the problem.
+
+    An operand has a digit in its first place, and in all places up to its last, and no others; where zeros
+    are written before it, its last digits are these. In a row, cells stand up to its separator, and each
+    row above has a first cell or is its separator alone. The end stands nowhere before.
+    """
+
+    def __init__(self, task: Worksheet, names: tuple[Near, ...]) -> None:
+        self.checks = []
+        place = {name: number for number, name in enumerate(names)}
+        for segment in task.operands:
+            axis, zeros = task.axes[segment.name], task.zeros.get(segment.name, 0)
+            known: dict[int, list[int]] = defaultdict(list)
+            for name, number in place.items():
+                if name.segment == segment.name:
+                    steps = name.column if axis == "c" else name.row
+                    known[steps or 0].append(number)
+            first = place.get(FIRST_COLUMN if axis == "c" else FIRST_ROW)
+            self.checks.append((known, zeros, first))
+        self.rows: list[tuple[list[tuple[int, bool]], list[tuple[int, bool]], int | None, int]] = []
+        cells: dict[tuple[int, int], list[tuple[int, bool]]] = defaultdict(list)
+        lead = task.fields[0].name
+        for name, number in place.items():
+            if name.segment == SHEET and name.field in (lead, KIND):
+                cells[name.row or 0, name.column or 0].append((number, name.field == KIND))
+        for (row, column), here in cells.items():
+            before = cells.get((row, column - 1))
+            if before:
+                self.rows.append((before, here, place.get(FIRST_COLUMN), column - 1))
+        self.first_row, self.first_column = place.get(FIRST_ROW), place.get(FIRST_COLUMN)
+        self.above = [here for (row, _), here in cells.items() if row < 0]
+        self.heads = [here for (row, column), here in cells.items() if row < 0 and column == 0]
+        self.others = [here for offset, here in cells.items() if offset != (0, 0)]
+
+    def hold(self, values: tuple) -> bool:
+        """Whether they hold in a row of a relation."""
+        for known, zeros, first in self.checks:
+            at_first = first is not None and values[first]
+            digits = {}
+            for steps, found in known.items():
+                several = {some(values[n]) for n in found}
+                if len(several) > 1:
+                    return False
+                digits[steps] = digit = several.pop()
+                if at_first and (
+                    digit is not None if steps < 0 else steps <= zeros and digit is None
+                ):
+                    return False
+            for steps, digit in digits.items():
+                after = digits.get(steps + 1)
+                if steps >= 0 and digit is None and after is not None:
+                    return False
+                if digit and zeros and digits.get(steps + zeros, digit) is None:
+                    return False
+        for before, here, first, column in self.rows:
+            left, right = _kinds(values, before), _kinds(values, here)
+            if len(left) > 1 or len(right) > 1:
+                return False
+            outside = column < 0 and first is not None and values[first]
+            if not outside and (left == {"cell"}) == (right == {None}):
+                return False
+        if any(END in _kinds(values, here) for here in self.others):
+            return False
+        if self.first_row is None:
+            return True
+        if values[self.first_row]:
+            return all(_kinds(values, here) == {None} for here in self.above)
+        if self.first_column is not None and values[self.first_column]:
+            return all(None not in _kinds(values, here) for here in self.heads)
+        return True
+
+
+def _kinds(values: tuple, found: list[tuple[int, bool]]) -> set:
+    return {values[n] if is_kind else kind_of(values[n]) for n, is_kind in found}
+
+
+def some(digit: int | None) -> int | None:
+    """0 stays what it is, and none; every other digit is 1."""
+    return digit if digit is None else min(1, digit)
+
+
+def kind_of(symbol: Symbol) -> str | None:
+    """Whether a first field is that of a cell, or which separator; None where there is none."""
+    return "cell" if isinstance(symbol, int) else symbol
+
+
+@lru_cache(maxsize=16)
+def patches(task: Worksheet) -> Relation:
+    """Every sight of a cell with what is written there.
+
+    Its names are `task.nears`, then the cell's own fields (of a separator or the end the first is that, the
+    others are closed), and whether its row and its column are the first.
+
+    Raises:
+        TooManyError: for a rule whose sights are too many.
+        InputError: for a rule that sees further than a row up at once.
+    """
+    own = [Near(SHEET, 0, 0, field.name) for field in task.fields]
+    names = (*task.nears, *own, FIRST_ROW, FIRST_COLUMN)
+    found = Relation(names, set())
+    seen: dict[tuple[int, int], set[tuple]] = {}
+    while True:
+        around = {d: _around(task, found, d) for d in _offsets(task)}
+        if {d: one.rows for d, one in around.items()} == seen:
+            return found
+        seen = {d: one.rows for d, one in around.items()}
+        flags = Relation((FIRST_ROW, FIRST_COLUMN), set(product((True, False), repeat=2)))
+        every = flags
+        for one in around.values():
+            every = every.join(one).keep(task)
+        for near in task.nears:
+            if near not in every.names:
+                values = {(value,) for value in (None, *range(task.base))}
+                every = every.join(Relation((near,), values)).keep(task)
+        places = [every.names.index(near) for near in task.nears]
+        edges = [every.names.index(FIRST_ROW), every.names.index(FIRST_COLUMN)]
+        written: dict[tuple, tuple] = {}
+        for row in every.rows:
+            sight = tuple(row[i] for i in places)
+            if sight not in written:
+                written[sight] = _cell(task, sight)
+            found.rows.add((*sight, *written[sight], *(row[i] for i in edges)))
+
+
+def _cell(task: Worksheet, sight: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+    cell = task.cell(*sight)
+    if isinstance(cell, str):
+        return (cell, *[None] * (len(task.fields) - 1))
+    return tuple(cell)
+
+
+def _offsets(task: Worksheet) -> list[tuple[int, int]]:
+    """The cells that a cell sees, and in the rows above those before them, whose kind tells their end."""
+    seen = [(near.row or 0, near.column or 0) for near in task.nears if near.segment == SHEET]
+    found = {(0, -1): None} | dict.fromkeys(sorted(seen, reverse=True))
+    for row, column in seen:
+        if row < -1:
+            raise InputError(
+                f"the rule of {task.name} sees {-row} rows up; a proof takes one at most"
+            )
+        for place in range(min(0, column), column) if row else ():
+            found[row, place] = None
+    return sorted(found, reverse=True)
+
+
+def _around(task: Worksheet, found: Relation, offset: tuple[int, int]) -> Relation:
+    """What a cell knows of another, so far away: its symbols, and what both see."""
+    row, column = offset
+    lead = task.fields[0].name
+    keep: list[tuple[int, Near, str]] = []
+    for number, name in enumerate(found.names):
+        moved = name.moved(row, column)
+        if name.segment == FIRST:
+            if moved in (FIRST_ROW, FIRST_COLUMN):
+                keep.append((number, moved, ""))
+        elif moved in task.nears:
+            keep.append((number, moved, ""))
+            if moved.segment == SHEET and moved.field == lead:
+                keep.append((number, Near(SHEET, moved.row, moved.column, KIND), KIND))
+        elif name.segment != SHEET:
+            keep.append((number, Near(moved.segment, moved.row, moved.column, SOME), SOME))
+        elif name.field == lead and ((moved.row, moved.column) in _offsets(task) or moved.row == 0):
+            keep.append((number, Near(SHEET, moved.row, moved.column, KIND), KIND))
+    # Where it is in a row above, this is not the first row; where before it in its row, not the first column.
+    edge = FIRST_ROW if row else FIRST_COLUMN
+    first_column = found.names.index(FIRST_COLUMN)
+    names = (*(name for _, name, _ in keep), edge)
+    rows = {
+        (
+            *(
+                some(values[n]) if how == SOME else kind_of(values[n]) if how == KIND else values[n]
+                for n, _, how in keep
+            ),
+            False,
+        )
+        for values in found.rows
+        # No column is before the first.
+        if not (column > 0 and values[first_column])
+    }
+    if row == 0:
+        kind = names.index(Near(SHEET, 0, column, KIND))
+        rows = {values for values in rows if values[kind] == "cell"}
+    return Relation(names, rows | _absent(task, names, offset, rows))
+
+
+def _absent(
+    task: Worksheet, names: tuple[Near, ...], offset: tuple[int, int], rows: set[tuple]
+) -> set[tuple]:
+    """The same where there is no such cell: nothing is known but that."""
+    row, column = offset
+    choices = []
+    for number, name in enumerate(names):
+        here = (name.row or 0, name.column or 0) == offset and name.segment == SHEET
+        if here:
+            choices.append([None])
+        elif name in (FIRST_ROW, FIRST_COLUMN):
+            choices.append([True, False])
+        elif name.field == SOME:
+            choices.append([None, 0, 1])
+        elif name.field == KIND:
+            choices.append([None, "cell", *task.separators])
+        elif name.segment == SHEET:
+            choices.append(sorted({values[number] for values in rows} | {None}, key=str))
+        else:
+            choices.append([None, *range(task.base)])
+    found = set(product(*choices))
+    # The cell just before it in its row is missing in the first column alone.
+    return {v for v in found if v[-1]} if offset == (0, -1) else found
+
+
+def sights_of(task: Worksheet, names: Iterable[Near]) -> Relation:
+    """What a cell can see at some places, with what is written there: `patches`, and more joined to it.
+
+    Args:
+        task: the worksheet.
+        names: tokens near the cell, besides the rule's own.
+
+    Raises:
+        TooManyError: where that is too much.
+    """
+    every = patches(task)
+    for near in names:
+        if near in every.names:
+            continue
+        if near.segment == SHEET:
+            other = patches(task)
+            moved = Relation(
+                tuple(name.moved(near.row or 0, near.column or 0) for name in other.names),
+                other.rows,
+            )
+            wanted = [n for n in moved.names if n == near or (n in every.names)]
+            moved = moved.project(wanted)
+            places = [moved.names.index(n) for n in wanted]
+            blank = [
+                [None] if n == near else sorted({r[i] for r in every.rows}, key=str)
+                for n, i in ((n, every.names.index(n) if n in every.names else 0) for n in wanted)
+            ]
+            del places
+            moved.rows |= set(product(*blank))
+            every = every.join(moved).keep(task)
+        else:
+            values = {(value,) for value in (None, *range(task.base))}
+            every = every.join(Relation((near,), values)).keep(task)
+    return every
+
+
+def as_mapping(relation: Relation) -> Iterable[Mapping[Near, Symbol]]:
+    """The rows of a relation, by name."""
+    for row in relation.rows:
+        yield dict(zip(relation.names, row, strict=True))

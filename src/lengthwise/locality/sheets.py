@@ -1,0 +1,199 @@
+"""What a query of a sheet sees along some lines, and what it must write: every case of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lengthwise.bias import CalibratedBias, Track
+from lengthwise.locality.cone import NotApplicableError
+from lengthwise.locality.patches import (
+    FIRST_COLUMN,
+    FIRST_ROW,
+    TooManyError,
+    sights_of,
+)
+from lengthwise.problems.layout import site_of
+from lengthwise.tasks.framing import START
+from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near, Symbol, Worksheet
+
+LAST_TOKEN = Track(LAST)
+
+
+def near_of(track: Track, task: Worksheet) -> Near | None:
+    """A track as the rule of a task would name it; None for one that no rule could."""
+    try:
+        near = Near.parse(str(track))
+    except ValueError:
+        return None
+    if near.segment == SHEET:
+        return near if None not in (near.row, near.column) else None
+    axis = task.axes.get(near.segment)
+    if axis is None:
+        return near
+    steps = near.column if axis == "c" else near.row
+    return near if steps is not None and None in (near.row, near.column) else None
+
+
+def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[Track, ...]:
+    """The tokens that an output depends on, besides symbols of the source: those of all lines.
+
+    Lines of the first layer may read any token that is written before; those of later layers, whose tokens
+    know of others, the query's own alone.
+
+    Raises:
+        NotApplicableError: for other lines.
+    """
+    found: dict[Track, None] = {}
+    for line in bias.lines:
+        track = line.track
+        if not isinstance(track, Track) or near_of(track, task) is None:
+            raise NotApplicableError(
+                f"head {line.head} reads {track.words()}, which is not near the cell being written"
+            )
+        late = layers > 1 if line.layer is None else line.layer > 0
+        if track.site == "self" and track != LAST_TOKEN and late:
+            raise NotApplicableError(
+                f"head {line.head} reads {track.words()} in a layer past the first, where it knows of other "
+                f"cells; the proof of sheets takes such lines in the first layer alone"
+            )
+        if track.segment in (LAST, SHEET) or track.segment in task.axes:
+            found[track] = None
+    return tuple(sorted(found.keys() - {LAST_TOKEN}))
+
+
+@dataclass(frozen=True)
+class Sights:
+    """Every case of what a query sees.
+
+    Attributes:
+        task: the worksheet.
+        tracks: what is seen, as texts; `last` is the last.
+        tokens: uint8 `[track, case]`; closed where there is none.
+        wanted: what must be written in each case, uint8 `[case]`.
+        unclear: cases that do not tell it, by their number, with all that may have to be written.
+    """
+
+    task: Worksheet
+    tracks: tuple[str, ...]
+    tokens: np.ndarray
+    wanted: np.ndarray
+    unclear: dict[int, list[int]]
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def words(self, case: int) -> str:
+        """What a query sees in a case."""
+        texts = self.task.tokens
+        return ", ".join(
+            f"{track} {'nothing' if token == CLOSED else texts[token]}"
+            for track, token in zip(self.tracks, self.tokens[:, case].tolist(), strict=True)
+        )
+
+
+class SheetContexts:
+    """The sights of a worksheet along some tracks.
+
+    Args:
+        task: the worksheet.
+        tracks: besides the token before, which every query sees.
+
+    Raises:
+        NotApplicableError: where they are too many to look at.
+    """
+
+    def __init__(self, task: Worksheet, tracks: Iterable[Track]) -> None:
+        self.task, self.tracks = task, tuple(track for track in tracks if track != LAST_TOKEN)
+
+    @cached_property
+    def sights(self) -> Sights:
+        """All of them, in an order that is always the same."""
+        task = self.task
+        nears = [near_of(track, task) for track in self.tracks]
+        assert None not in nears
+        own = [Near(SHEET, 0, 0, field.name) for field in task.fields]
+        before = Near(SHEET, 0, -1, task.fields[-1].name)
+        try:
+            # What the cell itself holds is known; of it only what is written already is seen.
+            relation = sights_of(
+                task,
+                [*(n for n in nears if n not in own and n.segment in (SHEET, *task.axes)), before],
+            )
+        except TooManyError as error:
+            raise NotApplicableError(
+                f"{error}, of the lines {', '.join(map(str, self.tracks))}"
+            ) from error
+        place = {name: number for number, name in enumerate(relation.names)}
+        reads = [(near, place.get(near)) for near in nears]
+        found: dict[tuple[int, ...], set[int]] = {}
+        for row in relation.rows:
+            cell = [row[place[name]] for name in own]
+            lasts = self._lasts(row, place, before)
+            fields = 1 if isinstance(cell[0], str) else len(own)
+            for field in range(fields):
+                wanted = self._token(cell[field], field)
+                seen = []
+                for near, number in reads:
+                    if near in own:
+                        number_of = own.index(near)
+                        hidden = number_of >= field
+                        seen.append(CLOSED if hidden else self._token(cell[number_of], number_of))
+                    elif number is None:
+                        seen.append(task.token(near.segment))
+                    elif near.segment == SHEET:
+                        names = [one.name for one in task.fields]
+                        seen.append(self._token(row[number], names.index(near.field)))
+                    else:
+                        seen.append(CLOSED if row[number] is None else row[number])
+                for last in lasts if not field else [self._token(cell[field - 1], field - 1)]:
+                    found.setdefault((*seen, last), set()).add(wanted)
+        cases = sorted(found)
+        return Sights(
+            task,
+            (*map(str, self.tracks), LAST),
+            np.array(cases, np.uint8).T.reshape(len(self.tracks) + 1, -1),
+            np.array([min(found[case]) for case in cases], np.uint8),
+            {n: sorted(found[case]) for n, case in enumerate(cases) if len(found[case]) > 1},
+        )
+
+    def _lasts(self, row: tuple, place: dict[Near, int], before: Near) -> list[int]:
+        """What may be written before a cell's first field."""
+        task = self.task
+        if not row[place[FIRST_COLUMN]]:
+            return [self._token(row[place[before]], len(task.fields) - 1)]
+        if row[place[FIRST_ROW]]:
+            return [task.token(START)]
+        return [task.token(text) for text in task.separators]
+
+    def _token(self, symbol: Symbol, field: int) -> int:
+        if symbol is None:
+            return CLOSED
+        return (
+            self.task.token(symbol)
+            if isinstance(symbol, str)
+            else self.task.first_token[field] + symbol
+        )
+
+    def suffice(self) -> bool:
+        """Whether what a query sees always tells what it must write."""
+        return not self.sights.unclear
+
+    def __len__(self) -> int:
+        return len(self.sights)
+
+
+def tell_apart(task: Worksheet, tracks: Sequence[Track]) -> bool:
+    """As `SheetContexts.suffice`; false where there are too many cases to look at."""
+    try:
+        return SheetContexts(task, tracks).suffice()
+    except NotApplicableError:
+        return False
+
+
+def is_own(track: Track) -> bool:
+    """Whether a track reads what is written."""
+    return site_of(track.segment) == "self"

@@ -1,0 +1,86 @@
+"""Sheets through the model: logits of every token, the tokens before it being given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lengthwise.bias import AttentionBias, CalibratedBias
+from lengthwise.model.attention import Path, plan_attention
+from lengthwise.model.plans import LayerPlan
+from lengthwise.model.transformer import Output, Transformer
+from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
+
+
+def through_lines(
+    model: Transformer,
+    bias: CalibratedBias,
+    groups: Sequence[tuple[SheetLayout, Tensor, Tensor]],
+    path: Path = "auto",
+) -> Tensor:
+    """Logits `[flat, token]` of a model that reads along lines, of problems of any sizes at once.
+
+    Where a line leads depends on what is written: every problem has open keys of its own, so that all are
+    laid end to end as one sequence.
+
+    Args:
+        model: the model.
+        bias: lines alone.
+        groups: as of `Sheets`.
+        path: the attention path.
+    """
+    sheets = Sheets(groups)
+    # Not by matrices: of all problems' tokens together these are far too large.
+    way: Path = "lines" if path == "auto" else path
+    device = groups[0][1].device
+    plan = plan_attention(bias, sheets, len(model.layers), path=way, device=device)
+    return model(sheets.source.to(device), sheets.inputs.to(device), plan).logits[0]
+
+
+def sheet_logits(
+    model: torch.nn.Module,
+    bias: AttentionBias,
+    layout: SheetLayout,
+    source: Tensor,
+    target: Tensor,
+    plan: list[LayerPlan],
+) -> Tensor:
+    """Logits `[problem, token, token of the vocabulary]` of problems of one size.
+
+    Args:
+        model: the model.
+        bias: its bias.
+        layout: of the problems.
+        source, target: as `SheetLayout.batch` gives them.
+        plan: the bias laid out for the layout; a bias of lines needs none.
+    """
+    if isinstance(bias, CalibratedBias):
+        flat = through_lines(model, bias, [(layout, source, target)])  # type: ignore[arg-type]
+        return flat.unflatten(0, (len(target), -1))
+    output: Output = model(source, target[:, :-1].clamp(min=0), plan)
+    return output.logits
+
+
+def logits_of_sights(
+    model: Transformer,
+    bias: CalibratedBias,
+    seen: Seen,
+    path: Path = "auto",
+    share: bool = True,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Logits `[sight, token]` of queries that are told by what they see.
+
+    Args:
+        model: the model.
+        bias: lines that a sight tells of (`lengthwise.locality.sheets`).
+        seen: the sights.
+        path: the attention path.
+        share: whether those that read the same are computed once.
+        device: where the model is.
+    """
+    plan = plan_attention(bias, seen, len(model.layers), path=path, device=device)
+    source, inputs = seen.source.to(device), seen.inputs.to(device)
+    return model(source, inputs, plan, return_attention=not share, last=seen.count).logits[0]

@@ -1,0 +1,167 @@
+"""Random problems of worksheets: what is trained on, and the suites.
+
+The split of a problem is that of its operands' values (`lengthwise.problems.sampling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from lengthwise.problems.sampling import NoProblemsError, Split, in_split
+from lengthwise.problems.sheets import Size
+from lengthwise.tasks import Worksheet
+
+SheetSuite = Literal["uniform", "hard"]
+
+_REDRAWS = 1000
+
+# Digits that a problem of few values has.
+_FEW = 3
+
+
+def training_sheets(
+    task: Worksheet,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    size: Size,
+    few: float,
+    split: Split = "train",
+) -> np.ndarray:
+    """Problems of one size, as training and validation see them: zeros on the left are kept.
+
+    Digits are uniform; a share `few` of the problems has but a few values of digits, so that what two
+    equal digits make of each other, over and over, is not rare.
+
+    Returns:
+        Digits, uint8 `[problem, operand, place]`, least significant first.
+    """
+
+    def draw(n: int) -> np.ndarray:
+        digits = _uniform(task, rng, n, size)
+        chosen = rng.random(n) < few
+        digits[chosen] = _few_values(task, rng, int(chosen.sum()), size)
+        return digits
+
+    return _fill(task, draw, count, split, size)
+
+
+def suite_sheets(
+    task: Worksheet,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    suite: SheetSuite,
+    size: Size,
+    split: Split = "test",
+) -> np.ndarray:
+    """Problems of exactly this size, for evaluation.
+
+    `uniform`: every operand is a uniform number of exactly so many digits. `hard`, in equal shares: the
+    largest digits alone, and beside them 10...01; few values of digits; long runs of one digit; and small
+    numbers with all their zeros on the left.
+
+    Returns:
+        Digits, as `training_sheets`.
+
+    Raises:
+        NoProblemsError: when the split has no such problem (only tiny sizes).
+    """
+
+    def draw(n: int) -> np.ndarray:
+        digits = _uniform(task, rng, n, size)
+        if suite == "hard":
+            kinds = np.arange(n) % len(_HARD)
+            rng.shuffle(kinds)
+            for number, kind in enumerate(_HARD):
+                chosen = kinds == number
+                digits[chosen] = kind(task, rng, int(chosen.sum()), size)
+            return digits
+        for place, name in enumerate(segment.name for segment in task.operands):
+            top = size.of(task, name) - 1
+            if top:  # a number of one digit may be zero
+                lead = digits[:, place, top]
+                lead[lead == 0] = rng.integers(1, task.base, int((lead == 0).sum()))
+        return digits
+
+    return _fill(task, draw, count, split, size)
+
+
+def _fill(
+    task: Worksheet, draw: Callable[[int], np.ndarray], count: int, split: Split, size: Size
+) -> np.ndarray:
+    """Draw until `count` problems of the split are there."""
+    share = {"train": 14 / 16, "any": 1.0}.get(split, 1 / 16)
+    kept, missing = [], count
+    for _ in range(_REDRAWS):
+        problems = draw(int(missing / share * 1.1) + 8)
+        kept.append(problems[in_split(task, problems, split)][:missing])
+        missing -= len(kept[-1])
+        if missing == 0:
+            return np.concatenate(kept)
+    raise NoProblemsError(f"the {split} split holds no problem of {task.name} of size {size}")
+
+
+def _outside(task: Worksheet, size: Size) -> np.ndarray:
+    """The places past each operand's own digits, bool `[operand, place]`."""
+    lengths = np.array([size.of(task, segment.name) for segment in task.operands])
+    return np.arange(size.longest) >= lengths[:, None]
+
+
+def _uniform(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    digits = rng.integers(0, task.base, (count, len(task.operands), size.longest), np.uint8)
+    digits[:, _outside(task, size)] = 0
+    return digits
+
+
+def _few_values(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    values = rng.integers(0, task.base, (count, 1, _FEW), np.uint8)
+    shape = (count, len(task.operands), size.longest)
+    digits = np.take_along_axis(
+        np.broadcast_to(values, (*shape[:2], _FEW)), rng.integers(0, _FEW, shape), axis=2
+    )
+    digits[:, _outside(task, size)] = 0
+    return digits
+
+
+def _largest(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    """9...9 and 9...9."""
+    digits = np.full((count, len(task.operands), size.longest), task.base - 1, np.uint8)
+    digits[:, _outside(task, size)] = 0
+    return digits
+
+
+def _sparse(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    """10...01 in one operand, and 9...9 in the others."""
+    digits, own = _largest(task, rng, count, size), rng.integers(0, len(task.operands), count)
+    for place, name in enumerate(segment.name for segment in task.operands):
+        chosen = own == place
+        digits[chosen, place] = 0
+        digits[chosen, place, 0] = digits[chosen, place, size.of(task, name) - 1] = 1
+    return digits
+
+
+def _runs(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    """Uniform numbers with a run of one digit in each operand."""
+    digits = _uniform(task, rng, count, size)
+    start = rng.integers(0, size.longest, digits.shape[:2])
+    stop = start + rng.integers(1, size.longest + 1, digits.shape[:2])
+    place = np.arange(size.longest)
+    inside = (place >= start[..., None]) & (place < stop[..., None])
+    value = rng.integers(0, task.base, digits.shape[:2], np.uint8)
+    digits = np.where(inside, value[..., None], digits)
+    digits[:, _outside(task, size)] = 0
+    return digits
+
+
+def _small(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    """0...02 and the like: numbers of one digit, with all zeros on the left."""
+    digits = _uniform(task, rng, count, size)
+    digits[:, :, 1:] = 0
+    return digits
+
+
+_HARD = (_largest, _sparse, _few_values, _runs, _small)

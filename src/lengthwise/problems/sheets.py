@@ -1,0 +1,391 @@
+"""Worksheets as tokens and back: sizes, the source, what is written, and where each token lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lengthwise.problems.layout import COLUMN, ROW, At, Places, Span, site_of
+from lengthwise.problems.wavefront import true_sheets
+from lengthwise.tasks.framing import END, START
+from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Worksheet
+
+# Stands in targets behind the end of a shorter sheet; no loss counts it.
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Size:
+    """Digits of the operands along columns and along rows: `20x15`.
+
+    Attributes:
+        columns, rows: as above.
+    """
+
+    columns: int
+    rows: int
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read what `str` gives; `20` is `20x20`.
+
+        Raises:
+            ValueError: for other text.
+        """
+        columns, _, rows = text.strip().lower().partition("x")
+        if not (
+            columns.isdecimal()
+            and (rows or columns).isdecimal()
+            and int(columns)
+            and int(rows or 1)
+        ):
+            raise ValueError(f"a size is written like 20x15, got {text!r}")
+        return cls(int(columns), int(rows or columns))
+
+    def __str__(self) -> str:
+        return f"{self.columns}x{self.rows}"
+
+    def fits(self, other: Size) -> bool:
+        """Whether it is no larger than another, along both axes."""
+        return self.columns <= other.columns and self.rows <= other.rows
+
+    @property
+    def longest(self) -> int:
+        """The larger of the two."""
+        return max(self.columns, self.rows)
+
+    def of(self, task: Worksheet, operand: str) -> int:
+        """Digits of an operand, without leading zeros that are always written."""
+        return self.columns if task.axes[operand] == COLUMN else self.rows
+
+
+class SheetVocabulary:
+    """The tokens of a worksheet, each with its text."""
+
+    def __init__(self, task: Worksheet) -> None:
+        self.texts = task.tokens
+        self.start, self.end = task.token(START), task.token(END)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class SheetLayout:
+    """Problems of one size as tokens.
+
+    The source holds the segments from left to right, most significant digit first: `0123*45`. The target
+    holds the sheet, row by row, in each cell one token for each field, least significant column first.
+
+    Args:
+        task: the worksheet.
+        size: of the problems.
+
+    Attributes:
+        lengths: tokens of each operand.
+        source_length: tokens of the source.
+        target_length: of the sheet, the end among them.
+    """
+
+    def __init__(self, task: Worksheet, size: Size) -> None:
+        if size.columns < 1 or size.rows < 1:
+            raise ValueError(f"a sheet has at least one column and one row, got {size}")
+        self.task, self.size = task, size
+        self.vocabulary = SheetVocabulary(task)
+        self.lengths = {
+            segment.name: size.of(task, segment.name) + task.zeros.get(segment.name, 0)
+            for segment in task.operands
+        }
+        self.source_spans, position = {}, 0
+        for segment in task.segments:
+            length = self.lengths.get(segment.name, 1)
+            grows = segment.name in self.lengths
+            self.source_spans[segment.name] = Span(
+                position, position + length, grows, backwards=grows
+            )
+            position += length
+        self.source_length = position
+
+    def __repr__(self) -> str:
+        return f"SheetLayout({self.task.name} in base {self.task.base}, {self.size})"
+
+    @property
+    def width(self) -> int:
+        """The larger of the two sizes."""
+        return self.size.longest
+
+    @cached_property
+    def target_length(self) -> int:
+        return (
+            self.batch(np.zeros((1, len(self.task.operands), self.width), np.uint8))[1].shape[1] - 1
+        )
+
+    def keys(self, site: str) -> int:
+        """The number of keys at a site."""
+        return self.target_length if site == "self" else self.source_length
+
+    @property
+    def tokens_at_most(self) -> int:
+        """Tokens of a sheet within the limits."""
+        return self.limits["columns"] * self.limits["rows"] * len(self.task.fields)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Columns and rows that a sheet may have: more than any right one."""
+        return {
+            "columns": self.size.columns + sum(self.task.zeros.values()) + 2,
+            "rows": self.size.rows + 2,
+        }
+
+    def parts(self, operands: np.ndarray) -> list[np.ndarray]:
+        """Digits `[problem, operand, place]` as one array for each operand, zeros that are written included."""
+        return [
+            np.pad(
+                operands[:, i, : self.lengths[s.name]],
+                ((0, 0), (0, max(0, self.lengths[s.name] - operands.shape[2]))),
+            )
+            if self.lengths[s.name] > operands.shape[2]
+            else self._cut(operands[:, i], s.name)
+            for i, s in enumerate(self.task.operands)
+        ]
+
+    def _cut(self, digits: np.ndarray, name: str) -> np.ndarray:
+        digits = digits[:, : self.lengths[name]].copy()
+        digits[:, self.size.of(self.task, name) :] = 0
+        return digits
+
+    def source(self, operands: np.ndarray) -> Tensor:
+        """Source tokens, int64 `[problem, source position]`."""
+        parts = dict(zip((s.name for s in self.task.operands), self.parts(operands), strict=True))
+        pieces = [
+            parts[s.name][:, ::-1]
+            if s.name in parts
+            else np.full((len(operands), 1), self.task.token(s.text), np.uint8)
+            for s in self.task.segments
+        ]
+        return torch.from_numpy(np.concatenate(pieces, axis=1).astype(np.int64))
+
+    def batch(self, operands: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Source and target tokens of problems `[problem, operand, place]`, with the right sheets.
+
+        Targets are int64 `[problem, token + 1]`, the start token first, the end last; where sheets are of
+        different lengths, shorter ones are filled up with `IGNORED`.
+        """
+        written = true_sheets(self.task, self.parts(operands), **self.limits)
+        tokens = [written.tokens(problem) for problem in range(len(operands))]
+        target = np.full((len(tokens), 1 + max(map(len, tokens))), IGNORED, np.int64)
+        target[:, 0] = self.vocabulary.start
+        for row, own in zip(target, tokens, strict=True):
+            row[1 : 1 + len(own)] = own
+        return self.source(operands), torch.from_numpy(target)
+
+    def text(self, tokens: Tensor) -> str:
+        """Tokens as text."""
+        return " ".join(self.vocabulary.texts[token] for token in tokens.tolist() if token >= 0)
+
+
+class Sheets(Places):
+    """Where the tokens of written sheets lie: of problems of any sizes, laid end to end.
+
+    Query number t of a problem reads the token before, and writes token t. *Flat* numbers count the queries
+    of all problems, or the source tokens of all.
+
+    Args:
+        groups: layouts, each with source tokens `[problem, source position]` and target tokens
+            `[problem, token + 1]` of its problems.
+
+    Attributes:
+        source: tokens, int64 `[1, flat]`.
+        inputs, wanted: tokens that the queries read and should write, int64 `[1, flat]`.
+        row, column, field: of each query the coordinates of what it writes, int64 `[flat]`.
+        problem: of each query.
+    """
+
+    def __init__(self, groups: Sequence[tuple[SheetLayout, Tensor, Tensor]]) -> None:
+        self.task = groups[0][0].task
+        self.layouts = [layout for layout, _, _ in groups]
+        self.vocabulary = self.layouts[0].vocabulary
+        sources, inputs, wanted, coordinates, problems = [], [], [], [], []
+        self._starts, self._source, self._first, self._lengths = [], [], [], []
+        queries = keys = count = 0
+        for layout, source, target in groups:
+            number, length = len(target), target.shape[1] - 1
+            source, target = source.cpu(), target.cpu()
+            row, column, field, starts = self._count(target.numpy()[:, 1:])
+            sources.append(source.reshape(-1))
+            inputs.append(target[:, :-1].clamp(min=0).reshape(-1))
+            wanted.append(target[:, 1:].reshape(-1))
+            coordinates.append(np.stack([row, column, field]).reshape(3, -1))
+            problems.append(np.repeat(np.arange(number), length) + count)
+            self._starts.append(starts)
+            self._first.append(queries + length * np.arange(number))
+            self._source.append(keys + source.shape[1] * np.arange(number))
+            self._lengths.append((layout, number))
+            queries, keys, count = queries + number * length, keys + source.numel(), count + number
+        self.source, self.inputs, self.wanted = (
+            torch.cat(parts)[None] for parts in (sources, inputs, wanted)
+        )
+        self.row, self.column, self.field = torch.from_numpy(np.concatenate(coordinates, axis=1))
+        self.problem = torch.from_numpy(np.concatenate(problems))
+        rows = max(starts.shape[1] for starts in self._starts)
+        # Where each row begins, in its own problem; then where what was written ends.
+        self._begins = torch.from_numpy(
+            np.concatenate(
+                [np.pad(s, ((0, 0), (0, rows - s.shape[1])), mode="edge") for s in self._starts]
+            )
+        )
+        self._first_query = torch.from_numpy(np.concatenate(self._first))
+        self._first_key = torch.from_numpy(np.concatenate(self._source))
+        self.source_length, self.target_length = keys, queries
+
+    def _count(self, tokens: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Row, column and field of every token `[problem, token]`, and where rows begin."""
+        closing = np.isin(tokens, [self.task.token(text) for text in self.task.separators])
+        place = np.arange(tokens.shape[1])
+        row = np.cumsum(closing, axis=1) - closing
+        before = np.where(closing, place + 1, 0)
+        begin = np.maximum.accumulate(np.pad(before, ((0, 0), (1, 0)))[:, :-1], axis=1)
+        within = place - begin
+        fields = len(self.task.fields)
+        written = tokens != IGNORED
+        starts = np.zeros((len(tokens), int(row.max()) + 2), np.int64)
+        starts[:] = written.sum(axis=1)[:, None]
+        problems = np.repeat(np.arange(len(tokens)), tokens.shape[1]).reshape(tokens.shape)
+        np.minimum.at(
+            starts,
+            (problems[written], row[written]),
+            place.repeat(1)[None].repeat(len(tokens), 0)[written],
+        )
+        return row, within // fields, within % fields, starts
+
+    def anchors(self, site: str) -> dict[str, Span]:
+        """See `Places`; only names and axes are of use here."""
+        if site == "self":
+            return dict.fromkeys((SHEET, LAST), Span(0, self.target_length, True))
+        return self.layouts[0].source_spans
+
+    def axes(self, segment: str) -> tuple[str, ...]:
+        """See `Places`."""
+        if segment == SHEET:
+            return ROW, COLUMN
+        return (self.task.axes[segment],) if segment in self.task.axes else ()
+
+    def keys(self, site: str) -> int:
+        """See `Places`."""
+        return self.target_length if site == "self" else self.source_length
+
+    def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
+        """See `Places`."""
+        return {ROW: self.row[queries], COLUMN: self.column[queries]}
+
+    def find(self, segment: str, place: Sequence[Tensor], field: str = "") -> tuple[Tensor, Tensor]:
+        """See `Places`: of all queries, in their order."""
+        if segment == LAST:
+            every = torch.arange(self.target_length)
+            return every, torch.ones_like(every, dtype=torch.bool)
+        if segment == SHEET:
+            return self._find_cell(*place, field)
+        lengths, offsets = [], []
+        for layout, number in self._lengths:
+            span = layout.source_spans[segment]
+            lengths.append(torch.full((number,), span.stop - span.start))
+            offsets.append(torch.full((number,), span.stop - 1 if span.backwards else span.start))
+        length, offset = torch.cat(lengths)[self.problem], torch.cat(offsets)[self.problem]
+        at = place[0] if place else torch.zeros_like(self.problem)
+        inside = (at >= 0) & (at < length)
+        position = self._first_key[self.problem] + offset - at
+        return position.where(inside, 0), inside
+
+    def seen(self, tracks: Sequence[At]) -> np.ndarray:
+        """What the queries see along tracks, uint8 `[track, flat]`; closed where there is nothing."""
+        queries, found = torch.arange(self.target_length), []
+        for track in tracks:
+            position, inside = self.locate(track, queries)
+            own = site_of(track.segment) == "self"
+            tokens = (self.inputs if own else self.source)[0, position]
+            inside = inside & (position <= queries) if own else inside
+            found.append(tokens.masked_fill(~inside, CLOSED).numpy().astype(np.uint8))
+        return np.stack(found)
+
+    def _find_cell(self, row: Tensor, column: Tensor, field: str) -> tuple[Tensor, Tensor]:
+        number = [one.name for one in self.task.fields].index(field)
+        fields, rows = len(self.task.fields), self._begins.shape[1]
+        inside = (row >= 0) & (row < rows - 1) & (column >= 0)
+        at = row.clamp(0, rows - 2)
+        begin = self._begins[self.problem, at]
+        stop = self._begins[self.problem, at + 1]
+        place = begin + column * fields + number
+        inside &= place < stop
+        # The separator, the row's last token, is a first field; what stands past it is in the next row.
+        # The query that reads a token is the one after it.
+        position = self._first_query[self.problem] + place + 1
+        inside &= position < self._first_query[self.problem] + self._length_of()[self.problem]
+        return position.where(inside, 0), inside
+
+    def _length_of(self) -> Tensor:
+        ends = torch.cat([self._first_query, torch.tensor([self.target_length])])
+        return ends.diff()
+
+
+class Seen(Places):
+    """Queries that are told by what they see alone, wherever that occurs.
+
+    Args:
+        task: the worksheet.
+        tracks: what is seen, as texts; `last`, the token that the query reads, among them.
+        tokens: of each query, uint8 `[track, query]`; closed where there is none.
+
+    Attributes:
+        source, inputs: tokens, int64 `[1, flat]`; the queries are the last of `inputs`, before them stand
+            the tokens that they read.
+        count: queries.
+    """
+
+    def __init__(self, task: Worksheet, tracks: Sequence[str], tokens: np.ndarray) -> None:
+        self.task, self.count = task, tokens.shape[1]
+        found = torch.from_numpy(tokens.astype(np.int64))
+        self._open = dict(zip(tracks, found != CLOSED, strict=True))
+        own = [
+            track
+            for track in tracks
+            if site_of(track.partition("[")[0]) == "self" and track != LAST
+        ]
+        cross = [track for track in tracks if track not in (LAST, *own)]
+        self._first = {
+            track: place * self.count
+            for site in ([*own, LAST], cross)
+            for place, track in enumerate(site)
+        }
+        rows = dict(zip(tracks, found.masked_fill(found == CLOSED, 0), strict=True))
+        nothing = torch.zeros(0, dtype=torch.int64)
+        self.inputs = torch.cat([rows[track] for track in (*own, LAST)])[None]
+        self.source = torch.cat([*(rows[track] for track in cross), nothing])[None]
+        self.source_length, self.target_length = self.source.shape[1], self.inputs.shape[1]
+
+    def anchors(self, site: str) -> dict[str, Span]:
+        """See `Places`; only names are of use here."""
+        names = (SHEET, LAST) if site == "self" else [s.name for s in self.task.segments]
+        return dict.fromkeys(names, Span(0, self.keys(site), True))
+
+    axes = Sheets.axes
+
+    def keys(self, site: str) -> int:
+        """See `Places`."""
+        return self.target_length if site == "self" else self.source_length
+
+    def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
+        """See `Places`; none is known, only names."""
+        return dict.fromkeys((ROW, COLUMN), torch.zeros_like(queries))
+
+    def locate(self, track: At, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Places`: of the queries at the end; tokens that they read read themselves."""
+        own, first = queries - (self.target_length - self.count), self._first[str(track)]
+        if str(track) == LAST:
+            return queries, torch.ones_like(queries, dtype=torch.bool)
+        asked = own >= 0
+        inside = asked & self._open[str(track)][own.clamp(min=0)]
+        return (own + first).where(inside, 0), inside

@@ -1,0 +1,229 @@
+"""The proof of sheets: the model on everything that a query can see (docs/proof.md, "Sheets")."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lengthwise.bias import CalibratedBias, Track
+from lengthwise.decoding.sheets import decode_sheets
+from lengthwise.locality import Cone, NotApplicableError
+from lengthwise.locality.sheets import SheetContexts, Sights
+from lengthwise.model.attention import Path
+from lengthwise.model.sheets import logits_of_sights
+from lengthwise.problems.sampling import generator, in_split
+from lengthwise.problems.sheet_sampling import training_sheets
+from lengthwise.problems.sheets import Seen, Sheets, Size
+from lengthwise.proof.certificate import Counterexample
+from lengthwise.runs.run import Run
+from lengthwise.tasks import Worksheet
+
+# Sights of one forward pass; of each those with the smallest margins are measured again.
+_CHUNK, _MEASURED = 8192, 64
+
+# Failing problems kept for a further training; problems that are searched for them, in so many rounds.
+_DRILL, _SEARCHED, _ROUNDS = 256, 2000, 60
+
+
+@dataclass
+class Checked:
+    """What the model makes of all sights.
+
+    Attributes:
+        margins: the lead of the right token in each, float32 `[sight]`.
+        given: the token that it writes, int64 `[sight]`.
+        rounding: how far the logits measured lie from those in double precision.
+    """
+
+    margins: Tensor
+    given: Tensor
+    rounding: float
+
+
+@torch.inference_mode()
+def check_sights(
+    run: Run,
+    sights: Sights,
+    share: bool = True,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Checked:
+    """Run all sights through a run's model."""
+    model, bias = run.model, run.bias
+    assert isinstance(bias, CalibratedBias)
+    exact = copy.deepcopy(model).double()
+    margins, given, rounding = [], [], 0.0
+    for first in range(0, len(sights), _CHUNK):
+        tokens = sights.tokens[:, first : first + _CHUNK]
+        wanted = torch.from_numpy(sights.wanted[first : first + _CHUNK].astype(np.int64))
+        logits = _logits(run, model, bias, sights, tokens, "lines", share).cpu()
+        right = logits.gather(1, wanted[:, None])[:, 0]
+        others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
+        # A logit that is no number must count as wrong.
+        margin = (right - others).nan_to_num(nan=float("-inf"))
+        margins.append(margin)
+        given.append(logits.argmax(dim=1))
+        least = margin.topk(min(_MEASURED, len(margin)), largest=False).indices
+        few = tokens[:, least.numpy()]
+        truth = _logits(run, exact, bias, sights, few, "lines", False).cpu()
+        found = [logits[least]]
+        paths: tuple[Path, ...] = ("dense", "lines", "auto")
+        for path, together in itertools.product(paths, (True, False)):
+            found.append(_logits(run, model, bias, sights, few, path, together).cpu())
+        for one in found:
+            moved = (one.double() - truth).abs().max().item()
+            rounding = max(rounding, moved if moved == moved else float("inf"))
+        if on_progress is not None:
+            on_progress(first + len(wanted), len(sights))
+    return Checked(torch.cat(margins), torch.cat(given), rounding)
+
+
+def _logits(
+    run: Run,
+    model: torch.nn.Module,
+    bias: CalibratedBias,
+    sights: Sights,
+    tokens: np.ndarray,
+    path: Path,
+    share: bool,
+) -> Tensor:
+    seen = Seen(sights.task, sights.tracks, tokens)
+    return logits_of_sights(model, bias, seen, path, share, run.device)  # type: ignore[arg-type]
+
+
+def contexts_of_sheet(run: Run, cone: Cone, budget: int) -> Sights:
+    """All sights of a run's cone.
+
+    Raises:
+        NotApplicableError: for more than the budget, and for lines that do not tell every symbol.
+    """
+    contexts = SheetContexts(run.task, cone.reads)
+    if len(contexts) > budget:
+        raise NotApplicableError(
+            f"there are {len(contexts):,} local contexts, more than the budget of {budget:,}"
+        )
+    return contexts.sights
+
+
+def refute(
+    run: Run, cone: Cone, sights: Sights, checked: Checked, float_bound: float, began: float
+) -> Counterexample:
+    """The smallest problem found that the model gets wrong, decoded; or why none is known.
+
+    Problems with the digits of failing sights are tried, up to the training size: those that show one.
+    """
+    failing = np.flatnonzero((checked.margins <= 2 * float_bound).numpy())
+    unclear = np.array(sorted(sights.unclear), np.int64)
+    failing = np.union1d(failing, unclear).astype(np.int64)
+    task: Worksheet = run.task
+    found = _search(run, sights, failing)
+    worst = int(checked.margins.argmin())
+    problem = expected = given = ""
+    row = 0
+    for operands, size in found[:_ROUNDS]:
+        layout = run.config.layout(size)
+        source, target = layout.batch(operands[None])
+        written = decode_sheets(run.model, run.bias, layout, operands[None], device=run.device)
+        tokens, wanted = written.tokens(0), target[0, 1:].numpy()
+        if len(tokens) == len(wanted) and bool((tokens == wanted).all()):
+            continue
+        problem = _expression(task, operands, size)
+        same = np.flatnonzero(tokens[: len(wanted)] != wanted[: len(tokens)])
+        row = int(same[0]) if len(same) else min(len(tokens), len(wanted))
+        expected, given = (
+            layout.text(target[0, 1:]),
+            layout.text(torch.from_numpy(tokens.astype(np.int64))),
+        )
+        break
+    drill = [
+        _expression(task, operands, size)
+        for operands, size in found
+        if in_split(task, operands[None], "train")[0]
+    ]
+    texts = task.tokens
+    seen = (
+        f"{sights.words(worst)}: it should write {texts[sights.wanted[worst]]}, and writes "
+        f"{texts[int(checked.given[worst])]}"
+    )
+    return Counterexample(
+        task=run.config.task,
+        base=run.config.base,
+        problem=problem,
+        row=row,
+        expected=expected,
+        given=given,
+        margin=float(checked.margins[worst]),
+        contexts=len(sights),
+        failing=len(failing),
+        float_bound=float_bound,
+        drill=tuple(dict.fromkeys(drill))[:_DRILL],
+        seconds=round(time.perf_counter() - began, 3),
+        seen=seen,
+    )
+
+
+def _expression(task: Worksheet, operands: np.ndarray, size: Size) -> str:
+    """A problem as text, zeros on the left kept."""
+    parts = iter(
+        "".join(task.tokens[d] for d in digits[: size.of(task, s.name)][::-1])
+        for s, digits in zip(task.operands, operands, strict=True)
+    )
+    return "".join(next(parts) if s.kind != "symbol" else s.text for s in task.segments)
+
+
+def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndarray, Size]]:
+    """Problems that show failing sights, the smallest first, until each is shown or rounds are over."""
+    task: Worksheet = run.task
+    if not len(failing):
+        return []
+    most, rng = run.config.size, generator(run.config.seed, "capture", 1)
+    tracks = [Track.parse(text) for text in sights.tracks]
+    of_source = [track.segment in task.axes for track in tracks]
+    asked = {
+        code: int(case)
+        for code, case in zip(_codes(sights.tokens[:, failing]), failing, strict=True)
+    }
+    missing, found = set(asked.values()), []
+    sizes = [Size(c, r) for c in range(1, most.columns + 1) for r in range(1, most.rows + 1)]
+    sizes.sort(key=lambda size: size.columns * size.rows)
+    for turn in range(_ROUNDS):
+        size = sizes[turn] if turn < len(sizes) else most
+        operands = training_sheets(task, rng, _SEARCHED, size=size, few=0.5, split="any")
+        # In most places digits of a failing sight, one of them for each problem.
+        cases = rng.choice(sorted(missing), _SEARCHED)
+        digits = sights.tokens[:, cases][of_source].T
+        if digits.shape[1]:
+            pick = rng.integers(0, digits.shape[1], operands.shape)
+            drawn = np.take_along_axis(digits[:, None].repeat(operands.shape[1], 1), pick, axis=2)
+            places = (rng.random(operands.shape) < 0.6) & (drawn < task.base)
+            operands = np.where(places, drawn, operands).astype(np.uint8)
+        layout = run.config.layout(size)
+        for place, segment in enumerate(task.operands):
+            operands[:, place, size.of(task, segment.name) :] = 0
+        sheets = Sheets([(layout, *layout.batch(operands))])
+        codes = _codes(sheets.seen(tracks))
+        shows = np.flatnonzero(
+            np.isin(codes, np.array([c for c, n in asked.items() if n in missing]))
+        )
+        for query in shows.tolist():
+            case = asked[int(codes[query])]
+            if case in missing:
+                missing.remove(case)
+                found.append((operands[int(sheets.problem[query])], size))
+        if not missing:
+            break
+    return found
+
+
+def _codes(tokens: np.ndarray) -> np.ndarray:
+    """One number for each column of tokens, int64 `[column]`; of more than seven tokens a hash."""
+    code = np.zeros(tokens.shape[1], np.int64)
+    for row in tokens.astype(np.int64):
+        code = code * 257 + row
+    return code

@@ -1,0 +1,147 @@
+"""Pictures of sheets: what a model reads near a cell, and one sheet with what a token is written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+
+from lengthwise.bias import CalibratedBias
+from lengthwise.calibration import SheetMaps
+from lengthwise.locality.sheets import LAST_TOKEN, cone_of_sheet, near_of
+from lengthwise.problems.layout import digits_of
+from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.wavefront import true_sheets
+from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
+from lengthwise.tasks import Worksheet
+from lengthwise.tasks.transducer import DIGITS
+from lengthwise.tasks.worksheet import SHEET
+
+# Lines that the model does not need are drawn too, up to so many in all.
+_LINES = 14
+
+_LIT, _OWN = "#F3C46B", "#56B4E9"
+
+
+def sheet_attention(maps: SheetMaps, path: Path | str | None = None) -> ShownFigure | Path:
+    """Draw the attention along lines near the cell: a panel for each kind of token, a column for each head.
+
+    Raises:
+        InputError: when the suffix of `path` is no picture format.
+    """
+    task: Worksheet = maps.format.task
+    others = sorted(maps.others, key=lambda item: -maps.weights[str(item.track)].max().item())
+    tracks = [LAST_TOKEN, *(item.track for item in (*maps.found, *others))][:_LINES]
+    needed = {item.track for item in maps.found}
+    names = [f"{track}{' *' if track in needed else ''}" for track in tracks]
+    fields = [field.name for field in task.fields]
+    wide = 0.34 * maps.layers * maps.heads * len(fields) + 3.6
+    figure, panels = new_figure(wide, 0.26 * len(tracks) + 1.7, columns=len(fields))
+    for number, (axes, field) in enumerate(zip(panels, fields, strict=True)):
+        shares = np.stack([maps.weights[str(track)][number].flatten().numpy() for track in tracks])
+        axes.grid(False)
+        image = axes.imshow(shares, aspect="auto", cmap=SHADES, vmin=0, vmax=1)
+        heads = [f"{layer}.{head}" for layer in range(maps.layers) for head in range(maps.heads)]
+        axes.set_xticks(range(len(heads)), heads, fontsize=7, rotation=90)
+        axes.set_yticks(range(len(names)), names if number == 0 else [], fontsize=8)
+        axes.set_title(f"writing a {field}", fontsize=10, color=INK, loc="left")
+        axes.set_xlabel("layer.head", fontsize=8)
+    figure.colorbar(image, ax=panels, shrink=0.8, format=PercentFormatter(1.0), label="attention")
+    figure.suptitle(
+        f"Attention of the {maps.task} model along lines, mean of {maps.problems} sheets of {maps.size}; "
+        f"* it needs",
+        fontsize=11,
+        color=INK,
+    )
+    return finish(figure, path)
+
+
+def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigure | Path:
+    """Draw the sheet of a small problem as a grid, with what one token is written from lit.
+
+    Raises:
+        InputError: when the suffix of `path` is no picture format.
+    """
+    task: Worksheet = bias.format.task
+    parts = task.parse(task.example[0])
+    size = _size(task, parts)
+    layout: SheetLayout = bias.format.at(size)
+    operands = layout.parts(digits_of(task, parts, size.longest))
+    rows = true_sheets(task, operands, **layout.limits).values(0)
+    row, column = len(rows) - 1, min(1, len(rows[-1]) - 1)
+    layers = 1 + max((line.layer or 0 for line in bias.lines), default=0)
+    reads = cone_of_sheet(task, bias, layers)
+    widest = max(len(cells) + task.slant * r for r, cells in enumerate(rows))
+    tall = len(rows) + len(task.operands)
+    figure = new_canvas(0.8 * widest + 4.2, 0.75 * tall + 1.1)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_xlim(-widest - 0.2, 4.4)
+    axes.set_ylim(-tall - 0.1, 0.5)
+    lit = {near_of(track, task): track for track in reads}
+
+    def box(x: float, y: float, text: str, colour: str | None, width: float = 0.9) -> None:
+        axes.add_patch(
+            Rectangle(
+                (x, y), width, 0.62, facecolor=colour or "white", edgecolor=FAINT, linewidth=0.8
+            )
+        )
+        axes.text(x + width / 2, y + 0.31, text, ha="center", va="center", fontsize=12, color=INK)
+
+    for number, (segment, digits) in enumerate(zip(task.operands, operands, strict=True)):
+        by_column = task.axes[segment.name] == "c"
+        for place, digit in enumerate(digits[0]):
+            near = next(
+                (
+                    n
+                    for n in lit
+                    if n is not None
+                    and n.segment == segment.name
+                    and place == (column + (n.column or 0) if by_column else row + (n.row or 0))
+                ),
+                None,
+            )
+            x = -1.0 - place - (task.slant * row if by_column else 0)
+            box(x, -0.75 - number, DIGITS[digit], None if near is None else _LIT)
+        axes.text(0.25, -0.45 - number, segment.name, fontsize=11, color=INK, va="center")
+    for r, cells in enumerate(rows):
+        y = -0.75 - len(task.operands) - r
+        for c, values in enumerate(cells):
+            x = -1.0 - c - task.slant * r
+            each = 0.9 / len(values)
+            for place, value in reversed(list(enumerate(values))):
+                field = task.fields[place].name
+                near = next(
+                    (
+                        n
+                        for n in lit
+                        if n is not None
+                        and n.segment == SHEET
+                        and (row + (n.row or 0), column + (n.column or 0), n.field) == (r, c, field)
+                    ),
+                    None,
+                )
+                colour = _OWN if (r, c, place) == (row, column, 0) else _LIT if near else None
+                if (r, c, place) == (row, column - 1, len(values) - 1):
+                    colour = _LIT  # the token written last
+                box(x + each * place, y, DIGITS[value], colour, each)
+        axes.text(0.25, y + 0.31, f"row {r}", fontsize=10, color=INK, va="center")
+    said = [*(f"{track}" for track in reads), "the token before"]
+    fields = " and ".join(field.name for field in task.fields)
+    axes.set_title(
+        f"{task.name}, {task.example[0]}: a cell holds {fields};\nblue is written from {', '.join(said)}",
+        loc="left",
+        fontsize=10,
+        color=INK,
+    )
+    return finish(figure, path)
+
+
+def _size(task: Worksheet, parts: list[str]) -> Size:
+    lengths = {"c": 1, "r": 1}
+    for segment, part in zip(task.operands, parts, strict=True):
+        axis = task.axes[segment.name]
+        lengths[axis] = max(lengths[axis], len(part))
+    return Size(lengths["c"], lengths["r"])
