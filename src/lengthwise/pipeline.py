@@ -122,8 +122,9 @@ class Outcome:
         if isinstance(self.proof, Counterexample):
             if not self.proof.problem:
                 return (
-                    f"Not proven: no problem is known that the model gets wrong, but {self.proof.failing:,} "
-                    f"of {self.proof.contexts:,} local contexts fail; measured, {seen}."
+                    f"Not proven: no problem is known that the model gets wrong, but "
+                    f"{self.proof.failing:,} of {self.proof.contexts:,} local contexts fail; measured, "
+                    f"{seen}."
                 )
             how = "is wrong on" if self.proof.wrong else "is not sure of"
             return f"Not proven: the model {how} {self.proof.problem}; measured, {seen}."

@@ -276,22 +276,22 @@ def _near(track: Track) -> str:
     if track.segment != SHEET:
         return f"the digit of {track.segment} of {_row(track.place[0].constant)}"
     row, column = (number.constant for number in track.place)
-    at = "this column" if not column else f"the {_ordinal(column)} column"
-    return f"the {track.field} in {at} of {_row(row)}"
+    return f"the {track.field} in {_beside(column)} of {_row(row)}"
 
 
 def _row(steps: int) -> str:
     if steps == 0:
         return "this row"
-    return f"the row {'above' if steps < 0 else 'below'}" + (
-        f", {abs(steps)} up" if steps < -1 else ""
-    )
+    where = "above" if steps < 0 else "below"
+    return f"the row {where}" if abs(steps) == 1 else f"the row {abs(steps)} {where}"
 
 
-def _ordinal(steps: int) -> str:
+def _beside(steps: int) -> str:
+    if steps == 0:
+        return "this column"
     if abs(steps) == 1:
-        return "next" if steps > 0 else "previous"
-    return f"{abs(steps)} columns {'later' if steps > 0 else 'earlier'},"
+        return "the next column" if steps > 0 else "the previous column"
+    return f"the column {abs(steps)} {'further' if steps > 0 else 'before'}"
 
 
 def _column(offset: int) -> str:

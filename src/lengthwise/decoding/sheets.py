@@ -13,14 +13,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from lengthwise.bias import CalibratedBias
+from lengthwise.bias import SITES, CalibratedBias
 from lengthwise.locality.sheets import cone_of_sheet
 from lengthwise.model import Transformer
+from lengthwise.model.plans import LayerPlan, LinesPlan
 from lengthwise.model.sheets import logits_of_sights
-from lengthwise.problems.sheets import Seen, SheetLayout
-from lengthwise.problems.wavefront import Written, write_sheets
+from lengthwise.problems.layout import COLUMN, ROW, Places, Span
+from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
+from lengthwise.problems.wavefront import Written, read_tokens, rule_of, write_sheets
 from lengthwise.tasks import Worksheet
-from lengthwise.tasks.worksheet import LAST, Near
+from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near
 
 # A table of at most so many entries is kept whole; else sights are looked up among those met.
 _ENTRIES = 1 << 24
@@ -65,9 +67,7 @@ class SightTable:
 
     def __call__(self, field: int, seen: np.ndarray) -> np.ndarray:
         """The tokens that queries write that see this, uint8 `[track, query]`."""
-        code = np.zeros(seen.shape[1], np.int64)
-        for tokens in seen:
-            code = code * self.size + np.minimum(tokens, self.size - 1)
+        code = self._code(seen)
         place, known = self._look_up(code)
         if not known.all():
             new, first = np.unique(code[~known], return_index=True)
@@ -76,6 +76,38 @@ class SightTable:
         if len(place):
             self.worst = max(self.worst, float(self.losses[place].max()))
         return self.values[place].astype(np.uint8)
+
+    def foresee(self, layout: SheetLayout, parts: Sequence[np.ndarray]) -> None:
+        """Compute at once the sights that right sheets show; what else is met, when it is met.
+
+        Args:
+            layout: of the problems.
+            parts: their digits, as of `SheetLayout.parts`.
+        """
+        true, shown = rule_of(self.task), []
+        before = len(self.task.nears)
+
+        def look(field: int, seen: np.ndarray) -> np.ndarray:
+            shown.append(np.unique(self._code(seen[before:])))
+            return true(field, seen[:before])
+
+        write_sheets(self.task, parts, [*self.task.nears, *self.nears], look, **layout.limits)
+        codes = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
+        codes = codes[~self._look_up(codes)[1]]
+        if not len(codes):
+            return
+        tokens, rest = [], codes
+        for _ in self.tracks:
+            rest, token = np.divmod(rest, self.size)
+            tokens.append(np.where(token == self.size - 1, CLOSED, token).astype(np.uint8))
+        self._fill(codes, *self._compute(np.stack(tokens[::-1])))
+
+    def _code(self, seen: np.ndarray) -> np.ndarray:
+        """A number for each sight."""
+        code = np.zeros(seen.shape[1], np.int64)
+        for tokens in seen:
+            code = code * self.size + np.minimum(tokens, self.size - 1)
+        return code
 
     def _look_up(self, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where sights are in the table, and which of them are there."""
@@ -127,6 +159,107 @@ def decode_sheets(
     """
     table = table or SightTable(model, bias, layout.task, device)
     parts: Sequence[np.ndarray] = layout.parts(operands)
+    table.foresee(layout, [digits[:1] for digits in parts])
     return write_sheets(
         layout.task, parts, table.nears, table, on_progress=on_progress, **layout.limits
     )
+
+
+class _Prefix(Places):
+    """Where tokens lie for the one query that writes the next token of a sheet."""
+
+    def __init__(self, layout: SheetLayout) -> None:
+        self.layout, self.task, self.vocabulary = layout, layout.task, layout.vocabulary
+        self.row = self.column = self.field = self.written = 0
+        # Where each row begins, among what was written.
+        self.begins = [0]
+
+    def add(self, token: int, separators: set[int]) -> None:
+        """Count a token that was written."""
+        self.written += 1
+        if token in separators:
+            self.row, self.column, self.field = self.row + 1, 0, 0
+            self.begins.append(self.written)
+            return
+        self.field = (self.field + 1) % len(self.task.fields)
+        self.column += self.field == 0
+
+    def anchors(self, site: str) -> dict[str, Span]:
+        """See `Places`."""
+        if site == "self":
+            return dict.fromkeys((SHEET, LAST), Span(0, self.written + 1, True))
+        return self.layout.source_spans
+
+    axes = Sheets.axes
+
+    def keys(self, site: str) -> int:
+        """See `Places`."""
+        return self.written + 1 if site == "self" else self.layout.source_length
+
+    def coordinates(self, queries: torch.Tensor) -> dict[str, torch.Tensor]:
+        """See `Places`."""
+        return {ROW: torch.tensor([self.row]), COLUMN: torch.tensor([self.column])}
+
+    def find(
+        self, segment: str, place: Sequence[torch.Tensor], field: str = ""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Places`."""
+        position = self._find(segment, [int(number) for number in place], field)
+        found = -1 if position is None else position
+        return torch.tensor([max(found, 0)]), torch.tensor([found >= 0])
+
+    def _find(self, segment: str, place: list[int], field: str) -> int | None:
+        if segment == LAST:
+            return self.written
+        if segment != SHEET:
+            span = self.layout.source_spans[segment]
+            at = place[0] if place else 0
+            inside = 0 <= at < span.stop - span.start
+            return (span.stop - 1 - at if span.backwards else span.start) if inside else None
+        row, column = place
+        if not 0 <= row <= self.row or column < 0:
+            return None
+        names = [one.name for one in self.task.fields]
+        token = self.begins[row] + column * len(names) + names.index(field)
+        stop = self.begins[row + 1] if row < self.row else self.written
+        # The query that reads a token is the one after it.
+        return token + 1 if token < stop else None
+
+
+@torch.inference_mode()
+def decode_one_by_one(
+    model: Transformer,
+    bias: CalibratedBias,
+    layout: SheetLayout,
+    operands: np.ndarray,
+    *,
+    device: torch.device | str = "cpu",
+) -> Written:
+    """As `decode_sheets` of one problem, one token after the other, with a cache of keys and values.
+
+    What other programs do; for comparison, and for biases that are not near the cell being written.
+    """
+    task, prefix = layout.task, _Prefix(layout)
+    separators, end = {task.token(text) for text in task.separators}, layout.vocabulary.end
+    source = layout.source(operands[:1]).to(device)
+    view, tokens, last = None, [], layout.vocabulary.start
+    layers = range(len(model.layers))
+    for step in range(layout.tokens_at_most):
+        query = torch.tensor([step])
+        plans: list[LayerPlan] = []
+        for layer in layers:
+            sites: LayerPlan = {}
+            for site in SITES:
+                keys = bias.open_at(site, layer, prefix, query)
+                assert keys is not None
+                sites[site] = LinesPlan.of(keys, prefix.keys(site), device)
+            plans.append(sites)
+        if view is None:
+            view = model.begin(source, layout.tokens_at_most, plans)
+        logits = model.step(torch.tensor([last], device=device), step, view, plans)
+        last = int(logits.argmax(dim=-1))
+        tokens.append(last)
+        prefix.add(last, separators)
+        if last == end or prefix.row > layout.limits["rows"]:
+            break
+    return read_tokens(task, np.array(tokens), **layout.limits)

@@ -1,8 +1,8 @@
 """Exact match of sheets: every symbol of a sheet is judged, and its end.
 
-A model that reads along lines writes its sheets itself, greedily (`lengthwise.decoding.sheets`). Another is
-given the right sheet, as `exact_match` does: if the likeliest token is the right one everywhere, greedy
-decoding writes exactly that sheet. Most wrong sheets are known by their first tokens; the others are read on.
+A model that reads along lines writes its sheets itself, greedily (`lengthwise.decoding.sheets`). Another
+is given the right sheet, as `exact_match` does: if the likeliest token is the right one everywhere, greedy
+decoding writes exactly that sheet. Most wrong sheets are known by their first tokens; others are read on.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from lengthwise.errors import InputError
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.worksheet import SHEET, Near, Symbol, Worksheet
 
-# Whether a row, or a column, is the first; what digit an operand has there, as far as it matters (None, 0, or
-# 1 for all others); what kind of cell is there.
+# Whether a row, or a column, is the first; what digit an operand has there, as far as it matters (None, 0,
+# or 1 for all others); what kind of cell is there.
 FIRST, SOME, KIND = "first", "some", "kind"
 FIRST_ROW, FIRST_COLUMN = Near(FIRST, row=0), Near(FIRST, column=0)
 
@@ -237,7 +237,8 @@ def _around(task: Worksheet, found: Relation, offset: tuple[int, int]) -> Relati
             keep.append((number, Near(moved.segment, moved.row, moved.column, SOME), SOME))
         elif name.field == lead and ((moved.row, moved.column) in _offsets(task) or moved.row == 0):
             keep.append((number, Near(SHEET, moved.row, moved.column, KIND), KIND))
-    # Where it is in a row above, this is not the first row; where before it in its row, not the first column.
+    # Where it is in a row above, this is not the first row; where before it in its row, not the first
+    # column.
     edge = FIRST_ROW if row else FIRST_COLUMN
     first_column = found.names.index(FIRST_COLUMN)
     names = (*(name for _, name, _ in keep), edge)
@@ -263,7 +264,6 @@ def _absent(
     task: Worksheet, names: tuple[Near, ...], offset: tuple[int, int], rows: set[tuple]
 ) -> set[tuple]:
     """The same where there is no such cell: nothing is known but that."""
-    row, column = offset
     choices = []
     for number, name in enumerate(names):
         here = (name.row or 0, name.column or 0) == offset and name.segment == SHEET

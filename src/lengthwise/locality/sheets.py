@@ -57,8 +57,8 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
         late = layers > 1 if line.layer is None else line.layer > 0
         if track.site == "self" and track != LAST_TOKEN and late:
             raise NotApplicableError(
-                f"head {line.head} reads {track.words()} in a layer past the first, where it knows of other "
-                f"cells; the proof of sheets takes such lines in the first layer alone"
+                f"head {line.head} reads {track.words()} in a layer past the first, where it knows of "
+                f"other cells; the proof of sheets takes such lines in the first layer alone"
             )
         if track.segment in (LAST, SHEET) or track.segment in task.axes:
             found[track] = None

@@ -142,21 +142,14 @@ class SheetLayout:
         }
 
     def parts(self, operands: np.ndarray) -> list[np.ndarray]:
-        """Digits `[problem, operand, place]` as one array for each operand, zeros that are written included."""
-        return [
-            np.pad(
-                operands[:, i, : self.lengths[s.name]],
-                ((0, 0), (0, max(0, self.lengths[s.name] - operands.shape[2]))),
-            )
-            if self.lengths[s.name] > operands.shape[2]
-            else self._cut(operands[:, i], s.name)
-            for i, s in enumerate(self.task.operands)
-        ]
-
-    def _cut(self, digits: np.ndarray, name: str) -> np.ndarray:
-        digits = digits[:, : self.lengths[name]].copy()
-        digits[:, self.size.of(self.task, name) :] = 0
-        return digits
+        """Digits `[problem, operand, place]` as one array for each operand, with the zeros before it."""
+        found = []
+        for place, segment in enumerate(self.task.operands):
+            digits = np.zeros((len(operands), self.lengths[segment.name]), np.uint8)
+            own = self.size.of(self.task, segment.name)
+            digits[:, :own] = operands[:, place, :own]
+            found.append(digits)
+        return found
 
     def source(self, operands: np.ndarray) -> Tensor:
         """Source tokens, int64 `[problem, source position]`."""

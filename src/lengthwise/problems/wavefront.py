@@ -27,8 +27,8 @@ class Written:
 
     Attributes:
         task: of all of them.
-        cells: tokens, uint8 `[problem, row, column, field]`; closed where none is. A separator, and the end,
-            is the first field of its cell.
+        cells: tokens, uint8 `[problem, row, column, field]`; closed where none is. A separator, and the
+            end, is the first field of its cell.
         rows: of each problem the row that holds the end, or where there is none the first that does not
             end, within the limit of columns or of rows.
         ended: whether the end was written.
@@ -100,103 +100,126 @@ def write_sheets(
         columns, rows: limits: cells of a row, and rows.
         on_progress: called with the steps done and their greatest number.
     """
-    fields, count = len(task.fields), len(operands[0])
-    names = [field.name for field in task.fields]
-    of_sheet = [near for near in nears if near.segment == SHEET]
-    pace = pace_of(of_sheet)
-    up = max([0, *(-(near.row or 0) for near in of_sheet)])
-    left = max([1, *(-(near.column or 0) for near in of_sheet)])
-    right = max([1, *((near.column or 0) for near in of_sheet)])
-    wide = left + columns + 1 + right
-    cells = np.full((count, up + rows + 1, wide, fields), CLOSED, np.uint8)
-    flat = cells.reshape(count, -1)
-    step = (wide - pace) * fields
-    far = max([0, *(abs(near.row or 0) + abs(near.column or 0) for near in nears)]) + 1
-    sources = {
-        segment.name: np.pad(
-            digits,
-            ((0, 0), (far, far + max(rows, columns) + pace * rows + 2)),
-            constant_values=CLOSED,
-        )
-        for segment, digits in zip(task.operands, operands, strict=True)
-    }
-    separators = {task.token(text) for text in task.separators}
-    end, start = task.token(END), task.token(START)
-    ends = np.array([*separators, end], np.uint8)
-    guess = task.token(task.separators[0])
-    alive = np.ones((count, rows + 1), bool)
-    last_row = np.full(count, rows + 1)  # the row that holds the end, where it is known
-    over = np.full(count, rows + 1)  # the first row that did not end
-    first, moments = 0, pace * rows + columns + 2
+    page = _Page(task, operands, nears, columns, rows)
+    end = task.token(END)
+    ends = np.array([end, *(task.token(text) for text in task.separators)], np.uint8)
+    count = len(operands[0])
+    alive = np.ones((count, rows + 1), bool)  # rows that have not ended
+    last = np.full(
+        count, rows + 1
+    )  # the row that holds the end, or does not end, where it is known
+    first, moments = 0, page.pace * rows + columns + 2
     for moment in range(moments):
-        stop = min(rows, moment // pace) + 1
-        first = max(first, -(-(moment - columns) // pace))
-        while first < stop and not alive[:, first].any():
+        while first <= rows and not alive[:, first].any():
             first += 1
-        if first >= stop:
-            if first > rows or not alive.any():
-                break
-            continue
+        stop = min(rows, moment // page.pace) + 1
         lines = np.arange(first, stop)
-        active = alive[:, first:stop] & (lines <= np.minimum(last_row, over)[:, None])
-        if not active.any():
-            if (alive & (np.arange(rows + 1) <= np.minimum(last_row, over)[:, None])).any():
-                continue
+        active = alive[:, first:stop] & (lines <= last[:, None])
+        if first > rows or not (alive & (np.arange(rows + 1) <= last[:, None])).any():
             break
-        origin = ((up + first) * wide + left + moment - pace * first) * fields
-        number = len(lines)
-
-        def look(near: Near, field: int, active: np.ndarray) -> np.ndarray:
-            if near.segment == LAST:
-                if field:
-                    return _slice(flat, origin + field - 1, step, number)[active]
-                found = _slice(flat, origin - 1, step, number).copy()
-                fresh = moment - pace * lines == 0
-                found[:, fresh] = np.where(lines[fresh] == 0, start, guess)
-                return found[active]
-            if near.segment == SHEET:
-                ahead = ((near.row or 0) * wide + (near.column or 0)) * fields
-                return _slice(flat, origin + ahead + names.index(near.field), step, number)[active]
-            digits = sources[near.segment]
-            if near.row is not None:
-                at = lines + near.row
-            elif near.column is not None:
-                at = moment - pace * lines + near.column
-            else:
-                return np.full(int(active.sum()), task.token(near.segment), np.uint8)
-            return digits[:, far + at][active]
-
-        for field in range(fields):
-            seen = np.stack([look(near, field, active) for near in nears])
-            written = rule(field, seen)
-            place = _slice(flat, origin + field, step, number)
-            place[active] = written
+        if not active.any():
+            continue
+        page.turn(moment, lines)
+        for field in range(len(task.fields)):
+            written = rule(field, page.seen(field, active))
+            page.place(field)[active] = written
             if field:
                 continue
             closes = np.isin(written, ends)
             if closes.any():
-                problems, places = np.nonzero(active)
-                alive[problems[closes], places[closes] + first] = False
-                finished = written == end
-                np.minimum.at(last_row, problems[finished], places[finished] + first)
-                active = active.copy()
-                active[problems[closes], places[closes]] = False
+                problems, places = (index[closes] for index in np.nonzero(active))
+                alive[problems, places + first] = False
+                finished = written[closes] == end
+                np.minimum.at(last, problems[finished], places[finished] + first)
+                active[problems, places] = False
         # A row that may hold no more cells, and has not ended, ends the sheet there.
-        full = lines[moment - pace * lines >= columns]
-        for line in full:
+        for line in lines[moment - page.pace * lines >= columns]:
             stuck = alive[:, line]
-            over[stuck] = np.minimum(over[stuck], line)
+            last[stuck] = np.minimum(last[stuck], line)
             alive[:, line] = False
         if on_progress is not None:
             on_progress(moment + 1, moments)
-    ended = last_row < over
-    kept = np.minimum(np.where(ended, last_row, over), rows)
-    return Written(task, cells[:, up:, left : left + columns + 1], kept, ended & (last_row <= rows))
+    last = np.minimum(last, rows)
+    ended = (page.cells[np.arange(count), last, :, 0] == end).any(axis=1)
+    return Written(task, page.cells, last, ended)
 
 
-def _slice(flat: np.ndarray, origin: int, step: int, number: int) -> np.ndarray:
-    """One field of cells of rows that follow each other, `[problem, row]`; a view."""
-    return flat[:, origin : origin + step * (number - 1) + 1 : step]
+class _Page:
+    """The cells of sheets, with room around them where nothing is, and what is seen from some of them.
+
+    Args:
+        task, operands, nears, columns, rows: as of `write_sheets`.
+
+    Attributes:
+        cells: uint8 `[problem, row, column, field]`, without the room around them.
+        pace: as of `pace_of`.
+    """
+
+    def __init__(
+        self,
+        task: Worksheet,
+        operands: Sequence[np.ndarray],
+        nears: Sequence[Near],
+        columns: int,
+        rows: int,
+    ) -> None:
+        self.task, self.nears = task, nears
+        of_sheet = [near for near in nears if near.segment == SHEET]
+        self.pace = pace_of(of_sheet)
+        up = max([0, *(-(near.row or 0) for near in of_sheet)])
+        left = max([1, *(-(near.column or 0) for near in of_sheet)])
+        right = max([1, *((near.column or 0) for near in of_sheet)])
+        self.fields, self.wide = len(task.fields), left + columns + 1 + right
+        shape = (len(operands[0]), up + rows + 1, self.wide, self.fields)
+        every = np.full(shape, CLOSED, np.uint8)
+        self.cells = every[:, up:, left : left + columns + 1]
+        self._flat, self._corner = every.reshape(len(every), -1), up * self.wide + left
+        self._step = (self.wide - self.pace) * self.fields
+        self._names = [field.name for field in task.fields]
+        self._far = 1 + max([0, *(abs(n.row or 0) + abs(n.column or 0) for n in nears)])
+        room = (self._far, self._far + max(rows, columns) + self.pace * rows + 2)
+        self._sources = {
+            segment.name: np.pad(digits, ((0, 0), room), constant_values=CLOSED)
+            for segment, digits in zip(task.operands, operands, strict=True)
+        }
+        self._start, self._separator = task.token(START), task.token(task.separators[0])
+        self.turn(0, np.arange(1))
+
+    def turn(self, moment: int, lines: np.ndarray) -> None:
+        """Look from the cells that are written at a moment, one of each of these rows."""
+        self._lines, self._columns = lines, moment - self.pace * lines
+        first = self._corner + int(lines[0]) * self.wide + int(self._columns[0])
+        self._origin = first * self.fields
+
+    def place(self, field: int, ahead: int = 0) -> np.ndarray:
+        """A field of these cells, or of those so many cells further, `[problem, row]`; a view."""
+        origin = self._origin + ahead * self.fields + field
+        return self._flat[:, origin : origin + self._step * (len(self._lines) - 1) + 1 : self._step]
+
+    def seen(self, field: int, active: np.ndarray) -> np.ndarray:
+        """What those of the cells see that are active, bool `[problem, row]`: uint8 `[near, cell]`."""
+        return np.stack([self._look(near, field)[active] for near in self.nears])
+
+    def _look(self, near: Near, field: int) -> np.ndarray:
+        """What all of the cells see at one place, `[problem, row]`."""
+        if near.segment == LAST:
+            if field:
+                return self.place(field - 1)
+            found = self.place(self.fields - 1, -1).copy()
+            fresh = self._columns == 0
+            # The row above is taken to end in a separator; if it does not, what is below does not count.
+            found[:, fresh] = np.where(self._lines[fresh] == 0, self._start, self._separator)
+            return found
+        if near.segment == SHEET:
+            ahead = (near.row or 0) * self.wide + (near.column or 0)
+            return self.place(self._names.index(near.field), ahead)
+        digits = self._sources.get(near.segment)
+        if digits is None:
+            return np.full(
+                (len(self._flat), len(self._lines)), self.task.token(near.segment), np.uint8
+            )
+        at = self._lines + near.row if near.row is not None else self._columns + (near.column or 0)
+        return digits[:, self._far + at]
 
 
 def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:

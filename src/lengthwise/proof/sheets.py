@@ -128,7 +128,7 @@ def refute(
     row = 0
     for operands, size in found[:_ROUNDS]:
         layout = run.config.layout(size)
-        source, target = layout.batch(operands[None])
+        _, target = layout.batch(operands[None])
         written = decode_sheets(run.model, run.bias, layout, operands[None], device=run.device)
         tokens, wanted = written.tokens(0), target[0, 1:].numpy()
         if len(tokens) == len(wanted) and bool((tokens == wanted).all()):

@@ -91,6 +91,11 @@ def trained_on(config: Config) -> int | Size:
     return config.size if config.is_sheet else config.data.length
 
 
+def most_digits(config: Config) -> int:
+    """Digits of the longest operands in training."""
+    return config.size.longest if config.is_sheet else config.data.length
+
+
 def _picture(
     path: Path, draw: Callable[[Path], object], alt: str, caption: str, wide: bool = False
 ) -> dict[str, Any]:
@@ -249,7 +254,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
         combined = {
             "picture": _picture(
                 members[0].plots / "combined.png",
-                partial(plots.length_curve, curve.labelled(), trained=config.data.length),
+                partial(plots.length_curve, curve.labelled(), trained=most_digits(config)),
                 f"Exact match against length of {len(members)} folders: {headline}",
                 "Each point is one folder, with its 95 % Wilson interval; lines are means.",
             ),
@@ -261,6 +266,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
         "headline": headline,
         "proven": summary.proven([folder.certificate for folder in members]),
         "standing": summary.standing(curve, proven=all(f.certificate for f in members)),
+        "is_sheet": config.is_sheet,
         "names": [folder.name for folder in members],
         "combined": combined,
     }
@@ -305,7 +311,11 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
         "methods": methods,
         "rows": summary.score_rows(curve, methods),
         "evidence": summary.evidence_rows(folder.evidence, folder.bias),
-        "extrapolation": summary.extrapolation(folder.curve, config),
+        "extrapolation": summary.extrapolation(folder.curve, config)
+        if not config.is_sheet
+        else summary.sheet_extrapolation(
+            folder.curve, {method: run.config for method, run in folder.runs.items()}
+        ),
         "facts": [(name, [facts[method].get(name) for method in folder.runs]) for name in names],
         "configs": {m: run.config.model_dump_json(indent=2) for m, run in folder.runs.items()},
     }
@@ -316,7 +326,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     target, config, found = folder.plots, folder.main.config, {}
     found["length"] = _picture(
         target / "length.png",
-        partial(plots.length_curve, folder.curve.labelled(), trained=config.data.length),
+        partial(plots.length_curve, folder.curve.labelled(), trained=most_digits(config)),
         f"Exact match against length. {folder.headline}",
         "Exact match against length on a logarithmic axis. An answer counts only if every symbol "
         "of it is right.",
@@ -325,8 +335,8 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
         found["attention"] = _picture(
             target / "attention.png",
             partial(sheet_plots.sheet_attention, folder.maps),
-            f"For each kind of token, each layer and head, the share of attention along lines near the cell "
-            f"that is written, averaged over {folder.maps.problems} problems.",
+            f"For each kind of token, each layer and head, the share of attention along lines near the "
+            f"cell that is written, averaged over {folder.maps.problems} problems.",
             "Rows are tokens near the cell being written, those first that the model needs. r and c are "
             "its row and column.",
             wide=True,

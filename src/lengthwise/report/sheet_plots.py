@@ -35,7 +35,7 @@ def sheet_attention(maps: SheetMaps, path: Path | str | None = None) -> ShownFig
     others = sorted(maps.others, key=lambda item: -maps.weights[str(item.track)].max().item())
     tracks = [LAST_TOKEN, *(item.track for item in (*maps.found, *others))][:_LINES]
     needed = {item.track for item in maps.found}
-    names = [f"{track}{' *' if track in needed else ''}" for track in tracks]
+    names = [str(track) for track in tracks]
     fields = [field.name for field in task.fields]
     wide = 0.34 * maps.layers * maps.heads * len(fields) + 3.6
     figure, panels = new_figure(wide, 0.26 * len(tracks) + 1.7, columns=len(fields))
@@ -46,12 +46,14 @@ def sheet_attention(maps: SheetMaps, path: Path | str | None = None) -> ShownFig
         heads = [f"{layer}.{head}" for layer in range(maps.layers) for head in range(maps.heads)]
         axes.set_xticks(range(len(heads)), heads, fontsize=7, rotation=90)
         axes.set_yticks(range(len(names)), names if number == 0 else [], fontsize=8)
+        for label, track in zip(axes.get_yticklabels(), tracks, strict=False):
+            label.set_fontweight("bold" if track in needed else "normal")
         axes.set_title(f"writing a {field}", fontsize=10, color=INK, loc="left")
         axes.set_xlabel("layer.head", fontsize=8)
     figure.colorbar(image, ax=panels, shrink=0.8, format=PercentFormatter(1.0), label="attention")
     figure.suptitle(
         f"Attention of the {maps.task} model along lines, mean of {maps.problems} sheets of {maps.size}; "
-        f"* it needs",
+        f"bold: lines that it needs",
         fontsize=11,
         color=INK,
     )
@@ -75,10 +77,10 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
     reads = cone_of_sheet(task, bias, layers)
     widest = max(len(cells) + task.slant * r for r, cells in enumerate(rows))
     tall = len(rows) + len(task.operands)
-    figure = new_canvas(0.8 * widest + 4.2, 0.75 * tall + 1.1)
+    figure = new_canvas(0.8 * widest + 3.2, 0.75 * tall + 1.1)
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.set_xlim(-widest - 0.2, 4.4)
+    axes.set_xlim(-widest - 0.2, 2.6)
     axes.set_ylim(-tall - 0.1, 0.5)
     lit = {near_of(track, task): track for track in reads}
 

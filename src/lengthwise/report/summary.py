@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lengthwise.bias import CalibratedBias
@@ -178,8 +178,6 @@ def standing(curve: LengthCurve, *, proven: bool = False) -> list[str]:
 
 def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     """Which length extrapolates, in numbers, from the widths that were trained and measured."""
-    if config.is_sheet:
-        return _extrapolation_of_sheets(curve, config)
     task = config.make_task()
     last = max(curve, key=lambda score: score.length)
     train, test = config.layout(), config.layout(last.width)
@@ -218,23 +216,26 @@ def extrapolation(curve: LengthCurve, config: Config) -> list[str]:
     ]
 
 
-def _extrapolation_of_sheets(curve: LengthCurve, config: Config) -> list[str]:
-    last = max(curve, key=lambda score: score.extent)
-    train, test = config.layout(), config.layout(Size(last.length, last.rows))
-    said = [
-        f"Training saw sheets of {config.size.columns} x {config.size.rows} digits: {train.source_length} "
-        f"source tokens and {train.target_length} of the sheet."
-    ]
-    if config.retraining.columns or config.retraining.rows:
-        retrained = config.for_retraining().size
+def sheet_extrapolation(curve: LengthCurve, configs: Mapping[str, Config]) -> list[str]:
+    """Which sizes of sheets were trained on, and which were measured.
+
+    Args:
+        curve: the scores.
+        configs: the settings of each method.
+    """
+    said = []
+    for method, config in configs.items():
+        layout, size = config.layout(), config.size
         said.append(
-            f"The model with the calibrated bias saw sheets of {retrained.columns} x {retrained.rows}."
+            f"The {method} model saw sheets of {size.columns} x {size.rows} digits in training: "
+            f"{layout.source_length} source tokens, and {layout.target_length} of the sheet."
         )
-    cells = last.length * last.rows
+    last = max(curve, key=lambda score: score.extent)
+    cells = last.length * last.rows * len(next(iter(configs.values())).make_task().fields)
     return [
         *said,
-        f"The largest test, {last.length} x {last.rows} digits, has {test.source_length:,} source tokens "
-        f"and more than {cells * len(test.task.fields):,} of the sheet; every one of them is judged.",
+        f"A sheet of the largest test, {last.length} x {last.rows} digits, has more than {cells:,} tokens; "
+        f"every one of them is judged.",
     ]
 
 

@@ -283,6 +283,8 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         if isinstance(data, dict) and data.get("distribution") == "paper" and isinstance(base, int):
             length = digits_needed(PAPER_LIMIT - 1, max(2, base))
             of_data = {"length": length, "carry_fraction": 0.0}
+        elif name in WORKSHEETS and isinstance(base, int) and base ** (2 * task.length) < _NUMBERS:
+            of_data["length"] = task.length + 1
         elif isinstance(base, int) and 2 <= base < 10 and name not in WORKSHEETS:
             of_data["length"] = max(task.length, digits_needed(_NUMBERS - 1, base))
         own = {**task.settings, "data": {**of_data, **task.settings.get("data", {})}}

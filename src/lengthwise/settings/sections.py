@@ -231,8 +231,8 @@ class EvaluationSettings(Settings):
         padding: `answer`: by no more than the answer needs; `training`: at least to the training width,
             as the paper's code does; `auto`: a calibrated model as the answer needs, another, which learned
             one width, at that width and beside it as the answer needs. `solve` takes the first of these.
-        suites: `uniform` and `carry` (`lengthwise.problems.sampling.suite_problems`), of sheets `uniform` and
-            `hard` (`lengthwise.problems.sheet_sampling.suite_sheets`).
+        suites: `uniform` and `carry` (`lengthwise.problems.sampling.suite_problems`), of sheets `uniform`
+            and `hard` (`lengthwise.problems.sheet_sampling.suite_sheets`).
     """
 
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (6, 10, 20, 60, 200, 1000)

@@ -135,7 +135,7 @@ class Worksheet(ABC):
     length: ClassVar[int] = 3
     settings: ClassVar[dict[str, dict[str, object]]] = {
         "data": {"carry_fraction": 0.5},
-        "training": {"exact_match": 0.99, "loss": 0.01},
+        "training": {"exact_match": 0.9, "loss": 0.03, "cooldown_steps": 400},
         "retraining": {
             "columns": 4,
             "rows": 4,

@@ -10,7 +10,7 @@ from torch import Tensor
 from lengthwise.problems.layout import Layout, least_width
 from lengthwise.problems.sampling import NoProblemsError, Split, generator, training_problems
 from lengthwise.problems.sheet_sampling import training_sheets
-from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sheets import SheetLayout, Size
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.drill import drill_problems, drill_sheets
 
@@ -34,7 +34,10 @@ class Batch:
 
 
 class SheetBatches:
-    """The sheets of one training: as `Batches`, all of one size.
+    """The sheets of one training: as `Batches`.
+
+    With `data.widths` varied, batches have sizes of their own, uniform from 1 x 1 up to that of training;
+    those with drill problems, every second one then, have that of training.
 
     Args:
         config: the settings.
@@ -49,34 +52,45 @@ class SheetBatches:
 
     def train(self, step: int) -> Batch:
         """The batch of a step."""
-        size = self.config.training.batch_size
-        operands = self._draw("train", step, size)
-        if len(self.drill):
-            rng = generator(self.config.seed, "batches", step)
-            operands[: size // 8] = self.drill[rng.integers(0, len(self.drill), size // 8)]
-        return self._batch(operands)
+        count, drill = self.config.training.batch_size, self.drill
+        rng = generator(self.config.seed, "batches", step)
+        if self.config.data.widths == "varied" and (not len(drill) or step % 2):
+            size = self.layout.size
+            smaller = Size(*(int(rng.integers(1, n + 1)) for n in (size.columns, size.rows)))
+            layout = self.config.layout(smaller)
+            try:
+                return self._batch(layout, self._draw(layout, "train", step, count))
+            except NoProblemsError:
+                pass  # of the smallest sizes another split may hold all
+        operands = self._draw_whole("train", step, count)
+        if len(drill):
+            operands[: count // 8] = drill[rng.integers(0, len(drill), count // 8)]
+        return self._batch(self.layout, operands)
 
     def validation(self, count: int) -> Batch:
-        """Held-out problems."""
-        return self._batch(np.concatenate([self._draw("validation", 0, count), self.drill]))
+        """Held-out problems, of the training size."""
+        operands = np.concatenate([self._draw_whole("validation", 0, count), self.drill])
+        return self._batch(self.layout, operands)
 
-    def _draw(self, stream: Split, step: int, count: int) -> np.ndarray:
+    def _draw_whole(self, stream: Split, step: int, count: int) -> np.ndarray:
         try:
-            return training_sheets(
-                self.layout.task,
-                generator(self.config.seed, stream, step),
-                count,
-                size=self.layout.size,
-                few=self.config.data.carry_fraction,
-                split=stream,
-            )
+            return self._draw(self.layout, stream, step, count)
         except NoProblemsError as error:
-            raise InputError(
-                f"{error}; data.length must be more than {self.layout.size}"
-            ) from error
+            size = self.layout.size
+            raise InputError(f"{error}; data.length must be more than {size}") from error
 
-    def _batch(self, operands: np.ndarray) -> Batch:
-        return Batch(self.layout, *self.layout.batch(operands))
+    def _draw(self, layout: SheetLayout, stream: Split, step: int, count: int) -> np.ndarray:
+        return training_sheets(
+            layout.task,
+            generator(self.config.seed, stream, step),
+            count,
+            size=layout.size,
+            few=self.config.data.carry_fraction,
+            split=stream,
+        )
+
+    def _batch(self, layout: SheetLayout, operands: np.ndarray) -> Batch:
+        return Batch(layout, *layout.batch(operands))
 
 
 class Batches:

@@ -188,8 +188,8 @@ class Trainer:
         self.held_out = self.batches.validation(self.settings.validation_problems)
         self.layout = self.batches.layout
         check_reach(self.bare, self.layout)
-        # One plan for each width that batches are padded to, by the length of the source.
-        self.plans: dict[int, list[LayerPlan]] = {}
+        # One plan for each width or size of a batch, by the lengths of source and target.
+        self.plans: dict[tuple[int, int], list[LayerPlan]] = {}
         self.plan = self.plan_for(self.layout)
         self.shards = self._choose_shards()
         self.rank_rows = rank_rows(
@@ -200,12 +200,13 @@ class Trainer:
         self.tokens = 0  # since the last row of metrics
 
     def plan_for(self, layout: Layout | SheetLayout) -> list[LayerPlan]:
-        """The bias laid out at one width, once; of sheets that are read along lines, none (`sheet_logits`)."""
+        """The bias laid out at one width, once; for sheets read along lines, none (`sheet_logits`)."""
         if self._along_sheets:
             return []
-        if layout.source_length not in self.plans:
+        key = layout.source_length, layout.target_length
+        if key not in self.plans:
             try:
-                self.plans[layout.source_length] = plan_attention(
+                self.plans[key] = plan_attention(
                     *(self.run.bias, layout, self.config.model.layers),
                     path=self.config.attention,
                     device=self.device,
@@ -215,7 +216,7 @@ class Trainer:
                 raise InputError(
                     f"attention can't be {self.config.attention!r}: {error}"
                 ) from error
-        return self.plans[layout.source_length]
+        return self.plans[key]
 
     def _choose_shards(self) -> Shards | None:
         """How batches are computed; several processes, and compiled models, have ways of their own."""
