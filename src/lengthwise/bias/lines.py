@@ -215,6 +215,10 @@ class CalibratedBias:
             bases = Format(target).task.bases
             base = self.format.base if self.format.base in bases else bases[0]
             target = replace(self.format, name=target, base=base, parameters={})
+        if self.format.is_sheet or target.is_sheet:
+            raise ValueError(
+                f"the bias reads {self.task} problems, and lines of sheets serve their own task alone"
+            )
         own, there = self.format.task.segments, target.task.segments
         kinds, others = ([segment.kind for segment in each] for each in (own, there))
         if kinds != others:

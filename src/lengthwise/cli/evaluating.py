@@ -87,9 +87,13 @@ def evaluate_command(
             raise InputError(
                 "--from and --to ask numbers of one range; leave the other options out"
             )
+        if opened.config.is_sheet:
+            raise InputError("--from and --to ask numbers; problems of sheets are none")
         refuse_uncounted(changes, _COUNTING_IN_RANGES, "numbers of a range are asked")
         return _ask_range(opened, first, last, as_json)
     refuse_uncounted(changes, _COUNTING, "a run is evaluated")
+    if opened.config.is_sheet and wrong_positions is not None:
+        raise InputError("--wrong-positions counts symbols of answers of one row; sheets have many")
     table = wrong_positions is not None and wrong_positions.suffix == ".csv"
     for file in filter(None, (plot, wrong_positions)):  # before anything is measured
         if file is plot or not table:

@@ -18,6 +18,7 @@ from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.runs.folder import CERTIFICATE, WEIGHTS
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
+from lengthwise.tasks import WORKSHEETS
 
 FORMAT = "lengthwise-certificate/3"
 # Written by earlier versions: the first names the task and does not bind its rule.
@@ -150,7 +151,8 @@ class Counterexample:
         task, base: the task.
         problem: the expression; operands may have zeros on the left, which count. Empty where no problem is
             known that shows a context which fails (of sheets).
-        row: the row that writes the wrong symbol, 0 for the least significant digit.
+        row: the row that writes the wrong symbol, 0 for the least significant digit; of sheets the number
+            of the token.
         expected, given: the right answer and the model's, least significant digit first, `$` at the end.
         margin: lead of the right token's logit over the next; negative where the answer is wrong.
         contexts: local contexts that were checked.
@@ -196,16 +198,19 @@ class Counterexample:
                 f"Not proven: no problem is known that shows it, but a query may see\n  {self.seen}\n"
                 f"  {share}"
             )
-        share = f"row {self.row} sees {self.seen}\n  {share}" if self.seen else share
+        if self.seen:
+            who = "the query of token" if self.task in WORKSHEETS else "row"
+            share = f"{who} {self.row} sees {self.seen}\n  {share}"
         if not self.wrong:
             return (
                 f"Not proven: at row {self.row} of {self.problem} the right symbol leads by "
                 f"{self.margin:.2e}, no more than rounding may move ({self.float_bound:.1e})\n  {share}"
             )
+        what = f"token {self.row}" if self.task in WORKSHEETS else f"row {self.row}"
         return (
             f"Refuted: {self.problem}\n"
             f"  should give {self.expected}\n"
-            f"  but gives   {self.given} (least significant digit first; wrong from row {self.row})\n"
+            f"  but gives   {self.given} (least significant digit first; wrong from {what})\n"
             f"  {share}"
         )
 

@@ -125,10 +125,14 @@ def refute(
     found = _search(run, sights, failing)
     worst = int(checked.margins.argmin())
     problem = expected = given = ""
-    row = 0
+    texts, row = task.tokens, 0
+    seen = (
+        f"{sights.words(worst)}: it should write {texts[sights.wanted[worst]]}, and writes "
+        f"{texts[int(checked.given[worst])]}"
+    )
     for operands, size in found[:_ROUNDS]:
         layout = run.config.layout(size)
-        _, target = layout.batch(operands[None])
+        source, target = layout.batch(operands[None])
         written = decode_sheets(run.model, run.bias, layout, operands[None], device=run.device)
         tokens, wanted = written.tokens(0), target[0, 1:].numpy()
         if len(tokens) == len(wanted) and bool((tokens == wanted).all()):
@@ -136,21 +140,17 @@ def refute(
         problem = _expression(task, operands, size)
         same = np.flatnonzero(tokens[: len(wanted)] != wanted[: len(tokens)])
         row = int(same[0]) if len(same) else min(len(tokens), len(wanted))
-        expected, given = (
-            layout.text(target[0, 1:]),
-            layout.text(torch.from_numpy(tokens.astype(np.int64))),
-        )
+        expected = layout.text(target[0, 1:])
+        given = layout.text(torch.from_numpy(tokens.astype(np.int64)))
+        tracks = [Track.parse(text) for text in sights.tracks]
+        shown = Sheets([(layout, source, target)]).seen(tracks)[:, row : row + 1]
+        seen = Sights(task, sights.tracks, shown, sights.wanted[:1], {}).words(0)
         break
     drill = [
         _expression(task, operands, size)
         for operands, size in found
         if in_split(task, operands[None], "train")[0]
     ]
-    texts = task.tokens
-    seen = (
-        f"{sights.words(worst)}: it should write {texts[sights.wanted[worst]]}, and writes "
-        f"{texts[int(checked.given[worst])]}"
-    )
     return Counterexample(
         task=run.config.task,
         base=run.config.base,

@@ -259,8 +259,8 @@ class Run:
         except ValueError as error:
             raise InputError(f"{path} holds a broken row: {error}") from error
 
-    def layout(self, length: int, padding: Padding | None = None) -> Layout:
-        """The layout for problems of this length.
+    def layout(self, length: int, padding: Padding | None = None) -> Any:
+        """The layout for problems of this length; of sheets, of so many columns and rows.
 
         Args:
             length: digits.
@@ -270,6 +270,8 @@ class Run:
         Raises:
             InputError: when the bias is of matrices that do not reach so far.
         """
+        if self.config.is_sheet:
+            return self.config.layout(length)
         width = length + self.task.growth
         if (padding or self.paddings(length)[0]) == "training" or isinstance(self.bias, MatrixBias):
             width = max(width, self.config.width)

@@ -244,7 +244,12 @@ class Worksheet(ABC):
         found = np.full((len(self.fields), *shape), CLOSED, np.uint8)
         for index in np.ndindex(*shape):
             seen = [values[i][1] for values, i in zip(self.alphabets, index, strict=True)]
-            cell = self.cell(*seen)
+            try:
+                cell = self.cell(*seen)
+            except Exception as error:  # a user's rule may raise anything
+                raise InputError(
+                    f"the rule of {self.name} writes nothing where it sees {seen}: {error!r}"
+                ) from error
             if isinstance(cell, str):
                 if cell not in (*self.separators, END):
                     raise InputError(
