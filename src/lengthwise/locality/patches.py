@@ -10,12 +10,11 @@ sheet obeys a few facts (`_fits`). It may hold sights that no problem shows, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-from lengthwise.errors import InputError
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.worksheet import SHEET, Near, Symbol, Worksheet
 
@@ -132,9 +131,14 @@ class _Facts:
             left, right = _kinds(values, before), _kinds(values, here)
             if len(left) > 1 or len(right) > 1:
                 return False
-            outside = column < 0 and first is not None and values[first]
-            if not outside and (left == {"cell"}) == (right == {None}):
-                return False
+            if left == {"cell"}:
+                if right == {None}:
+                    return False
+            elif right != {None}:
+                # Only before the first cell of a row is there nothing.
+                at_first = first is None or values[first] == (column == -1)
+                if left != {None} or column >= 0 or not at_first:
+                    return False
         if any(END in _kinds(values, here) for here in self.others):
             return False
         if self.first_row is None:
@@ -168,15 +172,14 @@ def patches(task: Worksheet) -> Relation:
     others are closed), and whether its row and its column are the first.
 
     Raises:
-        TooManyError: for a rule whose sights are too many.
-        InputError: for a rule that sees further than a row up at once.
+        TooManyError: for a rule whose sights are too many, or that sees further than one row up.
     """
     own = [Near(SHEET, 0, 0, field.name) for field in task.fields]
     names = (*task.nears, *own, FIRST_ROW, FIRST_COLUMN)
     found = Relation(names, set())
     seen: dict[tuple[int, int], set[tuple]] = {}
     while True:
-        around = {d: _around(task, found, d) for d in _offsets(task)}
+        around = {d: _around(task, found, d, task.nears) for d in _offsets(task)}
         if {d: one.rows for d, one in around.items()} == seen:
             return found
         seen = {d: one.rows for d, one in around.items()}
@@ -208,34 +211,42 @@ def _cell(task: Worksheet, sight: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
 def _offsets(task: Worksheet) -> list[tuple[int, int]]:
     """The cells that a cell sees, and in the rows above those before them, whose kind tells their end."""
     seen = [(near.row or 0, near.column or 0) for near in task.nears if near.segment == SHEET]
-    found = {(0, -1): None} | dict.fromkeys(sorted(seen, reverse=True))
+    found = {(0, -1): None} | dict.fromkeys(seen)
     for row, column in seen:
         if row < -1:
-            raise InputError(
-                f"the rule of {task.name} sees {-row} rows up; a proof takes one at most"
+            raise TooManyError(
+                f"the rule sees {-row} rows up, and one is as far as sights are enumerated"
             )
-        for place in range(min(0, column), column) if row else ():
-            found[row, place] = None
+        found |= dict.fromkeys((row, place) for place in range(min(0, column), column) if row)
     return sorted(found, reverse=True)
 
 
-def _around(task: Worksheet, found: Relation, offset: tuple[int, int]) -> Relation:
-    """What a cell knows of another, so far away: its symbols, and what both see."""
+def _around(
+    task: Worksheet, found: Relation, offset: tuple[int, int], wanted: Collection[Near]
+) -> Relation:
+    """What a cell knows of another, so far away: its symbols, and what both see.
+
+    Args:
+        task: the worksheet.
+        found: the sights of the other.
+        offset: where it is, in rows and columns.
+        wanted: what is kept as it is; of all else, what kind it is.
+    """
     row, column = offset
-    lead = task.fields[0].name
+    lead, known = task.fields[0].name, {offset, *_offsets(task)}
     keep: list[tuple[int, Near, str]] = []
     for number, name in enumerate(found.names):
         moved = name.moved(row, column)
         if name.segment == FIRST:
             if moved in (FIRST_ROW, FIRST_COLUMN):
                 keep.append((number, moved, ""))
-        elif moved in task.nears:
+        elif moved in wanted:
             keep.append((number, moved, ""))
             if moved.segment == SHEET and moved.field == lead:
                 keep.append((number, Near(SHEET, moved.row, moved.column, KIND), KIND))
         elif name.segment != SHEET:
             keep.append((number, Near(moved.segment, moved.row, moved.column, SOME), SOME))
-        elif name.field == lead and ((moved.row, moved.column) in _offsets(task) or moved.row == 0):
+        elif name.field == lead and ((moved.row, moved.column) in known or moved.row == 0):
             keep.append((number, Near(SHEET, moved.row, moved.column, KIND), KIND))
     # Where it is in a row above, this is not the first row; where before it in its row, not the first
     # column.
@@ -284,7 +295,7 @@ def _absent(
     return {v for v in found if v[-1]} if offset == (0, -1) else found
 
 
-def sights_of(task: Worksheet, names: Iterable[Near]) -> Relation:
+def sights_of(task: Worksheet, names: Collection[Near]) -> Relation:
     """What a cell can see at some places, with what is written there: `patches`, and more joined to it.
 
     Args:
@@ -295,32 +306,14 @@ def sights_of(task: Worksheet, names: Iterable[Near]) -> Relation:
         TooManyError: where that is too much.
     """
     every = patches(task)
-    for near in names:
+    wanted = [*task.nears, *names]
+    for near in dict.fromkeys(names):
         if near in every.names:
             continue
         if near.segment == SHEET:
-            other = patches(task)
-            moved = Relation(
-                tuple(name.moved(near.row or 0, near.column or 0) for name in other.names),
-                other.rows,
-            )
-            wanted = [n for n in moved.names if n == near or (n in every.names)]
-            moved = moved.project(wanted)
-            places = [moved.names.index(n) for n in wanted]
-            blank = [
-                [None] if n == near else sorted({r[i] for r in every.rows}, key=str)
-                for n, i in ((n, every.names.index(n) if n in every.names else 0) for n in wanted)
-            ]
-            del places
-            moved.rows |= set(product(*blank))
-            every = every.join(moved).keep(task)
+            offset = near.row or 0, near.column or 0
+            other = _around(task, patches(task), offset, wanted)
         else:
-            values = {(value,) for value in (None, *range(task.base))}
-            every = every.join(Relation((near,), values)).keep(task)
+            other = Relation((near,), {(value,) for value in (None, *range(task.base))})
+        every = every.join(other).keep(task)
     return every
-
-
-def as_mapping(relation: Relation) -> Iterable[Mapping[Near, Symbol]]:
-    """The rows of a relation, by name."""
-    for row in relation.rows:
-        yield dict(zip(relation.names, row, strict=True))

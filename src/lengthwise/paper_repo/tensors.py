@@ -151,6 +151,8 @@ def _width(bias: CalibratedBias | MatrixBias, width: int | None) -> int:
         return bias.width
     if width is None:
         raise InputError("lines fit every width; say for which with --width")
+    if isinstance(bias, CalibratedBias) and bias.format.is_sheet:
+        raise InputError("lines of sheets lead elsewhere in each sheet; they are no matrices")
     return width
 
 

@@ -174,7 +174,6 @@ class _Page:
         every = np.full(shape, CLOSED, np.uint8)
         self.cells = every[:, up:, left : left + columns + 1]
         self._flat, self._corner = every.reshape(len(every), -1), up * self.wide + left
-        self._step = (self.wide - self.pace) * self.fields
         self._names = [field.name for field in task.fields]
         self._far = 1 + max([0, *(abs(n.row or 0) + abs(n.column or 0) for n in nears)])
         room = (self._far, self._far + max(rows, columns) + self.pace * rows + 2)
@@ -182,7 +181,12 @@ class _Page:
             segment.name: np.pad(digits, ((0, 0), room), constant_values=CLOSED)
             for segment, digits in zip(task.operands, operands, strict=True)
         }
-        self._start, self._separator = task.token(START), task.token(task.separators[0])
+        self._start = task.token(START)
+        self._separators = [task.token(text) for text in task.separators]
+        if len(self._separators) > 1 and any(near.segment == LAST for near in nears):
+            # A row's first token is written after its separator, whose kind is to be known.
+            self.pace = max(self.pace, columns + 1)
+        self._step = (self.wide - self.pace) * self.fields
         self.turn(0, np.arange(1))
 
     def turn(self, moment: int, lines: np.ndarray) -> None:
@@ -200,15 +204,27 @@ class _Page:
         """What those of the cells see that are active, bool `[problem, row]`: uint8 `[near, cell]`."""
         return np.stack([self._look(near, field)[active] for near in self.nears])
 
+    def _before_row(self, line: int) -> np.ndarray | int:
+        """The token before a row's first, `[problem]`.
+
+        The row above is taken to end in a separator; if it does not, what is below does not count.
+        """
+        if line == 0:
+            return self._start
+        if len(self._separators) == 1:
+            return self._separators[0]
+        above = self.cells[:, line - 1, :, 0]
+        ends = np.isin(above, self._separators)
+        return above[np.arange(len(above)), ends.argmax(axis=1)]
+
     def _look(self, near: Near, field: int) -> np.ndarray:
         """What all of the cells see at one place, `[problem, row]`."""
         if near.segment == LAST:
             if field:
                 return self.place(field - 1)
             found = self.place(self.fields - 1, -1).copy()
-            fresh = self._columns == 0
-            # The row above is taken to end in a separator; if it does not, what is below does not count.
-            found[:, fresh] = np.where(self._lines[fresh] == 0, self._start, self._separator)
+            for place in np.flatnonzero(self._columns == 0):
+                found[:, place] = self._before_row(int(self._lines[place]))
             return found
         if near.segment == SHEET:
             ahead = (near.row or 0) * self.wide + (near.column or 0)

@@ -52,11 +52,14 @@ from lengthwise.tasks.transducer import digits_needed
 # attends to no columns (docs/log.md, 2026-11-26, "sixty-four numbers").
 _NUMBERS = 10_000
 
+# Of a task of sheets with fewer problems than that: the share of channels that is dropped in training.
+_FEW_DROPOUT = 0.1
+
 # The part of a run's config.json that names its other files.
 FILES = "files"
 
 # The parts of the first training's settings that hold what the second has of its own, where not `training`.
-_PARTS = {"positions": "model", "columns": "data", "rows": "data"}
+_PARTS = {"positions": "model", "dropout": "model", "columns": "data", "rows": "data"}
 
 # Settings of the first training that the second has of its own, with their names there.
 RETRAINED = {
@@ -230,22 +233,16 @@ class Config(Settings):
 
     def for_retraining(self) -> Config:
         """The settings of the second training; the calibrated bias takes the place of the first's."""
-        changes = self.retraining.model_dump()
-        model = self.model.model_copy(
-            update={"positions": changes.pop("positions"), "bias": Config().model.bias}
-        )
-        sizes = {name: changes.pop(name) for name in ("columns", "rows")}
-        sizes = {name: size for name, size in sizes.items() if size is not None}
-        parts = {
-            "model": model,
-            "training": self.training.model_copy(update=changes),
-            "data": self.data.model_copy(update=sizes),
-        }
+        given = self.retraining.model_dump(exclude_none=True)
+        changes: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "training": {}}
+        for name, value in given.items():
+            changes[_PARTS.get(name, "training")][name] = value
+        changes["model"]["bias"] = Config().model.bias
+        parts = {part: getattr(self, part).model_copy(update=own) for part, own in changes.items()}
         # What was not set of the second training is not set now, whatever was of the first.
-        for name in RetrainingSettings.model_fields.keys() - self.retraining.model_fields_set:
-            if name in changes or name == "positions" or name in sizes:
-                parts[_PARTS.get(name, "training")].model_fields_set.discard(name)
-        model.model_fields_set.discard("bias")
+        for name in given.keys() - self.retraining.model_fields_set:
+            parts[_PARTS.get(name, "training")].model_fields_set.discard(name)
+        parts["model"].model_fields_set.discard("bias")
         return self.model_copy(update=parts)
 
 
@@ -283,11 +280,14 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         if isinstance(data, dict) and data.get("distribution") == "paper" and isinstance(base, int):
             length = digits_needed(PAPER_LIMIT - 1, max(2, base))
             of_data = {"length": length, "carry_fraction": 0.0}
-        elif name in WORKSHEETS and isinstance(base, int) and base ** (2 * task.length) < _NUMBERS:
-            of_data["length"] = task.length + 1
         elif isinstance(base, int) and 2 <= base < 10 and name not in WORKSHEETS:
             of_data["length"] = max(task.length, digits_needed(_NUMBERS - 1, base))
         own = {**task.settings, "data": {**of_data, **task.settings.get("data", {})}}
+        if name in WORKSHEETS and isinstance(base, int) and base ** (2 * task.length) < _NUMBERS:
+            # Where there are few problems at all, a model learns them by heart unless it is kept from it
+            # (docs/log.md, 2026-11-26, "sixty-four sheets").
+            own["data"]["length"] += 1
+            own["model"] = {"dropout": _FEW_DROPOUT, **own.get("model", {})}
         for part, defaults in own.items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):

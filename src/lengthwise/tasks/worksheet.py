@@ -137,6 +137,7 @@ class Worksheet(ABC):
         "data": {"carry_fraction": 0.5},
         "training": {"exact_match": 0.9, "loss": 0.03, "cooldown_steps": 400},
         "retraining": {
+            "dropout": 0.0,
             "columns": 4,
             "rows": 4,
             "exact_match": 0.95,
