@@ -1,4 +1,4 @@
-"""The worksheet of docs/tasks.md runs as it stands, prints what the page says, and computes what it should."""
+"""The worksheet of docs/tasks.md: it runs as it stands, prints what the page says, and is right."""
 
 from __future__ import annotations
 
