@@ -1,0 +1,126 @@
+"""The worksheet of docs/tasks.md: it runs as it stands, prints what the page says, and is right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, patches
+from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.wavefront import true_sheets
+from lengthwise.tasks import Worksheet, make_task
+from lengthwise.tasks.worksheet import CLOSED, SHEET, Near
+
+PAGE = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The page's blocks of code in a language, or with none: what is printed."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fences if name == language]
+
+
+def run_page() -> dict:
+    """Run the page's Python; the names that it defines."""
+    names: dict = {}
+    for source in blocks("python"):
+        exec(compile(source, "docs/tasks.md", "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def page() -> dict:
+    return run_page()
+
+
+def number(digits: np.ndarray, base: int) -> int:
+    return sum(int(digit) * base**place for place, digit in enumerate(digits))
+
+
+def draw(task: Worksheet, size: Size, count: int) -> list[np.ndarray]:
+    """Random operands of one size, as they are written."""
+    rng = np.random.default_rng(size.columns * 100 + size.rows)
+    digits = rng.integers(0, task.base, (count, len(task.operands), size.longest), np.uint8)
+    return SheetLayout(task, size).parts(digits)
+
+
+def test_the_page_prints_what_it_shows(capsys):
+    run_page()
+    assert capsys.readouterr().out in blocks("")
+
+
+@pytest.mark.parametrize("base", [2, 10])
+@pytest.mark.parametrize(
+    "size", [Size(1, 1), Size(1, 4), Size(3, 2), Size(5, 40), Size(30, 7)], ids=str
+)
+def test_the_odometer_counts(page, base, size):
+    task = page["Odometer"](base)
+    a, b = draw(task, size, 20)
+    written = true_sheets(task, [a, b], **SheetLayout(task, size).limits)
+    for problem in range(20):
+        digits = task.answer(written.values(problem))
+        steps = int(b[problem].sum())
+        assert len(digits) == size.columns
+        assert (
+            number(np.array(digits), base)
+            == (number(a[problem], base) + steps) % base**size.columns
+        )
+
+
+def test_the_example_of_the_odometer_is_right(page):
+    task = page["Odometer"]()
+    parts = task.parse(task.example[0])
+    layout = SheetLayout(task, Size(2, 3))
+    operands = layout.parts(page["digits_of"](task, parts, 3))
+    written = true_sheets(task, operands, **layout.limits)
+    assert task.read(task.answer(written.values(0))) == task.example[1]
+
+
+def sees(
+    task: Worksheet,
+    operands: list[np.ndarray],
+    cells: np.ndarray,
+    near: Near,
+    row: int,
+    column: int,
+):
+    """What stands near a cell of a written sheet, as the rule is given it."""
+    if near == FIRST_ROW:
+        return row == 0
+    if near == FIRST_COLUMN:
+        return column == 0
+    if near.segment == SHEET:
+        row, column = row + (near.row or 0), column + (near.column or 0)
+        if not (0 <= row < cells.shape[0] and 0 <= column < cells.shape[1]):
+            return None
+        field = [one.name for one in task.fields].index(near.field)
+        token = int(cells[row, column, field])
+        value = token - task.first_token[field]
+        if token == CLOSED:
+            return None
+        return value if 0 <= value < task.fields[field].size else task.tokens[token]
+    digits = operands[[one.name for one in task.operands].index(near.segment)]
+    place = column + near.column if near.column is not None else row + (near.row or 0)
+    return int(digits[place]) if 0 <= place < len(digits) else None
+
+
+@pytest.mark.parametrize("name", ["odometer", "multiplication"])
+def test_every_sight_of_real_sheets_is_enumerated(page, name):
+    """Of all sheets of one to three columns and rows: the set may hold more, never less."""
+    task = page["Odometer"](2) if name == "odometer" else make_task(name, 2)
+    relation, found = patches(task), set()
+    for size in (Size(columns, rows) for columns in (1, 2, 3) for rows in (1, 2, 3)):
+        operands = draw(task, size, 64)
+        written = true_sheets(task, operands, **SheetLayout(task, size).limits)
+        for problem, cells in enumerate(written.cells):
+            own = [digits[problem] for digits in operands]
+            for row, column in np.argwhere(cells[:, :, 0] != CLOSED):
+                if row <= written.rows[problem]:
+                    found.add(
+                        tuple(sees(task, own, cells, near, row, column) for near in relation.names)
+                    )
+    assert len(found) > 20
+    assert found - relation.rows == set()
