@@ -104,7 +104,7 @@ class _Facts:
                 self.rows.append((before, here, place.get(FIRST_COLUMN), column - 1))
         self.first_row, self.first_column = place.get(FIRST_ROW), place.get(FIRST_COLUMN)
         self.above = [here for (row, _), here in cells.items() if row < 0]
-        self.heads = [here for (row, column), here in cells.items() if row < 0 and column == 0]
+        self.heads = [here for offset, here in cells.items() if offset == (-1, 0)]
         self.others = [here for offset, here in cells.items() if offset != (0, 0)]
 
     def hold(self, values: tuple) -> bool:
@@ -268,15 +268,15 @@ def _around(
     if row == 0:
         kind = names.index(Near(SHEET, 0, column, KIND))
         rows = {values for values in rows if values[kind] == "cell"}
-    return Relation(names, rows | _absent(task, names, offset, rows))
+    return Relation(names, rows | _absent(task, found, names, offset))
 
 
 def _absent(
-    task: Worksheet, names: tuple[Near, ...], offset: tuple[int, int], rows: set[tuple]
+    task: Worksheet, found: Relation, names: tuple[Near, ...], offset: tuple[int, int]
 ) -> set[tuple]:
     """The same where there is no such cell: nothing is known but that."""
     choices = []
-    for number, name in enumerate(names):
+    for name in names:
         here = (name.row or 0, name.column or 0) == offset and name.segment == SHEET
         if here:
             choices.append([None])
@@ -287,12 +287,13 @@ def _absent(
         elif name.field == KIND:
             choices.append([None, "cell", *task.separators])
         elif name.segment == SHEET:
-            choices.append(sorted({values[number] for values in rows} | {None}, key=str))
+            own = found.names.index(Near(SHEET, 0, 0, name.field))
+            choices.append(sorted({values[own] for values in found.rows} | {None}, key=str))
         else:
             choices.append([None, *range(task.base)])
-    found = set(product(*choices))
+    every = set(product(*choices))
     # The cell just before it in its row is missing in the first column alone.
-    return {v for v in found if v[-1]} if offset == (0, -1) else found
+    return {v for v in every if v[-1]} if offset == (0, -1) else every
 
 
 def sights_of(task: Worksheet, names: Collection[Near]) -> Relation:

@@ -28,6 +28,9 @@ CLOSED = 255
 Symbol = int | str | None
 Cell = tuple[int, ...] | str
 
+# Before tokens of the second field, of the third, and so on.
+_MARKS = "'\"`~"
+
 _NEAR = re.compile(r"(?P<segment>\w+|\W)(?:\[(?P<place>[^]]*)\](?:\.(?P<field>\w+))?)?")
 _OFFSET = re.compile(r"(?P<axis>[rc])(?P<steps>[+-]\d+)?")
 
@@ -197,7 +200,11 @@ class Worksheet(ABC):
     def tokens(self) -> tuple[str, ...]:
         """The vocabulary: digits, of later fields with a mark, symbols, separators, start and end."""
         names = [*DIGITS[: max(self.base, self.fields[0].size)], *self.symbols]
-        for mark, field in zip("'\"`~", self.fields[1:], strict=False):
+        if len(self.fields) > 1 + len(_MARKS):
+            raise InputError(
+                f"cells of {self.name} have {len(self.fields)} fields, {1 + len(_MARKS)} at most"
+            )
+        for mark, field in zip(_MARKS, self.fields[1:], strict=False):
             names += [mark + DIGITS[value] for value in range(field.size)]
         return (*names, *self.separators, START, END)
 
