@@ -17,6 +17,9 @@ from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 _OTHERS, _TRIED = 6, 6
 
 
+Maps = AttentionMaps | SheetMaps
+
+
 @dataclass(frozen=True)
 class Finding:
     """A candidate line.
@@ -48,9 +51,8 @@ def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
     return "chosen" if item.strength >= 1 else "added to have more lines"
 
 
-def account(maps: AttentionMaps | SheetMaps, bias: CalibratedBias) -> list[Finding]:
+def account(maps: Maps, bias: CalibratedBias) -> list[Finding]:
     """The lines of a bias, and the best that are not in it, each with what spoke for it."""
-    sheet = isinstance(maps, SheetMaps)
     evidence = [*maps.found, *maps.others] if isinstance(maps, SheetMaps) else gather_evidence(maps)
     used = {line.track for line in bias.lines}
     chosen = [item for item in evidence if item.track in used]
@@ -63,26 +65,23 @@ def account(maps: AttentionMaps | SheetMaps, bias: CalibratedBias) -> list[Findi
     for item in chosen:
         instead = ()
         if item.track != OWN_TOKEN:
-            ask = _suffices_on_sheet if sheet else _suffices
-            instead = tuple(track for track in tried if ask(maps, bias, item.track, track))
+            instead = tuple(t for t in tried if _suffices(maps, bias, item.track, t))
         findings.append(Finding(item, fate_of(item, bias), instead))
     return findings + [Finding(item, fate_of(item, bias)) for item in others[:_OTHERS]]
 
 
-def _suffices(maps: AttentionMaps, bias: CalibratedBias, without: Track, other: Track) -> bool:
+def _suffices(maps: Maps, bias: CalibratedBias, without: Track, other: Track) -> bool:
+    if isinstance(maps, SheetMaps):
+        task = maps.format.task
+        tracks = [t for t in cone_of_sheet(task, bias, maps.layers) if t != without]
+        return near_of(other, task) is not None and tell_apart(task, [*tracks, other])
     lines = [
         line if line.track != without else Line(other, line.head, line.layer) for line in bias.lines
     ]
     return contexts_of(maps, CalibratedBias(bias.format, bias.heads, lines)).suffice()
 
 
-def _suffices_on_sheet(maps: SheetMaps, bias: CalibratedBias, without: Track, other: Track) -> bool:
-    task = maps.format.task
-    tracks = [t for t in cone_of_sheet(task, bias, maps.layers) if t != without]
-    return near_of(other, task) is not None and tell_apart(task, [*tracks, other])
-
-
-def describe(maps: AttentionMaps | SheetMaps, bias: CalibratedBias) -> list[str]:
+def describe(maps: Maps, bias: CalibratedBias) -> list[str]:
     """The account in sentences; of lines that do not tell every symbol, two problems that show it."""
     if isinstance(maps, SheetMaps):
         return _describe_sheet(maps, bias)

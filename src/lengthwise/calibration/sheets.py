@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,9 @@ from lengthwise.calibration.evidence import Evidence
 from lengthwise.files import check_format, save_tensors
 from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, is_own, near_of, tell_apart
-from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
+from lengthwise.model import plan_attention
+from lengthwise.model.plans import DensePlan, close_safely
+from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import NoProblemsError, generator
 from lengthwise.problems.sheet_sampling import training_sheets
@@ -228,7 +230,7 @@ def capture_sheets(run: Run) -> SheetMaps:
     sheets = Sheets([(layout, source, target)])
     reader = _Reader(run, layout, source, target)
     output = reader.forward({}, keep=True)
-    attention = {
+    attention: dict[Site, Tensor] = {
         site: torch.stack([layer[site] for layer in output.attention]).cpu() for site in SITES
     }  # [layer, problem, head, query, key]
     tracks = sheet_candidates(layout.task)
@@ -271,22 +273,26 @@ class _Reader:
     """A model on some problems, with cells of its attention closed."""
 
     def __init__(self, run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> None:
-        self.run, self.layout = run, layout
+        self.run = run
         self.source, self.target = source.to(run.device), target.to(run.device)
-        self.base = {
-            site: run.bias.dense(site, 0, layout, range(layout.target_length)).to(run.device)
-            for site in SITES
-        }
+        self.plans = plan_attention(
+            *(run.bias, layout, len(run.model.layers)),
+            path="dense",
+            device=run.device,
+            encoder=run.model.encodes,
+        )
 
-    def forward(self, closed: dict[Site, Tensor], keep: bool = False) -> Any:
+    def forward(self, closed: dict[Site, Tensor], keep: bool = False) -> Output:
         """What the model returns; closed cells are bool `[problem, query, key]`."""
-        plans: dict[Any, DensePlan] = {}
-        for site in SITES:
-            bias = self.base[site]
-            if site in closed:
-                bias = bias.masked_fill(closed[site][:, None].to(bias.device), CLOSED)
-            plans[site] = DensePlan(*close_safely(bias))
-        layers: list[LayerPlan] = [plans] * len(self.run.model.layers)  # type: ignore[list-item]
+        layers = [
+            {
+                site: _close(cast(DensePlan, plan), closed[site], self.run.device)
+                if site in closed
+                else plan
+                for site, plan in sites.items()
+            }
+            for sites in self.plans
+        ]
         inputs = self.target[:, :-1].clamp(min=0)
         return self.run.model(self.source, inputs, layers, return_attention=keep)
 
@@ -296,6 +302,16 @@ class _Reader:
         losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
         right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1)
         return losses.sum(dim=1).mean().item(), right.float().mean().item()
+
+
+def _close(plan: DensePlan, closed: Tensor, device: torch.device) -> DensePlan:
+    """A plan with cells `[problem, query, key]` closed to all heads."""
+    bias = torch.zeros(1) if plan.bias is None else plan.bias.cpu()
+    if plan.open_rows is not None:
+        bias = bias.masked_fill(plan.open_rows.cpu() == 0, CLOSED)
+    found, open_rows = close_safely(bias.masked_fill(closed[:, None], CLOSED))
+    open_rows = None if open_rows is None else open_rows.to(device)
+    return DensePlan(found.to(device), open_rows, plan.relative)
 
 
 def _cells(track: Track, sheets: Sheets, layout: SheetLayout, count: int) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ def evaluate_command(
     chosen: Any = config.sizes if config.is_sheet else config.evaluation.lengths
     if config.is_sheet and lengths is not None and sizes is None:
         chosen = config.evaluation.lengths
-    suites = config.evaluation.suites
+    suites: Any = config.evaluation.suites
     scores = len(suites) * sum(len(opened.paddings(at)) for at in chosen)
     kept = results_folder(run)
     with (

@@ -22,6 +22,7 @@ from lengthwise.model.attention import Path, plan_attention
 from lengthwise.model.plans import LayerPlan
 from lengthwise.model.transformer import Transformer
 from lengthwise.problems.layout import Layout
+from lengthwise.problems.sheets import SheetLayout
 
 Decode = Literal["auto", "parallel", "sequential"]
 
@@ -110,7 +111,11 @@ def decode_streams(
 
 @torch.inference_mode()
 def decode_with_cache(
-    model: Transformer, bias: AttentionBias, layout: Layout, source: Tensor, path: Path = "auto"
+    model: Transformer,
+    bias: AttentionBias,
+    layout: Layout | SheetLayout,
+    source: Tensor,
+    path: Path = "auto",
 ) -> Tensor:
     """As `greedy_decode`, row by row, with the keys and values of all rows before: for any bias."""
     rows, layers = layout.target_length, len(model.layers)

@@ -91,7 +91,9 @@ class SightTable:
             shown.append(np.unique(self._code(seen[before:])))
             return true(field, seen[:before])
 
-        write_sheets(self.task, parts, [*self.task.nears, *self.nears], look, **layout.limits)
+        columns, rows = layout.limits["columns"], layout.limits["rows"]
+        nears = [*self.task.nears, *self.nears]
+        write_sheets(self.task, parts, nears, look, columns=columns, rows=rows)
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
         codes = codes[~self._look_up(codes)[1]]
         if not len(codes):
@@ -160,8 +162,15 @@ def decode_sheets(
     table = table or SightTable(model, bias, layout.task, device)
     parts: Sequence[np.ndarray] = layout.parts(operands)
     table.foresee(layout, [digits[:1] for digits in parts])
+    columns, rows = layout.limits["columns"], layout.limits["rows"]
     return write_sheets(
-        layout.task, parts, table.nears, table, on_progress=on_progress, **layout.limits
+        layout.task,
+        parts,
+        table.nears,
+        table,
+        columns=columns,
+        rows=rows,
+        on_progress=on_progress,
     )
 
 

@@ -113,44 +113,28 @@ class SheetContexts:
     def sights(self) -> Sights:
         """All of them, in an order that is always the same."""
         task = self.task
-        nears = [near_of(track, task) for track in self.tracks]
-        assert None not in nears
+        nears = [near for track in self.tracks if (near := near_of(track, task)) is not None]
         own = [Near(SHEET, 0, 0, field.name) for field in task.fields]
         before = Near(SHEET, 0, -1, task.fields[-1].name)
+        beside = [near for near in nears if near.segment in (SHEET, *task.axes) and near not in own]
         try:
-            # What the cell itself holds is known; of it only what is written already is seen.
-            relation = sights_of(
-                task,
-                [*(n for n in nears if n not in own and n.segment in (SHEET, *task.axes)), before],
-            )
+            relation = sights_of(task, [*beside, before])
         except TooManyError as error:
-            raise NotApplicableError(
-                f"{error}, of the lines {', '.join(map(str, self.tracks))}"
-            ) from error
+            lines = ", ".join(map(str, self.tracks))
+            raise NotApplicableError(f"{error}, of the lines {lines}") from error
         place = {name: number for number, name in enumerate(relation.names)}
-        reads = [(near, place.get(near)) for near in nears]
         found: dict[tuple[int, ...], set[int]] = {}
         for row in relation.rows:
-            cell = [row[place[name]] for name in own]
-            lasts = self._lasts(row, place, before)
-            fields = 1 if isinstance(cell[0], str) else len(own)
+            cell = [self._token(row[place[name]], field) for field, name in enumerate(own)]
+            others = [self._see(near, row, place) for near in nears]
+            fields = 1 if isinstance(row[place[own[0]]], str) else len(own)
             for field in range(fields):
-                wanted = self._token(cell[field], field)
-                seen = []
-                for near, number in reads:
-                    if near in own:
-                        number_of = own.index(near)
-                        hidden = number_of >= field
-                        seen.append(CLOSED if hidden else self._token(cell[number_of], number_of))
-                    elif number is None:
-                        seen.append(task.token(near.segment))
-                    elif near.segment == SHEET:
-                        names = [one.name for one in task.fields]
-                        seen.append(self._token(row[number], names.index(near.field)))
-                    else:
-                        seen.append(CLOSED if row[number] is None else row[number])
-                for last in lasts if not field else [self._token(cell[field - 1], field - 1)]:
-                    found.setdefault((*seen, last), set()).add(wanted)
+                # Of the cell itself only what is written already is seen.
+                hidden = set(own[field:])
+                seen = [CLOSED if n in hidden else t for n, t in zip(nears, others, strict=True)]
+                lasts = [cell[field - 1]] if field else self._lasts(row, place, before)
+                for last in lasts:
+                    found.setdefault((*seen, last), set()).add(cell[field])
         cases = sorted(found)
         return Sights(
             task,
@@ -159,6 +143,16 @@ class SheetContexts:
             np.array([min(found[case]) for case in cases], np.uint8),
             {n: sorted(found[case]) for n, case in enumerate(cases) if len(found[case]) > 1},
         )
+
+    def _see(self, near: Near, row: tuple, place: dict[Near, int]) -> int:
+        """The token that is seen somewhere."""
+        if near.segment == SHEET:
+            names = [field.name for field in self.task.fields]
+            return self._token(row[place[near]], names.index(near.field))
+        if near.segment in self.task.axes:
+            digit = row[place[near]]
+            return CLOSED if digit is None else digit
+        return self.task.token(near.segment)
 
     def _lasts(self, row: tuple, place: dict[Near, int], before: Near) -> list[int]:
         """What may be written before a cell's first field."""

@@ -9,7 +9,7 @@ zeros, and zero gradients.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -32,13 +32,15 @@ from lengthwise.model.plans import (
     close_safely,
 )
 from lengthwise.problems.layout import Layout
+from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
 
 Path = Literal["auto", "dense", "lines"]
+Laid = Layout | SheetLayout | Sheets | Seen
 
 
 def plan_attention(
     bias: AttentionBias,
-    layout: Layout,
+    layout: Laid,
     layers: int,
     *,
     queries: range | None = None,
@@ -50,7 +52,7 @@ def plan_attention(
 
     Args:
         bias: the bias.
-        layout: the task at one width.
+        layout: the task at one width, or sheets as they are written.
         layers: decoder layers.
         queries: all of them by default. The keys of self-attention are those up to the last
             query.
@@ -62,6 +64,7 @@ def plan_attention(
         ValueError: when `lines` is asked for and the bias does not consist of lines.
     """
     queries = range(layout.target_length) if queries is None else queries
+    layout = cast(Layout, layout)  # as far as biases ask
     plans: list[LayerPlan] = [
         {site: _plan(bias, site, layer, layout, queries, path, device) for site in SITES}
         for layer in range(layers)

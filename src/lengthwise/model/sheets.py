@@ -15,9 +15,10 @@ from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
 
 
 def through_lines(
-    model: Transformer,
+    model: torch.nn.Module,
     bias: CalibratedBias,
     groups: Sequence[tuple[SheetLayout, Tensor, Tensor]],
+    layers: int,
     path: Path = "auto",
 ) -> Tensor:
     """Logits `[flat, token]` of a model that reads along lines, of problems of any sizes at once.
@@ -29,13 +30,14 @@ def through_lines(
         model: the model.
         bias: lines alone.
         groups: as of `Sheets`.
+        layers: of the model's decoder.
         path: the attention path.
     """
     sheets = Sheets(groups)
     # Not by matrices: of all problems' tokens together these are far too large.
     way: Path = "lines" if path == "auto" else path
     device = groups[0][1].device
-    plan = plan_attention(bias, sheets, len(model.layers), path=way, device=device)
+    plan = plan_attention(bias, sheets, layers, path=way, device=device)
     return model(sheets.source.to(device), sheets.inputs.to(device), plan).logits[0]
 
 
@@ -45,7 +47,7 @@ def sheet_logits(
     layout: SheetLayout,
     source: Tensor,
     target: Tensor,
-    plan: list[LayerPlan],
+    plan: list[LayerPlan] | int,
 ) -> Tensor:
     """Logits `[problem, token, token of the vocabulary]` of problems of one size.
 
@@ -54,10 +56,12 @@ def sheet_logits(
         bias: its bias.
         layout: of the problems.
         source, target: as `SheetLayout.batch` gives them.
-        plan: the bias laid out for the layout; a bias of lines needs none.
+        plan: the bias laid out for the layout; of lines, which lead elsewhere in each sheet, the number of
+            layers.
     """
     if isinstance(bias, CalibratedBias):
-        flat = through_lines(model, bias, [(layout, source, target)])  # type: ignore[arg-type]
+        assert isinstance(plan, int)
+        flat = through_lines(model, bias, [(layout, source, target)], plan)
         return flat.unflatten(0, (len(target), -1))
     output: Output = model(source, target[:, :-1].clamp(min=0), plan)
     return output.logits

@@ -89,6 +89,7 @@ class Format:
         if self.is_sheet:
             size = width if isinstance(width, Size) else Size(width, width)
             return SheetLayout(self.task, size)
+        assert isinstance(width, int)
         return Layout(self.task, width, self.alignment, self.input_order)
 
     def to_dict(self) -> dict[str, Any]:

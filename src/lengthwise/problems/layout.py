@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.tasks import DIGITS, FRAME, Transducer
+from lengthwise.tasks import DIGITS, FRAME, Transducer, Worksheet
 from lengthwise.tasks.worksheet import LAST, SHEET
 
 START, END = FRAME
@@ -96,9 +96,13 @@ class At(Protocol):
 
 
 class Places:
-    """Where tokens lie: in a layout, or in those of several queries at once."""
+    """Where tokens lie: in a layout, or in those of several queries at once.
 
-    task: Transducer
+    Attributes:
+        task: a `Transducer` or a `Worksheet`.
+    """
+
+    task: Any
 
     def anchors(self, site: str) -> dict[str, Span]:
         """Where the segments lie at a site."""
@@ -289,7 +293,7 @@ _VALUES = np.zeros(128, np.uint8)
 _VALUES[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(len(DIGITS))
 
 
-def digits_of(task: Transducer, parts: list[str], width: int) -> np.ndarray:
+def digits_of(task: Transducer | Worksheet, parts: list[str], width: int) -> np.ndarray:
     """Digits `[1, operand, width]`, least significant first, of operands written as text."""
     digits = np.zeros((1, len(parts), width), np.uint8)
     for index, (_, text) in enumerate(zip(task.operands, parts, strict=True)):

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from lengthwise.tasks.transducer import Transducer
+from lengthwise.tasks import Transducer, Worksheet
 
 Split = Literal["train", "validation", "test", "any"]
 Suite = Literal["uniform", "carry"]
@@ -59,7 +59,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def in_split(task: Transducer, operands: np.ndarray, split: Split) -> np.ndarray:
+def in_split(task: Transducer | Worksheet, operands: np.ndarray, split: Split) -> np.ndarray:
     """Which problems `[problem, operand, column]` belong to a split, bool `[problem]`."""
     if split == "any":
         return np.ones(len(operands), bool)

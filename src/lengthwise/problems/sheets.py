@@ -281,7 +281,7 @@ class Sheets(Places):
             every = torch.arange(self.target_length)
             return every, torch.ones_like(every, dtype=torch.bool)
         if segment == SHEET:
-            return self._find_cell(*place, field)
+            return self._find_cell(place[0], place[1], field)
         lengths, offsets = [], []
         for layout, number in self._lengths:
             span = layout.source_spans[segment]

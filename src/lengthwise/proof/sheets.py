@@ -122,6 +122,7 @@ def refute(
     unclear = np.array(sorted(sights.unclear), np.int64)
     failing = np.union1d(failing, unclear).astype(np.int64)
     task: Worksheet = run.task
+    assert isinstance(run.bias, CalibratedBias)
     found = _search(run, sights, failing)
     worst = int(checked.margins.argmin())
     problem = expected = given = ""

@@ -67,7 +67,10 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         InputError: when the suffix of `path` is no picture format.
     """
     task: Worksheet = bias.format.task
-    parts = task.parse(task.example[0])
+    expression = "".join(
+        DIGITS[min(int(one), task.base - 1)] if one.isdecimal() else one for one in task.example[0]
+    )
+    parts = task.parse(expression)
     size = _size(task, parts)
     layout: SheetLayout = bias.format.at(size)
     operands = layout.parts(digits_of(task, parts, size.longest))
@@ -133,7 +136,7 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
     said = [*(f"{track}" for track in reads), "the token before"]
     fields = " and ".join(field.name for field in task.fields)
     axes.set_title(
-        f"{task.name}, {task.example[0]}: a cell holds {fields};\nblue is written from {', '.join(said)}",
+        f"{task.name}, {expression}: a cell holds {fields};\nblue is written from {', '.join(said)}",
         loc="left",
         fontsize=10,
         color=INK,

@@ -102,7 +102,9 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
         figure = attention_grid(rows, f"{title} digits")
         drawn.append(finish(figure, folder / f"attention-{task}.png"))
         path = folder / f"directions-{task}.png"
-        drawn.append(_directions(kept_maps(run) or capture(run), path))
+        maps = kept_maps(run) or capture(run)
+        assert isinstance(maps, AttentionMaps)  # none of these tasks is of sheets
+        drawn.append(_directions(maps, path))
     for row in ("abc", "abc_paper"):
         cell = Cell(task, row, "short", 0)
         if cell in done:
