@@ -53,10 +53,11 @@ class Written:
 
     def values(self, problem: int) -> list[np.ndarray]:
         """The rows of a sheet before the end, as values `[column, field]`."""
-        first = np.array(self.task.first_token)
+        first, task = np.array(self.task.first_token), self.task
+        closing = [CLOSED, *(task.token(text) for text in (*task.separators, END))]
         found = []
         for row in self.cells[problem, : self.rows[problem] + 1]:
-            length = int((row[:, -1] != CLOSED).sum())
+            length = int((~np.isin(row[:, 0], closing)).sum())
             found.append(row[:length].astype(np.int64) - first)
         return [row for row in found if len(row)]
 
