@@ -149,18 +149,3 @@ def test_a_rule_that_gives_no_cell_is_one_clear_line(cell, message):
     with pytest.raises(InputError, match=message) as caught:
         _ = task.table
     assert "\n" not in str(caught.value)
-
-
-@given(st.integers(0, 255), st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6))
-def test_automata_are_wolframs(rule, columns, rows, seed):
-    task = make_task("cellular_automaton", 2, rule=rule)
-    row = np.random.default_rng(seed).integers(0, 2, columns).tolist()  # from the left
-    layout = SheetLayout(task, Size(columns, rows))
-    operands = np.zeros((1, 2, max(columns, rows)), np.uint8)
-    operands[0, 0, :columns], operands[0, 1, :rows] = row[::-1], 1
-    written = true_sheets(task, layout.parts(operands), **layout.limits)
-    for cells in written.values(0):
-        wide = [0, *row, 0]
-        row = [rule >> (4 * wide[i] + 2 * wide[i + 1] + wide[i + 2]) & 1 for i in range(columns)]
-        assert cells[::-1, 0].tolist() == row
-    assert len(written.values(0)) == rows
