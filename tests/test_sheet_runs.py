@@ -192,6 +192,13 @@ def test_solve_shows_the_work(capsys, folder):
             ["train", "multiplication", "--set", "data.drill=['12345*1']"],
             "12345*1 is larger than 3x3",
         ),
+        (
+            [
+                *("train", "multiplication", "--bias", "{run}/bias.jsonl"),
+                *("--set", "retraining.positions=cyclic"),
+            ],
+            "takes model.positions none and no encoder, got 'cyclic'",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(capsys, folder, monkeypatch, tmp_path, words, message):

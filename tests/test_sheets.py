@@ -308,3 +308,33 @@ def test_lines_to_other_cells_belong_to_the_first_layer():
         with pytest.raises(NotApplicableError, match="in a layer past the first"):
             cone_of_sheet(TASK, bias, 2)
     assert cone_of_sheet(TASK, CalibratedBias("multiplication", 1, [Line("a[c]")]), 2)
+
+
+def test_lines_that_no_table_can_be_made_of_are_followed_one_token_after_the_other(multiplication):
+    """A line to another cell in the second layer: what stands there is no token."""
+    bias = multiplication.bias
+    deep = CalibratedBias(bias.format, bias.heads, [*bias.lines, Line("sheet[r-1,c].digit", 0, 1)])
+    layout = multiplication.config.layout(Size(3, 2))
+    operands = np.random.default_rng(0).integers(0, 10, (2, 2, 3), np.uint8)
+    assert decoding.make_sight_table(multiplication.model, deep, multiplication.task) is None
+    written = decode_sheets(multiplication.model, deep, layout, operands)
+    source, target = layout.batch(operands)
+    with torch.inference_mode():
+        for problem in range(2):
+            tokens = written.tokens(problem)
+            given = torch.tensor([[layout.vocabulary.start, *tokens]])
+            logits = through_lines(
+                multiplication.model, deep, [(layout, source[problem : problem + 1], given)], 2
+            )
+            assert logits.argmax(dim=-1).tolist() == tokens.tolist()
+    assert target.shape[0] == 2
+
+
+def test_sights_past_a_number_of_64_bits_have_no_table(monkeypatch, multiplication):
+    monkeypatch.setattr(decoding, "_MOST", 1000)
+    with pytest.raises(NotApplicableError, match="too much for a table"):
+        SightTable(multiplication.model, multiplication.bias, multiplication.task)
+    layout = multiplication.config.layout(Size(2, 1))
+    operands = np.array([[[3, 4], [5, 0]]], np.uint8)
+    written = decode_sheets(multiplication.model, multiplication.bias, layout, operands)
+    assert multiplication.task.answer(written.values(0)) == [5, 1, 2]

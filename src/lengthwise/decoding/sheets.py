@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.locality.sheets import cone_of_sheet
+from lengthwise.locality import NotApplicableError, cone_of_sheet
 from lengthwise.model import Transformer
 from lengthwise.model.plans import LayerPlan, LinesPlan
 from lengthwise.model.sheets import logits_of_sights
@@ -23,6 +23,9 @@ from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
 from lengthwise.problems.wavefront import Written, read_tokens, rule_of, write_sheets
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near
+
+# Sights that a number of 64 bits tells apart.
+_MOST = 2**62
 
 # A table of at most so many entries is kept whole; else sights are looked up among those met.
 _ENTRIES = 1 << 24
@@ -42,7 +45,7 @@ class SightTable:
         worst: the largest loss of a token that was written, nats.
 
     Raises:
-        NotApplicableError: for other lines.
+        NotApplicableError: for other lines, and for more of them than a table can tell apart.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class SightTable:
         self.tracks = [*map(str, cone), LAST]
         self.nears = [Near.parse(track) for track in self.tracks]
         self.size = len(task.tokens) + 1
+        if self.size ** len(self.tracks) > _MOST:
+            raise NotApplicableError(f"what {len(self.tracks)} lines show is too much for a table")
         self.whole = self.size ** len(self.tracks) <= _ENTRIES
         self.met, self.worst = 0, 0.0
         # Of each sight the token, -1 where it is not known; then its loss.
@@ -139,6 +144,18 @@ class SightTable:
         return token.cpu().numpy().astype(np.int16), -best.cpu().numpy()
 
 
+def make_sight_table(
+    model: Transformer, bias: object, task: Worksheet, device: torch.device | str = "cpu"
+) -> SightTable | None:
+    """The table of a model; None where its bias is not one of lines that a table can be made of."""
+    if not isinstance(bias, CalibratedBias):
+        return None
+    try:
+        return SightTable(model, bias, task, device)
+    except NotApplicableError:
+        return None
+
+
 def decode_sheets(
     model: Transformer,
     bias: CalibratedBias,
@@ -149,17 +166,23 @@ def decode_sheets(
     table: SightTable | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Written:
-    """Write the sheets of problems of one size greedily.
+    """Write the sheets of problems of one size greedily; without a table, one token after the other.
 
     Args:
-        model, bias: as of `SightTable`.
+        model, bias: as of `SightTable`, or any lines.
         layout: of the problems; its limits end a sheet that has no end.
         operands: digits `[problem, operand, place]`.
         device: where the model is.
         table: one of the same model, to be filled further.
         on_progress: called with steps done, and their greatest number.
     """
-    table = table or SightTable(model, bias, layout.task, device)
+    table = table or make_sight_table(model, bias, layout.task, device)
+    if table is None:
+        each = [
+            decode_one_by_one(model, bias, layout, operands[i : i + 1], device=device)
+            for i in range(len(operands))
+        ]
+        return Written.of(each)
     parts: Sequence[np.ndarray] = layout.parts(operands)
     table.foresee(layout, [digits[:1] for digits in parts])
     columns, rows = layout.limits["columns"], layout.limits["rows"]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from lengthwise.arguments import as_whole
 from lengthwise.bias import CalibratedBias
-from lengthwise.decoding.sheets import SightTable, decode_sheets
+from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
 from lengthwise.evaluation.curve import LengthCurve, Score, wilson
 from lengthwise.model import plan_attention
 from lengthwise.problems.sampling import NoProblemsError, generator
@@ -59,9 +59,7 @@ def evaluate_sheets(
     samples = None if samples is None else as_whole("samples", samples, 1, 10_000_000)
     seed = run.config.seed if seed is None else as_whole("seed", seed)
     scores: list[Score] = []
-    table = None
-    if isinstance(run.bias, CalibratedBias):
-        table = SightTable(run.model, run.bias, run.task, run.device)
+    table = make_sight_table(run.model, run.bias, run.task, run.device)
     try:
         for size in sizes:
             for suite in suites:
@@ -94,10 +92,10 @@ def _score(
     layout: SheetLayout = run.config.layout(run.config.size if padding == "training" else size)
     if layout.width > size.longest:
         problems = np.pad(problems, ((0, 0), (0, 0), (0, layout.width - size.longest)))
-    if table is None:
-        right, worst = _match_given(run, layout, problems)
-    else:
+    if isinstance(run.bias, CalibratedBias):
         right, worst = _match_written(run, table, layout, problems)
+    else:
+        right, worst = _match_given(run, layout, problems)
     correct = int(right.sum())
     low, high = wilson(correct, count)
     return Score(
@@ -143,18 +141,23 @@ def draw_sheets(
 
 
 def _match_written(
-    run: Run, table: SightTable, layout: SheetLayout, problems: np.ndarray
+    run: Run, table: SightTable | None, layout: SheetLayout, problems: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Which sheets the model writes right, greedily, and the largest loss of a token that it wrote."""
+    """Which sheets the model writes right, greedily, and the largest loss of a token that it wrote.
+
+    Where there is no table, losses are not known, and 0 stands for them.
+    """
+    assert isinstance(run.bias, CalibratedBias)
     each = max(1, _TOKENS // layout.tokens_at_most)
     right = np.zeros(len(problems), bool)
-    table.worst = 0.0
+    if table is not None:
+        table.worst = 0.0
     for first in range(0, len(problems), each):
         some = problems[first : first + each]
         truth = true_sheets(layout.task, layout.parts(some), **layout.limits)
-        written = decode_sheets(run.model, table.bias, layout, some, table=table)
+        written = decode_sheets(run.model, run.bias, layout, some, device=run.device, table=table)
         right[first : first + each] = written.same_as(truth)
-    return right, table.worst
+    return right, 0.0 if table is None else table.worst
 
 
 @torch.inference_mode()

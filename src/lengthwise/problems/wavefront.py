@@ -39,6 +39,15 @@ class Written:
     rows: np.ndarray
     ended: np.ndarray
 
+    @classmethod
+    def of(cls, each: Sequence[Written]) -> Written:
+        """Sheets of the same limits together."""
+        cells, rows, ended = (
+            np.concatenate([getattr(one, name) for one in each])
+            for name in ("cells", "rows", "ended")
+        )
+        return cls(each[0].task, cells, rows, ended)
+
     def same_as(self, other: Written) -> np.ndarray:
         """Which sheets are the same as others of the same limits, to their ends, bool `[problem]`."""
         ends = (self.rows == other.rows) & self.ended & other.ended

@@ -139,6 +139,12 @@ def check_bias(bias: CalibratedBias | MatrixBias, config: Config) -> None:
             raise InputError(
                 f"the bias names layer {line.layer}, but the model has {config.model.layers}"
             )
+    if config.is_sheet and (config.model.positions != "none" or config.model.encoder_layers):
+        raise InputError(
+            f"lines of sheets lead to tokens wherever they lie: with a calibrated bias a model of "
+            f"{config.task} takes model.positions none and no encoder, got {config.model.positions!r} and "
+            f"model.encoder_layers={config.model.encoder_layers}"
+        )
     layout = config.layout()
     places = Seen(layout.task, (LAST,), np.zeros((1, 0), np.uint8)) if config.is_sheet else layout
     for layer in range(config.model.layers):

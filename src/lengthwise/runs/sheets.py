@@ -10,7 +10,7 @@ import torch
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.greedy import decode_with_cache
-from lengthwise.decoding.sheets import SightTable, decode_sheets
+from lengthwise.decoding.sheets import decode_sheets, make_sight_table
 from lengthwise.errors import shorten
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sheet_text import Sheet
@@ -62,18 +62,20 @@ def answer_sheets(
         problems: the operands of each, as text.
         on_progress: called with the steps of writing that are done, and how many there may be.
     """
-    task, table, found = run.task, None, []
-    if isinstance(run.bias, CalibratedBias):
-        table = SightTable(run.model, run.bias, task, run.device)
+    task, found = run.task, []
+    table = make_sight_table(run.model, run.bias, task, run.device)
     for parts in problems:
         size = size_of(task, parts)
-        if table is None and size.fits(run.config.size):
+        if not isinstance(run.bias, CalibratedBias) and size.fits(run.config.size):
             size = run.config.size  # a model without lines has learned that one
         layout: SheetLayout = run.config.layout(size)
         operands = digits_of(task, parts, size.longest)
-        if table is not None:
+        if isinstance(run.bias, CalibratedBias):
             written = decode_sheets(
-                run.model, table.bias, layout, operands, table=table, on_progress=on_progress
+                *(run.model, run.bias, layout, operands),
+                device=run.device,
+                table=table,
+                on_progress=on_progress,
             )
         else:
             source = layout.source(operands).to(run.device)
