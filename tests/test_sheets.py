@@ -273,7 +273,7 @@ def test_suites_have_problems_of_their_size(suite, size):
 def test_splits_of_sheets_are_disjoint():
     task, size = make_task("multiplication", 10), Size(3, 3)
     drawn = {
-        split: training_sheets(task, generator(0, split), 500, size=size, few=0.5, split=split)
+        split: training_sheets(task, generator(0, split), 500, size=size, large=0.5, split=split)
         for split in ("train", "validation")
     }
     for split, problems in drawn.items():

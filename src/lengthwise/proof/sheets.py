@@ -195,7 +195,7 @@ def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndar
     sizes.sort(key=lambda size: size.columns * size.rows)
     for turn in range(_ROUNDS):
         size = sizes[turn] if turn < len(sizes) else most
-        operands = training_sheets(task, rng, _SEARCHED, size=size, few=0.5, split="any")
+        operands = training_sheets(task, rng, _SEARCHED, size=size, large=0.5, split="any")
         # In most places digits of a failing sight, one of them for each problem.
         cases = rng.choice(sorted(missing), _SEARCHED)
         digits = sights.tokens[:, cases][of_source].T

@@ -146,6 +146,7 @@ class Worksheet(ABC):
             "exact_match": 0.95,
             "loss": 5e-3,
             "cooldown_steps": 1000,
+            "worst_loss": 0.5,  # whether all contexts are right is for the proof to say
         },
         "evaluation": {"suites": ("uniform", "hard"), "sizes": ("3x3", "6x6", "20x20", "100x100")},
     }
