@@ -48,6 +48,7 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
         NotApplicableError: for other lines.
     """
     found: dict[Track, None] = {}
+    lasts = {(line.head, line.layer) for line in bias.lines if line.track == LAST_TOKEN}
     for line in bias.lines:
         track = line.track
         if not isinstance(track, Track) or near_of(track, task) is None:
@@ -59,6 +60,12 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
             raise NotApplicableError(
                 f"head {line.head} reads {track.words()} in a layer past the first, where it knows of "
                 f"other cells; the proof of sheets takes such lines in the first layer alone"
+            )
+        places = {(line.head, layer) for layer in (line.layer, None, 0)}
+        if track.site == "self" and track != LAST_TOKEN and lasts & places:
+            raise NotApplicableError(
+                f"head {line.head} reads the token before and {track.words()}, which may be one token, read "
+                f"once; what a query sees along its lines does not tell that"
             )
         found[track] = None
     return tuple(sorted(found.keys() - {LAST_TOKEN}))

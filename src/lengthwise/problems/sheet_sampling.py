@@ -33,9 +33,9 @@ def training_sheets(
 ) -> np.ndarray:
     """Problems of one size, as training and validation see them: zeros on the left are kept.
 
-    Digits are uniform; in a share `large` of the problems large ones are common. A large carry takes several
-    in a row, and what is rare is not learned: by this the rarest neighbourhood of multiplication is met four
-    times as often (docs/log.md, 2026-11-26, "the rarest neighbourhood").
+    Digits are uniform; in a share `large` of the problems large ones are common. A large carry takes
+    several in a row, and what is rare is not learned: by this the rarest neighbourhood of multiplication is
+    met four times as often (docs/log.md, 2026-11-26, "the rarest neighbourhood").
 
     Returns:
         Digits, uint8 `[problem, operand, place]`, least significant first.
@@ -119,7 +119,7 @@ def _uniform(task: Worksheet, rng: np.random.Generator, count: int, size: Size) 
 
 
 def _large(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
-    """Digits that are the commoner the larger: the largest less the square of a uniform share of the base."""
+    """Digits that are the commoner the larger: the largest less the base times a uniform share squared."""
     shares = rng.random((count, len(task.operands), size.longest))
     digits = (task.base - 1 - np.floor(task.base * shares**2)).astype(np.uint8)
     digits[:, _outside(task, size)] = 0
