@@ -9,8 +9,8 @@ letter is the digits of a column and what the row holds there. A row is written 
 stretches spell, and may add others. When none is new, every query of every sheet has been met. What they
 see goes through the model, written here once more, in double precision.
 
-Exit code 0: the program agrees. 1: it does not, and says where. 2: it can't say, and why: it speaks about
-calibrated biases, without positions and without an encoder, that look one row up at most.
+Exit code 0: the program agrees. 1: it does not, and says where. 2: it can't say: it speaks about calibrated
+biases without positions and without an encoder, that look one row up at most.
 """
 
 import argparse
@@ -24,19 +24,16 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 DIGITS, NOTHING, START = "0123456789abcdefghijklmnopqrstuvwxyz", -1, "^"
 # Queries through the model at once, how far a smallest margin may lie from one in single precision, and
-# cells that the machine may write.
-CHUNK, TOLERANCE, LARGEST = 1 << 14, 1e-3, 20_000_000
+# queries and states of the machine, at most.
+CHUNK, TOLERANCE, LARGEST = 1 << 14, 1e-3, 2_000_000
 FORMAT, RULE_FORMAT = "lengthwise-certificate/3", "lengthwise-sheet-rule/1"
-# What a row holds in a column: nothing yet, a cell, its separator, nothing any more.
-BEFORE, CELL, SEPARATOR, AFTER = range(4)
-# In the place of what is known of a row above that is not there, or has ended.
-TOP, GONE = "top", "gone"
-
-
+# What a row holds in a column: nothing yet, a cell, its separator, nothing any more; and what takes the
+# place of all that is known of a row above where there is none, or where it has ended.
+BEFORE, CELL, SEPARATOR, AFTER, TOP, GONE = range(6)
 # A token near a cell: a digit of an operand, a field of a cell, a symbol, or the last one written.
 Near = namedtuple("Near", "segment row column field", defaults=(None, None, None))
 LAST = Near("last")
@@ -53,13 +50,14 @@ class Rule:
         values = json.loads(text)
         if values["format"] != RULE_FORMAT:
             raise RefusedError(f"rule.json is no {RULE_FORMAT}; check_certificate.py knows others")
-        self.task, self.base, self.tokens = values["task"], values["base"], values["tokens"]
-        number = {token: at for at, token in enumerate(self.tokens)} | {None: NOTHING}
-        operands = [s for s in values["segments"] if s["kind"] != "symbol"]
-        symbols = [s for s in values["segments"] if s["kind"] == "symbol"]
-        self.symbols = {s["name"]: number[s["text"]] for s in symbols}
+        self.task, self.base = values["task"], values["base"]
+        number = {token: at for at, token in enumerate(values["tokens"])} | {None: NOTHING}
+        segments = {s["name"]: s for s in values["segments"]}
+        self.symbols = {n: number[s["text"]] for n, s in segments.items() if s["kind"] == "symbol"}
         # Of each axis the operands, with the zeros that are written before them.
-        self.axes = {a: {s["name"]: s["zeros"] for s in operands if s["axis"] == a} for a in "rc"}
+        self.axes: dict[str, dict[str, int]] = {"r": {}, "c": {}}
+        for name in [n for n in segments if n not in self.symbols]:
+            self.axes[segments[name]["axis"]][name] = segments[name]["zeros"]
         self.fields = {f["name"]: [number[t] for t in f["tokens"]] for f in values["fields"]}
         self.names = list(self.fields)
         self.digits = [number[digit] for digit in DIGITS[: self.base]]
@@ -68,11 +66,11 @@ class Rule:
         self.follows = [self.near(text, "the rule") for text in values["follows"]]
         rows = [[tuple(map(number.get, side)) for side in row] for row in values["table"]]
         self.table = dict(rows)
-        alphabets = []
-        for near in self.follows:
-            seen = self.fields.get(near.field, self.digits)
-            seen = seen + self.separators * (near.field == self.names[0])
-            alphabets.append([NOTHING, *seen])
+        marks = {self.names[0]: self.separators}
+        alphabets = [
+            [NOTHING, *self.fields.get(n.field, self.digits), *marks.get(n.field, ())]
+            for n in self.follows
+        ]
         cells = set(itertools.product(*self.fields.values()))
         cells |= {(token,) for token in (*self.separators, self.end)}
         # Every sight has one row, and what is written is a cell.
@@ -81,17 +79,16 @@ class Rule:
 
     def near(self, text: str, who: str) -> Near:
         """Where `a[c-1]`, `b[r]`, `sheet[r-1,c+1].digit`, `*` or `last` is."""
-        match = re.fullmatch(r"(\w+|\W)(?:\[([^]]+)\](?:\.(\w+))?)?", text)
-        parts = match[2].split(",") if match and match[2] else ()
-        steps = [re.fullmatch(r"([rc])([+-]\d+)?", part.strip()) for part in parts]
-        if match is not None and None not in steps:
-            at = {step[1]: int(step[2] or 0) for step in steps}
-            near, cell = Near(match[1], at.get("r"), at.get("c"), match[3]), match[1] == "sheet"
-            known = {**self.axes, "": {*self.symbols, "last"}, "cr": {"sheet"}}
-            good = near.segment in known.get("".join(sorted(at)), ())
-            # Of its own cell a query sees the fields that are written, and the rule none.
-            good = good and (not cell or (-1,) <= near[1:3] < (0, int(who != "the rule")))
-            if good and near.field in (self.names if cell else [None]):
+        place = r"(\w+|\W)(?:\[(r([+-]\d+)?)?,?(c([+-]\d+)?)?\](?:\.(\w+))?)?"
+        if match := re.fullmatch(place, text):
+            name, row, up, column, aside, field = match.groups()
+            near = Near(name, row and int(up or 0), column and int(aside or 0), field)
+            known = self.axes["r" if row else "c"] if row or column else {*self.symbols, "last"}
+            if row and column:
+                # Of its own cell a query sees the fields that are written, and the rule none.
+                seen = (-1,) <= near[1:3] < (0, int(who != "the rule")) and field in self.names
+                known, field = ["sheet"] if seen else [], None
+            if name in known and field is None:
                 return near
         raise RefusedError(f"{who} reads {text}, which is no token near a cell that is known here")
 
@@ -124,30 +121,29 @@ class Machine:
         columns = [0, *(near.column for near in nears if near.segment in rule.axes["c"])]
         above = [near.column for near in nears if near.segment == "sheet" and near.row]
         own = [near for near in nears if near.segment == "sheet" and not near.row]
+        own.append(Near("sheet", 0, -1, rule.names[-1]))
         # The row above is read so far ahead of the cell that is written, in stretches so long.
         self.ahead = max(0, *columns, *above)
         self.long = max(above) - min(above) + 1 if above else 1
         self.rows = range(min(rows), max(rows) + 1)
         self.columns = range(min(columns), self.ahead + 1)
         self.above = range(min([self.ahead, *above]), self.ahead + 1)
-        self.own = range(min([-1, *(near.column for near in own)]), 0)
+        self.own = range(min(near.column for near in own), 0)
         # Fields that are seen from the row below, and from later cells of the row.
         self.shown = [any(n.field == name and n.row for n in nears) for name in rule.names]
         self.kept = [any(n.field == name for n in own) for name in rule.names]
-        self.kept[-1] = True
         self.blank = (NOTHING,) * len(rule.names)
         places = [Near(name, at) for at in self.rows for name in rule.axes["r"]]
         places += [Near(name, None, at) for at in self.columns for name in rule.axes["c"]]
         places += [Near("sheet", -1, at, name) for at in self.above for name in rule.names]
         places += [Near("sheet", 0, at, name) for at in (*self.own, 0) for name in rule.names]
-        self.sight = [places.index(near) for near in rule.follows]
-        self.seen = [places.index(near) for near in self.lines]
+        self.sight, self.seen = (
+            [places.index(n) for n in found] for found in (rule.follows, lines)
+        )
         # By row of the operands and what stands before: letters of rows above, and who waits for more.
-        self.letters: dict[tuple, dict] = defaultdict(dict)
+        self.letters: dict[tuple, set] = defaultdict(set)
         self.waiting: dict[tuple, list] = defaultdict(list)
-        self.found: set[tuple] = set()
-        self.states: set[tuple] = set()
-        self.todo: list[tuple] = []
+        self.found, self.states, self.todo, self.below = set(), set(), [], {}
 
     def queries(self) -> np.ndarray:
         """Of all queries what is on the lines, the last token, and what to write, `[query, token]`."""
@@ -155,30 +151,24 @@ class Machine:
         first = {(row,) * len(self.rows)}
         for _ in range(self.rows.stop):
             first = {below for window in first for below in self._below(window)}
-        self.below, new = {}, list(first)
-        for window in new:
-            if window not in self.below:
-                self.below[window] = self._below(window)
-                new += self.below[window]
         letter = (digits, BEFORE, self.blank)
         self.begin = self._push((letter,) * (self.long - 1), letter)
         columns, above = (digits,) * (len(self.columns) - 1), (self.blank,) * (len(self.above) - 1)
-        rest = (-self.ahead, columns, above, (self.blank,) * len(self.own), self.begin)
-        for window in self.below:
-            self._enter(window, self.begin, *rest)
-            if window in first:
-                self._enter(window, (TOP, digits), *rest)
-        for written in itertools.count():
-            if not self.todo:
-                return np.array(sorted(self.found)).reshape(-1, len(self.lines) + 2)
-            if written == LARGEST:
-                raise RefusedError(f"more than {LARGEST:,} cells are to be written")
+        self.rest = -self.ahead, columns, above, (self.blank,) * len(self.own), self.begin
+        for window in first:
+            self._enter(window, (TOP, digits), *self.rest)
+        while self.todo:
             self._write(*self.todo.pop())
+            if len(self.states) + len(self.found) > LARGEST:
+                raise RefusedError(f"more than {LARGEST:,} queries and states")
+        return np.array(sorted(self.found)).reshape(-1, len(self.lines) + 2)
 
     def _below(self, window: tuple) -> list[tuple]:
         """What the operands along rows may be in the next row."""
-        letters = following(window[-1], self.rule.axes["r"], self.rule.digits)
-        return [(*window[1:], letter) for letter in letters]
+        if window not in self.below:
+            letters = following(window[-1], self.rule.axes["r"], self.rule.digits)
+            self.below[window] = [(*window[1:], letter) for letter in letters]
+        return self.below[window]
 
     def _push(self, known: tuple, letter: tuple) -> tuple:
         """What is known of a row after one more letter: the last ones; in stretches of one its kinds."""
@@ -199,14 +189,6 @@ class Machine:
             self.waiting[window, known].append(state)
             letters = self.letters[window, known]
         self.todo += [(state, letter) for letter in letters]
-
-    def _tell(self, window: tuple, known: tuple, letter: tuple) -> None:
-        """A row holds this letter where this was known of it; rows below may see it."""
-        for below in self.below[window]:
-            letters = self.letters[below, known]
-            if letter not in letters:
-                letters[letter] = None
-                self.todo += [(state, letter) for state in self.waiting[below, known]]
 
     def _write(self, state: tuple, letter: tuple) -> None:
         """Read a letter further ahead, and write a cell."""
@@ -233,7 +215,12 @@ class Machine:
                 return
             kind = SEPARATOR if cell[0] in rule.separators else CELL
             held = (columns[-self.columns.start], kind, only(self.shown, (*cell, *self.blank)))
-            self._tell(window, mine, held)
+            # Rows below may see it where the same was known of this one.
+            for below in self._below(window):
+                if held not in self.letters[below, mine]:
+                    self._enter(below, self.begin, *self.rest)
+                    self.letters[below, mine].add(held)
+                    self.todo += [(waits, held) for waits in self.waiting[below, mine]]
             if kind == SEPARATOR:
                 return
             mine = self._push(mine, held)
@@ -254,17 +241,14 @@ class Model:
         norms = self._norm, lambda name, x: x
         self.before, self.after = norms if settings["norm"] == "pre" else norms[::-1]
         # Of each layer and site the places that are read, each with the values of its heads.
-        sites = itertools.product(range(self.layers), ("self", "cross"))
-        self.reads: dict[tuple, dict[Near, np.ndarray]] = {site: {} for site in sites}
+        self.reads: dict[tuple, dict[Near, np.ndarray]] = defaultdict(dict)
         for line in lines:
-            text = line.get("reads", "a line of a matrix, or of lengthwise-bias/1")
-            near = rule.near(text, f"head {line['head']}")
+            near = rule.near(line.get("reads", "a line of a matrix"), f"head {line['head']}")
             site = "self" if near.segment in ("sheet", "last") else "cross"
             for layer in range(self.layers) if line["layer"] is None else [line["layer"]]:
                 if near.segment == "sheet" and layer:
-                    raise RefusedError(f"{text} is read past the first layer, where it knows more")
-                closed = np.full(self.heads, -np.inf)
-                heads = self.reads[layer, site].setdefault(near, closed)
+                    raise RefusedError(f"{line['reads']} is read past the first layer")
+                heads = self.reads[layer, site].setdefault(near, np.full(self.heads, -np.inf))
                 heads[line["head"]] = max(heads[line["head"]], line["value"])
         every = dict.fromkeys(near for found in self.reads.values() for near in found)
         self.cone = [near for near in every if near != LAST and near.segment not in rule.symbols]
@@ -313,17 +297,14 @@ class Model:
         """What heads read: of each slot key, value, and the bias `[query, head]`; closed is -inf."""
         shape = (len(query), self.heads, query.shape[1] // self.heads)
         query = query.reshape(shape) / shape[2] ** 0.5
-        scores = np.full((len(slots), *shape[:2]), -np.inf)
-        for score, (key, _, bias) in zip(scores, slots, strict=True):
-            score[:] = (query * key.reshape(shape)).sum(axis=2) + bias
+        scores = [(query * key.reshape(shape)).sum(axis=2) + bias for key, _, bias in slots]
+        scores = np.array(scores).reshape(-1, *shape[:2])
         # The largest becomes 1, so that a sum is at least 1; a head with nothing open reads zeros.
         top = scores.max(axis=0, initial=-np.inf)
         scores = np.exp(scores - np.where(top == -np.inf, 0.0, top))
         scores /= np.maximum(scores.sum(axis=0), 1.0)
-        read = np.zeros(shape)
-        for score, (_, value, _) in zip(scores, slots, strict=True):
-            read += score[:, :, None] * value.reshape(shape)
-        return read.reshape(len(query), -1)
+        values = np.array([value for _, value, _ in slots]).reshape(-1, *shape)
+        return (scores[..., None] * values).sum(axis=0).reshape(len(query), -1)
 
     def _linear(self, name: str, x: np.ndarray) -> np.ndarray:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
@@ -334,28 +315,23 @@ class Model:
         return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
 
-def open_run(folder: Path) -> tuple[Path, dict, Rule, Model]:
-    """The files of a run, or of the calibrated one that `lengthwise abc` made."""
+def open_run(folder: Path) -> tuple[dict, dict, Rule, Model]:
+    """A run's certificate, hashes of what it is of, by what that is called, its rule and its model."""
     path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
+    files = {"weights": "model.safetensors", "bias": "bias.jsonl", "rule": "rule.json"}
     config = json.loads((path / "config.json").read_bytes())
     if config["model"]["positions"] != "none" or config["model"]["encoder_layers"]:
         raise RefusedError("the model has positions or an encoder; here it can have neither")
-    for file, hint in (("bias.jsonl", "calibrated bias"), ("rule.json", "rule of a proof")):
-        if not (path / file).exists():
-            raise RefusedError(f"{path} has no {hint} ({file}); see `lengthwise prove`")
-    _, *lines = map(json.loads, (path / "bias.jsonl").read_bytes().splitlines())
-    rule = Rule((path / "rule.json").read_bytes())
-    return path, config, rule, Model(rule, config, load_file(path / "model.safetensors"), lines)
-
-
-def settings_of(config: dict) -> bytes:
-    """The settings that a proof depends on, as a certificate hashes them."""
-    values = {name: config[name] for name in ("task", "base", "model")}
-    if config["parameters"]:
-        values["parameters"] = config["parameters"]
+    held = {name: (path / file).read_bytes() for name, file in files.items()}
+    # The settings that a proof depends on, as a certificate hashes them.
+    values = {name: config[name] for name in ("task", "base", "model", "parameters")}
     usual = {"alignment": "natural", "input_order": "normal", "frame": "none"}
-    data = {name: config["data"][name] for name in usual if config["data"][name] != usual[name]}
-    return json.dumps(values | ({"data": data} if data else {}), sort_keys=True).encode()
+    values["data"] = {k: config["data"][k] for k in usual if config["data"][k] != usual[k]}
+    held["model"] = json.dumps({n: v for n, v in values.items() if v}, sort_keys=True).encode()
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in held.items()}
+    _, *lines = map(json.loads, held["bias"].splitlines())
+    rule, said = Rule(held["rule"]), json.loads((path / "certificate.json").read_bytes())
+    return said, hashes, rule, Model(rule, config, load(held["weights"]), lines)
 
 
 def measure(rule: Rule, model: Model) -> tuple[int, int, float]:
@@ -375,37 +351,28 @@ def measure(rule: Rule, model: Model) -> tuple[int, int, float]:
     return count, int((found <= 0).sum()), float(found.min())
 
 
-def check(path: Path, config: dict, rule: Rule, model: Model) -> dict:
-    """Whether the certificate is of these files and says what is found here, and what differs."""
-    said = json.loads((path / "certificate.json").read_bytes())
-    files = {"weights": "model.safetensors", "bias": "bias.jsonl", "rule": "rule.json"}
-    held = {name: (path / file).read_bytes() for name, file in files.items()}
-    held["model"], files["model"] = settings_of(config), "config.json"
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in held.items()}
-    others = [file for name, file in files.items() if said["hashes"].get(name) != hashes[name]]
-    differ = [f"{file} is not the certificate's" for file in others]
-    if (said["format"], said["task"], said["base"]) != (FORMAT, rule.task, rule.base):
-        differ.append(f"it is no {FORMAT} of {rule.task} in base {rule.base}")
-    if not rule.total:
-        differ.append("rule.json does not write one cell for each sight")
-    if differ:
-        return {"good": False, "says": f"Differs: {'; '.join(differ)}"}
+def check(said: dict, hashes: dict, rule: Rule, model: Model) -> tuple[dict, dict]:
+    """What a certificate must fulfil, each with whether it does, and what is found here."""
+    claims = {
+        f"other {n} than the certificate's": said["hashes"].get(n) == hashes[n] for n in hashes
+    }
+    right = (said["format"], said["task"], said["base"]) == (FORMAT, rule.task, rule.base)
+    claims[f"it is no {FORMAT} of {rule.task} in base {rule.base}"] = right
+    claims["rule.json does not write one cell for each sight"] = rule.total
+    if not all(claims.values()):
+        return claims, {}
     count, failing, least = measure(rule, model)
     cone = {rule.near(text, "the cone") for text in said["cone"]["reads"]}
     apart = abs(least - (margin := said["smallest_margin"])) / max(1.0, margin)
-    claims = {
+    claims |= {
         "a query depends on other places than its cone": cone == set(model.cone),
-        f"there are {count:,} contexts, not {said['contexts']:,}": count == said["contexts"],
+        f"{count:,} contexts are found, not {said['contexts']:,}": count == said["contexts"],
         f"{failing:,} contexts are answered wrong": not failing,
         f"the smallest margin is {least:.6f}, not {margin:.6f}": apart <= TOLERANCE,
         f"a margin of {least:.2e} is what rounding may move": least > 2 * said["float_bound"],
     }
-    differ = [claim for claim, holds in claims.items() if not holds]
-    says = f"Agrees: {count:,} contexts, smallest margin {least:.6f}"
-    says = f"Differs: {'; '.join(differ)}" if differ else says
     least = least if np.isfinite(least) else None
-    found = {"contexts": count, "failing": failing, "smallest_margin": least}
-    return {"good": not differ, "says": says, **found}
+    return claims, {"contexts": count, "failing": failing, "smallest_margin": least}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -416,15 +383,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with np.errstate(all="ignore"):
-            found = check(*open_run(options.run))
+            claims, found = check(*open_run(options.run))
     except (RefusedError, OSError, SafetensorError) as error:
         print(f"check_sheet.py: {error}", file=sys.stderr)
         return 2
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         print(f"check_sheet.py: a file is broken: {error!r}", file=sys.stderr)
         return 2
-    print(json.dumps(found, indent=1) if options.json else found["says"])
-    return 0 if found["good"] else 1
+    differ = "; ".join(claim for claim, holds in claims.items() if not holds)
+    says = "Agrees: {contexts:,} contexts, smallest margin {smallest_margin:.6f}"
+    says = f"Differs: {differ}" if differ else says.format(**found)
+    found = {"good": not differ, "says": says, **found}
+    print(json.dumps(found, indent=1) if options.json else says)
+    return 1 if differ else 0
 
 
 if __name__ == "__main__":
