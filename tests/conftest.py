@@ -8,6 +8,8 @@ Fixtures, from cheap to dear:
 - `tiny_abc` (session): the whole method on `tiny_config`, once for the whole test run; an `Outcome`
   whose folder lives until the end. Read it, copy it (`shutil.copytree(tiny_abc.path, ...)`), but
   never write into it.
+- `multiplication` (session): the proven run that tests/samples/multiplication keeps, in a folder that lives
+  until the end. Read only, too.
 - `binary` (session): a `Run` of addition in base 2, its bias by hand, trained in seconds and proven. Read
   only, too.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +129,14 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Run:
     lines += [Line("answer[c-1]", head) for head in range(4)]
     path = tmp_path_factory.mktemp("binary") / "run"
     return train_run(config.for_retraining(), path, bias=CalibratedBias("addition", 4, lines))
+
+
+@pytest.fixture(scope="session")
+def multiplication(tmp_path_factory) -> Run:
+    """A small model of multiplication, proven.
+
+    Made by `lengthwise abc multiplication --set model.width=48 --set model.feed_forward=192`.
+    """
+    folder = tmp_path_factory.mktemp("sheets") / "multiplication"
+    shutil.copytree(Path(__file__).parent / "samples" / "multiplication", folder)
+    return Run.open(folder)

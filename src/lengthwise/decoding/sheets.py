@@ -249,7 +249,7 @@ def decode_one_by_one(
     What other programs do; for comparison, and for biases that are not near the cell being written.
     """
     task, prefix = layout.task, _Prefix(layout)
-    separators, end = {task.token(text) for text in task.separators}, layout.vocabulary.end
+    separators = {task.token(text) for text in task.separators}
     source = layout.source(operands[:1]).to(device)
     view, tokens, last = None, [], layout.vocabulary.start
     layers = range(len(model.layers))
@@ -266,9 +266,11 @@ def decode_one_by_one(
         if view is None:
             view = model.begin(source, layout.tokens_at_most, plans)
         logits = model.step(torch.tensor([last], device=device), step, view, plans)
-        last = int(logits.argmax(dim=-1))
+        last, field = int(logits.argmax(dim=-1)), prefix.field
         tokens.append(last)
+        value = last - task.first_token[field]
+        fits = 0 <= value < task.fields[field].size or (not field and last in separators)
         prefix.add(last, separators)
-        if last == end or prefix.row > layout.limits["rows"]:
+        if not fits or prefix.row > layout.limits["rows"]:
             break
     return read_tokens(task, np.array(tokens), **layout.limits)

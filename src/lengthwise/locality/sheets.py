@@ -60,8 +60,7 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
                 f"head {line.head} reads {track.words()} in a layer past the first, where it knows of "
                 f"other cells; the proof of sheets takes such lines in the first layer alone"
             )
-        if track.segment in (LAST, SHEET) or track.segment in task.axes:
-            found[track] = None
+        found[track] = None
     return tuple(sorted(found.keys() - {LAST_TOKEN}))
 
 

@@ -44,7 +44,7 @@ def training_sheets(
         digits = _uniform(task, rng, n, size)
         chosen = rng.random(n) < few
         digits[chosen] = _few_values(task, rng, int(chosen.sum()), size)
-        return digits
+        return _admit(task, digits, size)
 
     return _fill(task, draw, count, split, size)
 
@@ -79,15 +79,21 @@ def suite_sheets(
             for number, kind in enumerate(_HARD):
                 chosen = kinds == number
                 digits[chosen] = kind(task, rng, int(chosen.sum()), size)
-            return digits
+            return _admit(task, digits, size)
         for place, name in enumerate(segment.name for segment in task.operands):
             top = size.of(task, name) - 1
             if top:  # a number of one digit may be zero
                 lead = digits[:, place, top]
                 lead[lead == 0] = rng.integers(1, task.base, int((lead == 0).sum()))
-        return digits
+        return _admit(task, digits, size)
 
     return _fill(task, draw, count, split, size)
+
+
+def _admit(task: Worksheet, digits: np.ndarray, size: Size) -> np.ndarray:
+    digits = task.admit(digits)
+    digits[:, _outside(task, size)] = 0
+    return digits
 
 
 def _fill(

@@ -54,9 +54,9 @@ class Sheet:
             label = ", ".join(
                 f"{name}[{r}] = {DIGITS[digits[r]]}" for name, digits in along if r < len(digits)
             )
-            text = " ".join(DIGITS[value] for value in row[::-1, 0]) + "  " * (slant * r)
+            text = " ".join(map(_digit, row[::-1, 0])) + "  " * (slant * r)
             rest = "   ".join(
-                f"{field.name} {' '.join(DIGITS[value] for value in row[::-1, place])}"
+                f"{field.name} {' '.join(map(_digit, row[::-1, place]))}"
                 for place, field in enumerate(task.fields[1:], start=1)
             )
             lines.append((label, text, rest))
@@ -70,3 +70,8 @@ class Sheet:
 
     def _repr_html_(self) -> str:
         return f"<pre>{self}</pre>"
+
+
+def _digit(value: int) -> str:
+    """A value as people write it; what can't stand there, and nothing, is a question mark."""
+    return DIGITS[value] if 0 <= value < len(DIGITS) else "?"

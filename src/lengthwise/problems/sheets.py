@@ -37,15 +37,11 @@ class Size:
         Raises:
             ValueError: for other text.
         """
-        columns, _, rows = text.strip().lower().partition("x")
-        if not (
-            columns.isdecimal()
-            and (rows or columns).isdecimal()
-            and int(columns)
-            and int(rows or 1)
-        ):
+        columns, mark, rows = text.strip().lower().partition("x")
+        numbers = [columns, rows if mark else columns]
+        if not all(number.isdecimal() and len(number) < 10 and int(number) for number in numbers):
             raise ValueError(f"a size is written like 20x15, got {text!r}")
-        return cls(int(columns), int(rows or columns))
+        return cls(*map(int, numbers))
 
     def __str__(self) -> str:
         return f"{self.columns}x{self.rows}"
@@ -354,9 +350,9 @@ class Seen(Places):
             for place, track in enumerate(site)
         }
         rows = dict(zip(tracks, found.masked_fill(found == CLOSED, 0), strict=True))
-        nothing = torch.zeros(0, dtype=torch.int64)
+        nothing = torch.zeros(1, dtype=torch.int64)  # where no query reads the source
         self.inputs = torch.cat([rows[track] for track in (*own, LAST)])[None]
-        self.source = torch.cat([*(rows[track] for track in cross), nothing])[None]
+        self.source = torch.cat([rows[track] for track in cross] or [nothing])[None]
         self.source_length, self.target_length = self.source.shape[1], self.inputs.shape[1]
 
     def anchors(self, site: str) -> dict[str, Span]:

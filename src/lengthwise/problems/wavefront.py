@@ -30,7 +30,7 @@ class Written:
         cells: tokens, uint8 `[problem, row, column, field]`; closed where none is. A separator, and the
             end, is the first field of its cell.
         rows: of each problem the row that holds the end, or where there is none the first that does not
-            end, within the limit of columns or of rows.
+            end within the limits, or holds a token that can't stand there, the last then.
         ended: whether the end was written.
     """
 
@@ -53,10 +53,11 @@ class Written:
 
     def values(self, problem: int) -> list[np.ndarray]:
         """The rows of a sheet before the end, as values `[column, field]`."""
-        first = np.array(self.task.first_token)
+        first, task = np.array(self.task.first_token), self.task
+        closing = [CLOSED, *(task.token(text) for text in (*task.separators, END))]
         found = []
         for row in self.cells[problem, : self.rows[problem] + 1]:
-            length = int((row[:, -1] != CLOSED).sum())
+            length = int((~np.isin(row[:, 0], closing)).sum())
             found.append(row[:length].astype(np.int64) - first)
         return [row for row in found if len(row)]
 
@@ -101,8 +102,15 @@ def write_sheets(
         on_progress: called with the steps done and their greatest number.
     """
     page = _Page(task, operands, nears, columns, rows)
-    end = task.token(END)
-    ends = np.array([end, *(task.token(text) for text in task.separators)], np.uint8)
+    end, separators = task.token(END), [task.token(text) for text in task.separators]
+    # By field and token: whether a row stops with it, and whether it is a separator.
+    stops = np.ones((len(task.fields), 256), bool)
+    parts = np.zeros_like(stops)
+    for own, starts, size in zip(
+        stops, task.first_token, (f.size for f in task.fields), strict=True
+    ):
+        own[starts : starts + size] = False
+    parts[0, separators] = True
     count = len(operands[0])
     alive = np.ones((count, rows + 1), bool)  # rows that have not ended
     last = np.full(
@@ -123,13 +131,12 @@ def write_sheets(
         for field in range(len(task.fields)):
             written = rule(field, page.seen(field, active))
             page.place(field)[active] = written
-            if field:
-                continue
-            closes = np.isin(written, ends)
+            closes = stops[field][written]
             if closes.any():
                 problems, places = (index[closes] for index in np.nonzero(active))
                 alive[problems, places + first] = False
-                finished = written[closes] == end
+                # With the end, and with what can't stand there, the sheet ends.
+                finished = ~parts[field][written[closes]]
                 np.minimum.at(last, problems[finished], places[finished] + first)
                 active[problems, places] = False
         # A row that may hold no more cells, and has not ended, ends the sheet there.
@@ -241,7 +248,7 @@ class _Page:
 def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:
     """A sheet that was written one token after the other, of one problem.
 
-    Tokens that stand where they can't, and those past the limits, end it there.
+    It ends with a token that can't stand where it does, and with the limits.
     """
     fields = len(task.fields)
     cells = np.full((1, rows + 1, columns + 1, fields), CLOSED, np.uint8)
@@ -263,6 +270,7 @@ def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int)
             field = (field + 1) % fields
             column += field == 0
         else:
+            cells[0, row, column, field] = token
             break
     return Written(task, cells, np.array([min(row, rows)]), np.array([ended]))
 

@@ -6,6 +6,7 @@ from collections import ChainMap
 from functools import lru_cache
 
 from lengthwise.tasks.addition import Addition
+from lengthwise.tasks.cellular_automaton import CellularAutomaton
 from lengthwise.tasks.copy import Copy
 from lengthwise.tasks.decrement import Decrement
 from lengthwise.tasks.framing import FRAME, add_frame
@@ -36,7 +37,9 @@ TASKS: dict[str, type[Transducer]] = {
     )
 }
 
-WORKSHEETS: dict[str, type[Worksheet]] = {task.name: task for task in (Multiplication,)}
+WORKSHEETS: dict[str, type[Worksheet]] = {
+    task.name: task for task in (Multiplication, CellularAutomaton)
+}
 
 # Every task by its name, of either protocol.
 ALL_TASKS = ChainMap[str, type[Transducer] | type[Worksheet]](TASKS, WORKSHEETS)  # type: ignore[arg-type]

@@ -172,6 +172,10 @@ class Worksheet(ABC):
     def cell(self, *seen: Symbol) -> Cell:
         """What stands in a cell that sees this: a value of each field, a separator, or the end."""
 
+    def admit(self, operands: np.ndarray) -> np.ndarray:
+        """Turn random digits `[problem, operand, place]` into problems of the task; most are."""
+        return operands
+
     @abstractmethod
     def answer(self, rows: list[np.ndarray]) -> list[int]:
         """The digits of the answer, least significant first, of rows of cells `[column, field]`."""
