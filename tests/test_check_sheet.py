@@ -37,6 +37,7 @@ from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks import Field, Segment, Worksheet, make_task
+from lengthwise.tasks.cellular_automaton import CellularAutomaton
 from lengthwise.tasks.worksheet import CLOSED
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -140,6 +141,14 @@ class Shrinking(Worksheet):
         return [int(row[0, 0]) for row in rows if len(row)]
 
 
+class Layout(SheetLayout):
+    """With room for the rows of `Shrinking`, too."""
+
+    @property
+    def limits(self):
+        return {**super().limits, "rows": sum(super().limits.values())}
+
+
 def found_by_machine(task: Worksheet, lines: list[str]) -> set[tuple[int, ...]]:
     """What queries see on lines, with the last token and what to write; closed is -1."""
     rule = second.Rule(rule_text(task).encode())
@@ -152,9 +161,10 @@ def real(task: Worksheet, lines: list[str], most: Size) -> set[tuple[int, ...]]:
     """The same of all real sheets up to a size, each operand with all its digits."""
     found: set[tuple[int, ...]] = set()
     for columns, rows in itertools.product(range(1, most.columns + 1), range(1, most.rows + 1)):
-        layout = SheetLayout(task, size := Size(columns, rows))
+        layout = Layout(task, size := Size(columns, rows))
         lengths = [size.of(task, segment.name) for segment in task.operands]
-        problems = np.array(list(itertools.product(range(task.base), repeat=sum(lengths))), np.uint8)
+        every = itertools.product(range(task.base), repeat=sum(lengths))
+        problems = np.array(list(every), np.uint8)
         operands = np.zeros((len(problems), len(lengths), size.longest), np.uint8)
         for place, digits in enumerate(np.split(problems, np.cumsum(lengths)[:-1], axis=1)):
             operands[:, place, : digits.shape[1]] = digits
@@ -165,7 +175,10 @@ def real(task: Worksheet, lines: list[str], most: Size) -> set[tuple[int, ...]]:
     return found
 
 
-RULES = [(Carries, 2), (Carries, 3), (Wide, 2), (Ahead, 2), (Shrinking, 2), (Shrinking, 3)]
+RULES = [
+    *((Carries, 2), (Carries, 3), (Wide, 2), (Ahead, 2), (Shrinking, 2), (Shrinking, 3)),
+    (CellularAutomaton, 2),
+]
 MORE = [
     [],
     ["sheet[r,c-1].digit", "sheet[r,c].digit"],
