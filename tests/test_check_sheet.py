@@ -218,3 +218,306 @@ def test_queries_of_small_bases_are_those_of_real_sheets():
     task = make_task("multiplication", 2)
     lines = ["a[c]", "b[r]", "sheet[r-1,c+1].digit"]
     assert real(task, lines, Size(5, 5)) == found_by_machine(task, lines)
+
+
+# --- its model ---
+
+HEADS = 2
+PLACES = [
+    *("a[c]", "a[c-1]", "b[r]", "b[r+1]", "*"),
+    *("sheet[r-1,c+1].digit", "sheet[r-1,c].digit", "sheet[r,c-1].carry", "sheet[r,c].digit"),
+]
+
+
+def random_run(path: Path, seed: int, apart: bool = False) -> Run:
+    """A run of multiplication in base 3 whose every parameter and line is random.
+
+    With `apart` no head reads both the last token and another token of the sheet.
+    """
+    rng = np.random.default_rng(seed)
+    config = make_config(
+        {
+            "task": "multiplication",
+            "base": 3,
+            "device": "cpu",
+            "model": {
+                "width": 8,
+                "heads": HEADS,
+                "layers": int(rng.integers(1, 3)),
+                "feed_forward": 12,
+                "positions": "none",
+                "norm": str(rng.choice(["pre", "post"])),
+                "embedding_scale": str(rng.choice(["none", "sqrt"])),
+            },
+        }
+    )
+    lines = []
+    for text in rng.choice([*PLACES, "last"], 7):
+        track, head = Track.parse(str(text)), int(rng.integers(HEADS))
+        if apart and track.site == "self":
+            head = int(track == LAST_TOKEN)
+        layers = [0] if text.startswith("sheet") else [None, *range(config.model.layers)]
+        value = float(rng.choice([0.0, 1.5, -0.5]))
+        lines.append(Line(track, head, layers[rng.integers(len(layers))], value))
+    run = Run.create(path, config, CalibratedBias("multiplication", HEADS, lines))
+    torch.manual_seed(seed)
+    model = make_model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    run.save_model(model)
+    save_rule(path, rule_text(run.task))
+    return run
+
+
+def second_model(run: Run):
+    """The program's model of a run, without a certificate."""
+    rule = second.Rule((run.path / RULE).read_bytes())
+    config = json.loads((run.path / CONFIG).read_text())
+    _, *lines = map(json.loads, (run.path / BIAS).read_text().splitlines())
+    return second.Model(rule, config, second.load((run.path / WEIGHTS).read_bytes()), lines)
+
+
+def logits_of(model, tracks: list[str], tokens: np.ndarray) -> np.ndarray:
+    """The program's logits of what is seen along tracks, uint8 `[track, query]`."""
+    numbers = np.where(tokens == CLOSED, -1, tokens.astype(int))
+    nears = [model.rule.near(track, "a head") for track in tracks]
+    seen = dict(zip(nears, numbers, strict=True))
+    seen |= {
+        second.Near(name): np.full(tokens.shape[1], number)
+        for name, number in model.rule.symbols.items()
+    }
+    return model.logits(seen)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_its_logits_are_those_of_the_model_on_real_sheets(seed, tmp_path):
+    run = random_run(tmp_path / "run", seed)
+    layout = SheetLayout(run.task, Size(2, 3))
+    operands = np.random.default_rng(seed).integers(0, 3, (40, 2, 3)).astype(np.uint8)
+    group = (layout, *layout.batch(operands))
+    tracks = [*PLACES[:4], *PLACES[5:], "last"]
+    seen = Sheets([group]).seen(list(map(Track.parse, tracks)))
+    with torch.inference_mode():
+        expected = through_lines(run.model, run.bias, [group]).numpy()
+    found = logits_of(second_model(run), tracks, seen)
+    assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_models_have_the_margins_that_the_prover_finds(seed, tmp_path):
+    run = random_run(tmp_path / "run", seed, apart=True)
+    model = second_model(run)
+    tracks = [track for track in (line.track for line in run.bias.lines) if track != LAST_TOKEN]
+    sights = SheetContexts(run.task, dict.fromkeys(t for t in tracks if str(t) != "*")).sights
+    checked = check_sights(run, sights)
+    logits = logits_of(model, list(sights.tracks), sights.tokens)
+    wanted = sights.wanted[:, None].astype(int)
+    right = np.take_along_axis(logits, wanted, axis=1)[:, 0]
+    np.put_along_axis(logits, wanted, -np.inf, axis=1)
+    margins = right - logits.max(axis=1)
+    assert margins == pytest.approx(checked.margins.numpy(), abs=1e-4 * np.abs(margins).max())
+
+
+# --- certificates, and planted faults ---
+
+
+@pytest.fixture
+def call(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run the program on some arguments: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = second.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def proven(multiplication, tmp_path) -> Run:
+    """A copy of the sample, with its rule."""
+    folder = shutil.copytree(multiplication.path, tmp_path / "run")
+    save_rule(folder, rule_text(multiplication.task))
+    return Run.open(folder)
+
+
+def test_the_two_agree_on_the_sample(proven, call):
+    certificate = Certificate.load(proven.path / CERTIFICATE)
+    assert isinstance(verify(certificate, proven), Certificate)
+    assert certificate.contexts == CONTEXTS
+    code, out, err = call(proven.path, "--json")
+    found = json.loads(out)
+    assert (code, err, found["good"], found["failing"]) == (0, "", True, 0)
+    assert found["contexts"] == CONTEXTS
+    assert found["smallest_margin"] == pytest.approx(certificate.smallest_margin, abs=1e-3)
+
+
+def test_the_program_runs_without_lengthwise_and_torch(proven):
+    alone = (
+        "import runpy, sys\n"
+        "sys.modules.update(lengthwise=None, torch=None)\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", alone, str(PROGRAM), str(proven.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Agrees: 13,240 contexts, smallest margin ")
+    assert len(PROGRAM.read_text().splitlines()) <= 400
+
+
+def test_the_other_program_names_this_one(proven, capsys):
+    assert load("check_certificate").main([str(proven.path)]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert "check_sheet.py" in captured.err
+
+
+def mend(run: Run) -> None:
+    """Write the hashes of what the folder holds now into its certificate."""
+    path = run.path / CERTIFICATE
+    values = json.loads(path.read_text())
+    for name, file in (("weights", WEIGHTS), ("bias", BIAS), ("rule", RULE)):
+        values["hashes"][name] = hashlib.sha256((run.path / file).read_bytes()).hexdigest()
+    path.write_text(json.dumps(values))
+
+
+def change_weight(run: Run) -> None:
+    weights = load_file(run.path / WEIGHTS)
+    weights["to_logits.bias"][1] += 0.5
+    save_file(weights, run.path / WEIGHTS)
+
+
+def remove_line(run: Run) -> None:
+    """The only line of b in the first head that has one is gone, with all others of b."""
+    lines = [line for line in run.bias.lines if line.track.segment != "b"]
+    CalibratedBias(run.bias.format, run.bias.heads, lines).save(run.path / BIAS)
+
+
+def remove_last(run: Run) -> None:
+    """A line is gone, and its place is read by other heads."""
+    *lines, _ = run.bias.lines
+    CalibratedBias(run.bias.format, run.bias.heads, lines).save(run.path / BIAS)
+
+
+def change_table(run: Run) -> None:
+    """7 * 8 with 2 above and 3 carried is 62 here."""
+    change_row(run, ["7", "8", "2", "'3"], ["2", "'6"])
+
+
+def remove_row(run: Run) -> None:
+    """The table has a sight less."""
+    change_row(run, ["7", "8", "2", "'3"], None)
+
+
+def write_no_cell(run: Run) -> None:
+    """The table has a field too few in one row."""
+    change_row(run, ["7", "8", "2", "'3"], ["1"])
+
+
+def change_row(run: Run, sight: list[str], cell: list[str] | None) -> None:
+    """Write another cell into a row of the table, or leave the row out."""
+    rule = json.loads((run.path / RULE).read_text())
+    place = [row[0] for row in rule["table"]].index(sight)
+    assert rule["table"][place] == [sight, ["1", "'6"]]
+    rule["table"][place : place + 1] = [] if cell is None else [[sight, cell]]
+    (run.path / RULE).write_text(json.dumps(rule))
+
+
+FAULTS = {
+    change_weight: ("weights", "the smallest margin is"),
+    remove_line: ("bias", "a query depends on other places than its cone"),
+    remove_last: ("bias", "the smallest margin is"),
+    change_table: ("rule", "contexts are answered wrong"),
+    remove_row: ("rule", "rule.json does not write one cell for each sight"),
+    write_no_cell: ("rule", "rule.json does not write one cell for each sight"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_noticed(proven, call, fault):
+    fault(proven)
+    code, out, err = call(proven.path)
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert out.startswith(f"Differs: it is of other {FAULTS[fault][0]}")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_with_hashes_to_match_is_noticed(proven, call, fault):
+    fault(proven)
+    mend(proven)
+    code, out, err = call(proven.path)
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert out.startswith("Differs: ")
+    assert FAULTS[fault][1] in out
+    assert "it is of other" not in out
+
+
+def test_other_settings_of_the_model_are_noticed(proven, call):
+    config = json.loads((proven.path / CONFIG).read_text())
+    config["model"]["norm"] = "post"
+    (proven.path / CONFIG).write_text(json.dumps(config))
+    assert call(proven.path)[:2] == (1, "Differs: it is of other model\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"contexts": CONTEXTS - 1}, "13,240 contexts are found, not 13,239"),
+        ({"contexts": CONTEXTS + 1}, "13,240 contexts are found, not 13,241"),
+        ({"smallest_margin": 1.8}, "the smallest margin is 1.892"),
+        ({"float_bound": 1.0}, "is what rounding may move"),
+        ({"cone": {"reads": ["a[c]", "b[r]"]}}, "a query depends on other places than its cone"),
+        ({"base": 9}, "it is no lengthwise-certificate/3 of multiplication in base 10"),
+        ({"format": "lengthwise-certificate/2"}, "it is no lengthwise-certificate/3"),
+    ],
+)
+def test_another_claim_is_noticed(proven, call, change, reason):
+    path = proven.path / CERTIFICATE
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    code, out, err = call(proven.path)
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert reason in out
+
+
+def test_weights_that_are_no_numbers_are_noticed(proven, call):
+    weights = load_file(proven.path / WEIGHTS)
+    weights["to_logits.bias"][0] = torch.nan
+    save_file(weights, proven.path / WEIGHTS)
+    mend(proven)
+    code, out, _ = call(proven.path, "--json")
+    assert (code, json.loads(out)["smallest_margin"]) == (1, None)
+
+
+def set_model(run: Run, **values: object) -> None:
+    config = json.loads((run.path / CONFIG).read_text())
+    config["model"] |= values
+    (run.path / CONFIG).write_text(json.dumps(config))
+
+
+def give_line(run: Run, text: str, layer: int | None = 0) -> None:
+    CalibratedBias(run.bias.format, run.bias.heads, [Line(text, 0, layer)]).save(run.path / BIAS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda run: set_model(run, positions="sinusoidal"), "the model has positions"),
+        (lambda run: set_model(run, encoder_layers=1), "or an encoder"),
+        (
+            lambda run: give_line(run, "sheet[r-2,c].digit"),
+            "head 0 reads sheet[r-2,c].digit, which",
+        ),
+        (lambda run: give_line(run, "sheet[r-1,c].digit", None), "is read past the first layer"),
+        (lambda run: (run.path / RULE).unlink(), "No such file"),
+        (lambda run: (run.path / CERTIFICATE).write_text("{"), "a file is broken"),
+        (lambda run: (run.path / WEIGHTS).write_text("no weights"), "header"),
+        (lambda run: (run.path / RULE).write_text('{"format": 1}'), "check_certificate.py"),
+    ],
+)
+def test_what_it_does_not_know_it_refuses_by_name(proven, call, spoil, reason):
+    spoil(proven)
+    code, out, err = call(proven.path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert reason in err
