@@ -38,7 +38,6 @@ from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks import Field, Segment, Worksheet, make_task
-from lengthwise.tasks.cellular_automaton import CellularAutomaton
 from lengthwise.tasks.worksheet import CLOSED
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -177,7 +176,6 @@ def real(task: Worksheet, lines: list[str], most: Size) -> set[tuple[int, ...]]:
 
 RULES = [
     *((Carries, 2), (Carries, 3), (Wide, 2), (Ahead, 2), (Shrinking, 2), (Shrinking, 3)),
-    (CellularAutomaton, 2),
 ]
 MORE = [
     [],

@@ -56,7 +56,9 @@ def biases(draw) -> CalibratedBias:
     lines = []
     for head in range(HEADS):
         lines += [Line(text, head) for text in draw(st.lists(st.sampled_from(CROSS), max_size=2))]
-        lines += [Line(text, head, 0) for text in draw(st.lists(st.sampled_from(OWN), max_size=2))]
+        own = draw(st.lists(st.sampled_from(OWN), max_size=2))
+        # The token before may be what another line leads to; such a head has no sights.
+        lines += [Line(text, head, 0) for text in (["last"] if "last" in own else own)]
         lines += [Line("last", head, 1)] * draw(st.booleans())
     return CalibratedBias("multiplication", HEADS, lines)
 
@@ -328,6 +330,15 @@ def test_lines_that_no_table_can_be_made_of_are_followed_one_token_after_the_oth
             )
             assert logits.argmax(dim=-1).tolist() == tokens.tolist()
     assert target.shape[0] == 2
+
+
+def test_a_head_that_may_read_one_token_twice_has_no_sights():
+    lines = [Line("last", 0, 0), Line("sheet[r,c-1].carry", 0, 0)]
+    bias = CalibratedBias("multiplication", 1, lines)
+    with pytest.raises(NotApplicableError, match="may be one token, read once"):
+        cone_of_sheet(TASK, bias, 2)
+    apart = CalibratedBias("multiplication", 2, [lines[0], Line("sheet[r,c-1].carry", 1, 0)])
+    assert len(cone_of_sheet(TASK, apart, 2)) == 1
 
 
 def test_sights_past_a_number_of_64_bits_have_no_table(monkeypatch, multiplication):

@@ -64,8 +64,8 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
         places = {(line.head, layer) for layer in (line.layer, None, 0)}
         if track.site == "self" and track != LAST_TOKEN and lasts & places:
             raise NotApplicableError(
-                f"head {line.head} reads the token before and {track.words()}, which may be one token, read "
-                f"once; what a query sees along its lines does not tell that"
+                f"head {line.head} reads the token before and {track.words()}, which may be one token, "
+                f"read once; what a query sees along its lines does not tell that"
             )
         found[track] = None
     return tuple(sorted(found.keys() - {LAST_TOKEN}))

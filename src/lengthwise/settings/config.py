@@ -293,7 +293,7 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
             own["model"] = {"dropout": _FEW_DROPOUT, **own.get("model", {})}
         if name in WORKSHEETS and isinstance(base, int) and base > task.bases[0]:
             # Contexts grow with the fourth power of the base; the rate must fall more slowly
-            # (docs/log.md, 2026-11-26, "a bar that hides a model").
+            # (docs/log.md, 2026-11-26, "the rarest neighbourhood").
             own["retraining"] = {**own["retraining"], "cooldown_steps": _LARGE_BASE_COOLDOWN}
         for part, defaults in own.items():
             given = merged.setdefault(part, {})
