@@ -62,7 +62,9 @@ _LARGE_BASE_COOLDOWN = 2500
 FILES = "files"
 
 # The parts of the first training's settings that hold what the second has of its own, where not `training`.
-_PARTS = {"positions": "model", "dropout": "model", "columns": "data", "rows": "data"}
+_PARTS = {"positions": "model", "dropout": "model"} | dict.fromkeys(
+    ("columns", "rows", "carry_fraction"), "data"
+)
 
 # Settings of the first training that the second has of its own, with their names there.
 RETRAINED = {

@@ -196,11 +196,13 @@ class RetrainingSettings(Settings):
 
     Attributes:
         columns, rows: of sheets: as in `data`, where they are set.
+        carry_fraction: as in `data`, where it is set.
         dropout: as in `model`, where it is set.
     """
 
     columns: Count | None = None
     rows: Count | None = None
+    carry_fraction: Share | None = None
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     positions: Positions = "none"
     cooldown_steps: Annotated[int, Field(ge=0)] = 300

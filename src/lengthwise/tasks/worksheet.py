@@ -137,9 +137,10 @@ class Worksheet(ABC):
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 3
     settings: ClassVar[dict[str, dict[str, object]]] = {
-        "data": {"carry_fraction": 0.5},
+        "data": {"carry_fraction": 0.0},
         "training": {"exact_match": 0.9, "loss": 0.03, "cooldown_steps": 400},
         "retraining": {
+            "carry_fraction": 0.5,
             "dropout": 0.0,
             "columns": 4,
             "rows": 4,
