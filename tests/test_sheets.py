@@ -349,3 +349,13 @@ def test_sights_past_a_number_of_64_bits_have_no_table(monkeypatch, multiplicati
     operands = np.array([[[3, 4], [5, 0]]], np.uint8)
     written = decode_sheets(multiplication.model, multiplication.bias, layout, operands)
     assert multiplication.task.answer(written.values(0)) == [5, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sheet[c+1,r-1].digit", "sheet[r,c+1].digit", "sheet[r+1,c].digit", "sheet[r-1,c].mark"],
+)
+def test_lines_that_no_rule_could_name_have_no_sights(text):
+    bias = CalibratedBias("multiplication", 1, [Line(text, 0, 0)])
+    with pytest.raises(NotApplicableError, match="not near the cell being written"):
+        cone_of_sheet(TASK, bias, 2)

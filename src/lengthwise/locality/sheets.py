@@ -24,13 +24,21 @@ LAST_TOKEN = Track(LAST)
 
 
 def near_of(track: Track, task: Worksheet) -> Near | None:
-    """A track as the rule of a task would name it; None for one that no rule could."""
+    """A track as the rule of a task would name it; None for one that no rule could.
+
+    Of the sheet, rules see what is written before: cells above, and those before in the row.
+    """
     try:
         near = Near.parse(str(track))
     except ValueError:
         return None
+    if str(near) != str(track):
+        return None  # its axes are in another order
     if near.segment == SHEET:
-        return near if None not in (near.row, near.column) else None
+        if near.row is None or near.column is None:
+            return None
+        written = near.row < 0 or (near.row == 0 and near.column <= 0)
+        return near if written and near.field in [field.name for field in task.fields] else None
     axis = task.axes.get(near.segment)
     if axis is None:
         return near
