@@ -64,7 +64,7 @@ def occurring(task: Made, names: tuple[Near, ...], seed: int) -> set[tuple]:
     return found
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from([(";",), (";", "|")]))
 def test_no_sight_of_a_random_rule_is_left_out(seed, separators):
     task = random_rule(seed, separators)
@@ -72,7 +72,7 @@ def test_no_sight_of_a_random_rule_is_left_out(seed, separators):
     assert occurring(task, relation.names, seed) - relation.rows == set()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.lists(st.sampled_from((*SOURCE, *ABOVE, *BEFORE)), max_size=2))
 def test_no_sight_along_other_lines_of_a_random_rule_is_left_out(seed, more):
     task = random_rule(seed, (";",))
