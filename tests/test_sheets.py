@@ -56,7 +56,9 @@ def biases(draw) -> CalibratedBias:
     lines = []
     for head in range(HEADS):
         lines += [Line(text, head) for text in draw(st.lists(st.sampled_from(CROSS), max_size=2))]
-        lines += [Line(text, head, 0) for text in draw(st.lists(st.sampled_from(OWN), max_size=2))]
+        own = draw(st.lists(st.sampled_from(OWN), max_size=2))
+        # The token before may be what another line leads to; such a head has no sights.
+        lines += [Line(text, head, 0) for text in (["last"] if "last" in own else own)]
         lines += [Line("last", head, 1)] * draw(st.booleans())
     return CalibratedBias("multiplication", HEADS, lines)
 
@@ -273,7 +275,7 @@ def test_suites_have_problems_of_their_size(suite, size):
 def test_splits_of_sheets_are_disjoint():
     task, size = make_task("multiplication", 10), Size(3, 3)
     drawn = {
-        split: training_sheets(task, generator(0, split), 500, size=size, few=0.5, split=split)
+        split: training_sheets(task, generator(0, split), 500, size=size, large=0.5, split=split)
         for split in ("train", "validation")
     }
     for split, problems in drawn.items():
@@ -330,6 +332,15 @@ def test_lines_that_no_table_can_be_made_of_are_followed_one_token_after_the_oth
     assert target.shape[0] == 2
 
 
+def test_a_head_that_may_read_one_token_twice_has_no_sights():
+    lines = [Line("last", 0, 0), Line("sheet[r,c-1].carry", 0, 0)]
+    bias = CalibratedBias("multiplication", 1, lines)
+    with pytest.raises(NotApplicableError, match="may be one token, read once"):
+        cone_of_sheet(TASK, bias, 2)
+    apart = CalibratedBias("multiplication", 2, [lines[0], Line("sheet[r,c-1].carry", 1, 0)])
+    assert len(cone_of_sheet(TASK, apart, 2)) == 1
+
+
 def test_sights_past_a_number_of_64_bits_have_no_table(monkeypatch, multiplication):
     monkeypatch.setattr(decoding, "_MOST", 1000)
     with pytest.raises(NotApplicableError, match="too much for a table"):
@@ -338,3 +349,13 @@ def test_sights_past_a_number_of_64_bits_have_no_table(monkeypatch, multiplicati
     operands = np.array([[[3, 4], [5, 0]]], np.uint8)
     written = decode_sheets(multiplication.model, multiplication.bias, layout, operands)
     assert multiplication.task.answer(written.values(0)) == [5, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sheet[c+1,r-1].digit", "sheet[r,c+1].digit", "sheet[r+1,c].digit", "sheet[r-1,c].mark"],
+)
+def test_lines_that_no_rule_could_name_have_no_sights(text):
+    bias = CalibratedBias("multiplication", 1, [Line(text, 0, 0)])
+    with pytest.raises(NotApplicableError, match="not near the cell being written"):
+        cone_of_sheet(TASK, bias, 2)

@@ -47,7 +47,7 @@ class Rule:
     def __init__(self, text: bytes) -> None:
         values = json.loads(text)
         if values["format"] != "lengthwise-rule/1" or values["writes"] is not None:
-            raise RefusedError("rule.json is no lengthwise-rule/1 that writes in every column")
+            raise RefusedError("rule.json is no lengthwise-rule/1 (of sheets, see check_sheet.py)")
         self.task, self.base, self.segments = values["task"], values["base"], values["segments"]
         self.start, self.growth = values["start"], values["growth"]
         self.table = {(q, tuple(column)): (out, to) for q, column, out, to in values["table"]}

@@ -251,8 +251,9 @@ def calibrate_and_retrain(
     with clock.stage("calibrate", config):
         settings = config.calibration
         maps = kept_maps(vanilla) if resume else None
-        halves = settings.problems if config.is_sheet else 2 * ((settings.problems + 1) // 2)
-        if maps is None or maps.problems != halves:
+        # Of one row, half of them carry chains.
+        count = settings.problems if config.is_sheet else 2 * ((settings.problems + 1) // 2)
+        if maps is None or maps.problems != count:
             maps = capture(vanilla)
             maps.save(vanilla.path / MAPS)
         attempts = settings.attempts if settings.policy == "auto" else 1

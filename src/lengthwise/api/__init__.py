@@ -341,6 +341,8 @@ def abc(
     """
     chosen = None if lengths is None else as_wholes("lengths", lengths)
     asked = None if sizes is None else as_sizes("sizes", sizes)
+    if chosen and asked:
+        raise InputError("lengths and sizes both say what to evaluate; give one of them")
     config = abc_settings(task, set, chosen, length=length, seed=seed, device=device)
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")

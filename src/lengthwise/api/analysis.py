@@ -103,6 +103,8 @@ def evaluate(
         InputError: for what is no run, and for numbers or suites that can't be asked.
     """
     opened = as_run(run)
+    if sizes is not None and lengths is not None:
+        raise InputError("lengths and sizes both say what to evaluate; give one of them")
     if sizes is not None and not opened.config.is_sheet:
         raise InputError(f"sizes are of sheets; problems of {opened.config.task} have lengths")
     if sizes is not None and lengths is not None:

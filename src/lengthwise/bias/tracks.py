@@ -160,6 +160,12 @@ class Track:
                 f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named "
                 f"like {wanted}"
             )
+        fields = [one.name for one in places.task.fields] if self.segment == SHEET else [""]
+        if self.field not in fields:
+            raise InputError(
+                f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named by "
+                f"one of {', '.join(filter(None, fields)) or 'no'} fields"
+            )
         known = places.coordinates(torch.zeros(1, dtype=torch.int64))
         for axis in dict.fromkeys(axis for number in self.place for axis, _ in number.factors):
             if axis not in known:

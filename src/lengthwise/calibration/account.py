@@ -6,18 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
+from lengthwise.calibration import Maps, SheetMaps, evidence_of
 from lengthwise.calibration.auto import contexts_of
-from lengthwise.calibration.evidence import Evidence, gather_evidence
-from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.calibration.sheets import SheetMaps
+from lengthwise.calibration.evidence import Evidence
 from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet, look_alikes
 from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 
 # Lines that were not chosen and are told of, and those of them that are tried in the place of chosen ones.
 _OTHERS, _TRIED = 6, 6
-
-
-Maps = AttentionMaps | SheetMaps
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
 
 def account(maps: Maps, bias: CalibratedBias) -> list[Finding]:
     """The lines of a bias, and the best that are not in it, each with what spoke for it."""
-    evidence = [*maps.found, *maps.others] if isinstance(maps, SheetMaps) else gather_evidence(maps)
+    evidence = evidence_of(maps)
     used = {line.track for line in bias.lines}
     chosen = [item for item in evidence if item.track in used]
     others = sorted(

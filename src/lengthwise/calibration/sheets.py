@@ -219,10 +219,15 @@ def capture_sheets(run: Run) -> SheetMaps:
     """
     config, layout = run.config, run.config.layout()
     rng = generator(config.seed, "capture")
-    few = config.data.carry_fraction
+    large = config.data.carry_fraction
     try:
         operands = training_sheets(
-            layout.task, rng, config.calibration.problems, size=layout.size, few=few, split="train"
+            layout.task,
+            rng,
+            config.calibration.problems,
+            size=layout.size,
+            large=large,
+            split="train",
         )
     except NoProblemsError as error:
         raise InputError(str(error)) from error

@@ -86,6 +86,8 @@ def abc_command(
     from lengthwise.proof import NotApplicable
     from lengthwise.report.html import write_report
 
+    if lengths is not None and sizes is not None:
+        raise InputError("--lengths and --sizes both say what to evaluate; give one of them")
     chosen, chosen_sizes = options.parse_lengths(lengths), options.parse_sizes(sizes)
     if estimate:
         for option, given in (("--resume", resume), ("--no-prove", prove is False)):

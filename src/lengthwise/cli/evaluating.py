@@ -72,6 +72,8 @@ def evaluate_command(
     from lengthwise.settings.config import refuse_uncounted, with_options
 
     known = dict.fromkeys([*get_args(Suite), *get_args(SheetSuite)])
+    if lengths is not None and sizes is not None:
+        raise InputError("--lengths and --sizes both say what to evaluate; give one of them")
     suites = None if suite is None else [as_choice("suite", suite, known)]
     changes = with_options(
         set_ or [],

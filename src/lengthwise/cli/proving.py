@@ -13,6 +13,7 @@ from lengthwise.cli import options
 from lengthwise.cli.commands import app, print_json, say, show
 
 SECOND = "python tools/check_certificate.py"
+SECOND_OF_SHEETS = "python tools/check_sheet.py"
 
 
 @app.command("prove")
@@ -98,5 +99,6 @@ def verify_command(
                 f"renews it"
             )
         if not getattr(opened.bias, "earlier", False):  # whose lines that program does not read
-            print(f"  a second program that shares no code checks it too: {SECOND} {run}")
+            program = SECOND_OF_SHEETS if opened.config.is_sheet else SECOND
+            print(f"  a second program that shares no code checks it too: {program} {run}")
     raise typer.Exit(0 if result.proven else 1)

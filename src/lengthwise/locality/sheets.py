@@ -24,13 +24,21 @@ LAST_TOKEN = Track(LAST)
 
 
 def near_of(track: Track, task: Worksheet) -> Near | None:
-    """A track as the rule of a task would name it; None for one that no rule could."""
+    """A track as the rule of a task would name it; None for one that no rule could.
+
+    Of the sheet, rules see what is written before: cells above, and those before in the row.
+    """
     try:
         near = Near.parse(str(track))
     except ValueError:
         return None
+    if str(near) != str(track):
+        return None  # its axes are in another order
     if near.segment == SHEET:
-        return near if None not in (near.row, near.column) else None
+        if near.row is None or near.column is None:
+            return None
+        written = near.row < 0 or (near.row == 0 and near.column <= 0)
+        return near if written and near.field in [field.name for field in task.fields] else None
     axis = task.axes.get(near.segment)
     if axis is None:
         return near
@@ -48,6 +56,7 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
         NotApplicableError: for other lines.
     """
     found: dict[Track, None] = {}
+    lasts = {(line.head, line.layer) for line in bias.lines if line.track == LAST_TOKEN}
     for line in bias.lines:
         track = line.track
         if not isinstance(track, Track) or near_of(track, task) is None:
@@ -59,6 +68,12 @@ def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[T
             raise NotApplicableError(
                 f"head {line.head} reads {track.words()} in a layer past the first, where it knows of "
                 f"other cells; the proof of sheets takes such lines in the first layer alone"
+            )
+        places = {(line.head, layer) for layer in (line.layer, None, 0)}
+        if track.site == "self" and track != LAST_TOKEN and lasts & places:
+            raise NotApplicableError(
+                f"head {line.head} reads the token before and {track.words()}, which may be one token, "
+                f"read once; what a query sees along its lines does not tell that"
             )
         found[track] = None
     return tuple(sorted(found.keys() - {LAST_TOKEN}))

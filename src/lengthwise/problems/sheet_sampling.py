@@ -28,13 +28,14 @@ def training_sheets(
     count: int,
     *,
     size: Size,
-    few: float,
+    large: float,
     split: Split = "train",
 ) -> np.ndarray:
     """Problems of one size, as training and validation see them: zeros on the left are kept.
 
-    Digits are uniform; a share `few` of the problems has but a few values of digits, so that what two
-    equal digits make of each other, over and over, is not rare.
+    Digits are uniform; in a share `large` of the problems large ones are common. A large carry takes
+    several in a row, and what is rare is not learned: by this the rarest neighbourhood of multiplication is
+    met four times as often (docs/log.md, 2026-11-26, "the rarest neighbourhood").
 
     Returns:
         Digits, uint8 `[problem, operand, place]`, least significant first.
@@ -42,8 +43,8 @@ def training_sheets(
 
     def draw(n: int) -> np.ndarray:
         digits = _uniform(task, rng, n, size)
-        chosen = rng.random(n) < few
-        digits[chosen] = _few_values(task, rng, int(chosen.sum()), size)
+        chosen = rng.random(n) < large
+        digits[chosen] = _large(task, rng, int(chosen.sum()), size)
         return digits
 
     return _fill(task, draw, count, split, size)
@@ -113,6 +114,14 @@ def _outside(task: Worksheet, size: Size) -> np.ndarray:
 
 def _uniform(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     digits = rng.integers(0, task.base, (count, len(task.operands), size.longest), np.uint8)
+    digits[:, _outside(task, size)] = 0
+    return digits
+
+
+def _large(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
+    """Digits that are the commoner the larger: the largest less the base times a uniform share squared."""
+    shares = rng.random((count, len(task.operands), size.longest))
+    digits = (task.base - 1 - np.floor(task.base * shares**2)).astype(np.uint8)
     digits[:, _outside(task, size)] = 0
     return digits
 

@@ -127,7 +127,8 @@ class SheetLayout:
     @property
     def tokens_at_most(self) -> int:
         """Tokens of a sheet within the limits."""
-        return self.limits["columns"] * self.limits["rows"] * len(self.task.fields)
+        columns, rows = self.limits["columns"] + 1, self.limits["rows"] + 1
+        return columns * rows * len(self.task.fields)
 
     @property
     def limits(self) -> dict[str, int]:
@@ -247,7 +248,7 @@ class Sheets(Places):
         np.minimum.at(
             starts,
             (problems[written], row[written]),
-            place.repeat(1)[None].repeat(len(tokens), 0)[written],
+            np.broadcast_to(place, tokens.shape)[written],
         )
         return row, within // fields, within % fields, starts
 

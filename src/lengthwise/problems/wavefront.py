@@ -61,13 +61,15 @@ class Written:
         return cells[cells != CLOSED]
 
     def values(self, problem: int) -> list[np.ndarray]:
-        """The rows of a sheet before the end, as values `[column, field]`."""
+        """The rows of a sheet before the end, as values `[column, field]`; -1 is what can't stand there."""
         first, task = np.array(self.task.first_token), self.task
         closing = [CLOSED, *(task.token(text) for text in (*task.separators, END))]
         found = []
         for row in self.cells[problem, : self.rows[problem] + 1]:
             length = int((~np.isin(row[:, 0], closing)).sum())
-            found.append(row[:length].astype(np.int64) - first)
+            values = row[:length].astype(np.int64) - first
+            inside = (values >= 0) & (values < [field.size for field in task.fields])
+            found.append(np.where(inside, values, -1))
         return [row for row in found if len(row)]
 
 

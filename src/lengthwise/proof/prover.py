@@ -63,6 +63,7 @@ def estimate(run: Run) -> Estimate:
     """
     cone = receptive_cone(run.config, run.bias)
     if run.config.is_sheet:
+        rule_text(run.task)  # refuses what is too large, before sights are enumerated
         return _estimate_sheet(run, cone)
     contexts = Contexts(run.task, cone)
     checker = Checker(run)

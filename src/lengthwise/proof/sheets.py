@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CalibratedBias, Track
-from lengthwise.decoding.sheets import decode_sheets
+from lengthwise.decoding.sheets import decode_sheets, make_sight_table
 from lengthwise.locality import Cone, NotApplicableError
 from lengthwise.locality.sheets import SheetContexts, Sights
 from lengthwise.model.attention import Path
@@ -101,7 +101,7 @@ def contexts_of_sheet(run: Run, cone: Cone, budget: int) -> Sights:
     """All sights of a run's cone.
 
     Raises:
-        NotApplicableError: for more than the budget, and for lines that do not tell every symbol.
+        NotApplicableError: for more than the budget.
     """
     contexts = SheetContexts(run.task, cone.reads)
     if len(contexts) > budget:
@@ -126,15 +126,14 @@ def refute(
     found = _search(run, sights, failing)
     worst = int(checked.margins.argmin())
     problem = expected = given = ""
-    texts, row = task.tokens, 0
-    seen = (
-        f"{sights.words(worst)}: it should write {texts[sights.wanted[worst]]}, and writes "
-        f"{texts[int(checked.given[worst])]}"
-    )
-    for operands, size in found[:_ROUNDS]:
+    row, seen = 0, _account(sights, checked, worst, float_bound)
+    table = make_sight_table(run.model, run.bias, task, run.device)
+    for operands, size in found:
         layout = run.config.layout(size)
         source, target = layout.batch(operands[None])
-        written = decode_sheets(run.model, run.bias, layout, operands[None], device=run.device)
+        written = decode_sheets(
+            run.model, run.bias, layout, operands[None], device=run.device, table=table
+        )
         tokens, wanted = written.tokens(0), target[0, 1:].numpy()
         if len(tokens) == len(wanted) and bool((tokens == wanted).all()):
             continue
@@ -169,6 +168,21 @@ def refute(
     )
 
 
+def _account(sights: Sights, checked: Checked, worst: int, float_bound: float) -> str:
+    """What is wrong with the worst sight, or with one that does not tell what must be written."""
+    texts = sights.task.tokens
+    if float(checked.margins[worst]) > 2 * float_bound:
+        case, wanted = next(iter(sights.unclear.items()))
+        either = " or ".join(texts[token] for token in wanted)
+        return f"{sights.words(case)}, and must write {either}"
+    right, given = texts[sights.wanted[worst]], texts[int(checked.given[worst])]
+    if right == given:
+        lead = float(checked.margins[worst])
+        seen = f"{sights.words(worst)}, where {right} leads by {lead:.1e}"
+        return f"{seen}; rounding may move {float_bound:.1e}"
+    return f"{sights.words(worst)}: it should write {right}, and writes {given}"
+
+
 def _expression(task: Worksheet, operands: np.ndarray, size: Size) -> str:
     """A problem as text, zeros on the left kept."""
     parts = iter(
@@ -195,7 +209,7 @@ def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndar
     sizes.sort(key=lambda size: size.columns * size.rows)
     for turn in range(_ROUNDS):
         size = sizes[turn] if turn < len(sizes) else most
-        operands = training_sheets(task, rng, _SEARCHED, size=size, few=0.5, split="any")
+        operands = training_sheets(task, rng, _SEARCHED, size=size, large=0.5, split="any")
         # In most places digits of a failing sight, one of them for each problem.
         cases = rng.choice(sorted(missing), _SEARCHED)
         digits = sights.tokens[:, cases][of_source].T
@@ -217,6 +231,9 @@ def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndar
             if case in missing:
                 missing.remove(case)
                 found.append((operands[int(sheets.problem[query])], size))
+        # A sight that does not tell what must be written is answered right on some sheets.
+        if turn + 1 < len(sizes):
+            missing |= sights.unclear.keys() & set(asked.values())
         if not missing:
             break
     return found

@@ -55,11 +55,16 @@ _NUMBERS = 10_000
 # Of a task of sheets with fewer problems than that: the share of channels that is dropped in training.
 _FEW_DROPOUT = 0.1
 
+# Steps over which the rate of the second training falls in bases larger than a worksheet's own.
+_LARGE_BASE_COOLDOWN = 2500
+
 # The part of a run's config.json that names its other files.
 FILES = "files"
 
 # The parts of the first training's settings that hold what the second has of its own, where not `training`.
-_PARTS = {"positions": "model", "dropout": "model", "columns": "data", "rows": "data"}
+_PARTS = {"positions": "model", "dropout": "model"} | dict.fromkeys(
+    ("columns", "rows", "carry_fraction"), "data"
+)
 
 # Settings of the first training that the second has of its own, with their names there.
 RETRAINED = {
@@ -288,6 +293,10 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
             # (docs/log.md, 2026-11-26, "sixty-four sheets").
             own["data"]["length"] += 1
             own["model"] = {"dropout": _FEW_DROPOUT, **own.get("model", {})}
+        if name in WORKSHEETS and isinstance(base, int) and base > task.bases[0]:
+            # Contexts grow with the fourth power of the base; the rate must fall more slowly
+            # (docs/log.md, 2026-11-26, "the rarest neighbourhood").
+            own["retraining"] = {**own["retraining"], "cooldown_steps": _LARGE_BASE_COOLDOWN}
         for part, defaults in own.items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):

@@ -69,8 +69,8 @@ class DataSettings(Settings):
             what its longest problem needs up to `width`.
         distribution: `lengths` draws lengths first, so that short problems are common; `paper` draws every
             operand uniformly below 2^20. Then `length` is that of 2^20 - 1, and no carry chains are laid.
-        carry_fraction: share of problems with a carry chain laid over them, of sheets of those with a few
-            values of digits; 0.3, with `paper` 0.
+        carry_fraction: share of problems with a carry chain laid over them, of sheets of those in
+            which large digits are common; 0.3, with `paper` 0.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
             found it to get wrong.
     """
@@ -196,11 +196,13 @@ class RetrainingSettings(Settings):
 
     Attributes:
         columns, rows: of sheets: as in `data`, where they are set.
+        carry_fraction: as in `data`, where it is set.
         dropout: as in `model`, where it is set.
     """
 
     columns: Count | None = None
     rows: Count | None = None
+    carry_fraction: Share | None = None
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     positions: Positions = "none"
     cooldown_steps: Annotated[int, Field(ge=0)] = 300

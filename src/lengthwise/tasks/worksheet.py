@@ -137,15 +137,17 @@ class Worksheet(ABC):
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 3
     settings: ClassVar[dict[str, dict[str, object]]] = {
-        "data": {"carry_fraction": 0.5},
+        "data": {"carry_fraction": 0.0},
         "training": {"exact_match": 0.9, "loss": 0.03, "cooldown_steps": 400},
         "retraining": {
+            "carry_fraction": 0.5,
             "dropout": 0.0,
             "columns": 4,
             "rows": 4,
             "exact_match": 0.95,
             "loss": 5e-3,
             "cooldown_steps": 1000,
+            "worst_loss": 0.5,  # whether all contexts are right is for the proof to say
         },
         "evaluation": {"suites": ("uniform", "hard"), "sizes": ("3x3", "6x6", "20x20", "100x100")},
     }

@@ -85,7 +85,7 @@ class SheetBatches:
             generator(self.config.seed, stream, step),
             count,
             size=layout.size,
-            few=self.config.data.carry_fraction,
+            large=self.config.data.carry_fraction,
             split=stream,
         )
 

@@ -1,0 +1,400 @@
+"""Check a certificate of a task on sheets with nothing of lengthwise: NumPy, safetensors, docs/proof.md.
+
+    python tools/check_sheet.py RUN
+
+Read are a run's config.json, model.safetensors, bias.jsonl, rule.json and certificate.json. What a query
+can see is found by a machine that writes rows, cell by cell, of all sheets at once. Of a row that is done
+it remembers the stretches of letters in it, as many columns long as a cell looks at of the row above; a
+letter is the digits of a column and what the row holds there. A row is written below every row that such
+stretches spell, and may add others. When none is new, every query of every sheet has been met. What they
+see goes through the model, written here once more, in double precision.
+
+Exit code 0: the program agrees. 1: it does not, and says where. 2: it can't say: it speaks about calibrated
+biases without positions and without an encoder, that look one row up at most.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import re
+import sys
+from collections import defaultdict, namedtuple
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+DIGITS, NOTHING, START = "0123456789abcdefghijklmnopqrstuvwxyz", -1, "^"
+# Queries through the model at once, how far a smallest margin may lie from one in single precision, and
+# queries and states of the machine, at most.
+CHUNK, TOLERANCE, LARGEST = 1 << 14, 1e-3, 2_000_000
+FORMAT, RULE_FORMAT = "lengthwise-certificate/3", "lengthwise-sheet-rule/1"
+# What a row holds in a column: nothing yet, a cell, its separator, nothing any more; and what takes the
+# place of all that is known of a row above where there is none, or where it has ended.
+BEFORE, CELL, SEPARATOR, AFTER, TOP, GONE = range(6)
+# A token near a cell: a digit of an operand, a field of a cell, a symbol, or the last one written.
+Near = namedtuple("Near", "segment row column field", defaults=(None, None, None))
+LAST = Near("last")
+
+
+class RefusedError(Exception):
+    """This program can't speak about what was given."""
+
+
+class Rule:
+    """The table of rule.json: what a cell sees, to what is written there; numbers stand for tokens."""
+
+    def __init__(self, text: bytes) -> None:
+        values = json.loads(text)
+        if values["format"] != RULE_FORMAT:
+            raise RefusedError(f"rule.json is no {RULE_FORMAT}; check_certificate.py knows others")
+        self.task, self.base = values["task"], values["base"]
+        number = {token: at for at, token in enumerate(values["tokens"])} | {None: NOTHING}
+        segments = {s["name"]: s for s in values["segments"]}
+        self.symbols = {n: number[s["text"]] for n, s in segments.items() if s["kind"] == "symbol"}
+        # Of each axis the operands, with the zeros that are written before them.
+        self.axes: dict[str, dict[str, int]] = {"r": {}, "c": {}}
+        for name in [n for n in segments if n not in self.symbols]:
+            self.axes[segments[name]["axis"]][name] = segments[name]["zeros"]
+        self.fields = {f["name"]: [number[t] for t in f["tokens"]] for f in values["fields"]}
+        self.names = list(self.fields)
+        self.digits = [number[digit] for digit in DIGITS[: self.base]]
+        self.separators = [number[token] for token in values["separators"]]
+        self.start, self.end = number[START], number[values["end"]]
+        self.follows = [self.near(text, "the rule") for text in values["follows"]]
+        rows = [[tuple(map(number.get, side)) for side in row] for row in values["table"]]
+        self.table = dict(rows)
+        marks = {self.names[0]: self.separators}
+        alphabets = [
+            [NOTHING, *self.fields.get(n.field, self.digits), *marks.get(n.field, ())]
+            for n in self.follows
+        ]
+        cells = set(itertools.product(*self.fields.values()))
+        cells |= {(token,) for token in (*self.separators, self.end)}
+        # Every sight has one row, and what is written is a cell.
+        self.total = len(rows) == len(self.table) and cells.issuperset(self.table.values())
+        self.total &= self.table.keys() == set(itertools.product(*alphabets))
+
+    def near(self, text: str, who: str) -> Near:
+        """Where `a[c-1]`, `b[r]`, `sheet[r-1,c+1].digit`, `*` or `last` is."""
+        place = r"(\w+|\W)(?:\[(r([+-]\d+)?)?,?(c([+-]\d+)?)?\](?:\.(\w+))?)?"
+        if match := re.fullmatch(place, text):
+            name, row, up, column, aside, field = match.groups()
+            near = Near(name, row and int(up or 0), column and int(aside or 0), field)
+            known = self.axes["r" if row else "c"] if row or column else {*self.symbols, "last"}
+            if row and column:
+                # Of its own cell a query sees the fields that are written, and the rule none.
+                seen = (-1,) <= near[1:3] < (0, int(who != "the rule")) and field in self.names
+                known, field = ["sheet"] if seen else [], None
+            if name in known and field is None:
+                return near
+        raise RefusedError(f"{who} reads {text}, which is no token near a cell that is known here")
+
+
+def following(letters: tuple, operands: dict, digits: list[int]) -> list[tuple]:
+    """What may come after letters of operands, each a phase and a token.
+
+    Phases are 0 before it, 1 in its digits, then one for each zero that ends it, and the last after it.
+    """
+    ways = []
+    for (phase, _), zeros in zip(letters, operands.values(), strict=True):
+        to, last = min(phase + 1, zeros + 2), zeros + 2
+        ways.append([(1, digit) for digit in digits if phase < 2])
+        ways[-1] += [(to, NOTHING if to == last else digits[0])] if phase else []
+    return list(itertools.product(*ways))
+
+
+def only(shown: list[bool], tokens: tuple) -> tuple:
+    """Tokens of the fields that are seen; nothing in the place of others."""
+    return tuple([token if seen else NOTHING for seen, token in zip(shown, tokens, strict=False)])
+
+
+class Machine:
+    """All sheets at once, and what their queries see at some places."""
+
+    def __init__(self, rule: Rule, lines: list[Near]) -> None:
+        self.rule, self.lines = rule, lines
+        nears = [*rule.follows, *lines]
+        rows = [0, *(near.row for near in nears if near.segment in rule.axes["r"])]
+        columns = [0, *(near.column for near in nears if near.segment in rule.axes["c"])]
+        above = [near.column for near in nears if near.segment == "sheet" and near.row]
+        own = [near for near in nears if near.segment == "sheet" and not near.row]
+        own.append(Near("sheet", 0, -1, rule.names[-1]))
+        # The row above is read so far ahead of the cell that is written, in stretches so long.
+        self.ahead = max(0, *columns, *above)
+        self.long = max(above) - min(above) + 1 if above else 1
+        self.rows = range(min(rows), max(rows) + 1)
+        self.columns = range(min(columns), self.ahead + 1)
+        self.above = range(min([self.ahead, *above]), self.ahead + 1)
+        self.own = range(min(near.column for near in own), 0)
+        # Fields that are seen from the row below, and from later cells of the row.
+        self.shown = [any(n.field == name and n.row for n in nears) for name in rule.names]
+        self.kept = [any(n.field == name for n in own) for name in rule.names]
+        self.blank = (NOTHING,) * len(rule.names)
+        places = [Near(name, at) for at in self.rows for name in rule.axes["r"]]
+        places += [Near(name, None, at) for at in self.columns for name in rule.axes["c"]]
+        places += [Near("sheet", -1, at, name) for at in self.above for name in rule.names]
+        places += [Near("sheet", 0, at, name) for at in (*self.own, 0) for name in rule.names]
+        self.sight = [places.index(near) for near in rule.follows]
+        self.seen = [places.index(near) for near in lines]
+        # By row of the operands and what stands before: letters of rows above, and who waits for more.
+        self.letters: dict[tuple, set] = defaultdict(set)
+        self.waiting: dict[tuple, list] = defaultdict(list)
+        self.found, self.states, self.todo, self.below = set(), set(), [], {}
+
+    def queries(self) -> np.ndarray:
+        """Of all queries what is on the lines, the last token, and what to write, `[query, token]`."""
+        row, digits = (((0, NOTHING),) * len(self.rule.axes[axis]) for axis in "rc")
+        first = {(row,) * len(self.rows)}
+        for _ in range(self.rows.stop):
+            first = {below for window in first for below in self._below(window)}
+        letter = (digits, BEFORE, self.blank)
+        self.begin = self._push((letter,) * (self.long - 1), letter)
+        columns, above = (digits,) * (len(self.columns) - 1), (self.blank,) * (len(self.above) - 1)
+        self.rest = -self.ahead, columns, above, (self.blank,) * len(self.own), self.begin
+        for window in first:
+            self._enter(window, (TOP, digits), *self.rest)
+        while self.todo:
+            self._write(*self.todo.pop())
+            if len(self.states) + len(self.found) > LARGEST:
+                raise RefusedError(f"more than {LARGEST:,} queries and states")
+        return np.array(sorted(self.found)).reshape(-1, len(self.lines) + 2)
+
+    def _below(self, window: tuple) -> list[tuple]:
+        """What the operands along rows may be in the next row."""
+        if window not in self.below:
+            letters = following(window[-1], self.rule.axes["r"], self.rule.digits)
+            self.below[window] = [(*window[1:], letter) for letter in letters]
+        return self.below[window]
+
+    def _push(self, known: tuple, letter: tuple) -> tuple:
+        """What is known of a row after one more letter: the last ones; in stretches of one its kinds."""
+        if self.long == 1:
+            return letter[1], tuple([phase for phase, _ in letter[0]])
+        return (*known, letter)[-self.long + 1 :]
+
+    def _enter(self, *state) -> None:
+        """Let the machine be in a state: all that the next cells of a row may see of what came before."""
+        if state in self.states:
+            return
+        self.states.add(state)
+        window, known, *_ = state
+        if known[0] in (TOP, GONE):
+            ways = following(known[1], self.rule.axes["c"], self.rule.digits)
+            letters = [(digits, AFTER, self.blank) for digits in ways]
+        else:
+            self.waiting[window, known].append(state)
+            letters = self.letters[window, known]
+        self.todo += [(state, letter) for letter in letters]
+
+    def _write(self, state: tuple, letter: tuple) -> None:
+        """Read a letter further ahead, and write a cell."""
+        rule = self.rule
+        window, known, column, columns, above, own, mine = state
+        columns, above = (*columns, letter[0]), (*above, letter[2])
+        if known[0] in (TOP, GONE) or letter[1] == SEPARATOR:
+            known = TOP if known[0] == TOP else GONE, letter[0]
+        else:
+            known = self._push(known, letter)
+        if column >= 0:
+            view = [token for digits in (*window, *columns) for _, token in digits]
+            view += itertools.chain(*above, *own)
+            cell = rule.table[tuple([view[at] for at in self.sight])]
+            lasts = [own[-1][-1]]
+            if mine == self.begin:
+                lasts = [rule.start] if known[0] == TOP else rule.separators
+            for field, token in enumerate(cell):
+                seen = [*view, *cell[:field], *self.blank[field:]]
+                seen = [seen[at] for at in self.seen]
+                self.found.update((*seen, last, token) for last in lasts)
+                lasts = [token]
+            if cell[0] == rule.end:
+                return
+            kind = SEPARATOR if cell[0] in rule.separators else CELL
+            held = (columns[-self.columns.start], kind, only(self.shown, (*cell, *self.blank)))
+            # Rows below may see it where the same was known of this one.
+            for below in self._below(window):
+                if held not in self.letters[below, mine]:
+                    self._enter(below, self.begin, *self.rest)
+                    self.letters[below, mine].add(held)
+                    self.todo += [(waits, held) for waits in self.waiting[below, mine]]
+            if kind == SEPARATOR:
+                return
+            mine = self._push(mine, held)
+            own = (*own[1:], only(self.kept, cell))
+        self._enter(window, known, min(column + 1, 0), columns[1:], above[1:], own, mine)
+
+
+class Model:
+    """The transformer in double precision, on what single queries see."""
+
+    def __init__(self, rule: Rule, config: dict, weights: dict, lines: list[dict]) -> None:
+        settings, self.rule = config["model"], rule
+        self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
+        scale = settings["width"] ** 0.5 if settings["embedding_scale"] == "sqrt" else 1.0
+        for side in ("source", "target"):
+            self.weights[f"{side}_embedding.weight"] *= scale
+        self.heads, self.layers = settings["heads"], settings["layers"]
+        norms = self._norm, lambda name, x: x
+        self.before, self.after = norms if settings["norm"] == "pre" else norms[::-1]
+        # Of each layer and site the places that are read, each with the values of its heads.
+        self.reads: dict[tuple, dict[Near, np.ndarray]] = defaultdict(dict)
+        for line in lines:
+            near = rule.near(line.get("reads", "a line of a matrix"), f"head {line['head']}")
+            site = "self" if near.segment in ("sheet", "last") else "cross"
+            for layer in range(self.layers) if line["layer"] is None else [line["layer"]]:
+                if near.segment == "sheet" and layer:
+                    raise RefusedError(f"{line['reads']} is read past the first layer")
+                heads = self.reads[layer, site].setdefault(near, np.full(self.heads, -np.inf))
+                heads[line["head"]] = max(heads[line["head"]], line["value"])
+        every = dict.fromkeys(near for found in self.reads.values() for near in found)
+        self.cone = [near for near in every if near != LAST and near.segment not in rule.symbols]
+
+    def logits(self, seen: dict[Near, np.ndarray]) -> np.ndarray:
+        """Logits `[query, token]` of queries that see these tokens, the last one among them."""
+        embeddings = self.weights["target_embedding.weight"]
+        x, source = embeddings[seen[LAST]], self.weights["source_embedding.weight"]
+        for layer in range(self.layers):
+            of = f"layers.{layer}."
+            query, *own = self._own(of, x)
+            slots, last = self._slots(layer, "self", self._own(of, embeddings)[1:], seen)
+            read = self._read(query, [(*own, last), *slots])
+            x = self.after(of + "norm_self", x + self._linear(of + "self_attention.out", read))
+            query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
+            table = np.split(self._linear(of + "cross_attention.key_value", source), 2, axis=1)
+            read = self._read(query, self._slots(layer, "cross", table, seen)[0])
+            x = self.after(of + "norm_cross", x + self._linear(of + "cross_attention.out", read))
+            hidden = self._linear(of + "expand", self.before(of + "norm_feed_forward", x))
+            read = self._linear(of + "contract", np.maximum(hidden, 0.0))
+            x = self.after(of + "norm_feed_forward", x + read)
+        return self._linear("to_logits", self._norm("norm", x))
+
+    def _own(self, of: str, x: np.ndarray) -> list[np.ndarray]:
+        x = self.before(of + "norm_self", x)
+        return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
+
+    def _slots(self, layer: int, site: str, table: list, seen: dict) -> tuple[list, np.ndarray]:
+        """Keys, values and biases of what is read; where another line meets the last token, that has it."""
+        last, rule, slots = seen[LAST], self.rule, []
+        mine = np.full((len(last), self.heads), -np.inf)
+        for near, values in self.reads[layer, site].items():
+            token = seen[near]
+            # A first cell's last token is the separator above; else it is of the cell before, or its own.
+            same = np.isin(last, rule.separators) & np.isin(token, rule.separators)
+            if near == LAST:
+                same = token != NOTHING
+            elif near[1:3] == (0, 0) or near[1:] == (0, -1, rule.names[-1]):
+                same = np.isin(last, rule.fields[near.field]) & (token != NOTHING)
+            mine = np.where(same[:, None], np.maximum(mine, values), mine)
+            bias = np.where((same | (token == NOTHING))[:, None], -np.inf, values)
+            slots.append((*(part[token] for part in table), bias))
+        return slots, mine
+
+    def _read(self, query: np.ndarray, slots: list[tuple]) -> np.ndarray:
+        """What heads read: of each slot key, value, and the bias `[query, head]`; closed is -inf."""
+        shape = (len(query), self.heads, query.shape[1] // self.heads)
+        query = query.reshape(shape) / shape[2] ** 0.5
+        scores = [(query * key.reshape(shape)).sum(axis=2) + bias for key, _, bias in slots]
+        scores = np.array(scores).reshape(-1, *shape[:2])
+        # The largest becomes 1, so that a sum is at least 1; a head with nothing open reads zeros.
+        top = scores.max(axis=0, initial=-np.inf)
+        scores = np.exp(scores - np.where(top == -np.inf, 0.0, top))
+        scores /= np.maximum(scores.sum(axis=0), 1.0)
+        values = np.array([value for _, value, _ in slots]).reshape(-1, *shape)
+        return (scores[..., None] * values).sum(axis=0).reshape(len(query), -1)
+
+    def _linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        x = x - x.mean(axis=1, keepdims=True)
+        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5)
+        return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+
+def open_run(folder: Path) -> tuple[dict, dict, Rule, Model]:
+    """A run's certificate, hashes of what it is of, by what that is called, its rule and its model."""
+    path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
+    files = {"weights": "model.safetensors", "bias": "bias.jsonl", "rule": "rule.json"}
+    config = json.loads((path / "config.json").read_bytes())
+    if config["model"]["positions"] != "none" or config["model"]["encoder_layers"]:
+        raise RefusedError("the model has positions or an encoder; here it can have neither")
+    held = {name: (path / file).read_bytes() for name, file in files.items()}
+    # The settings that a proof depends on, as a certificate hashes them.
+    values = {name: config[name] for name in ("task", "base", "model", "parameters")}
+    usual = {"alignment": "natural", "input_order": "normal", "frame": "none"}
+    values["data"] = {k: config["data"][k] for k in usual if config["data"][k] != usual[k]}
+    held["model"] = json.dumps({n: v for n, v in values.items() if v}, sort_keys=True).encode()
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in held.items()}
+    _, *lines = map(json.loads, held["bias"].splitlines())
+    rule, said = Rule(held["rule"]), json.loads((path / "certificate.json").read_bytes())
+    return said, hashes, rule, Model(rule, config, load(held["weights"]), lines)
+
+
+def measure(rule: Rule, model: Model) -> tuple[int, int, float]:
+    """The model on all that queries can see: how many contexts, how many fail, and the least margin."""
+    queries, margins = Machine(rule, model.cone).queries(), []
+    for first in range(0, len(queries), CHUNK):
+        *seen, wanted = queries[first : first + CHUNK].T
+        tokens = dict(zip((*model.cone, LAST), seen, strict=True))
+        tokens |= {Near(name): np.full_like(wanted, at) for name, at in rule.symbols.items()}
+        logits = model.logits(tokens)
+        right = np.take_along_axis(logits, wanted[:, None], axis=1)[:, 0]
+        np.put_along_axis(logits, wanted[:, None], -np.inf, axis=1)
+        margins.append(np.nan_to_num(right - logits.max(axis=1), nan=-np.inf))
+    found = np.concatenate(margins)
+    # Queries that see the same and are to write different tokens are one context, which fails.
+    count = len(np.unique(queries[:, :-1], axis=0))
+    return count, int((found <= 0).sum()), float(found.min())
+
+
+def check(said: dict, hashes: dict, rule: Rule, model: Model) -> tuple[dict, dict]:
+    """What a certificate must fulfil, each with whether it does, and what is found here."""
+    claims = {f"it is of other {n}": said["hashes"].get(n) == hashes[n] for n in hashes}
+    right = (said["format"], said["task"], said["base"]) == (FORMAT, rule.task, rule.base)
+    claims[f"it is no {FORMAT} of {rule.task} in base {rule.base}"] = right
+    claims["rule.json does not write one cell for each sight"] = rule.total
+    if not all(claims.values()):
+        return claims, {}
+    count, failing, least = measure(rule, model)
+    cone = {rule.near(text, "the cone") for text in said["cone"]["reads"]}
+    cone -= set(map(Near, rule.symbols))  # which are the same everywhere
+    apart = abs(least - (margin := said["smallest_margin"])) / max(1.0, margin)
+    claims |= {
+        "a query depends on other places than its cone": cone == set(model.cone),
+        f"{count:,} contexts are found, not {said['contexts']:,}": count == said["contexts"],
+        f"{failing:,} contexts are answered wrong": not failing,
+        f"the smallest margin is {least:.6f}, not {margin:.6f}": apart <= TOLERANCE,
+        f"a margin of {least:.2e} is what rounding may move": least > 2 * said["float_bound"],
+    }
+    least = least if np.isfinite(least) else None
+    return claims, {"contexts": count, "failing": failing, "smallest_margin": least}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one made by abc")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    try:
+        with np.errstate(all="ignore"):
+            claims, found = check(*open_run(options.run))
+    except (RefusedError, OSError, SafetensorError) as error:
+        print(f"check_sheet.py: {error}", file=sys.stderr)
+        return 2
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        print(f"check_sheet.py: a file is broken: {error!r}", file=sys.stderr)
+        return 2
+    differ = "; ".join(claim for claim, holds in claims.items() if not holds)
+    says = "Agrees: {contexts:,} contexts, smallest margin {smallest_margin:.6f}"
+    says = f"Differs: {differ}" if differ else says.format(**found)
+    found = {"good": not differ, "says": says, **found}
+    print(json.dumps(found, indent=1) if options.json else says)
+    return 1 if differ else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
