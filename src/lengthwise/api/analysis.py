@@ -107,8 +107,6 @@ def evaluate(
         raise InputError("lengths and sizes both say what to evaluate; give one of them")
     if sizes is not None and not opened.config.is_sheet:
         raise InputError(f"sizes are of sheets; problems of {opened.config.task} have lengths")
-    if sizes is not None and lengths is not None:
-        raise InputError("lengths and sizes contradict each other; give one of them")
     chosen: list[Any] = opened.config.sizes
     if sizes is not None:
         chosen = as_sizes("sizes", sizes)

@@ -99,8 +99,6 @@ def evaluate_command(
         raise InputError(
             f"evaluation.lengths does not count: problems of {opened.config.task} have evaluation.sizes"
         )
-    if lengths is not None and sizes is not None:
-        raise InputError("--lengths and --sizes contradict each other; give one of them")
     if opened.config.is_sheet and wrong_positions is not None:
         raise InputError("--wrong-positions counts symbols of answers of one row; sheets have many")
     table = wrong_positions is not None and wrong_positions.suffix == ".csv"
