@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 import lengthwise as lw
 from lengthwise.calibration import NoLinesError, SheetMaps
-from lengthwise.calibration.sheets import calibrate_sheets, capture_sheets, sheet_suffices
+from lengthwise.calibration.sheets import _Reader, calibrate_sheets, capture_sheets, sheet_suffices
 from lengthwise.cli import entry
+from lengthwise.model.sheets import sheet_logits
+from lengthwise.problems.sheets import Size
 from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
@@ -30,7 +33,6 @@ def copied(multiplication, tmp_path):
 
 
 def test_of_a_model_of_lines_these_are_found_and_no_others(copied):
-    """Where they lead differs from problem to problem."""
     run = Run.open(copied, set=FEW)
     maps = capture_sheets(run)
     assert (maps.exact_match, maps.problems) == (1.0, 12)
@@ -43,6 +45,16 @@ def test_of_a_model_of_lines_these_are_found_and_no_others(copied):
         heads = {line.head for line in run.bias.lines if line.track == item.track}
         read = {head for head, share in enumerate(item.preference) if share > 0.01}
         assert read == heads
+
+
+def test_lines_lead_where_each_sheet_has_them(multiplication):
+    """Of sheets whose rows end in different places, as no right ones of one size do."""
+    run, layout = multiplication, multiplication.config.layout(Size(3, 2))
+    source, target = layout.batch(np.random.default_rng(0).integers(0, 10, (3, 2, 3), np.uint8))
+    target[1, 3] = target[2, 5] = target[2, 6] = run.task.token(";")
+    logits = _Reader(run, layout, source, target).forward({}).logits
+    expected = sheet_logits(run.model, run.bias, layout, source, target, len(run.model.layers))
+    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-4)
 
 
 def test_it_is_calibrated_by_the_command_too(copied, capsys, tmp_path):
