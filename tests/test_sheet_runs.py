@@ -344,3 +344,17 @@ def test_a_training_of_sheets_goes_on_where_it_was(widths, tmp_path):
     )
     for one, other in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_lengths_of_a_settings_file_are_not_measured_of_sheets(folder, capsys):
+    words = ("--set", "evaluation.lengths=[4]", "--samples", 2)
+    code, out, err = command(capsys, "evaluate", folder, *words)
+    assert (code, out) == (2, "")
+    assert "problems of multiplication have evaluation.sizes" in err
+
+
+def test_a_length_is_as_many_columns_as_rows(multiplication):
+    curve = lw.evaluate(multiplication, lengths=[3], samples=2, progress=False)
+    assert {score.size for score in curve} == {"3x3"}
+    with pytest.raises(lw.InputError, match="lengths and sizes both say what to evaluate"):
+        lw.evaluate(multiplication, lengths=[3], sizes="4x4", progress=False)

@@ -26,7 +26,7 @@ from lengthwise.files import check_format, save_tensors
 from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, is_own, near_of, tell_apart
 from lengthwise.model import plan_attention
-from lengthwise.model.plans import DensePlan, close_safely
+from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import NoProblemsError, generator
@@ -280,12 +280,7 @@ class _Reader:
     def __init__(self, run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> None:
         self.run = run
         self.source, self.target = source.to(run.device), target.to(run.device)
-        self.plans = plan_attention(
-            *(run.bias, layout, len(run.model.layers)),
-            path="dense",
-            device=run.device,
-            encoder=run.model.encodes,
-        )
+        self.plans = _plans(run, layout, source, target)
 
     def forward(self, closed: dict[Site, Tensor], keep: bool = False) -> Output:
         """What the model returns; closed cells are bool `[problem, query, key]`."""
@@ -307,6 +302,37 @@ class _Reader:
         losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
         right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1)
         return losses.sum(dim=1).mean().item(), right.float().mean().item()
+
+
+def _plans(run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> list[LayerPlan]:
+    """A run's bias as matrices; of lines one for each problem, as they lead to what is written there."""
+    layers, device = len(run.model.layers), run.device
+    if not isinstance(run.bias, CalibratedBias):
+        encoder = run.model.encodes
+        return plan_attention(
+            run.bias, layout, layers, path="dense", device=device, encoder=encoder
+        )
+    each = [
+        plan_attention(run.bias, Sheets([(layout, *one)]), layers, path="dense", device=device)
+        for one in zip(source.split(1), target.split(1), strict=True)
+    ]
+    return [
+        {
+            site: _stack([cast(DensePlan, plans[layer][site]) for plans in each], device)
+            for site in SITES
+        }
+        for layer in range(layers)
+    ]
+
+
+def _stack(plans: list[DensePlan], device: torch.device) -> DensePlan:
+    """The plans of several problems as one, `[problem, head, query, key]`."""
+    zero = torch.zeros(1, 1, 1, device=device)
+    biases = torch.broadcast_tensors(*(zero if p.bias is None else p.bias for p in plans))
+    rows = torch.broadcast_tensors(
+        *(zero + 1 if p.open_rows is None else p.open_rows for p in plans)
+    )
+    return DensePlan(torch.stack(biases), torch.stack(rows))
 
 
 def _close(plan: DensePlan, closed: Tensor, device: torch.device) -> DensePlan:

@@ -94,6 +94,11 @@ def evaluate_command(
         refuse_uncounted(changes, _COUNTING_IN_RANGES, "numbers of a range are asked")
         return _ask_range(opened, first, last, as_json)
     refuse_uncounted(changes, _COUNTING, "a run is evaluated")
+    keys = [assignment.partition("=")[0].strip() for assignment in set_ or []]
+    if opened.config.is_sheet and "evaluation.lengths" in keys:
+        raise InputError(
+            f"evaluation.lengths does not count: problems of {opened.config.task} have evaluation.sizes"
+        )
     if opened.config.is_sheet and wrong_positions is not None:
         raise InputError("--wrong-positions counts symbols of answers of one row; sheets have many")
     table = wrong_positions is not None and wrong_positions.suffix == ".csv"
