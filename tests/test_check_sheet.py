@@ -435,6 +435,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_noticed(proven, call, fault):
     fault(proven)
@@ -443,6 +444,7 @@ def test_a_planted_fault_is_noticed(proven, call, fault):
     assert out.startswith(f"Differs: it is of other {FAULTS[fault][0]}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_with_hashes_to_match_is_noticed(proven, call, fault):
     fault(proven)
@@ -472,6 +474,7 @@ def measured(folder: Path, measure=second.measure) -> tuple[int, int, float]:
     return MEASURED[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

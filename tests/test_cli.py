@@ -245,7 +245,10 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
             ["calibrate", "{abc}", "--out", "{tmp}/b.safetensors", "--to-length", "9"],
             "b.safetensors is where the dense matrices would go",
         ),
-        (["evaluate", "{abc}", "--suite", "hard"], "suites of successor are uniform and carry, not hard"),
+        (
+            ["evaluate", "{abc}", "--suite", "hard"],
+            "suites of successor are uniform and carry, not hard",
+        ),
         (
             ["evaluate", "{abc}", "--samples", "0"],
             "samples takes a whole number from 1 up, such as 6; got 0",

@@ -91,6 +91,7 @@ def assert_may_be_drilled(run: Run, drill: tuple[str, ...]) -> None:
         assert in_split(run.task, digits_of(run.task, parts, most.longest), "train").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [3, 12, 19])
 def test_a_row_of_weights_that_fades_is_refuted_by_a_product_it_gets_wrong(multiplication, row):
     """The share of the row that is left is lowered until the proof fails."""
@@ -110,6 +111,7 @@ def test_a_row_of_weights_that_fades_is_refuted_by_a_product_it_gets_wrong(multi
     assert_may_be_drilled(run, found.drill)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.03, 0.06])
 def test_what_is_wrong_of_two_digits_is_not_proven(multiplication, noise):
     """The verdict against every product below a hundred."""
@@ -151,6 +153,7 @@ def occurring(count: int) -> list[tuple]:
     return found[:count]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sight", "cell"), occurring(6), ids=str)
 def test_no_planted_fault_of_the_rule_passes(folder, planted, sight, cell):
     """The model is right, so where the rule is changed in one sight it is refuted there."""
