@@ -17,8 +17,8 @@ from lengthwise.calibration.auto import Lines, NoLinesError, choose
 from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.calibration.paper import KAPPA_CROSS, KAPPA_SELF, drop_off
+from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheets import (
-    SheetMaps,
     calibrate_sheets,
     capture_sheets,
     sheet_suffices,

@@ -6,6 +6,8 @@ The model returns its own attention weights; nothing is patched and no hook is l
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,7 @@ class AttentionMaps:
             InputError: when the file is missing or broken.
         """
         path = as_file("path", path, "maps.safetensors")
-        try:
+        with reading(path):
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
                 if (found := about.pop("format", EARLIER)) == EARLIER:
@@ -130,10 +132,21 @@ class AttentionMaps:
                 for track, cost in about.pop("knockout")
             }
             return cls(format, **about, weights=weights, knockout=knockout)
-        except OSError as error:
-            raise InputError(f"can't read attention maps {path}: {error}") from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} does not hold attention maps: {error}") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While a file of maps is read: what goes wrong is said in one sentence.
+
+    Raises:
+        InputError: for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"can't read attention maps {path}: {error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold attention maps: {error}") from error
 
 
 def real_rows(track: Track, layout: Layout, length: int) -> Tensor:

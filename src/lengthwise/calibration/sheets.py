@@ -8,36 +8,28 @@ before, one after the other.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lengthwise.arguments import as_file
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, Line, Site, Track
 from lengthwise.calibration.auto import Lines, NoLinesError, assign
 from lengthwise.calibration.evidence import Evidence
-from lengthwise.files import check_format, save_tensors
+from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, is_own, near_of, tell_apart
 from lengthwise.model import plan_attention
 from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
 from lengthwise.model.transformer import Output
-from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import NoProblemsError, generator
 from lengthwise.problems.sheet_sampling import training_sheets
-from lengthwise.problems.sheets import SheetLayout, Sheets, Size
+from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.worksheet import SHEET, Near
-
-FORMAT = "lengthwise-sheet-maps/1"
 
 # How far from a cell candidates are looked for, in rows up and in columns either way.
 _UP, _ASIDE = 2, 2
@@ -45,143 +37,6 @@ _UP, _ASIDE = 2, 2
 # Nats a problem that closing a line costs a model that reads along it (as in `auto`), attention that shows
 # it beyond a uniform head's, and lines at most.
 _NEEDED, _SHOWN, _MOST = 0.05, 0.03, 8
-
-
-@dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
-class SheetMaps:
-    """How the heads of a model read near the cells that they write.
-
-    Attributes:
-        format: of the problems.
-        size: of the problems.
-        problems: how many were averaged.
-        exact_match: share of them that the model answers right.
-        found: lines that the model needs, in the order in which they were found; the need of each is
-            measured after those before it.
-        others: the other candidates, their needs measured after all that were found.
-        weights: of each track `[kind of query, layer, head]`: attention along it, averaged.
-        picture: the attention of the first problem, per site `[layer, head, query, key]`.
-        model: the fingerprint of the run.
-    """
-
-    format: Format
-    size: Size
-    problems: int
-    exact_match: float
-    found: tuple[Evidence, ...]
-    others: tuple[Evidence, ...]
-    weights: dict[str, Tensor]
-    picture: dict[Site, Tensor]
-    model: str = ""
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return self.format.name
-
-    @property
-    def length(self) -> int:
-        """Columns or rows, whichever are more."""
-        return self.size.longest
-
-    @property
-    def layout(self) -> SheetLayout:
-        """The layout of the problems."""
-        return self.format.at(self.size)
-
-    @property
-    def layers(self) -> int:
-        """Of the model."""
-        return len(self.picture["self"])
-
-    @property
-    def heads(self) -> int:
-        """Of the model."""
-        return self.picture["self"].shape[1]
-
-    @property
-    def knockout(self) -> dict[Track, float]:
-        """What it costs to close each candidate, nats a problem."""
-        return {item.track: item.need for item in (*self.found, *self.others)}
-
-    def __repr__(self) -> str:
-        return (
-            f"SheetMaps({self.task}: {self.layers} layers of {self.heads} heads, mean of {self.problems} "
-            f"problems of {self.size})"
-        )
-
-    def save(self, path: Path | str) -> None:
-        """Write one safetensors file; it appears whole or not at all."""
-        path = as_file("path", path, "maps.safetensors")
-        about = {
-            "format": FORMAT,
-            "task": self.format.to_dict(),
-            "size": str(self.size),
-            **{name: getattr(self, name) for name in ("problems", "exact_match", "model")},
-            "found": [_row(item) for item in self.found],
-            "others": [_row(item) for item in self.others],
-        }
-        tensors = {f"weights {name}": value for name, value in self.weights.items()}
-        tensors |= {f"picture {site}": value.contiguous() for site, value in self.picture.items()}
-        save_tensors(path, tensors, {"about": json.dumps(about)})
-
-    @staticmethod
-    def holds(path: Path) -> bool:
-        """Whether a file says that it holds such maps."""
-        try:
-            with safe_open(path, "pt") as file:
-                return json.loads(file.metadata()["about"]).get("format") == FORMAT
-        except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError):
-            return False  # what is wrong with it, whoever reads it says
-
-    @classmethod
-    def load(cls, path: Path | str) -> SheetMaps:
-        """Read maps.
-
-        Raises:
-            InputError: when the file is missing or broken.
-        """
-        path = as_file("path", path, "maps.safetensors")
-        try:
-            with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["about"])
-                check_format(about.pop("format", None), FORMAT)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            found, others = (tuple(map(_item, about.pop(name))) for name in ("found", "others"))
-            named = {
-                kind: {
-                    name.removeprefix(f"{kind} "): value
-                    for name, value in tensors.items()
-                    if name.startswith(f"{kind} ")
-                }
-                for kind in ("weights", "picture")
-            }
-            return cls(
-                Format.read(about.pop("task")),
-                Size.parse(about.pop("size")),
-                **about,
-                found=found,
-                others=others,
-                weights=named["weights"],
-                picture=named["picture"],  # type: ignore[arg-type]
-            )
-        except OSError as error:
-            raise InputError(f"can't read attention maps {path}: {error}") from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} does not hold attention maps: {error}") from error
-
-
-def _row(item: Evidence) -> dict[str, Any]:
-    return {**asdict(item), "track": str(item.track)}
-
-
-def _item(row: dict[str, Any]) -> Evidence:
-    return Evidence(
-        Track.parse(row["track"]),
-        float(row["support"]),
-        float(row["need"]),
-        tuple(row["preference"]),
-    )
 
 
 def sheet_candidates(task: Worksheet) -> list[Track]:
@@ -269,7 +124,6 @@ def capture_sheets(run: Run) -> SheetMaps:
         found=tuple(taken),
         others=tuple(sorted(others, key=lambda item: -item.need)),
         weights={str(track): weights[track] for track in tracks},
-        picture={site: attention[site][:, 0].contiguous() for site in SITES},
         model=run.fingerprint,
     )
 

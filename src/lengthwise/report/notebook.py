@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.calibration.sheets import SheetMaps
+from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.pipeline import Outcome
