@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +21,7 @@ from lengthwise.model import Transformer
 from lengthwise.problems.layout import Layout, Vocabulary
 from lengthwise.problems.sampling import generator, suite_problems
 from lengthwise.proof import Cone, Counterexample
+from lengthwise.runs.folder import BIAS, CERTIFICATE, RULE, WEIGHTS
 from lengthwise.runs.run import Run
 from lengthwise.tasks import TASKS, Segment, Transducer
 
@@ -241,3 +246,23 @@ def assert_confirmed(run: Run, result: Counterexample) -> None:
     assert result.given != result.expected
     assert result.given[: result.row] == result.expected[: result.row]
     assert result.given[result.row] != result.expected[result.row]
+
+
+def rehash(run: Run) -> None:
+    """Write the hashes of what a run's folder holds now into its certificate."""
+    path = run.path / CERTIFICATE
+    values = json.loads(path.read_text())
+    for name, file in (("weights", WEIGHTS), ("bias", BIAS), ("rule", RULE)):
+        values["hashes"][name] = hashlib.sha256((run.path / file).read_bytes()).hexdigest()
+    path.write_text(json.dumps(values))
+
+
+def load_tool(name: str):
+    """A program of `tools` as a module."""
+    path = Path(__file__).parents[1] / "tools" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
+from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW
+from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import Field, Segment, Worksheet
-from lengthwise.tasks.worksheet import SHEET, Near
+from lengthwise.tasks.worksheet import CLOSED, SHEET, Near
 
 
 class Made(Worksheet):
@@ -146,3 +150,55 @@ def random_operands(
         rng.integers(0, task.base, (count, sizes[task.axes[s.name]]), np.uint8)
         for s in task.operands
     ]
+
+
+def draw(task: Worksheet, size: Size, count: int) -> list[np.ndarray]:
+    """Random operands of one size, as they are written."""
+    rng = np.random.default_rng(size.columns * 100 + size.rows)
+    digits = rng.integers(0, task.base, (count, len(task.operands), size.longest), np.uint8)
+    return SheetLayout(task, size).parts(digits)
+
+
+def sees(
+    task: Worksheet,
+    operands: list[np.ndarray],
+    cells: np.ndarray,
+    near: Near,
+    row: int,
+    column: int,
+):
+    """What stands near a cell of a written sheet, as the rule is given it."""
+    if near == FIRST_ROW:
+        return row == 0
+    if near == FIRST_COLUMN:
+        return column == 0
+    if near.segment == SHEET:
+        row, column = row + (near.row or 0), column + (near.column or 0)
+        if not (0 <= row < cells.shape[0] and 0 <= column < cells.shape[1]):
+            return None
+        field = [one.name for one in task.fields].index(near.field)
+        token = int(cells[row, column, field])
+        value = token - task.first_token[field]
+        if token == CLOSED:
+            return None
+        return value if 0 <= value < task.fields[field].size else task.tokens[token]
+    digits = operands[[one.name for one in task.operands].index(near.segment)]
+    place = column + near.column if near.column is not None else row + (near.row or 0)
+    return int(digits[place]) if 0 <= place < len(digits) else None
+
+
+def real_views(
+    task: Worksheet, names: Sequence[Near], sizes: Iterable[Size], count: int
+) -> set[tuple]:
+    """What the cells of real sheets see at some places, of so many problems of each size."""
+    found = set()
+    for size in sizes:
+        operands = draw(task, size, count)
+        written = true_sheets(task, operands, **SheetLayout(task, size).limits)
+        for problem, cells in enumerate(written.cells):
+            own = [digits[problem] for digits in operands]
+            for row, column in np.argwhere(cells[:, :, 0] != CLOSED):
+                if row <= written.rows[problem]:
+                    views = (sees(task, own, cells, near, row, column) for near in names)
+                    found.add(tuple(views))
+    return found

@@ -9,8 +9,6 @@ Its rule.json, which is large, is written here.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import itertools
 import json
 import shutil
@@ -26,6 +24,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers import load_tool, rehash
 from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.cli import entry
 from lengthwise.locality.sheets import LAST_TOKEN, SheetContexts
@@ -39,53 +38,32 @@ from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks import Field, Segment, Worksheet, make_task
 from lengthwise.tasks.worksheet import CLOSED
+from sheet_rules import Made
 
 TOOLS = Path(__file__).parents[1] / "tools"
 PROGRAM = TOOLS / "check_sheet.py"
 CONTEXTS = 13_240
 
 
-def load(name: str):
-    """A program of `tools` as a module."""
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-second = load("check_sheet")
+second = load_tool("check_sheet")
 
 
 # --- what queries see ---
 
 
-class Carries(Worksheet):
+class Carries(Made):
     """A digit from those of a and b, and from two others of the sheet; a's zeros are written before it."""
 
-    name = "carries"
-    segments = (Segment("a", "operand"), Segment("+", "symbol"), Segment("b", "operand"))
-    axes: ClassVar = {"a": "c", "b": "r"}
     zeros: ClassVar = {"a": 2}
     follows = ("a[c]", "b[r]", "sheet[r-1,c].digit", "sheet[r,c-1].mark")
-    example = ("12+3", "45")
 
     @cached_property
     def fields(self):
         return Field("digit", 3), Field("mark", 2)
 
-    def cell(self, *seen):
-        a, b, *others = seen
-        if b is None:
-            return "$"
-        if a is None:
-            return ";"
+    def values(self, a, b, others):
         total = a + b + sum((k + 1) * n for k, n in enumerate(others) if isinstance(n, int))
         return total % 3, total // 2 % 2
-
-    def answer(self, rows):
-        return rows[-1][:, 0].tolist()
 
 
 class Wide(Carries):
@@ -368,19 +346,10 @@ def test_the_program_runs_without_lengthwise_and_torch(proven):
 
 
 def test_the_other_program_names_this_one(proven, capsys):
-    assert load("check_certificate").main([str(proven.path)]) == 2
+    assert load_tool("check_certificate").main([str(proven.path)]) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert "check_sheet.py" in captured.err
-
-
-def mend(run: Run) -> None:
-    """Write the hashes of what the folder holds now into its certificate."""
-    path = run.path / CERTIFICATE
-    values = json.loads(path.read_text())
-    for name, file in (("weights", WEIGHTS), ("bias", BIAS), ("rule", RULE)):
-        values["hashes"][name] = hashlib.sha256((run.path / file).read_bytes()).hexdigest()
-    path.write_text(json.dumps(values))
 
 
 def change_weight(run: Run) -> None:
@@ -448,7 +417,7 @@ def test_a_planted_fault_is_noticed(proven, call, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_with_hashes_to_match_is_noticed(proven, call, fault):
     fault(proven)
-    mend(proven)
+    rehash(proven)
     code, out, err = call(proven.path)
     assert (code, err, out.count("\n")) == (1, "", 1)
     assert out.startswith("Differs: ")
@@ -501,7 +470,7 @@ def test_weights_that_are_no_numbers_are_noticed(proven, call):
     weights = load_file(proven.path / WEIGHTS)
     weights["to_logits.bias"][0] = torch.nan
     save_file(weights, proven.path / WEIGHTS)
-    mend(proven)
+    rehash(proven)
     code, out, _ = call(proven.path, "--json")
     assert (code, json.loads(out)["smallest_margin"]) == (1, None)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -17,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers import altered
+from helpers import altered, load_tool, rehash
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.cli import entry
 from lengthwise.locality import Batch, Contexts
@@ -37,11 +35,7 @@ from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
 
 PROGRAM = Path(__file__).parents[1] / "tools" / "check_certificate.py"
-SPEC = importlib.util.spec_from_file_location("check_certificate", PROGRAM)
-assert SPEC is not None
-assert SPEC.loader is not None
-second = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(second)
+second = load_tool("check_certificate")
 
 HEADS = 2
 # Tasks, with bases and parameters that keep enumerations small.
@@ -214,15 +208,6 @@ def test_the_program_runs_without_lengthwise_and_torch(tiny_abc, tmp_path):
 # --- planted faults ---
 
 
-def mend(run: Run) -> None:
-    """Write the hashes of what the folder holds now into its certificate."""
-    path = run.path / CERTIFICATE
-    values = json.loads(path.read_text())
-    for name, file in (("weights", WEIGHTS), ("bias", BIAS), ("rule", RULE)):
-        values["hashes"][name] = hashlib.sha256((run.path / file).read_bytes()).hexdigest()
-    path.write_text(json.dumps(values))
-
-
 def change_weight(run: Run) -> None:
     weights = load_file(run.path / WEIGHTS)
     weights["to_logits.bias"][1] += 0.5
@@ -266,7 +251,7 @@ def test_a_planted_fault_is_refused_by_both(proven, call, capsys, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_with_hashes_to_match_is_refused_by_both(proven, call, capsys, fault):
     fault(proven)
-    mend(proven)
+    rehash(proven)
     code, out, _ = call(proven.path)
     assert (code, out[:9]) == (1, "Differs: ")
     assert "the certificate's" not in out
@@ -277,7 +262,7 @@ def test_a_fault_with_hashes_to_match_is_refused_by_both(proven, call, capsys, f
 
 def test_a_rule_that_the_model_does_not_follow_has_failing_contexts(proven, call):
     change_rule(proven)
-    mend(proven)
+    rehash(proven)
     assert "contexts are answered wrong" in call(proven.path)[1]
 
 
@@ -314,7 +299,7 @@ def test_weights_that_are_no_numbers_are_refused(proven, call):
     weights = load_file(proven.path / WEIGHTS)
     weights["to_logits.bias"][0] = torch.nan
     save_file(weights, proven.path / WEIGHTS)
-    mend(proven)
+    rehash(proven)
     code, out, _ = call(proven.path, "--json")
     assert (code, json.loads(out)["smallest_margin"]) == (1, None)
 

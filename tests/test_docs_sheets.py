@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, patches
+from lengthwise.locality.patches import patches
 from lengthwise.problems.sheets import SheetLayout, Size
 from lengthwise.problems.wavefront import true_sheets
-from lengthwise.tasks import Worksheet, make_task
-from lengthwise.tasks.worksheet import CLOSED, SHEET, Near
+from lengthwise.tasks import make_task
+from sheet_rules import draw, real_views
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text("utf-8")
 
@@ -38,13 +38,6 @@ def page() -> dict:
 
 def number(digits: np.ndarray, base: int) -> int:
     return sum(int(digit) * base**place for place, digit in enumerate(digits))
-
-
-def draw(task: Worksheet, size: Size, count: int) -> list[np.ndarray]:
-    """Random operands of one size, as they are written."""
-    rng = np.random.default_rng(size.columns * 100 + size.rows)
-    digits = rng.integers(0, task.base, (count, len(task.operands), size.longest), np.uint8)
-    return SheetLayout(task, size).parts(digits)
 
 
 def test_the_page_prints_what_it_shows(capsys):
@@ -79,48 +72,12 @@ def test_the_example_of_the_odometer_is_right(page):
     assert task.read(task.answer(written.values(0))) == task.example[1]
 
 
-def sees(
-    task: Worksheet,
-    operands: list[np.ndarray],
-    cells: np.ndarray,
-    near: Near,
-    row: int,
-    column: int,
-):
-    """What stands near a cell of a written sheet, as the rule is given it."""
-    if near == FIRST_ROW:
-        return row == 0
-    if near == FIRST_COLUMN:
-        return column == 0
-    if near.segment == SHEET:
-        row, column = row + (near.row or 0), column + (near.column or 0)
-        if not (0 <= row < cells.shape[0] and 0 <= column < cells.shape[1]):
-            return None
-        field = [one.name for one in task.fields].index(near.field)
-        token = int(cells[row, column, field])
-        value = token - task.first_token[field]
-        if token == CLOSED:
-            return None
-        return value if 0 <= value < task.fields[field].size else task.tokens[token]
-    digits = operands[[one.name for one in task.operands].index(near.segment)]
-    place = column + near.column if near.column is not None else row + (near.row or 0)
-    return int(digits[place]) if 0 <= place < len(digits) else None
-
-
 @pytest.mark.parametrize("name", ["odometer", "multiplication"])
 def test_every_sight_of_real_sheets_is_enumerated(page, name):
     """Of all sheets of one to three columns and rows: the set may hold more, never less."""
     task = page["Odometer"](2) if name == "odometer" else make_task(name, 2)
-    relation, found = patches(task), set()
-    for size in (Size(columns, rows) for columns in (1, 2, 3) for rows in (1, 2, 3)):
-        operands = draw(task, size, 64)
-        written = true_sheets(task, operands, **SheetLayout(task, size).limits)
-        for problem, cells in enumerate(written.cells):
-            own = [digits[problem] for digits in operands]
-            for row, column in np.argwhere(cells[:, :, 0] != CLOSED):
-                if row <= written.rows[problem]:
-                    found.add(
-                        tuple(sees(task, own, cells, near, row, column) for near in relation.names)
-                    )
+    relation = patches(task)
+    sizes = [Size(columns, rows) for columns in (1, 2, 3) for rows in (1, 2, 3)]
+    found = real_views(task, relation.names, sizes, 64)
     assert len(found) > 20
     assert found - relation.rows == set()

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, patches, sights_of
 from lengthwise.problems.wavefront import rule_of, write_sheets
 from lengthwise.tasks.worksheet import CLOSED, Near
-from sheet_rules import Made, random_operands
-from test_docs_sheets import sees
+from sheet_rules import Made, random_operands, sees
 
 SOURCE = ("a[c]", "a[c-1]", "a[c+1]", "b[r]", "b[r-1]", "b[r+1]")
 ABOVE = tuple(f"sheet[r-1,{c}].{f}" for c in ("c-2", "c-1", "c", "c+1") for f in "xy")

@@ -53,7 +53,7 @@ def test_lines_lead_where_each_sheet_has_them(multiplication):
     source, target = layout.batch(np.random.default_rng(0).integers(0, 10, (3, 2, 3), np.uint8))
     target[1, 3] = target[2, 5] = target[2, 6] = run.task.token(";")
     logits = _Reader(run, layout, source, target).forward({}).logits
-    expected = sheet_logits(run.model, run.bias, layout, source, target, len(run.model.layers))
+    expected = sheet_logits(run.model, run.bias, layout, source, target, [], len(run.model.layers))
     torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-4)
 
 

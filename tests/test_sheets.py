@@ -126,7 +126,7 @@ def test_lines_and_matrices_and_sights_give_the_same_logits(bias, chosen, seed):
         first = 0
         for group in groups:
             layout, source, target = group
-            alone = sheet_logits(model, bias, layout, source, target, LAYERS)
+            alone = sheet_logits(model, bias, layout, source, target, [], LAYERS)
             stop = first + alone.shape[0] * alone.shape[1]
             torch.testing.assert_close(alone.flatten(0, 1), together[first:stop])
             # One problem by whole matrices.
