@@ -114,9 +114,7 @@ def forecast(
         chosen = config.sizes if sizes is None else [Size.parse(text) for text in sizes]
         problems = suites * sum(config.evaluation.samples_of(size) for size in chosen)
         # By lookup, in waves: the cells of a second as `lengthwise bench sheets` finds them.
-        cells = suites * sum(
-            size.columns * size.rows * config.evaluation.samples_of(size) for size in chosen
-        )
+        cells = suites * sum(size.cells * config.evaluation.samples_of(size) for size in chosen)
         evaluate = cells / _CELLS_A_SECOND
     else:
         counts = {length: suites * config.evaluation.samples_at(length) for length in lengths}

@@ -191,7 +191,9 @@ def run_abc(
                 # Without lines there is a length past which a model can't be asked.
                 within = [length for length in lengths if length <= run.longest]
                 if config.is_sheet:
-                    within = [size for size in sizes or config.sizes if run.takes(size)]
+                    within = [
+                        size for size in sizes or config.sizes if size.cells <= run.most_cells
+                    ]
                 if within:
                     curve += measure(
                         run,

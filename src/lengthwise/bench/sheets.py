@@ -70,7 +70,7 @@ def run(
         known = SightTable(network, bias, task)
         written = decode_sheets(network, bias, layout, operands, table=known)
         problem = (network, bias, layout, operands)
-        cells = size.columns * size.rows
+        cells = size.cells
         note = f"one problem, {len(written.tokens(0)):,} tokens"
         works = [partial(decode_sheets, *problem), partial(decode_sheets, *problem, table=known)]
         fresh, again = alternate(works, bench.repeats)

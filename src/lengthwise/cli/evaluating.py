@@ -140,9 +140,7 @@ def evaluate_command(
     if plot is not None:
         from lengthwise.report.plots import length_curve
 
-        length_curve(
-            curve, plot, trained=config.size.longest if config.is_sheet else config.data.length
-        )
+        length_curve(curve, plot, trained=config.longest)
     if wrong_positions is not None:
         from lengthwise.evaluation.mistakes import count_mistakes, save_mistakes
         from lengthwise.report.plots import mistake_histogram

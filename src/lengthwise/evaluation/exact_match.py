@@ -10,9 +10,9 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole, as_wholes
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
-from lengthwise.evaluation.curve import LengthCurve, Score, wilson
+from lengthwise.evaluation.curve import LengthCurve, Score, gather, wilson
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import NoProblemsError, Suite, generator, suite_problems
@@ -72,21 +72,12 @@ def evaluate_run(
         keep: called with what was measured where the measurement does not end; what ended it is raised
             again. Where it can't be kept, that is said on stderr.
     """
-    scores: list[Score] = []
-    try:
-        for suite, length, count, of in test_sets(run, lengths, suites, samples, seed):
-            for padding in run.paddings(length):
-                scores.append(_score(run, suite, length, padding, count, of))
-                if on_progress is not None:
-                    on_progress(scores[-1])
-    except BaseException:
-        if keep is not None and scores:
-            try:
-                keep(LengthCurve(scores))
-            except (InputError, OSError) as error:
-                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
-        raise
-    return LengthCurve(scores)
+    scores = (
+        _score(run, suite, length, padding, count, of)
+        for suite, length, count, of in test_sets(run, lengths, suites, samples, seed)
+        for padding in run.paddings(length)
+    )
+    return gather(scores, on_progress, keep)
 
 
 def test_sets(
@@ -112,7 +103,36 @@ def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, se
     layout = run.layout(length, padding)
     operands, split = draw_problems(run, layout, suite, length, count, seed)
     right, worst = exact_matches(run, layout, operands)
-    correct = int(right.sum())
+    longer = layout.width > length + run.task.growth
+    return score_of(
+        *(run, seed, suite, split, right.numpy(), worst, began),
+        length=length,
+        width=layout.width,
+        padding="training" if longer else "answer",
+    )
+
+
+def score_of(
+    run: Run,
+    seed: int,
+    suite: str,
+    split: str,
+    right: np.ndarray,
+    worst: float,
+    began: float,
+    **where: Any,
+) -> Score:
+    """A row of results.
+
+    Args:
+        run: whose model answered.
+        seed, suite, split: of the problems.
+        right: which of them are right, bool `[problem]`.
+        worst: the largest loss of a symbol.
+        began: when drawing them began, by `time.perf_counter`.
+        where: length, width and padding; of sheets rows.
+    """
+    correct, count = int(right.sum()), len(right)
     low, high = wilson(correct, count)
     return Score(
         task=run.config.task,
@@ -121,8 +141,6 @@ def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, se
         seed=run.config.seed,
         problem_seed=seed,
         suite=suite,
-        length=length,
-        width=layout.width,
         split=split,
         n=count,
         correct=correct,
@@ -131,7 +149,7 @@ def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, se
         worst_loss=round(worst, 6),
         seconds=round(time.perf_counter() - began, 3),
         model=run.fingerprint,
-        padding="training" if layout.width > length + run.task.growth else "answer",
+        **where,
     )
 
 

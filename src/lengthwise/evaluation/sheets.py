@@ -7,7 +7,6 @@ decoding writes exactly that sheet. Most wrong sheets are known by their first t
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 
@@ -18,9 +17,10 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
-from lengthwise.evaluation.curve import LengthCurve, Score, wilson
+from lengthwise.evaluation.curve import LengthCurve, Score, gather
+from lengthwise.evaluation.exact_match import score_of
 from lengthwise.model import plan_attention
-from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sampling import NoProblemsError, Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
 from lengthwise.problems.sheets import SheetLayout, Size
 from lengthwise.problems.wavefront import true_sheets
@@ -58,24 +58,15 @@ def evaluate_sheets(
         run.check_size(size)
     samples = None if samples is None else as_whole("samples", samples, 1, 10_000_000)
     seed = run.config.seed if seed is None else as_whole("seed", seed)
-    scores: list[Score] = []
     table = make_sight_table(run.model, run.bias, run.task, run.device)
-    try:
-        for size in sizes:
-            for suite in suites:
-                for padding in run.paddings(size):
-                    count = samples or run.config.evaluation.samples_of(size)
-                    scores.append(_score(run, table, suite, size, padding, count, seed))
-                    if on_progress is not None:
-                        on_progress(scores[-1])
-    except BaseException:
-        if keep is not None and scores:
-            try:
-                keep(LengthCurve(scores))
-            except (InputError, OSError) as error:
-                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
-        raise
-    return LengthCurve(scores)
+    scores = (
+        _score(run, table, suite, size, padding, count, seed)
+        for size in sizes
+        for suite in suites
+        for padding in run.paddings(size)
+        for count in [samples or run.config.evaluation.samples_of(size)]
+    )
+    return gather(scores, on_progress, keep)
 
 
 def _score(
@@ -96,26 +87,11 @@ def _score(
         right, worst = _match_written(run, table, layout, problems)
     else:
         right, worst = _match_given(run, layout, problems)
-    correct = int(right.sum())
-    low, high = wilson(correct, count)
-    return Score(
-        task=run.config.task,
-        base=run.config.base,
-        method=run.method,
-        seed=run.config.seed,
-        problem_seed=seed,
-        suite=suite,
+    return score_of(
+        *(run, seed, suite, split, right, worst, began),
         length=size.columns,
         rows=size.rows,
         width=layout.width,
-        split=split,
-        n=count,
-        correct=correct,
-        low=round(low, 6),
-        high=round(high, 6),
-        worst_loss=round(worst, 6),
-        seconds=round(time.perf_counter() - began, 3),
-        model=run.fingerprint,
         padding=padding,
     )
 
@@ -125,14 +101,15 @@ def draw_sheets(
 ) -> tuple[np.ndarray, str]:
     """Test problems of a size, and the split that they come from: see `Score.split`."""
     # Of the hard suite some problems are the same for every seed, so that no split may hold enough of them.
-    for split in ("test", "any") if suite == "uniform" else ("any",):
+    splits: tuple[Split, ...] = ("test", "any") if suite == "uniform" else ("any",)
+    for split in splits:
         stream = size.columns * 10_000_019 + 2 * size.rows + (suite == "hard")
         try:
             found = suite_sheets(
                 *(run.task, generator(seed, "test", stream), count),
                 suite=suite,
                 size=size,
-                split=split,  # type: ignore[arg-type]
+                split=split,
             )
         except NoProblemsError:
             continue

@@ -47,7 +47,8 @@ def sheet_logits(
     layout: SheetLayout,
     source: Tensor,
     target: Tensor,
-    plan: list[LayerPlan] | int,
+    plan: list[LayerPlan],
+    layers: int,
 ) -> Tensor:
     """Logits `[problem, token, token of the vocabulary]` of problems of one size.
 
@@ -56,12 +57,11 @@ def sheet_logits(
         bias: its bias.
         layout: of the problems.
         source, target: as `SheetLayout.batch` gives them.
-        plan: the bias laid out for the layout; of lines, which lead elsewhere in each sheet, the number of
-            layers.
+        plan: the bias laid out for the layout; of no use for lines, which lead elsewhere in each sheet.
+        layers: of the model's decoder.
     """
     if isinstance(bias, CalibratedBias):
-        assert isinstance(plan, int)
-        flat = through_lines(model, bias, [(layout, source, target)], plan)
+        flat = through_lines(model, bias, [(layout, source, target)], layers)
         return flat.unflatten(0, (len(target), -1))
     output: Output = model(source, target[:, :-1].clamp(min=0), plan)
     return output.logits

@@ -46,6 +46,11 @@ class Size:
     def __str__(self) -> str:
         return f"{self.columns}x{self.rows}"
 
+    @property
+    def cells(self) -> int:
+        """Columns times rows."""
+        return self.columns * self.rows
+
     def fits(self, other: Size) -> bool:
         """Whether it is no larger than another, along both axes."""
         return self.columns <= other.columns and self.rows <= other.rows

@@ -91,11 +91,6 @@ def trained_on(config: Config) -> int | Size:
     return config.size if config.is_sheet else config.data.length
 
 
-def most_digits(config: Config) -> int:
-    """Digits of the longest operands in training."""
-    return config.size.longest if config.is_sheet else config.data.length
-
-
 def _picture(
     path: Path, draw: Callable[[Path], object], alt: str, caption: str, wide: bool = False
 ) -> dict[str, Any]:
@@ -254,7 +249,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
         combined = {
             "picture": _picture(
                 members[0].plots / "combined.png",
-                partial(plots.length_curve, curve.labelled(), trained=most_digits(config)),
+                partial(plots.length_curve, curve.labelled(), trained=config.longest),
                 f"Exact match against length of {len(members)} folders: {headline}",
                 "Each point is one folder, with its 95 % Wilson interval; lines are means.",
             ),
@@ -326,7 +321,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     target, config, found = folder.plots, folder.main.config, {}
     found["length"] = _picture(
         target / "length.png",
-        partial(plots.length_curve, folder.curve.labelled(), trained=most_digits(config)),
+        partial(plots.length_curve, folder.curve.labelled(), trained=config.longest),
         f"Exact match against length. {folder.headline}",
         "Exact match against length on a logarithmic axis. An answer counts only if every symbol "
         "of it is right.",

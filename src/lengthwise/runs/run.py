@@ -309,10 +309,10 @@ class Run:
             return ("answer",)
         return ("training", "answer") if padding == "auto" else (padding,)
 
-    def takes(self, size: Size) -> bool:
-        """Whether a sheet is no larger than any that is written."""
-        most = LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
-        return size.columns * size.rows <= most
+    @property
+    def most_cells(self) -> int:
+        """The most cells that a sheet may have."""
+        return LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
 
     def check_size(self, size: Size) -> None:
         """Refuse a sheet that is larger than any that is written.
@@ -320,10 +320,9 @@ class Run:
         Raises:
             InputError: for it.
         """
-        if not self.takes(size):
-            most = LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
+        if size.cells > self.most_cells:
             raise InputError(
-                f"a sheet of {size} digits has {size.columns * size.rows:,} cells; the limit is {most:,}"
+                f"a sheet of {size} digits has {size.cells:,} cells; the limit is {self.most_cells:,}"
             )
 
     def solve(self, expression: str, work: bool = False) -> Any:

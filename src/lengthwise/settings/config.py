@@ -45,18 +45,8 @@ from lengthwise.settings.sections import (
     Settings,
     TrainingSettings,
 )
-from lengthwise.tasks import ALIASES, ALL_TASKS, WORKSHEETS
+from lengthwise.tasks import ALIASES, ALL_TASKS
 from lengthwise.tasks.transducer import digits_needed
-
-# As many numbers, at least, have the digits that a model trains on: of fewer it keeps a table in mind, and
-# attends to no columns (docs/log.md, 2026-11-26, "sixty-four numbers").
-_NUMBERS = 10_000
-
-# Of a task of sheets with fewer problems than that: the share of channels that is dropped in training.
-_FEW_DROPOUT = 0.1
-
-# Steps over which the rate of the second training falls in bases larger than a worksheet's own.
-_LARGE_BASE_COOLDOWN = 2500
 
 # The part of a run's config.json that names its other files.
 FILES = "files"
@@ -203,6 +193,11 @@ class Config(Settings):
         return Size(self.data.columns or self.data.length, self.data.rows or self.data.length)
 
     @property
+    def longest(self) -> int:
+        """Digits of the longest operands in training."""
+        return self.size.longest if self.is_sheet else self.data.length
+
+    @property
     def sizes(self) -> list[Size]:
         """Of sheets: those that are evaluated."""
         asked = self.evaluation.sizes or map(str, self.evaluation.lengths)
@@ -281,22 +276,10 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
             merged["base"] = task.bases[0]
             filled.append(("", "base"))
         base, data = merged["base"], merged.get("data")
-        of_data: dict[str, Any] = {"length": task.length}
+        own = task.defaults(base if isinstance(base, int) else task.bases[0])
         if isinstance(data, dict) and data.get("distribution") == "paper" and isinstance(base, int):
             length = digits_needed(PAPER_LIMIT - 1, max(2, base))
-            of_data = {"length": length, "carry_fraction": 0.0}
-        elif isinstance(base, int) and 2 <= base < 10 and name not in WORKSHEETS:
-            of_data["length"] = max(task.length, digits_needed(_NUMBERS - 1, base))
-        own = {**task.settings, "data": {**of_data, **task.settings.get("data", {})}}
-        if name in WORKSHEETS and isinstance(base, int) and base ** (2 * task.length) < _NUMBERS:
-            # Where there are few problems at all, a model learns them by heart unless it is kept from it
-            # (docs/log.md, 2026-11-26, "sixty-four sheets").
-            own["data"]["length"] += 1
-            own["model"] = {"dropout": _FEW_DROPOUT, **own.get("model", {})}
-        if name in WORKSHEETS and isinstance(base, int) and base > task.bases[0]:
-            # Contexts grow with the fourth power of the base; the rate must fall more slowly
-            # (docs/log.md, 2026-11-26, "the rarest neighbourhood").
-            own["retraining"] = {**own["retraining"], "cooldown_steps": _LARGE_BASE_COOLDOWN}
+            own["data"] |= {"length": length, "carry_fraction": 0.0}
         for part, defaults in own.items():
             given = merged.setdefault(part, {})
             if isinstance(given, dict):

@@ -253,10 +253,9 @@ class EvaluationSettings(Settings):
 
     def samples_of(self, size: Size) -> int:
         """How many sheets of one size; of large ones fewer, as their cells are many."""
-        cells = size.columns * size.rows
-        if cells <= 400:
+        if size.cells <= 400:
             return self.samples
-        return min(self.samples, self.long_samples if cells <= 10_000 else _LARGE_SHEETS)
+        return min(self.samples, self.long_samples if size.cells <= 10_000 else _LARGE_SHEETS)
 
     def samples_at(self, length: int) -> int:
         """How many problems of one length."""

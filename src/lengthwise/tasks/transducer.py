@@ -7,15 +7,20 @@ local contexts, and the suites of hard problems are all derived from it.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from lengthwise.errors import InputError
+
+# Of fewer numbers a model keeps a table in mind, and attends to no columns (docs/log.md, 2026-11-26,
+# "sixty-four numbers").
+FEW_PROBLEMS = 10_000
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -81,7 +86,7 @@ class Transducer(ABC):
     example: tuple[str, str]
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 6
-    settings: ClassVar[dict[str, dict[str, int]]] = {}
+    settings: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, base: int | None = None) -> None:
         base = self.bases[0] if base is None else base
@@ -92,6 +97,15 @@ class Transducer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base={self.base})"
+
+    @classmethod
+    def defaults(cls, base: int) -> dict[str, dict[str, Any]]:
+        """The task's own defaults of settings, nested; some follow from the base."""
+        length = (
+            max(cls.length, digits_needed(FEW_PROBLEMS - 1, base)) if 2 <= base < 10 else cls.length
+        )
+        found = copy.deepcopy(cls.settings)
+        return {**found, "data": {"length": length, **found.get("data", {})}}
 
     @abstractmethod
     def step(self, state: int, *column: int) -> tuple[int, int]:

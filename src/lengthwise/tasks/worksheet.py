@@ -7,19 +7,20 @@ data, truth, the list of local contexts and the suites of hard problems are all 
 
 from __future__ import annotations
 
+import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from lengthwise.errors import InputError
 from lengthwise.tasks.framing import END, START
-from lengthwise.tasks.transducer import DIGITS, Segment, Transducer
+from lengthwise.tasks.transducer import DIGITS, FEW_PROBLEMS, Segment, Transducer
 
 # What stands where there is no token.
 CLOSED = 255
@@ -136,7 +137,7 @@ class Worksheet(ABC):
     example: tuple[str, str]
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 3
-    settings: ClassVar[dict[str, dict[str, object]]] = {
+    settings: ClassVar[dict[str, dict[str, Any]]] = {
         "data": {"carry_fraction": 0.0},
         "training": {"exact_match": 0.9, "loss": 0.03, "cooldown_steps": 400},
         "retraining": {
@@ -164,6 +165,23 @@ class Worksheet(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base={self.base})"
+
+    @classmethod
+    def defaults(cls, base: int) -> dict[str, dict[str, Any]]:
+        """As `Transducer.defaults`.
+
+        Where there are few problems at all, a model learns them by heart unless it is kept from it.
+        Contexts grow with the fourth power of the base, and the rate of the second training must fall more
+        slowly (docs/log.md, 2026-11-26, "sixty-four sheets" and "the rarest neighbourhood").
+        """
+        found = copy.deepcopy(cls.settings)
+        few = base ** (2 * cls.length) < FEW_PROBLEMS
+        found["data"] = {"length": cls.length + few, **found.get("data", {})}
+        if few:
+            found["model"] = {"dropout": 0.1, **found.get("model", {})}
+        if base > cls.bases[0]:
+            found["retraining"]["cooldown_steps"] = 2500
+        return found
 
     @property
     @abstractmethod

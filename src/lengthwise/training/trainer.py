@@ -311,8 +311,8 @@ class Trainer:
     ) -> Tensor:
         """Logits `[problem, row, token]`, the right tokens being given."""
         if isinstance(layout, SheetLayout):
-            laid = self.config.model.layers if self._along_sheets else plan
-            return sheet_logits(model, self.run.bias, layout, source, target, laid)
+            layers = self.config.model.layers
+            return sheet_logits(model, self.run.bias, layout, source, target, plan, layers)
         return model(source, target[:, :-1], plan).logits
 
     @torch.inference_mode()
