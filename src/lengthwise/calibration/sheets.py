@@ -19,7 +19,7 @@ from lengthwise.calibration.auto import Lines, NoLinesError, assign
 from lengthwise.calibration.evidence import Evidence
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet
-from lengthwise.locality.sheets import LAST_TOKEN, is_own, near_of, tell_apart
+from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 from lengthwise.model import plan_attention
 from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
 from lengthwise.model.transformer import Output
@@ -45,8 +45,8 @@ def sheet_candidates(task: Worksheet) -> list[Track]:
     Digits of operands are looked for along both axes, whichever the task counts them by.
     """
     aside = [*range(-_ASIDE, _ASIDE + 1)]
-    found = [f"{s.name}[{_step('c', k)}]" for s in task.operands for k in aside]
-    found += [f"{s.name}[{_step('r', k)}]" for s in task.operands for k in aside]
+    found = [str(Near(s.name, column=k)) for s in task.operands for k in aside]
+    found += [str(Near(s.name, row=k)) for s in task.operands for k in aside]
     found += list(task.symbols)
     for row in range(-_UP, 1):
         for column in aside:
@@ -55,10 +55,6 @@ def sheet_candidates(task: Worksheet) -> list[Track]:
                     continue  # not written yet
                 found.append(str(Near(SHEET, row, column, field.name)))
     return [LAST_TOKEN, *map(Track.parse, found)]
-
-
-def _step(axis: str, steps: int) -> str:
-    return axis if not steps else f"{axis}{steps:+d}"
 
 
 @torch.inference_mode()
@@ -298,8 +294,8 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     more = [item for item in found if item not in chosen]
     more += [i for i in maps.others if near_of(i.track, task) is not None and i.need > 0]
     chosen = [*chosen, *more[:extra]]
-    cross = [item for item in chosen if not is_own(item.track)]
-    own = [item for item in chosen if is_own(item.track)]
+    cross = [item for item in chosen if item.track.site == "cross"]
+    own = [item for item in chosen if item.track.site == "self"]
     heads, last = range(maps.heads), range(1, maps.layers)
     found_lines = assign(cross, maps.heads, maps.layers)
     # What a cell read itself lies in tokens alone: the first layer reads them, later ones their own query.

@@ -41,7 +41,6 @@ class SightTable:
         device: where the model is.
 
     Attributes:
-        met: sights in the table.
         worst: the largest loss of a token that was written, nats.
 
     Raises:
@@ -63,7 +62,7 @@ class SightTable:
         if self.size ** len(self.tracks) > _MOST:
             raise NotApplicableError(f"what {len(self.tracks)} lines show is too much for a table")
         self.whole = self.size ** len(self.tracks) <= _ENTRIES
-        self.met, self.worst = 0, 0.0
+        self.worst = 0.0
         # Of each sight the token, -1 where it is not known; then its loss.
         entries = self.size ** len(self.tracks) if self.whole else 0
         self.values = np.full(entries, -1, np.int16)
@@ -125,7 +124,6 @@ class SightTable:
         return place, known
 
     def _fill(self, codes: np.ndarray, tokens: np.ndarray, losses: np.ndarray) -> None:
-        self.met += len(codes)
         if self.whole:
             self.values[codes], self.losses[codes] = tokens, losses
             return

@@ -16,7 +16,6 @@ from lengthwise.locality.patches import (
     TooManyError,
     sights_of,
 )
-from lengthwise.problems.layout import site_of
 from lengthwise.tasks.framing import START
 from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near, Symbol, Worksheet
 
@@ -200,8 +199,3 @@ def tell_apart(task: Worksheet, tracks: Sequence[Track]) -> bool:
         return SheetContexts(task, tracks).suffice()
     except NotApplicableError:
         return False
-
-
-def is_own(track: Track) -> bool:
-    """Whether a track reads what is written."""
-    return site_of(track.segment) == "self"

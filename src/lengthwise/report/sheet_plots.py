@@ -12,9 +12,10 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import SheetMaps
 from lengthwise.locality.sheets import LAST_TOKEN, cone_of_sheet, near_of
 from lengthwise.problems.layout import digits_of
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
+from lengthwise.runs.sheets import size_of
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.transducer import DIGITS
 from lengthwise.tasks.worksheet import SHEET
@@ -71,7 +72,7 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         DIGITS[min(int(one), task.base - 1)] if one.isdecimal() else one for one in task.example[0]
     )
     parts = task.parse(expression)
-    size = _size(task, parts)
+    size = size_of(task, parts)
     layout: SheetLayout = bias.format.at(size)
     operands = layout.parts(digits_of(task, parts, size.longest))
     rows = true_sheets(task, operands, **layout.limits).values(0)
@@ -142,11 +143,3 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         color=INK,
     )
     return finish(figure, path)
-
-
-def _size(task: Worksheet, parts: list[str]) -> Size:
-    lengths = {"c": 1, "r": 1}
-    for segment, part in zip(task.operands, parts, strict=True):
-        axis = task.axes[segment.name]
-        lengths[axis] = max(lengths[axis], len(part))
-    return Size(lengths["c"], lengths["r"])

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -207,11 +206,6 @@ class Worksheet(ABC):
     objection = Transducer.objection
 
     @cached_property
-    def growing(self) -> list[int]:
-        """The operands that grow: all."""
-        return list(range(len(self.operands)))
-
-    @cached_property
     def fixed(self) -> list[int]:
         """The operands of one digit: none."""
         return []
@@ -300,8 +294,3 @@ class Worksheet(ABC):
 
 
 SHEET, LAST = "sheet", "last"
-
-
-def sights(task: Worksheet) -> list[tuple[Symbol, ...]]:
-    """Everything that a cell could see, one choice of each of the task's alphabets."""
-    return list(product(*[[value for _, value in values] for values in task.alphabets]))
