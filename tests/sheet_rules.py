@@ -12,7 +12,7 @@ from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW
 from lengthwise.problems.sheets import SheetLayout, Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import Field, Segment, Worksheet
-from lengthwise.tasks.worksheet import CLOSED, SHEET, Near
+from lengthwise.tasks.near import CLOSED, SHEET, Near
 
 
 class Made(Worksheet):

@@ -37,7 +37,7 @@ from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks import Field, Segment, Worksheet, make_task
-from lengthwise.tasks.worksheet import CLOSED
+from lengthwise.tasks.near import CLOSED
 from sheet_rules import Made
 
 TOOLS = Path(__file__).parents[1] / "tools"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, patches, sights_of
 from lengthwise.problems.wavefront import rule_of, write_sheets
-from lengthwise.tasks.worksheet import CLOSED, Near
+from lengthwise.tasks.near import CLOSED, Near
 from sheet_rules import Made, random_operands, sees
 
 SOURCE = ("a[c]", "a[c-1]", "a[c+1]", "b[r]", "b[r-1]", "b[r+1]")

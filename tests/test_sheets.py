@@ -23,7 +23,7 @@ from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sheets import Seen, SheetLayout, Sheets, Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import make_task
-from lengthwise.tasks.worksheet import CLOSED, Near
+from lengthwise.tasks.near import CLOSED, Near
 from sheet_rules import Aside, Growing, Made, Shrinking, random_operands
 
 HEADS, LAYERS = 3, 2

@@ -19,7 +19,7 @@ from lengthwise.problems.wavefront import (
     write_sheets,
 )
 from lengthwise.tasks import make_task
-from lengthwise.tasks.worksheet import Near
+from lengthwise.tasks.near import Near
 from sheet_rules import RULES, Endless, Made, by_hand, random_operands
 
 

@@ -17,7 +17,7 @@ from lengthwise.proof import NotApplicableError, estimate
 from lengthwise.runs.parts import make_bias, make_device
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config
-from lengthwise.tasks.worksheet import LAST, SHEET
+from lengthwise.tasks.near import LAST, SHEET
 from lengthwise.training.halves import shard_threads
 from lengthwise.training.processes import make_accelerator
 from lengthwise.training.trainer import Trainer

@@ -15,7 +15,7 @@ from lengthwise.problems.sheet_sampling import suite_sheets
 from lengthwise.problems.sheets import Size
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
-from lengthwise.tasks.worksheet import LAST
+from lengthwise.tasks.near import LAST
 from lengthwise.training.trainer import train_run
 
 # Steps after which a model ends its rows and sheets where it should, though not all digits are right.

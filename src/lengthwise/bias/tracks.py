@@ -13,7 +13,7 @@ from torch import Tensor
 from lengthwise.bias.base import SITES, Site
 from lengthwise.errors import InputError
 from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, ROW, Places, Span, site_of
-from lengthwise.tasks.worksheet import LAST, SHEET
+from lengthwise.tasks.near import LAST, SHEET
 
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
 WHOLE = "whole"
@@ -184,7 +184,7 @@ class Track:
             return "the symbol written last"
         if not self.place:
             return f"the symbol {self.segment!r}"
-        if self.segment == SHEET or self.place[0].factors == ((ROW, 1),):
+        if self.segment == SHEET or self.place[1:] or self.place[0].factors == ((ROW, 1),):
             return _near(self)
         if self.offset is None:
             return f"the token {self}"
@@ -279,9 +279,13 @@ def _near(track: Track) -> str:
     """What is read on a sheet, or along its rows."""
     if any(len(number.factors) != 1 or number.factors[0][1] != 1 for number in track.place):
         return f"the token {track}"
-    if track.segment != SHEET:
+    if track.segment != SHEET and not track.place[1:]:
         return f"the digit of {track.segment} of {_row(track.place[0].constant)}"
     row, column = (number.constant for number in track.place)
+    if track.segment != SHEET:
+        if row == -1 and track.place[0].factors == ((ROW, 1),):
+            return f"in the first row, the digit of {track.segment} in {_beside(column)}"
+        return f"in the first column, the digit of {track.segment} of {_row(row)}"
     return f"the {track.field} in {_beside(column)} of {_row(row)}"
 
 

@@ -18,7 +18,8 @@ from lengthwise.bias import CLOSED, SITES, CalibratedBias, Line, Site, Track
 from lengthwise.calibration.auto import Lines, NoLinesError, assign
 from lengthwise.calibration.evidence import Evidence
 from lengthwise.calibration.sheet_maps import SheetMaps
-from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet
+from lengthwise.calibration.sheet_sets import fewest
+from lengthwise.locality import NotApplicableError, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 from lengthwise.model import plan_attention
 from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
@@ -29,7 +30,7 @@ from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import Worksheet
-from lengthwise.tasks.worksheet import SHEET, Near
+from lengthwise.tasks.near import SHEET, Axis, Near
 
 # How far from a cell candidates are looked for, in rows up and in columns either way.
 _UP, _ASIDE = 2, 2
@@ -42,11 +43,15 @@ _NEEDED, _SHOWN, _MOST = 0.05, 0.03, 8
 def sheet_candidates(task: Worksheet) -> list[Track]:
     """The lines that calibration considers: tokens near the cell, and symbols.
 
-    Digits of operands are looked for along both axes, whichever the task counts them by.
+    Digits of operands are looked for along both axes, whichever the task counts them by; those of a row -1,
+    or a column -1, where they can be read.
     """
     aside = [*range(-_ASIDE, _ASIDE + 1)]
-    found = [str(Near(s.name, column=k)) for s in task.operands for k in aside]
-    found += [str(Near(s.name, row=k)) for s in task.operands for k in aside]
+    found: list[str] = []
+    for operand in task.operands:
+        axis = task.axis(operand.name)
+        ways = [axis] if axis.names[1:] or axis.counter in task.counters else [*map(Axis, "cr")]
+        found += [str(way.near(operand.name, k)) for way in ways for k in aside]
     found += list(task.symbols)
     for row in range(-_UP, 1):
         for column in aside:
@@ -160,7 +165,11 @@ def _plans(run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> lis
     if not isinstance(run.bias, CalibratedBias):
         encoder = run.model.encodes
         return plan_attention(
-            run.bias, layout, layers, path="dense", device=device, encoder=encoder
+            *(run.bias, layout, layers),
+            queries=range(target.shape[1] - 1),
+            path="dense",
+            device=device,
+            encoder=encoder,
         )
     each = [
         plan_attention(run.bias, Sheets([(layout, *one)]), layers, path="dense", device=device)
@@ -202,7 +211,7 @@ def _cells(track: Track, sheets: Sheets, layout: SheetLayout, count: int) -> tup
     position, inside = track.keys(sheets, queries)
     if track.site == "self":
         inside = inside & (position <= queries)
-    width = layout.keys(track.site)
+    width = sheets.keys(track.site) // count
     position = position % width
     inside = inside & (sheets.wanted[0] >= 0)
     return position.view(count, -1), inside.view(count, -1)
@@ -219,7 +228,8 @@ def _closed(
 
     def mask(of: Track) -> Tensor:
         position, inside = cells[of]
-        found = torch.zeros(*position.shape, layout.keys(site), dtype=torch.bool)
+        keys = position.shape[1] if site == "self" else layout.source_length
+        found = torch.zeros(*position.shape, keys, dtype=torch.bool)
         return found.scatter_(2, position[..., None], inside[..., None])
 
     found = mask(track)
@@ -254,7 +264,7 @@ def _evidence(
     track: Track, weights: Tensor, cells: tuple[Tensor, Tensor], sheets: Sheets
 ) -> tuple[float, tuple[float, ...]]:
     """Support beyond a uniform head's, in the kind of query where it is plainest; and by head."""
-    size = sheets.layouts[0].keys(track.site)
+    size = sheets.keys(track.site) // len(cells[0])
     uniform = 2 / size if track.site == "self" else 1 / size
     best = weights.amax(dim=(0, 1))
     support = (best.max().item() - uniform) / (1 - uniform)
@@ -290,7 +300,7 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
             f"no head of the {maps.task} model reads along a line. Does the model interpolate? It answers "
             f"{maps.exact_match:.1%} of its training problems"
         )
-    chosen = found if lines == "all" else _fewest(task, found)
+    chosen = found if lines == "all" else fewest(task, maps.size, found)
     more = [item for item in found if item not in chosen]
     more += [i for i in maps.others if near_of(i.track, task) is not None and i.need > 0]
     chosen = [*chosen, *more[:extra]]
@@ -303,28 +313,3 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     found_lines += [Line(line.track, line.head, 0) for line in first]
     found_lines += [Line(LAST_TOKEN, head, layer) for layer in last for head in heads]
     return CalibratedBias(maps.format, maps.heads, found_lines)
-
-
-def _fewest(task: Worksheet, found: list[Evidence]) -> list[Evidence]:
-    """Those without which a query would not see enough; all of them where they don't tell every symbol.
-
-    Lines are taken in the order in which they were found until they tell every symbol; then those go, one
-    at a time, that are to spare, the one first that leaves the fewest cases.
-    """
-    count = next(
-        (n for n in range(1, len(found) + 1) if tell_apart(task, [i.track for i in found[:n]])),
-        None,
-    )
-    if count is None:
-        return found
-    chosen = found[:count]
-    while True:
-        smaller: list[tuple[int, list[Evidence]]] = []
-        for item in chosen:
-            rest = [other for other in chosen if other is not item]
-            contexts = SheetContexts(task, [other.track for other in rest])
-            if rest and tell_apart(task, [other.track for other in rest]):
-                smaller.append((len(contexts), rest))
-        if not smaller:
-            return chosen
-        chosen = min(smaller, key=lambda one: one[0])[1]

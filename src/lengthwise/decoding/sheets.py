@@ -19,10 +19,10 @@ from lengthwise.model import Transformer
 from lengthwise.model.plans import LayerPlan, LinesPlan
 from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.layout import COLUMN, ROW, Places, Span
-from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
+from lengthwise.problems.sheets import Seen, SheetLayout, Sheets, digit_at
 from lengthwise.problems.wavefront import Written, read_tokens, rule_of, write_sheets
 from lengthwise.tasks import Worksheet
-from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near
+from lengthwise.tasks.near import CLOSED, LAST, SHEET, Near
 
 # Sights that a number of 64 bits tells apart.
 _MOST = 2**62
@@ -201,6 +201,7 @@ class _Prefix(Places):
     def __init__(self, layout: SheetLayout) -> None:
         self.layout, self.task, self.vocabulary = layout, layout.task, layout.vocabulary
         self.row = self.column = self.field = self.written = 0
+        self.counted = dict.fromkeys(self.task.counters, 0)
         # Where each row begins, among what was written.
         self.begins = [0]
 
@@ -209,6 +210,8 @@ class _Prefix(Places):
         self.written += 1
         if token in separators:
             self.row, self.column, self.field = self.row + 1, 0, 0
+            for name, kinds in self.task.counters.items():
+                self.counted[name] += self.task.tokens[token] in kinds
             self.begins.append(self.written)
             return
         self.field = (self.field + 1) % len(self.task.fields)
@@ -228,7 +231,8 @@ class _Prefix(Places):
 
     def coordinates(self, queries: torch.Tensor) -> dict[str, torch.Tensor]:
         """See `Places`."""
-        return {ROW: torch.tensor([self.row]), COLUMN: torch.tensor([self.column])}
+        own = {ROW: self.row, COLUMN: self.column, **self.counted}
+        return {name: torch.tensor([number]) for name, number in own.items()}
 
     def find(
         self, segment: str, place: Sequence[torch.Tensor], field: str = ""
@@ -243,8 +247,9 @@ class _Prefix(Places):
             return self.written
         if segment != SHEET:
             span = self.layout.source_spans[segment]
-            at = place[0] if place else 0
-            inside = 0 <= at < span.stop - span.start
+            digit, beside = digit_at(self.task, segment, [torch.tensor(one) for one in place])
+            at = 0 if digit is None else int(digit)
+            inside = bool(beside) and 0 <= at < span.stop - span.start
             return (span.stop - 1 - at if span.backwards else span.start) if inside else None
         row, column = place
         if not 0 <= row <= self.row or column < 0:
@@ -292,6 +297,10 @@ def decode_one_by_one(
         value = last - task.first_token[field]
         fits = 0 <= value < task.fields[field].size or (not field and last in separators)
         prefix.add(last, separators)
-        if not fits or prefix.row > layout.limits["rows"]:
+        if (
+            not fits
+            or prefix.row > layout.limits["rows"]
+            or prefix.column > layout.limits["columns"]
+        ):
             break
     return read_tokens(task, np.array(tokens), **layout.limits)

@@ -142,6 +142,8 @@ def _match_given(run: Run, layout: SheetLayout, problems: np.ndarray) -> tuple[n
     """Which sheets a model would write right, the right ones being given."""
     right, worst = np.ones(len(problems), bool), 0.0
     length, stop = layout.target_length, _PROBE
+    if layout.task.varies:
+        length = layout.batch(problems)[1].shape[1] - 1
     while True:
         stop = min(stop, length)
         undecided = np.flatnonzero(right)

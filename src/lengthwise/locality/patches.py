@@ -16,7 +16,8 @@ from functools import lru_cache
 from itertools import product
 
 from lengthwise.tasks.framing import END
-from lengthwise.tasks.worksheet import SHEET, Near, Symbol, Worksheet
+from lengthwise.tasks.near import BEFORE, SHEET, Near, Symbol
+from lengthwise.tasks.worksheet import Worksheet
 
 # Whether a row, or a column, is the first; what digit an operand has there, as far as it matters (None, 0,
 # or 1 for all others); what kind of cell is there.
@@ -76,7 +77,8 @@ class _Facts:
     """What is true at the edges, whatever the problem.
 
     An operand has a digit in its first place, and in all places up to its last, and no others; where zeros
-    are written before it, its last digits are these. In a row, cells stand up to its separator, and each
+    are written before it, its last digits are these. One that is row -1, or column -1, is seen in the first
+    row, or column, alone. In a row, cells stand up to its separator, and each
     row above has a first cell or is its separator alone. The end stands nowhere before.
     """
 
@@ -84,14 +86,15 @@ class _Facts:
         self.checks = []
         place = {name: number for number, name in enumerate(names)}
         for segment in task.operands:
-            axis, zeros = task.axes[segment.name], task.zeros.get(segment.name, 0)
+            axis, zeros = task.axis(segment.name), task.zeros.get(segment.name, 0)
             known: dict[int, list[int]] = defaultdict(list)
             for name, number in place.items():
                 if name.segment == segment.name:
-                    steps = name.column if axis == "c" else name.row
+                    steps = name.column if axis.by_column else name.row
                     known[steps or 0].append(number)
-            first = place.get(FIRST_COLUMN if axis == "c" else FIRST_ROW)
-            self.checks.append((known, zeros, first))
+            first = place.get(FIRST_COLUMN if axis.by_column else FIRST_ROW)
+            edge = {"r": FIRST_ROW, "c": FIRST_COLUMN}.get(axis.edge or "")
+            self.checks.append((known, zeros, first, None if edge is None else place.get(edge)))
         self.rows: list[tuple[list[tuple[int, bool]], list[tuple[int, bool]], int | None, int]] = []
         cells: dict[tuple[int, int], list[tuple[int, bool]]] = defaultdict(list)
         lead = task.fields[0].name
@@ -109,14 +112,17 @@ class _Facts:
 
     def hold(self, values: tuple) -> bool:
         """Whether they hold in a row of a relation."""
-        for known, zeros, first in self.checks:
-            at_first = first is not None and values[first]
+        for known, zeros, first, edge in self.checks:
+            beside = edge is None or values[edge]
+            at_first = beside and first is not None and values[first]
             digits = {}
             for steps, found in known.items():
                 several = {some(values[n]) for n in found}
                 if len(several) > 1:
                     return False
                 digits[steps] = digit = several.pop()
+                if not beside and digit is not None:
+                    return False
                 if at_first and (
                     digit is not None if steps < 0 else steps <= zeros and digit is None
                 ):
@@ -176,10 +182,11 @@ def patches(task: Worksheet) -> Relation:
     """
     own = [Near(SHEET, 0, 0, field.name) for field in task.fields]
     names = (*task.nears, *own, FIRST_ROW, FIRST_COLUMN)
+    wanted = (*task.nears, Near(SHEET, 0, -1, task.fields[-1].name))  # the token before
     found = Relation(names, set())
     seen: dict[tuple[int, int], set[tuple]] = {}
     while True:
-        around = {d: _around(task, found, d, task.nears) for d in _offsets(task)}
+        around = {d: _around(task, found, d, wanted) for d in _offsets(task)}
         if {d: one.rows for d, one in around.items()} == seen:
             return found
         seen = {d: one.rows for d, one in around.items()}
@@ -188,9 +195,10 @@ def patches(task: Worksheet) -> Relation:
         for one in around.values():
             every = every.join(one).keep(task)
         for near in task.nears:
-            if near not in every.names:
-                values = {(value,) for value in (None, *range(task.base))}
-                every = every.join(Relation((near,), values)).keep(task)
+            if near.segment == BEFORE:
+                every = _with_before(task, every)
+            elif near not in every.names:
+                every = every.join(Relation((near,), _digits(task, near))).keep(task)
         places = [every.names.index(near) for near in task.nears]
         edges = [every.names.index(FIRST_ROW), every.names.index(FIRST_COLUMN)]
         written: dict[tuple, tuple] = {}
@@ -199,6 +207,27 @@ def patches(task: Worksheet) -> Relation:
             if sight not in written:
                 written[sight] = _cell(task, sight)
             found.rows.add((*sight, *written[sight], *(row[i] for i in edges)))
+
+
+def _digits(task: Worksheet, near: Near) -> set[tuple]:
+    """What a digit of an operand can be, and nothing."""
+    return {(value,) for value in (None, *range(len(task.texts(near.segment))))}
+
+
+def _with_before(task: Worksheet, every: Relation) -> Relation:
+    """With what was written before the cell: in a row's first column any separator, or the start."""
+    names = every.names
+    left = names.index(Near(SHEET, 0, -1, task.fields[-1].name))
+    row, column = names.index(FIRST_ROW), names.index(FIRST_COLUMN)
+    rows: set[tuple] = set()
+    for values in every.rows:
+        if not values[column]:
+            rows.add((*values, values[left]))
+        elif values[row]:
+            rows.add((*values, None))
+        else:
+            rows.update((*values, text) for text in task.separators)
+    return Relation((*names, Near(BEFORE)), rows)
 
 
 def _cell(task: Worksheet, sight: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
@@ -237,6 +266,8 @@ def _around(
     keep: list[tuple[int, Near, str]] = []
     for number, name in enumerate(found.names):
         moved = name.moved(row, column)
+        if name.segment == BEFORE or _elsewhere(task, moved, row):
+            continue
         if name.segment == FIRST:
             if moved in (FIRST_ROW, FIRST_COLUMN):
                 keep.append((number, moved, ""))
@@ -271,6 +302,15 @@ def _around(
     return Relation(names, rows | _absent(task, found, names, offset))
 
 
+def _elsewhere(task: Worksheet, moved: Near, row: int) -> bool:
+    """Whether what another cell sees of an operand can't be told in the coordinates of this one."""
+    if moved.segment not in task.axes:
+        return False
+    axis = task.axis(moved.segment)
+    at = {"r": moved.row, "c": moved.column}.get(axis.edge or "", -1)
+    return at != -1 or (row != 0 and axis.counter in task.counters)
+
+
 def _absent(
     task: Worksheet, found: Relation, names: tuple[Near, ...], offset: tuple[int, int]
 ) -> set[tuple]:
@@ -290,7 +330,7 @@ def _absent(
             own = found.names.index(Near(SHEET, 0, 0, name.field))
             choices.append(sorted({values[own] for values in found.rows} | {None}, key=str))
         else:
-            choices.append([None, *range(task.base)])
+            choices.append([None, *range(len(task.texts(name.segment)))])
     every = set(product(*choices))
     # The cell just before it in its row is missing in the first column alone.
     return {v for v in every if v[-1]} if offset == (0, -1) else every
@@ -315,6 +355,6 @@ def sights_of(task: Worksheet, names: Collection[Near]) -> Relation:
             offset = near.row or 0, near.column or 0
             other = _around(task, patches(task), offset, wanted)
         else:
-            other = Relation((near,), {(value,) for value in (None, *range(task.base))})
+            other = Relation((near,), _digits(task, near))
         every = every.join(other).keep(task)
     return every

@@ -17,7 +17,8 @@ from lengthwise.locality.patches import (
     sights_of,
 )
 from lengthwise.tasks.framing import START
-from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near, Symbol, Worksheet
+from lengthwise.tasks.near import BEFORE, CLOSED, LAST, SHEET, Near, Symbol
+from lengthwise.tasks.worksheet import Worksheet
 
 LAST_TOKEN = Track(LAST)
 
@@ -38,11 +39,9 @@ def near_of(track: Track, task: Worksheet) -> Near | None:
             return None
         written = near.row < 0 or (near.row == 0 and near.column <= 0)
         return near if written and near.field in [field.name for field in task.fields] else None
-    axis = task.axes.get(near.segment)
-    if axis is None:
+    if near.segment not in task.axes:
         return near
-    steps = near.column if axis == "c" else near.row
-    return near if steps is not None and None in (near.row, near.column) else None
+    return near if task.axis(near.segment).steps(near) is not None else None
 
 
 def cone_of_sheet(task: Worksheet, bias: CalibratedBias, layers: int) -> tuple[Track, ...]:
@@ -164,7 +163,7 @@ class SheetContexts:
             return self._token(row[place[near]], names.index(near.field))
         if near.segment in self.task.axes:
             digit = row[place[near]]
-            return CLOSED if digit is None else digit
+            return CLOSED if digit is None else self.task.first_digit(near.segment) + digit
         return self.task.token(near.segment)
 
     def _lasts(self, row: tuple, place: dict[Near, int], before: Near) -> list[int]:
@@ -174,6 +173,8 @@ class SheetContexts:
             return [self._token(row[place[before]], len(task.fields) - 1)]
         if row[place[FIRST_ROW]]:
             return [task.token(START)]
+        if Near(BEFORE) in place:
+            return [task.token(row[place[Near(BEFORE)]])]
         return [task.token(text) for text in task.separators]
 
     def _token(self, symbol: Symbol, field: int) -> int:

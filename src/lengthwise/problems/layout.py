@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.tasks import DIGITS, FRAME, Transducer, Worksheet
-from lengthwise.tasks.worksheet import LAST, SHEET
+from lengthwise.tasks.near import LAST, SHEET
 
 START, END = FRAME
 
@@ -293,11 +293,22 @@ _VALUES = np.zeros(128, np.uint8)
 _VALUES[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(len(DIGITS))
 
 
-def digits_of(task: Transducer | Worksheet, parts: list[str], width: int) -> np.ndarray:
-    """Digits `[1, operand, width]`, least significant first, of operands written as text."""
+def digits_of(
+    task: Transducer | Worksheet, parts: Sequence[Sequence[str]], width: int
+) -> np.ndarray:
+    """Digits `[1, operand, width]`, least significant first, of operands written as text.
+
+    Of worksheets in the order in which they are counted; what is no digit is written as texts of its own.
+    """
     digits = np.zeros((1, len(parts), width), np.uint8)
+    if isinstance(task, Worksheet):
+        for index, (segment, texts) in enumerate(zip(task.operands, parts, strict=True)):
+            known = {text: value for value, text in enumerate(task.texts(segment.name))}
+            order = texts if segment.name in task.from_left else texts[::-1]
+            digits[0, index, : len(texts)] = [known[text] for text in order]
+        return digits
     for index, (_, text) in enumerate(zip(task.operands, parts, strict=True)):
-        values = _VALUES[np.frombuffer(text.encode("ascii"), np.uint8)[::-1]]
+        values = _VALUES[np.frombuffer(str(text).encode("ascii"), np.uint8)[::-1]]
         digits[0, index, : len(values)] = values
     digits[:, task.fixed] = digits[:, task.fixed, :1]
     return digits

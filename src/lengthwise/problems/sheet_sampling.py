@@ -1,12 +1,13 @@
 """Random problems of worksheets: what is trained on, and the suites.
 
-The split of a problem is that of its operands' values (`lengthwise.problems.sampling`).
+The split of a problem is that of its operands' values (`lengthwise.problems.sampling`); of lists, which are
+counted from the left, zeros on the left count, and so does the length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def training_sheets(
         digits = _uniform(task, rng, n, size)
         chosen = rng.random(n) < large
         digits[chosen] = _large(task, rng, int(chosen.sum()), size)
-        return digits
+        return admit(task, rng, digits, size)
 
     return _fill(task, draw, count, split, size)
 
@@ -80,13 +81,13 @@ def suite_sheets(
             for number, kind in enumerate(_HARD):
                 chosen = kinds == number
                 digits[chosen] = kind(task, rng, int(chosen.sum()), size)
-            return digits
+            return admit(task, rng, digits, size, begin=True)
         for place, name in enumerate(segment.name for segment in task.operands):
             top = size.of(task, name) - 1
-            if top:  # a number of one digit may be zero
+            if top and name not in task.from_left:  # a number of one digit may be zero
                 lead = digits[:, place, top]
                 lead[lead == 0] = rng.integers(1, task.base, int((lead == 0).sum()))
-        return digits
+        return admit(task, rng, digits, size)
 
     return _fill(task, draw, count, split, size)
 
@@ -99,11 +100,31 @@ def _fill(
     kept, missing = [], count
     for _ in range(_REDRAWS):
         problems = draw(int(missing / share * 1.1) + 8)
-        kept.append(problems[in_split(task, problems, split)][:missing])
+        kept.append(problems[of_split(task, problems, size, split)][:missing])
         missing -= len(kept[-1])
         if missing == 0:
             return np.concatenate(kept)
     raise NoProblemsError(f"the {split} split holds no problem of {task.name} of size {size}")
+
+
+def of_split(task: Worksheet, problems: np.ndarray, size: Size, split: Split) -> np.ndarray:
+    """Which problems `[problem, operand, place]` of a size belong to a split, bool `[problem]`."""
+    lists = [segment.name in task.from_left for segment in task.operands]
+    if any(lists):
+        inside = np.array(lists)[:, None] & ~_outside(task, size)
+        problems = problems + inside.astype(np.uint8)
+    return in_split(task, problems, split)
+
+
+def admit(
+    task: Worksheet, rng: np.random.Generator, digits: np.ndarray, size: Size, begin: bool = False
+) -> np.ndarray:
+    """Random digits `[problem, operand, place]` as problems of the task."""
+    lengths = [size.of(task, segment.name) for segment in task.operands]
+    parts = [digits[:, place, :length] for place, length in enumerate(lengths)]
+    for place, own in enumerate(task.admit(rng, parts, begin=begin)):
+        digits[:, place, : lengths[place]] = own
+    return digits
 
 
 def _outside(task: Worksheet, size: Size) -> np.ndarray:
@@ -112,25 +133,34 @@ def _outside(task: Worksheet, size: Size) -> np.ndarray:
     return np.arange(size.longest) >= lengths[:, None]
 
 
+def _values(task: Worksheet) -> Any:
+    """How many values a digit has; where operands differ in that, of each, `[operand, 1]`."""
+    found = [len(task.texts(segment.name)) for segment in task.operands]
+    return found[0] if len(set(found)) == 1 else np.array(found)[:, None]
+
+
 def _uniform(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
-    digits = rng.integers(0, task.base, (count, len(task.operands), size.longest), np.uint8)
+    shape = count, len(task.operands), size.longest
+    digits = rng.integers(0, _values(task), shape, np.uint8)
     digits[:, _outside(task, size)] = 0
     return digits
 
 
 def _large(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     """Digits that are the commoner the larger: the largest less the base times a uniform share squared."""
-    shares = rng.random((count, len(task.operands), size.longest))
-    digits = (task.base - 1 - np.floor(task.base * shares**2)).astype(np.uint8)
+    shares, values = rng.random((count, len(task.operands), size.longest)), _values(task)
+    digits = (values - 1 - np.floor(values * shares**2)).astype(np.uint8)
     digits[:, _outside(task, size)] = 0
     return digits
 
 
 def _few_values(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
-    values = rng.integers(0, task.base, (count, 1, _FEW), np.uint8)
     shape = (count, len(task.operands), size.longest)
+    values = rng.integers(0, task.base, (count, 1, _FEW), np.uint8)
     digits = np.take_along_axis(
-        np.broadcast_to(values, (*shape[:2], _FEW)), rng.integers(0, _FEW, shape), axis=2
+        np.minimum(values, _values(task) - 1).astype(np.uint8),
+        rng.integers(0, _FEW, shape),
+        axis=2,
     )
     digits[:, _outside(task, size)] = 0
     return digits
@@ -138,7 +168,8 @@ def _few_values(task: Worksheet, rng: np.random.Generator, count: int, size: Siz
 
 def _largest(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     """9...9 and 9...9."""
-    digits = np.full((count, len(task.operands), size.longest), task.base - 1, np.uint8)
+    shape = count, len(task.operands), size.longest
+    digits = np.broadcast_to(_values(task) - 1, shape).astype(np.uint8)
     digits[:, _outside(task, size)] = 0
     return digits
 
@@ -149,7 +180,8 @@ def _sparse(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -
     for place, name in enumerate(segment.name for segment in task.operands):
         chosen = own == place
         digits[chosen, place] = 0
-        digits[chosen, place, 0] = digits[chosen, place, size.of(task, name) - 1] = 1
+        one = min(1, len(task.texts(name)) - 1)
+        digits[chosen, place, 0] = digits[chosen, place, size.of(task, name) - 1] = one
     return digits
 
 
@@ -160,7 +192,9 @@ def _runs(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> 
     stop = start + rng.integers(1, size.longest + 1, digits.shape[:2])
     place = np.arange(size.longest)
     inside = (place >= start[..., None]) & (place < stop[..., None])
-    value = rng.integers(0, task.base, digits.shape[:2], np.uint8)
+    most = _values(task)
+    most = most if isinstance(most, int) else most[:, 0]
+    value = rng.integers(0, most, digits.shape[:2], np.uint8)
     digits = np.where(inside, value[..., None], digits)
     digits[:, _outside(task, size)] = 0
     return digits

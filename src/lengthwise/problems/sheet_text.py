@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lengthwise.problems.wavefront import Written
-from lengthwise.tasks import Worksheet
+from lengthwise.tasks import Field, Worksheet
 from lengthwise.tasks.transducer import DIGITS
 
 
@@ -43,35 +43,45 @@ class Sheet:
 
     def __str__(self) -> str:
         task, slant = self.task, self.task.slant
-        widest = max([1, *(len(row) + slant * r for r, row in enumerate(self.rows))])
-        along = [
-            (segment.name, digits)
-            for segment, digits in zip(task.operands, self.operands, strict=True)
-            if task.axes[segment.name] == "r"
-        ]
+        lead, *others = task.fields
+        order = slice(None, None, -1) if task.numbers else slice(None)
+        rows = [[_text(lead, value) for value in row[order, 0]] for row in self.rows]
+        wide = max([1, *(len(text) for row in rows for text in row)])
         lines = []
-        for r, row in enumerate(self.rows):
-            label = ", ".join(
-                f"{name}[{r}] = {DIGITS[digits[r]]}" for name, digits in along if r < len(digits)
-            )
-            text = " ".join(map(_digit, row[::-1, 0])) + "  " * (slant * r)
+        for r, (row, texts) in enumerate(zip(self.rows, rows, strict=True)):
+            line = "".join(text.rjust(1 + wide) for text in texts) + " " * ((1 + wide) * slant * r)
             rest = "   ".join(
-                f"{field.name} {' '.join(map(_digit, row[::-1, place]))}"
-                for place, field in enumerate(task.fields[1:], start=1)
+                " ".join([field.name, *(_text(field, value) for value in row[order, place])])
+                for place, field in enumerate(others, start=1)
             )
-            lines.append((label, text, rest))
+            lines.append((self._label(r), line, rest))
+        answer = "no answer" if self.answer is None else self.answer
+        if task.numbers and self.answer is not None and set(answer) <= set(DIGITS):
+            answer = "".join(text.rjust(1 + wide) for text in answer)
+        elif not task.numbers:
+            answer = " " * wide + answer
         left = max([0, *(len(label) for label, _, _ in lines)])
+        widest = max([len(answer), *(len(line) for _, line, _ in lines)])
+        pad = str.rjust if task.numbers else str.ljust
         out = [
-            f"{label:<{left}}  {text:>{2 * widest}}   {rest}".rstrip()
-            for label, text, rest in lines
+            f"{label:<{left}}  {pad(line, widest)}   {rest}".rstrip() for label, line, rest in lines
         ]
-        answer = "no answer" if self.answer is None else " ".join(self.answer)
-        return "\n".join([*out, f"{'':<{left}}  {answer:>{2 * widest}}".rstrip()])
+        return "\n".join([*out, f"{'':<{left}}  {pad(answer, widest)}".rstrip()])
+
+    def _label(self, row: int) -> str:
+        """The digits of operands that belong to a row."""
+        task, found = self.task, []
+        for segment, digits in zip(task.operands, self.operands, strict=True):
+            texts = task.texts(segment.name)
+            if task.axis(segment.name).counter == "r" and row < len(digits) and len(texts) > 1:
+                found.append(f"{segment.name}[{row}] = {texts[digits[row]]}")
+        return ", ".join(found)
 
     def _repr_html_(self) -> str:
         return f"<pre>{self}</pre>"
 
 
-def _digit(value: int) -> str:
+def _text(field: Field, value: int) -> str:
     """A value as people write it; what can't stand there, and nothing, is a question mark."""
-    return DIGITS[value] if 0 <= value < len(DIGITS) else "?"
+    texts = field.texts or DIGITS
+    return texts[value] if 0 <= value < len(texts) else "?"

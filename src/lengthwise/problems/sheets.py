@@ -13,7 +13,8 @@ from torch import Tensor
 from lengthwise.problems.layout import COLUMN, ROW, At, Places, Span, site_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks.framing import END, START
-from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Worksheet
+from lengthwise.tasks.near import CLOSED, LAST, SHEET
+from lengthwise.tasks.worksheet import Worksheet
 
 # Stands in targets behind the end of a shorter sheet; no loss counts it.
 IGNORED = -100
@@ -62,7 +63,7 @@ class Size:
 
     def of(self, task: Worksheet, operand: str) -> int:
         """Digits of an operand, without leading zeros that are always written."""
-        return self.columns if task.axes[operand] == COLUMN else self.rows
+        return self.columns if task.axis(operand).by_column else self.rows
 
 
 class SheetVocabulary:
@@ -89,7 +90,7 @@ class SheetLayout:
     Attributes:
         lengths: tokens of each operand.
         source_length: tokens of the source.
-        target_length: of the sheet, the end among them.
+        target_length: of the sheet, the end among them; of the longest that may be, where sheets differ.
     """
 
     def __init__(self, task: Worksheet, size: Size) -> None:
@@ -106,7 +107,10 @@ class SheetLayout:
             length = self.lengths.get(segment.name, 1)
             grows = segment.name in self.lengths
             self.source_spans[segment.name] = Span(
-                position, position + length, grows, backwards=grows
+                position,
+                position + length,
+                grows,
+                backwards=grows and segment.name not in task.from_left,
             )
             position += length
         self.source_length = position
@@ -121,9 +125,10 @@ class SheetLayout:
 
     @cached_property
     def target_length(self) -> int:
-        return (
-            self.batch(np.zeros((1, len(self.task.operands), self.width), np.uint8))[1].shape[1] - 1
-        )
+        if self.task.varies:
+            return self.tokens_at_most
+        zeros = np.zeros((1, len(self.task.operands), self.width), np.uint8)
+        return self.batch(zeros)[1].shape[1] - 1
 
     def keys(self, site: str) -> int:
         """The number of keys at a site."""
@@ -138,10 +143,8 @@ class SheetLayout:
     @property
     def limits(self) -> dict[str, int]:
         """Columns and rows that a sheet may have: more than any right one."""
-        return {
-            "columns": self.size.columns + sum(self.task.zeros.values()) + 2,
-            "rows": self.size.rows + 2,
-        }
+        columns, rows = self.task.room(self.size.columns, self.size.rows)
+        return {"columns": columns, "rows": rows}
 
     def parts(self, operands: np.ndarray) -> list[np.ndarray]:
         """Digits `[problem, operand, place]` as one array for each operand, with the zeros before it."""
@@ -157,12 +160,17 @@ class SheetLayout:
         """Source tokens, int64 `[problem, source position]`."""
         parts = dict(zip((s.name for s in self.task.operands), self.parts(operands), strict=True))
         pieces = [
-            parts[s.name][:, ::-1]
+            self._written(s.name, parts[s.name])
             if s.name in parts
-            else np.full((len(operands), 1), self.task.token(s.text), np.uint8)
+            else np.full((len(operands), 1), self.task.token(s.text), np.int64)
             for s in self.task.segments
         ]
-        return torch.from_numpy(np.concatenate(pieces, axis=1).astype(np.int64))
+        return torch.from_numpy(np.concatenate(pieces, axis=1))
+
+    def _written(self, operand: str, digits: np.ndarray) -> np.ndarray:
+        """The tokens of an operand, from left to right."""
+        tokens = digits.astype(np.int64) + self.task.first_digit(operand)
+        return tokens if operand in self.task.from_left else tokens[:, ::-1]
 
     def batch(self, operands: np.ndarray) -> tuple[Tensor, Tensor]:
         """Source and target tokens of problems `[problem, operand, place]`, with the right sheets.
@@ -183,6 +191,34 @@ class SheetLayout:
         return " ".join(self.vocabulary.texts[token] for token in tokens.tolist() if token >= 0)
 
 
+def count_kinds(task: Worksheet, tokens: np.ndarray) -> np.ndarray:
+    """What a task's own counters say where each token is written, int64 `[counter, flat]`.
+
+    Args:
+        task: the worksheet.
+        tokens: `[problem, token]`.
+    """
+    found = np.zeros((len(task.counters), tokens.size), np.int64)
+    for own, kinds in zip(found, task.counters.values(), strict=True):
+        closing = np.isin(tokens, [task.token(text) for text in kinds])
+        own[:] = (np.cumsum(closing, axis=1) - closing).reshape(-1)
+    return found
+
+
+def digit_at(
+    task: Worksheet, segment: str, place: Sequence[Tensor]
+) -> tuple[Tensor | None, Tensor]:
+    """Which digit of an operand stands at coordinates, and where that can be seen; None of a symbol."""
+    everywhere = torch.ones((), dtype=torch.bool)
+    if segment not in task.axes or not place:
+        return (place[0] if place else None), everywhere
+    axis = task.axis(segment)
+    if axis.edge is None:
+        return place[0], everywhere
+    own = axis.names.index(axis.counter)
+    return place[own], place[1 - own] == -1
+
+
 class Sheets(Places):
     """Where the tokens of written sheets lie: of problems of any sizes, laid end to end.
 
@@ -197,6 +233,7 @@ class Sheets(Places):
         source: tokens, int64 `[1, flat]`.
         inputs, wanted: tokens that the queries read and should write, int64 `[1, flat]`.
         row, column, field: of each query the coordinates of what it writes, int64 `[flat]`.
+        counted: of each query what the task's own counters of rows say, by their letters.
         problem: of each query.
     """
 
@@ -205,6 +242,7 @@ class Sheets(Places):
         self.layouts = [layout for layout, _, _ in groups]
         self.vocabulary = self.layouts[0].vocabulary
         sources, inputs, wanted, coordinates, problems = [], [], [], [], []
+        counted: list[np.ndarray] = []
         self._starts, self._source, self._first, self._lengths = [], [], [], []
         queries = keys = count = 0
         for layout, source, target in groups:
@@ -215,6 +253,7 @@ class Sheets(Places):
             inputs.append(target[:, :-1].clamp(min=0).reshape(-1))
             wanted.append(target[:, 1:].reshape(-1))
             coordinates.append(np.stack([row, column, field]).reshape(3, -1))
+            counted.append(count_kinds(self.task, target.numpy()[:, 1:]))
             problems.append(np.repeat(np.arange(number), length) + count)
             self._starts.append(starts)
             self._first.append(queries + length * np.arange(number))
@@ -225,6 +264,8 @@ class Sheets(Places):
             torch.cat(parts)[None] for parts in (sources, inputs, wanted)
         )
         self.row, self.column, self.field = torch.from_numpy(np.concatenate(coordinates, axis=1))
+        every = torch.from_numpy(np.concatenate(counted, axis=1))
+        self.counted = dict(zip(self.task.counters, every, strict=True))
         self.problem = torch.from_numpy(np.concatenate(problems))
         rows = max(starts.shape[1] for starts in self._starts)
         # Where each row begins, in its own problem; then where what was written ends.
@@ -267,7 +308,7 @@ class Sheets(Places):
         """See `Places`."""
         if segment == SHEET:
             return ROW, COLUMN
-        return (self.task.axes[segment],) if segment in self.task.axes else ()
+        return self.task.axis(segment).names if segment in self.task.axes else ()
 
     def keys(self, site: str) -> int:
         """See `Places`."""
@@ -275,7 +316,8 @@ class Sheets(Places):
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`."""
-        return {ROW: self.row[queries], COLUMN: self.column[queries]}
+        own = {name: counts[queries] for name, counts in self.counted.items()}
+        return {ROW: self.row[queries], COLUMN: self.column[queries], **own}
 
     def find(self, segment: str, place: Sequence[Tensor], field: str = "") -> tuple[Tensor, Tensor]:
         """See `Places`: of all queries, in their order."""
@@ -290,9 +332,11 @@ class Sheets(Places):
             lengths.append(torch.full((number,), span.stop - span.start))
             offsets.append(torch.full((number,), span.stop - 1 if span.backwards else span.start))
         length, offset = torch.cat(lengths)[self.problem], torch.cat(offsets)[self.problem]
-        at = place[0] if place else torch.zeros_like(self.problem)
-        inside = (at >= 0) & (at < length)
-        position = self._first_key[self.problem] + offset - at
+        at, beside = digit_at(self.task, segment, place)
+        at = torch.zeros_like(self.problem) if at is None else at
+        inside = beside & (at >= 0) & (at < length)
+        steps = at if segment in self.task.from_left else -at
+        position = self._first_key[self.problem] + offset + steps
         return position.where(inside, 0), inside
 
     def seen(self, tracks: Sequence[At]) -> np.ndarray:
@@ -374,7 +418,7 @@ class Seen(Places):
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`; none is known, only names."""
-        return dict.fromkeys((ROW, COLUMN), torch.zeros_like(queries))
+        return dict.fromkeys((ROW, COLUMN, *self.task.counters), torch.zeros_like(queries))
 
     def locate(self, track: At, queries: Tensor) -> tuple[Tensor, Tensor]:
         """See `Places`: of the queries at the end; tokens that they read read themselves."""

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from lengthwise.errors import InputError
 from lengthwise.tasks.framing import END, START
-from lengthwise.tasks.worksheet import CLOSED, LAST, SHEET, Near, Worksheet
+from lengthwise.tasks.near import BEFORE, CLOSED, LAST, SHEET, Near
+from lengthwise.tasks.worksheet import LARGEST_TABLE, Worksheet
 
 # What tokens are written: of a field, by what is seen, uint8 `[near, cell]`.
 Rule = Callable[[int, np.ndarray], np.ndarray]
@@ -32,25 +35,27 @@ class Written:
         rows: of each problem the row that holds the end, or where there is none the first that does not
             end within the limits, or holds a token that can't stand there, the last then.
         ended: whether the end was written.
+        asked: whether all that is asked for was: the end, or of a task without one the last row.
     """
 
     task: Worksheet
     cells: np.ndarray
     rows: np.ndarray
     ended: np.ndarray
+    asked: np.ndarray
 
     @classmethod
     def of(cls, each: Sequence[Written]) -> Written:
         """Sheets of the same limits together."""
-        cells, rows, ended = (
+        parts = (
             np.concatenate([getattr(one, name) for one in each])
-            for name in ("cells", "rows", "ended")
+            for name in ("cells", "rows", "ended", "asked")
         )
-        return cls(each[0].task, cells, rows, ended)
+        return cls(each[0].task, *parts)
 
     def same_as(self, other: Written) -> np.ndarray:
         """Which sheets are the same as others of the same limits, to their ends, bool `[problem]`."""
-        ends = (self.rows == other.rows) & self.ended & other.ended
+        ends = (self.rows == other.rows) & (self.ended == other.ended) & self.asked & other.asked
         rows = np.arange(self.cells.shape[1])
         same = (self.cells == other.cells).all(axis=(2, 3)) | (rows > self.rows[:, None])
         return ends & same.all(axis=1)
@@ -158,8 +163,12 @@ def write_sheets(
         if on_progress is not None:
             on_progress(moment + 1, moments)
     last = np.minimum(last, rows)
-    ended = (page.cells[np.arange(count), last, :, 0] == end).any(axis=1)
-    return Written(task, page.cells, last, ended)
+    every = np.arange(count)
+    ended = (page.cells[every, last, :, 0] == end).any(axis=1)
+    asked = ended.copy()
+    if task.endless:
+        asked |= np.isin(page.cells[every, last, :, 0], separators).any(axis=1) & (last == rows)
+    return Written(task, page.cells, last, ended, asked)
 
 
 class _Page:
@@ -195,15 +204,27 @@ class _Page:
         self._names = [field.name for field in task.fields]
         self._far = 1 + max([0, *(abs(n.row or 0) + abs(n.column or 0) for n in nears)])
         room = (self._far, self._far + max(rows, columns) + self.pace * rows + 2)
+        # Values are tokens from here on.
         self._sources = {
-            segment.name: np.pad(digits, ((0, 0), room), constant_values=CLOSED)
+            segment.name: np.pad(
+                np.where(digits == CLOSED, CLOSED, digits + task.first_digit(segment.name)),
+                ((0, 0), room),
+                constant_values=CLOSED,
+            ).astype(np.uint8)
             for segment, digits in zip(task.operands, operands, strict=True)
         }
         self._start = task.token(START)
         self._separators = [task.token(text) for text in task.separators]
-        if len(self._separators) > 1 and any(near.segment == LAST for near in nears):
+        several = len(self._separators) > 1 and any(n.segment in (LAST, BEFORE) for n in nears)
+        self._counters = {
+            near.counter: [task.token(text) for text in task.counters[near.counter]]
+            for near in nears
+            if near.counter in task.counters
+        }
+        if several or self._counters:
             # A row's first token is written after its separator, whose kind is to be known.
             self.pace = max(self.pace, columns + 1)
+        self._known: tuple[int, dict[str, np.ndarray]] = (0, {})
         self._step = (self.wide - self.pace) * self.fields
         self.turn(0, np.arange(1))
 
@@ -235,10 +256,23 @@ class _Page:
         ends = np.isin(above, self._separators)
         return above[np.arange(len(above)), ends.argmax(axis=1)]
 
+    def _count(self, counter: str, line: int) -> np.ndarray | int:
+        """The separators of a counter's kinds above a row, `[problem]`; rows come one after the other."""
+        if counter not in self._counters:
+            return line
+        row, counts = self._known
+        counts = counts or {name: np.zeros(len(self._flat), np.int64) for name in self._counters}
+        while row < line:
+            kinds = self._before_row(row + 1)
+            counts = {n: counts[n] + np.isin(kinds, own) for n, own in self._counters.items()}
+            row += 1
+        self._known = row, counts
+        return counts[counter]
+
     def _look(self, near: Near, field: int) -> np.ndarray:
         """What all of the cells see at one place, `[problem, row]`."""
-        if near.segment == LAST:
-            if field:
+        if near.segment in (LAST, BEFORE):
+            if field and near.segment == LAST:
                 return self.place(field - 1)
             found = self.place(self.fields - 1, -1).copy()
             for place in np.flatnonzero(self._columns == 0):
@@ -252,8 +286,24 @@ class _Page:
             return np.full(
                 (len(self._flat), len(self._lines)), self.task.token(near.segment), np.uint8
             )
-        at = self._lines + near.row if near.row is not None else self._columns + (near.column or 0)
-        return digits[:, self._far + at]
+        axis = self.task.axis(near.segment)
+        if axis.by_column:
+            at, beside = self._columns + (near.column or 0), self._lines + (near.row or 0)
+        elif axis.counter in self._counters:
+            beside = self._columns + (near.column or 0)
+            # One row at a time is written.
+            found = np.full((len(self._flat), len(self._lines)), CLOSED, np.uint8)
+            at = self._count(axis.counter, int(self._lines[-1])) + (near.row or 0) + self._far
+            found[:, -1] = digits[np.arange(len(digits)), np.clip(at, 0, digits.shape[1] - 1)]
+            if axis.edge is not None:
+                found[:, beside != -1] = CLOSED
+            return found
+        else:
+            at, beside = self._lines + (near.row or 0), self._columns + (near.column or 0)
+        found = digits[:, np.minimum(self._far + at, digits.shape[1] - 1)]
+        if axis.edge is not None:
+            found = np.where(beside == -1, found, np.uint8(CLOSED))
+        return found
 
 
 def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:
@@ -283,24 +333,66 @@ def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int)
         else:
             cells[0, row, column, field] = token
             break
-    return Written(task, cells, np.array([min(row, rows)]), np.array([ended]))
+    last, end = np.array([min(row, rows)]), np.array([ended])
+    return Written(task, cells, last, end, end | (task.endless and row > rows))
 
 
+@lru_cache(maxsize=16)
 def rule_of(task: Worksheet) -> Rule:
-    """The rule of a task itself, by its table."""
+    """The rule of a task itself: by its table, or where that is large as sights are met."""
     codes = np.zeros((len(task.nears), 256), np.int64)
-    shape = task.table.shape[1:]
+    shape = [len(values) for values in task.alphabets]
     for number, values in enumerate(task.alphabets):
         codes[number, [token for token, _ in values]] = np.arange(len(values))
-    table = task.table.reshape(len(task.fields), -1)
+    met = None
+    if task.sights > LARGEST_TABLE:
+        met = _Met(task)
+    else:
+        table = task.table.reshape(len(task.fields), -1)
 
     def rule(field: int, seen: np.ndarray) -> np.ndarray:
         index = np.zeros(seen.shape[1], np.int64)
         for number, tokens in enumerate(seen):
             index = index * shape[number] + codes[number, tokens]
-        return table[field, index]
+        return table[field, index] if met is None else met(field, index)
 
     return rule
+
+
+class _Met:
+    """A rule, asked once about each sight that is met.
+
+    Raises:
+        InputError: for a rule of so many sights that a number of 64 bits does not tell them apart.
+    """
+
+    def __init__(self, task: Worksheet) -> None:
+        self.task = task
+        self.shape = [len(values) for values in task.alphabets]
+        if task.sights >= 2**62:
+            raise InputError(f"the rule of {task.name} follows from too many tokens at once")
+        self.codes = np.zeros(0, np.int64)
+        self.tokens = np.zeros((len(task.fields), 0), np.uint8)
+
+    def __call__(self, field: int, index: np.ndarray) -> np.ndarray:
+        place = np.searchsorted(self.codes, index)
+        known = place < len(self.codes)
+        known[known] = self.codes[place[known]] == index[known]
+        if not known.all():
+            new = np.unique(index[~known])
+            every = np.concatenate([self.codes, new])
+            order = np.argsort(every, kind="stable")
+            self.codes = every[order]
+            self.tokens = np.concatenate([self.tokens, self._ask(new)], axis=1)[:, order]
+            place = np.searchsorted(self.codes, index)
+        return self.tokens[field, place]
+
+    def _ask(self, codes: np.ndarray) -> np.ndarray:
+        found = np.empty((len(self.task.fields), len(codes)), np.uint8)
+        for number, index in enumerate(zip(*np.unravel_index(codes, self.shape), strict=True)):
+            seen = [v[i][1] for v, i in zip(self.task.alphabets, index, strict=True)]
+            found[:, number] = self.task.written(seen)
+        return found
 
 
 def true_sheets(
@@ -309,9 +401,9 @@ def true_sheets(
     """The right sheets of some problems; see `write_sheets`.
 
     Raises:
-        ValueError: where a sheet does not end within the limits.
+        ValueError: where a sheet does not end within the limits, of a task whose sheets all end.
     """
     written = write_sheets(task, operands, task.nears, rule_of(task), columns=columns, rows=rows)
-    if not written.ended.all():
+    if not written.asked.all():
         raise ValueError(f"a sheet of {task.name} has no end within {rows} rows of {columns} cells")
     return written

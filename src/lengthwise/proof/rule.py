@@ -20,7 +20,7 @@ from lengthwise.runs.folder import RULE
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import Transducer, Worksheet
 from lengthwise.tasks.framing import END
-from lengthwise.tasks.worksheet import CLOSED
+from lengthwise.tasks.near import CLOSED
 
 FORMAT, SHEET_FORMAT = "lengthwise-rule/1", "lengthwise-sheet-rule/1"
 

@@ -17,8 +17,8 @@ from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
 from lengthwise.runs.sheets import size_of
 from lengthwise.tasks import Worksheet
+from lengthwise.tasks.near import SHEET
 from lengthwise.tasks.transducer import DIGITS
-from lengthwise.tasks.worksheet import SHEET
 
 # Lines that the model does not need are drawn too, up to so many in all.
 _LINES = 14

@@ -17,7 +17,7 @@ from lengthwise.problems.layout import Layout, Vocabulary
 from lengthwise.problems.sheets import Seen, SheetVocabulary
 from lengthwise.settings.config import Config, InputError
 from lengthwise.tasks import Transducer, Worksheet
-from lengthwise.tasks.worksheet import LAST
+from lengthwise.tasks.near import LAST
 
 
 def vocabulary_of(task: Transducer | Worksheet) -> Vocabulary | SheetVocabulary:

@@ -43,7 +43,7 @@ def size_of(task: Worksheet, parts: list[str]) -> Size:
     """The size of a problem whose operands are written as text."""
     columns, rows = 1, 1
     for segment, part in zip(task.operands, parts, strict=True):
-        if task.axes[segment.name] == "c":
+        if task.axis(segment.name).by_column:
             columns = max(columns, len(part))
         else:
             rows = max(rows, len(part))

@@ -53,7 +53,7 @@ FILES = "files"
 
 # The parts of the first training's settings that hold what the second has of its own, where not `training`.
 _PARTS = {"positions": "model", "dropout": "model"} | dict.fromkeys(
-    ("columns", "rows", "carry_fraction"), "data"
+    ("columns", "rows", "widths", "carry_fraction"), "data"
 )
 
 # Settings of the first training that the second has of its own, with their names there.

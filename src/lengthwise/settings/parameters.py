@@ -38,7 +38,7 @@ def fill(task: str, given: object) -> Parameters:
 
     Raises:
         InputError: for what is no table, a name that the task does not know, a value that is not of the
-            type of its default, and a number below 1.
+            type of its default, and a number below 0.
     """
     if not isinstance(given, Mapping):
         raise InputError(f"{TABLE} is a table of names and values, got {given!r}")
@@ -52,7 +52,7 @@ def fill(task: str, given: object) -> Parameters:
         if isinstance(default, str):
             chosen[name] = as_text(f"{name} of {task}", value, shorten(default))
         else:
-            chosen[name] = as_whole(f"{name} of {task}", value, 1)
+            chosen[name] = as_whole(f"{name} of {task}", value, 0)
     return Parameters({**defaults, **chosen}, chosen)
 
 

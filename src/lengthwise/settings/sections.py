@@ -19,6 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 Padding = Literal["answer", "training"]
 # Sheets of more than 100 x 100 cells that are asked.
 _LARGE_SHEETS = 8
+Widths = Literal["fixed", "varied", "rows"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -66,7 +67,7 @@ class DataSettings(Settings):
         input_order: `normal`, operands most significant digit first, or `reversed`.
         frame: `tokens` puts a start and an end token around the source, as the paper's code does.
         widths: `fixed` pads every batch to `width`; `varied` pads each to a width of its own, uniform from
-            what its longest problem needs up to `width`.
+            what its longest problem needs up to `width`; `rows`, of sheets, varies digits along rows alone.
         distribution: `lengths` draws lengths first, so that short problems are common; `paper` draws every
             operand uniformly below 2^20. Then `length` is that of 2^20 - 1, and no carry chains are laid.
         carry_fraction: share of problems with a carry chain laid over them, of sheets of those in
@@ -81,7 +82,7 @@ class DataSettings(Settings):
     width: Count | None = None
     alignment: Alignment = "natural"
     input_order: InputOrder = "normal"
-    widths: Literal["fixed", "varied"] = "fixed"
+    widths: Widths = "fixed"
     distribution: Distribution = "lengths"
     frame: Literal["none", "tokens"] = "none"
     carry_fraction: Share = 0.3
@@ -196,12 +197,14 @@ class RetrainingSettings(Settings):
 
     Attributes:
         columns, rows: of sheets: as in `data`, where they are set.
+        widths: as in `data`, where it is set.
         carry_fraction: as in `data`, where it is set.
         dropout: as in `model`, where it is set.
     """
 
     columns: Count | None = None
     rows: Count | None = None
+    widths: Widths | None = None
     carry_fraction: Share | None = None
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     positions: Positions = "none"

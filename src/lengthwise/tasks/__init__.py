@@ -6,18 +6,24 @@ from collections import ChainMap
 from functools import lru_cache
 
 from lengthwise.tasks.addition import Addition
+from lengthwise.tasks.base_conversion import BaseConversion
+from lengthwise.tasks.cellular_automaton import CellularAutomaton
 from lengthwise.tasks.copy import Copy
 from lengthwise.tasks.decrement import Decrement
+from lengthwise.tasks.division import Division
 from lengthwise.tasks.framing import FRAME, add_frame
 from lengthwise.tasks.multi_addition import MultiAddition
 from lengthwise.tasks.multiplication import Multiplication
 from lengthwise.tasks.multiply_by import MultiplyBy
+from lengthwise.tasks.near import Field
 from lengthwise.tasks.nx1 import TimesDigit
 from lengthwise.tasks.running import ModularSum, Parity, ParityClassification
+from lengthwise.tasks.sorting import Sorting
 from lengthwise.tasks.subtraction import Subtraction
 from lengthwise.tasks.successor import Successor
 from lengthwise.tasks.transducer import DIGITS, Segment, Transducer
-from lengthwise.tasks.worksheet import Field, Worksheet
+from lengthwise.tasks.turing_machine import TuringMachine
+from lengthwise.tasks.worksheet import Worksheet
 
 TASKS: dict[str, type[Transducer]] = {
     task.name: task
@@ -36,7 +42,17 @@ TASKS: dict[str, type[Transducer]] = {
     )
 }
 
-WORKSHEETS: dict[str, type[Worksheet]] = {task.name: task for task in (Multiplication,)}
+WORKSHEETS: dict[str, type[Worksheet]] = {
+    task.name: task
+    for task in (
+        Multiplication,
+        Division,
+        Sorting,
+        BaseConversion,
+        CellularAutomaton,
+        TuringMachine,
+    )
+}
 
 # Every task by its name, of either protocol.
 ALL_TASKS = ChainMap[str, type[Transducer] | type[Worksheet]](TASKS, WORKSHEETS)  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from lengthwise.tasks.framing import END
+from lengthwise.tasks.near import Cell, Field, Symbol, number
 from lengthwise.tasks.transducer import Segment
-from lengthwise.tasks.worksheet import Cell, Field, Symbol, Worksheet
+from lengthwise.tasks.worksheet import Worksheet
 
 
 class Multiplication(Worksheet):
@@ -35,14 +36,9 @@ class Multiplication(Worksheet):
             return END
         if a is None:
             return ";"
-        carry, digit = divmod(int(a) * int(b) + _number(above) + _number(before), self.base)
+        carry, digit = divmod(int(a) * int(b) + number(above) + number(before), self.base)
         return digit, carry
 
     def answer(self, rows: list[np.ndarray]) -> list[int]:
         digits = [int(row[0, 0]) for row in rows[:-1]]
         return digits + rows[-1][:, 0].tolist()
-
-
-def _number(symbol: Symbol) -> int:
-    """A digit; where there is none, or a separator, nothing is added."""
-    return symbol if isinstance(symbol, int) else 0

@@ -192,6 +192,10 @@ class Transducer(ABC):
         text = "".join(DIGITS[digit] for digit in answer[::-1].tolist())
         return text.lstrip("0") or "0"
 
+    def texts(self, operand: str) -> tuple[str, ...]:
+        """What a digit of an operand can be: texts, that of value 0 first."""
+        return tuple(DIGITS[: self.base])
+
     def parse(self, expression: str) -> list[str]:
         """Split an expression such as `12+3` into its operands' digits, most significant first.
 
@@ -203,7 +207,8 @@ class Transducer(ABC):
         if not text:
             raise InputError(f"empty expression; {hint}")
         shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
-        allowed = DIGITS[: self.base] + "".join(self.symbols)
+        letters = {segment.name: "".join(self.texts(segment.name)) for segment in self.operands}
+        allowed = "".join(dict.fromkeys([*"".join(letters.values()), *self.symbols]))
         # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
         if not set(text) <= {*allowed, *allowed.upper()}:
             position, character = next(
@@ -222,7 +227,7 @@ class Transducer(ABC):
                     raise InputError(f"{shown} lacks {segment.text!r}; {hint}")
                 position += 1
                 continue
-            end = len(text) - len(text[position:].lstrip(DIGITS[: self.base]))
+            end = len(text) - len(text[position:].lstrip(letters[segment.name]))
             if end == position:
                 raise InputError(f"{shown} has no digits for operand {segment.name}; {hint}")
             if segment.kind == "digit" and end - position != 1:

@@ -8,101 +8,24 @@ data, truth, the list of local contexts and the suites of hard problems are all 
 from __future__ import annotations
 
 import copy
-import re
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lengthwise.errors import InputError
 from lengthwise.tasks.framing import END, START
+from lengthwise.tasks.near import BEFORE, CLOSED, SHEET, Axis, Cell, Field, Near, Symbol
 from lengthwise.tasks.transducer import DIGITS, FEW_PROBLEMS, Segment, Transducer
-
-# What stands where there is no token.
-CLOSED = 255
-
-# A sight, and what a cell may be: a separator or the end, or a value for each field.
-Symbol = int | str | None
-Cell = tuple[int, ...] | str
 
 # Before tokens of the second field, of the third, and so on.
 _MARKS = "'\"`~"
 
-_NEAR = re.compile(r"(?P<segment>\w+|\W)(?:\[(?P<place>[^]]*)\](?:\.(?P<field>\w+))?)?")
-_OFFSET = re.compile(r"(?P<axis>[rc])(?P<steps>[+-]\d+)?")
-
-
-@dataclass(frozen=True)
-class Field:
-    """A part of every cell: one token each.
-
-    Attributes:
-        name: of the field.
-        size: its values are 0 to size - 1.
-    """
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Near:
-    """A token as seen from a cell: `a[c]`, `b[r-1]`, `sheet[r-1,c+1].digit`.
-
-    Attributes:
-        segment: of the source, or `sheet`.
-        row, column: how far from the cell's own; None where the segment has no such axis.
-        field: of a cell of the sheet.
-    """
-
-    segment: str
-    row: int | None = None
-    column: int | None = None
-    field: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Near:
-        """Read what `str` gives.
-
-        Raises:
-            ValueError: for other text.
-        """
-        match = _NEAR.fullmatch(text)
-        if match is None:
-            raise ValueError(
-                f"{text!r} is no token near a cell, such as a[c] or sheet[r-1,c+1].digit"
-            )
-        steps: dict[str, int] = {}
-        for part in (match["place"] or "").replace(" ", "").split(",") if match["place"] else ():
-            offset = _OFFSET.fullmatch(part)
-            if offset is None or offset["axis"] in steps:
-                raise ValueError(f"{text!r} names no place such as [c], [r-1] or [r-1,c+1]")
-            steps[offset["axis"]] = int(offset["steps"] or 0)
-        return cls(match["segment"], steps.get("r"), steps.get("c"), match["field"] or "")
-
-    def __str__(self) -> str:
-        place = ",".join(
-            f"{axis}{steps:+d}" if steps else axis
-            for axis, steps in (("r", self.row), ("c", self.column))
-            if steps is not None
-        )
-        return (
-            self.segment
-            + (f"[{place}]" if place else "")
-            + (f".{self.field}" if self.field else "")
-        )
-
-    def moved(self, row: int, column: int) -> Near:
-        """What the cell so many rows and columns further sees there."""
-        return Near(
-            self.segment,
-            None if self.row is None else self.row + row,
-            None if self.column is None else self.column + column,
-            self.field,
-        )
+# Rows of a rule's table; what is larger is asked sight by sight.
+LARGEST_TABLE = 250_000
 
 
 class Worksheet(ABC):
@@ -114,11 +37,17 @@ class Worksheet(ABC):
     Attributes:
         name: the registry name.
         segments: the source text from left to right; an operand lies along the axis `axes` names.
-        axes: of each operand, `c` for one digit in each column, `r` for one in each row.
+        axes: of each operand, `c` for one digit in each column, `r` for one in each row; `r-1,c` for one
+            that is row -1, which is seen in the first row alone, `r,c-1` for one that is column -1.
+        counters: letters that take the place of `r`, of rows that are counted by separators of some kinds.
+        from_left: operands whose digits are counted from the left; of others the last is the first.
         fields: of a cell, in the order in which they are written.
         separators: what may end a row.
         follows: what `cell` is given: tokens near the cell. Where there is none, it is given None, and of a
-            separator its text.
+            separator its text. `before` is what was written before the cell.
+        numbers: whether rows are numbers, which people write with the first cell on the right.
+        endless: whether a sheet may have no end: then as many rows are asked for as a problem's size says.
+        varies: whether sheets of problems of one size differ in length.
         slant: columns by which each row stands further left than the one above, where people lay it out.
         zeros: leading zeros that are written before each operand, where any.
         parameters, bases, example, settings: as of a `Transducer`.
@@ -127,9 +56,14 @@ class Worksheet(ABC):
 
     name: ClassVar[str]
     segments: ClassVar[tuple[Segment, ...]]
-    axes: ClassVar[Mapping[str, Literal["r", "c"]]]
+    axes: ClassVar[Mapping[str, str]]
+    counters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    from_left: ClassVar[frozenset[str]] = frozenset()
     separators: ClassVar[tuple[str, ...]] = (";",)
     follows: ClassVar[tuple[str, ...]]
+    numbers: ClassVar[bool] = True
+    endless: ClassVar[bool] = False
+    varies: ClassVar[bool] = False
     slant: ClassVar[int] = 0
     zeros: ClassVar[Mapping[str, int]] = {}
     parameters: ClassVar[dict[str, int | str]] = {}
@@ -195,15 +129,43 @@ class Worksheet(ABC):
     def answer(self, rows: list[np.ndarray]) -> list[int]:
         """The digits of the answer, least significant first, of rows of cells `[column, field]`."""
 
+    def admit(
+        self, rng: np.random.Generator, operands: list[np.ndarray], *, begin: bool = False
+    ) -> list[np.ndarray]:
+        """Turn random digits, of each operand uint8 `[problem, place]`, into problems; most are.
+
+        Args:
+            rng: the generator of the problems.
+            operands: the digits.
+            begin: whether a process begins where a person would begin it, rather than anywhere.
+        """
+        return operands
+
+    def room(self, columns: int, rows: int) -> tuple[int, int]:
+        """Columns and rows that sheets of problems of this size may have: more than any right one."""
+        return columns + sum(self.zeros.values()) + 2, rows + 2
+
     @cached_property
     def nears(self) -> tuple[Near, ...]:
         """`follows`, parsed."""
         return tuple(map(Near.parse, self.follows))
 
+    def axis(self, operand: str) -> Axis:
+        """How an operand is counted."""
+        return Axis.parse(self.axes[operand])
+
+    texts = Transducer.texts
     operands = Transducer.operands
     symbols = Transducer.symbols
     parse = Transducer.parse
     objection = Transducer.objection
+
+    def expression(self, parts: Sequence[Sequence[str]]) -> str:
+        """What `parse` takes apart, together again."""
+        texts = iter(parts)
+        return "".join(
+            s.text if s.kind == "symbol" else "".join(next(texts)) for s in self.segments
+        )
 
     @cached_property
     def fixed(self) -> list[int]:
@@ -211,86 +173,107 @@ class Worksheet(ABC):
         return []
 
     @cached_property
-    def tokens(self) -> tuple[str, ...]:
-        """The vocabulary: digits, of later fields with a mark, symbols, separators, start and end."""
-        names = [*DIGITS[: max(self.base, self.fields[0].size)], *self.symbols]
+    def _blocks(self) -> tuple[tuple[str, ...], dict[str, int]]:
+        """The vocabulary, and where the values of fields and operands begin in it."""
+        lead = self.fields[0]
+        tokens = [*(lead.texts or DIGITS[: max(self.base, lead.size)])]
+        first, plain = {lead.name: 0}, len(tokens)
+        tokens += self.symbols
         if len(self.fields) > 1 + len(_MARKS):
             raise InputError(
                 f"cells of {self.name} have {len(self.fields)} fields, {1 + len(_MARKS)} at most"
             )
         for mark, field in zip(_MARKS, self.fields[1:], strict=False):
-            names += [mark + DIGITS[value] for value in range(field.size)]
-        return (*names, *self.separators, START, END)
+            first[field.name] = len(tokens)
+            tokens += [mark + text for text in field.texts or DIGITS[: field.size]]
+        for segment in self.operands:
+            texts = [*self.texts(segment.name)]
+            known = tokens[: min(len(texts), plain)] == texts
+            first[segment.name] = 0 if known else len(tokens)
+            tokens += [] if known else texts
+        return (*tokens, *self.separators, START, END), first
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The vocabulary: values of the first field, symbols, marked values of others, separators."""
+        return self._blocks[0]
 
     @cached_property
     def first_token(self) -> tuple[int, ...]:
         """The token of value 0 of each field."""
-        first = [0, *[0] * (len(self.fields) - 1)]
-        place = max(self.base, self.fields[0].size) + len(self.symbols)
-        for number, field in enumerate(self.fields[1:], start=1):
-            first[number], place = place, place + field.size
-        return tuple(first)
+        return tuple(self._blocks[1][field.name] for field in self.fields)
+
+    def first_digit(self, operand: str) -> int:
+        """The token of value 0 of an operand."""
+        return self._blocks[1][operand]
 
     def token(self, text: str) -> int:
         """The token of a symbol, a separator, the start or the end."""
         return self.tokens.index(text)
 
+    def alphabet(self, near: Near) -> list[tuple[int, Symbol]]:
+        """What a token near a cell may be: tokens, with what `cell` is given for them."""
+        names = [field.name for field in self.fields]
+        marks: list[tuple[int, Symbol]] = [(self.token(text), text) for text in self.separators]
+        if near.segment == BEFORE:
+            first = self.first_token[-1]
+            ends = [(first + value, value) for value in range(self.fields[-1].size)]
+            return [(self.token(START), None), *ends, *marks]
+        values: list[tuple[int, Symbol]] = [(CLOSED, None)]
+        if near.segment != SHEET:
+            first = self.first_digit(near.segment)
+            return values + [(first + v, v) for v in range(len(self.texts(near.segment)))]
+        number = names.index(near.field)
+        first = self.first_token[number]
+        values += [(first + value, value) for value in range(self.fields[number].size)]
+        return values if number else values + marks
+
     @cached_property
     def alphabets(self) -> tuple[tuple[tuple[int, Symbol], ...], ...]:
-        """Of each token near a cell what it may be: tokens, with what `cell` is given for them."""
-        names = [field.name for field in self.fields]
-        found = []
-        for near in self.nears:
-            values: list[tuple[int, Symbol]] = [(CLOSED, None)]
-            if near.segment != SHEET:
-                values += [(digit, digit) for digit in range(self.base)]
-            else:
-                number = names.index(near.field)
-                first = self.first_token[number]
-                values += [(first + value, value) for value in range(self.fields[number].size)]
-                if not number:
-                    values += [(self.token(text), text) for text in self.separators]
-            found.append(tuple(values))
-        return tuple(found)
+        """`alphabet` of each token that the rule follows from."""
+        return tuple(tuple(self.alphabet(near)) for near in self.nears)
 
     @cached_property
-    def table(self) -> np.ndarray:
-        """`cell` as tokens, uint8 `[field, sight, ...]`: each axis is one of `alphabets`, in its order.
+    def sights(self) -> int:
+        """What a cell might see, if everything could stand beside everything."""
+        return math.prod(map(len, self.alphabets))
 
-        Of a separator or the end, the first field is that token and the others are closed.
+    def written(self, seen: Sequence[Symbol]) -> tuple[int, ...]:
+        """`cell` as tokens, one for each field; of a separator or the end that, then closed.
 
         Raises:
             InputError: for a `cell` that gives what is no cell.
         """
+        try:
+            cell = self.cell(*seen)
+        except Exception as error:  # a user's rule may raise anything
+            raise InputError(
+                f"the rule of {self.name} writes nothing where it sees {list(seen)}: {error!r}"
+            ) from error
+        if isinstance(cell, str):
+            if cell not in (*self.separators, END):
+                raise InputError(
+                    f"the rule of {self.name} writes {cell!r} where it sees {list(seen)}"
+                )
+            return (self.token(cell), *[CLOSED] * (len(self.fields) - 1))
+        for field, value in zip(self.fields, cell, strict=True):
+            if value not in range(field.size):
+                raise InputError(
+                    f"the rule of {self.name} writes {value!r} as {field.name} where it sees {list(seen)}; "
+                    f"its values are 0 to {field.size - 1}"
+                )
+        return tuple(first + value for first, value in zip(self.first_token, cell, strict=True))
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """`written` of all that `alphabets` allow, in their order, uint8 `[field, sight, ...]`."""
         shape = [len(values) for values in self.alphabets]
-        found = np.full((len(self.fields), *shape), CLOSED, np.uint8)
+        found = np.empty((len(self.fields), *shape), np.uint8)
         for index in np.ndindex(*shape):
             seen = [values[i][1] for values, i in zip(self.alphabets, index, strict=True)]
-            try:
-                cell = self.cell(*seen)
-            except Exception as error:  # a user's rule may raise anything
-                raise InputError(
-                    f"the rule of {self.name} writes nothing where it sees {seen}: {error!r}"
-                ) from error
-            if isinstance(cell, str):
-                if cell not in (*self.separators, END):
-                    raise InputError(
-                        f"the rule of {self.name} writes {cell!r} where it sees {seen}"
-                    )
-                found[(0, *index)] = self.token(cell)
-                continue
-            for number, (field, value) in enumerate(zip(self.fields, cell, strict=True)):
-                if value not in range(field.size):
-                    raise InputError(
-                        f"the rule of {self.name} writes {value!r} as {field.name} where it sees {seen}; "
-                        f"its values are 0 to {field.size - 1}"
-                    )
-                found[(number, *index)] = self.first_token[number] + value
+            found[(slice(None), *index)] = self.written(seen)
         return found
 
     def read(self, answer: Sequence[int]) -> str:
         """An answer as a person writes it: most significant digit first, no leading zeros."""
         return "".join(DIGITS[digit] for digit in reversed(answer)).lstrip("0") or "0"
-
-
-SHEET, LAST = "sheet", "last"

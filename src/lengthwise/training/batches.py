@@ -37,7 +37,8 @@ class SheetBatches:
     """The sheets of one training: as `Batches`.
 
     With `data.widths` varied, batches have sizes of their own, uniform from 1 x 1 up to that of training;
-    those with drill problems, every second one then, have that of training.
+    with `rows`, from one row on, and all of its columns. Those with drill problems, every second one then,
+    have that of training.
 
     Args:
         config: the settings.
@@ -54,9 +55,13 @@ class SheetBatches:
         """The batch of a step."""
         count, drill = self.config.training.batch_size, self.drill
         rng = generator(self.config.seed, "batches", step)
-        if self.config.data.widths == "varied" and (not len(drill) or step % 2):
+        widths = self.config.data.widths
+        if widths != "fixed" and (not len(drill) or step % 2):
             size = self.layout.size
-            smaller = Size(*(int(rng.integers(1, n + 1)) for n in (size.columns, size.rows)))
+            least = size.columns if widths == "rows" else 1
+            smaller = Size(
+                int(rng.integers(least, size.columns + 1)), int(rng.integers(1, size.rows + 1))
+            )
             layout = self.config.layout(smaller)
             try:
                 return self._batch(layout, self._draw(layout, "train", step, count))

@@ -190,7 +190,7 @@ class Trainer:
         check_reach(self.bare, self.layout)
         # One plan for each width or size of a batch, by the lengths of source and target.
         self.plans: dict[tuple[int, int], list[LayerPlan]] = {}
-        self.plan = self.plan_for(self.layout)
+        self.plan = self.plan_for(self.layout, self.held_out.target)
         self.shards = self._choose_shards()
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
@@ -199,15 +199,21 @@ class Trainer:
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self.tokens = 0  # since the last row of metrics
 
-    def plan_for(self, layout: Layout | SheetLayout) -> list[LayerPlan]:
-        """The bias laid out at one width, once; for sheets read along lines, none (`sheet_logits`)."""
+    def plan_for(self, layout: Layout | SheetLayout, target: Tensor) -> list[LayerPlan]:
+        """The bias laid out at one width, once; for sheets read along lines, none (`sheet_logits`).
+
+        Args:
+            layout: of the problems.
+            target: their target tokens `[problem, row + 1]`.
+        """
         if self._along_sheets:
             return []
-        key = layout.source_length, layout.target_length
+        key = layout.source_length, target.shape[1] - 1
         if key not in self.plans:
             try:
                 self.plans[key] = plan_attention(
                     *(self.run.bias, layout, self.config.model.layers),
+                    queries=range(key[1]),
                     path=self.config.attention,
                     device=self.device,
                     encoder=self.bare.encodes,
@@ -224,7 +230,7 @@ class Trainer:
         # Threads share what autocast has converted: sums would differ from run to run.
         if apart or self.settings.precision != "float32":
             return None
-        problems, rows = self.settings.batch_size, self.layout.target_length
+        problems, rows = self.settings.batch_size, self.held_out.target.shape[1] - 1
         return choose_shards(self.bare, self.plan, problems, rows)
 
     def check(self) -> None:
@@ -281,7 +287,7 @@ class Trainer:
         rate = self.schedule.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        plan = self.plan_for(batch.layout)
+        plan = self.plan_for(batch.layout, target)
 
         def mean_loss(source: Tensor, target: Tensor) -> Tensor:
             with in_precision(self.settings.precision, self.device):

@@ -1,0 +1,77 @@
+"""Which of the lines that a model needs are enough: the fewest that tell every symbol of every sheet.
+
+Whether some lines do is decided by all sights along them (`lengthwise.locality.sheets`). That takes seconds
+for many lines, so sets that do not even suffice on some sheets are dropped by those first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import combinations
+
+import numpy as np
+
+from lengthwise.bias import Track
+from lengthwise.calibration.evidence import Evidence
+from lengthwise.locality.sheets import LAST_TOKEN, tell_apart
+from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
+from lengthwise.problems.sheets import SheetLayout, Sheets, Size
+from lengthwise.tasks import Worksheet
+
+# Sheets of each kind, and how much larger than in training some are.
+_SHEETS, _LARGER = 200, 3
+
+
+def fewest(task: Worksheet, size: Size, found: Sequence[Evidence]) -> list[Evidence]:
+    """The fewest that tell every symbol, of equally few those with the fewest sights; else all of them.
+
+    Args:
+        task: the worksheet.
+        size: of training.
+        found: the lines that a model needs, the first of them first.
+    """
+    shown = _Shown(task, size, [item.track for item in found])
+    for count in range(1, len(found) + 1):
+        sets = [
+            (sights, chosen)
+            for chosen in combinations(range(len(found)), count)
+            if (sights := shown.sights(chosen))
+        ]
+        for _, chosen in sorted(sets):
+            lines = [found[place] for place in chosen]
+            if tell_apart(task, [item.track for item in lines]):
+                return lines
+    return list(found)
+
+
+class _Shown:
+    """What the queries of some right sheets see along lines, and what they write."""
+
+    def __init__(self, task: Worksheet, size: Size, tracks: Sequence[Track]) -> None:
+        larger = Size(size.columns + _LARGER, size.rows + _LARGER)
+        rng, groups = generator(0, "capture", 2), []
+        for own in (Size(1, 1), Size(size.columns, 1), Size(1, size.rows), size, larger):
+            layout = SheetLayout(task, own)
+            for operands in _draw(task, rng, own):
+                groups.append((layout, *layout.batch(operands)))
+        sheets = Sheets(groups)
+        wanted = sheets.wanted[0].numpy()
+        seen = sheets.seen([LAST_TOKEN, *tracks]).astype(np.int16)
+        rows = np.concatenate([seen, wanted[None].astype(np.int16)])[:, wanted >= 0]
+        self.rows = np.unique(rows, axis=1)
+
+    def sights(self, chosen: Iterable[int]) -> int:
+        """How many sights lines show, by their places; 0 where one does not tell what to write."""
+        seen = self.rows[[0, *(1 + place for place in chosen)]]
+        every = np.unique(np.concatenate([seen, self.rows[-1:]]), axis=1)
+        alone = np.unique(every[:-1], axis=1).shape[1]
+        return alone if alone == every.shape[1] else 0
+
+
+def _draw(task: Worksheet, rng: np.random.Generator, size: Size) -> list[np.ndarray]:
+    found = [training_sheets(task, rng, _SHEETS, size=size, large=0.5, split="any")]
+    with suppress(NoProblemsError):
+        found.append(suite_sheets(task, rng, _SHEETS, suite="hard", size=size, split="any"))
+    return found
