@@ -7,7 +7,6 @@ the next state is, where a problem begins and where it may end.
 from __future__ import annotations
 
 import json
-import math
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import numpy as np
 
 from lengthwise.files import write_text
 from lengthwise.locality import NotApplicableError
+from lengthwise.locality.patches import TooManyError, patches
 from lengthwise.runs.folder import RULE
 from lengthwise.settings.config import InputError
-from lengthwise.tasks import Transducer, Worksheet
+from lengthwise.tasks import DIGITS, Segment, Transducer, Worksheet
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.near import CLOSED
 
@@ -94,30 +94,33 @@ def tabulate_sheet(task: Worksheet) -> dict[str, Any]:
     Its keys are
 
     - format, `task`, `base` and `segments`: as above, of an operand also its axis, and the zeros that are
-      written before it;
+      written before it; the tokens of its digits, if they are not those of the base; and `edge`, `r` where
+      it is row -1, seen in the first row alone, `c` where it is column -1;
+    - counters: where there are such, the separators that are counted by each letter that an axis may be;
     - tokens: the vocabulary, by which all else names them;
     - fields: of a cell, each with the tokens that may stand in it;
     - separators, and `end`, the token that ends a sheet;
     - follows: what a cell follows from, tokens near it;
     - table: `[sight, cell]`: for all that these may be, null where there is none, the tokens that are
-      written: one for each field, or a separator or the end alone.
+      written: one for each field, or a separator or the end alone. Of a rule of more than `LARGEST_SHEET`
+      sights for those alone that a cell can have (`lengthwise.locality.patches`); then `partial` is true.
 
     Raises:
         NotApplicableError: for a table of more than `LARGEST_SHEET` rows.
         InputError: for a `cell` that gives what is no cell.
     """
-    shape = [len(values) for values in task.alphabets]
-    if math.prod(shape) > LARGEST_SHEET:
+    partial = task.sights > LARGEST_SHEET
+    table = sorted(_met_rows(task)) if partial else _all_rows(task)
+    if len(table) > LARGEST_SHEET:
         raise NotApplicableError(
-            f"the rule of {task.name} in base {task.base} has a table of {math.prod(shape):,} rows, more "
+            f"the rule of {task.name} in base {task.base} has a table of {len(table):,} rows, more "
             f"than the {LARGEST_SHEET:,} that a certificate may state"
         )
-    texts = task.tokens
-    table = []
-    for index in np.ndindex(*shape):
-        sight = [values[i][0] for values, i in zip(task.alphabets, index, strict=True)]
-        cell = [token for token in task.table[(slice(None), *index)].tolist() if token != CLOSED]
-        table.append([[None if t == CLOSED else texts[t] for t in sight], [texts[t] for t in cell]])
+    texts: dict[int, str | None] = {**dict(enumerate(task.tokens)), CLOSED: None}
+    named = [
+        [[texts[t] for t in sight], [texts[t] for t in cell if t != CLOSED]]
+        for sight, cell in table
+    ]
     return {
         "format": SHEET_FORMAT,
         "task": task.name,
@@ -125,24 +128,65 @@ def tabulate_sheet(task: Worksheet) -> dict[str, Any]:
         "segments": [
             {"name": segment.name, "kind": segment.kind, "text": segment.text}
             if segment.kind == "symbol"
-            else {
-                "name": segment.name,
-                "kind": segment.kind,
-                "axis": task.axes[segment.name],
-                "zeros": task.zeros.get(segment.name, 0),
-            }
+            else _operand(task, segment)
             for segment in task.segments
         ],
+        **({"counters": {k: list(v) for k, v in task.counters.items()}} if task.counters else {}),
+        **({"partial": True} if partial else {}),
         "tokens": list(texts),
         "fields": [
-            {"name": field.name, "tokens": texts[first : first + field.size]}
+            {"name": field.name, "tokens": task.tokens[first : first + field.size]}
             for field, first in zip(task.fields, task.first_token, strict=True)
         ],
         "separators": list(task.separators),
         "end": END,
         "follows": list(task.follows),
-        "table": table,
+        "table": named,
     }
+
+
+def _operand(task: Worksheet, segment: Segment) -> dict[str, Any]:
+    axis, texts = task.axis(segment.name), list(task.texts(segment.name))
+    return {
+        "name": segment.name,
+        "kind": segment.kind,
+        "axis": axis.counter,
+        "zeros": task.zeros.get(segment.name, 0),
+        **({} if texts == list(DIGITS[: task.base]) else {"tokens": texts}),
+        **({} if axis.edge is None else {"edge": axis.edge}),
+    }
+
+
+Row = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _all_rows(task: Worksheet) -> list[Row]:
+    """Every sight that alphabets allow, and what is written, as tokens."""
+    found = []
+    for index in np.ndindex(*(len(values) for values in task.alphabets)):
+        sight = tuple(v[i][0] for v, i in zip(task.alphabets, index, strict=True))
+        found.append((sight, tuple(task.table[(slice(None), *index)].tolist())))
+    return found
+
+
+def _met_rows(task: Worksheet) -> set[Row]:
+    """The same of sights that a cell can have.
+
+    Raises:
+        NotApplicableError: where they are too many to enumerate.
+    """
+    try:
+        relation = patches(task)
+    except TooManyError as error:
+        raise NotApplicableError(f"{error}, of the rule of {task.name}") from error
+    tokens = [{symbol: token for token, symbol in values} for values in task.alphabets]
+    places = [relation.names.index(near) for near in task.nears]
+    found = set()
+    for row in relation.rows:
+        seen = [row[place] for place in places]
+        sight = tuple(own[symbol] for own, symbol in zip(tokens, seen, strict=True))
+        found.add((sight, task.written(seen)))
+    return found
 
 
 def rule_text(task: Transducer | Worksheet) -> str:
