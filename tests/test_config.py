@@ -95,7 +95,7 @@ def test_assignments_change_nested_settings_and_keep_types():
         ("operands=3", "successor takes no operands; multi_addition does"),
         ("data.alignment=aligned", "data.alignment: input should be 'natural' or 'interleaved'"),
         ("data.input_order=back", "data.input_order: input should be 'normal' or 'reversed'"),
-        ("data.widths=2", "data.widths: input should be 'fixed' or 'varied', got 2"),
+        ("data.widths=2", "data.widths: input should be 'fixed', 'varied' or 'rows', got 2"),
         ("data.distribution=uniform", "data.distribution: input should be 'lengths' or 'paper'"),
         ("evaluation.suites=[]", "evaluation.suites: tuple should have at least 1 item"),
     ],

@@ -6,6 +6,7 @@ A line is chosen by two measurements that it must both pass (`lengthwise.calibra
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
@@ -150,7 +151,7 @@ def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
 
 
 def assign(
-    evidence: list[Evidence], heads: int, layers: int, spare: Track | None = None
+    evidence: Sequence[Evidence], heads: int, layers: int, spare: Track | None = None
 ) -> list[Line]:
     """One line to a head, each to the head that prefers it most.
 
@@ -169,7 +170,7 @@ def assign(
 
 
 def _match(
-    evidence: list[Evidence], heads: int, layer: int | None, spare: Track | None
+    evidence: Sequence[Evidence], heads: int, layer: int | None, spare: Track | None
 ) -> list[Line]:
     lines: list[Line] = []
     free = set(range(heads))

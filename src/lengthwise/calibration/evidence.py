@@ -14,6 +14,10 @@ from lengthwise.calibration.maps import AttentionMaps, real_rows
 _SUPPORT: dict[Site, float] = {"cross": 0.03, "self": 0.5}
 _BOTH = 0.08
 
+# On sheets: nats a problem that closing a line costs a model that reads along it, and attention that shows
+# it beyond a uniform head's.
+NEEDED, SHOWN = 0.05, 0.03
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -38,6 +42,16 @@ class Evidence:
         geometric mean of support and need."""
         both = math.sqrt(max(self.support, 0.0) * max(self.need, 0.0))
         return min(self.support / _SUPPORT[self.track.site], both / _BOTH)
+
+
+@dataclass(frozen=True)
+class SheetEvidence(Evidence):
+    """What speaks for a track on sheets: need is measured where no line runs that was found before it."""
+
+    @property
+    def strength(self) -> float:
+        """At least 1 where the track is needed, and attention shows it."""
+        return min(self.support / SHOWN, self.need / NEEDED)
 
 
 def gather_evidence(maps: AttentionMaps) -> list[Evidence]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lengthwise.arguments import as_file
 from lengthwise.bias import Track
-from lengthwise.calibration.evidence import Evidence
+from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.calibration.maps import reading
 from lengthwise.files import check_format, save_tensors
 from lengthwise.problems.format import Format
@@ -44,8 +44,8 @@ class SheetMaps:
     size: Size
     problems: int
     exact_match: float
-    found: tuple[Evidence, ...]
-    others: tuple[Evidence, ...]
+    found: tuple[SheetEvidence, ...]
+    others: tuple[SheetEvidence, ...]
     weights: dict[str, Tensor]
     model: str = ""
 
@@ -116,12 +116,12 @@ class SheetMaps:
             return cls(format, size, **about, found=found, others=others, weights=weights)
 
 
-def _row(item: Evidence) -> dict[str, Any]:
+def _row(item: SheetEvidence) -> dict[str, Any]:
     return {**asdict(item), "track": str(item.track)}
 
 
-def _item(row: dict[str, Any]) -> Evidence:
-    return Evidence(
+def _item(row: dict[str, Any]) -> SheetEvidence:
+    return SheetEvidence(
         Track.parse(row["track"]),
         float(row["support"]),
         float(row["need"]),

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from lengthwise.bias import Track
-from lengthwise.calibration.evidence import Evidence
+from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.locality.sheets import LAST_TOKEN, tell_apart
 from lengthwise.problems.sampling import NoProblemsError, generator
 from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
@@ -24,7 +24,7 @@ from lengthwise.tasks import Worksheet
 _SHEETS, _LARGER = 200, 3
 
 
-def fewest(task: Worksheet, size: Size, found: Sequence[Evidence]) -> list[Evidence]:
+def fewest(task: Worksheet, size: Size, found: Sequence[SheetEvidence]) -> list[SheetEvidence]:
     """The fewest that tell every symbol, of equally few those with the fewest sights; else all of them.
 
     Args:

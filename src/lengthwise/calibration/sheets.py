@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, Line, Site, Track
 from lengthwise.calibration.auto import Lines, NoLinesError, assign
-from lengthwise.calibration.evidence import Evidence
+from lengthwise.calibration.evidence import NEEDED, SHOWN, SheetEvidence
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheet_sets import fewest
 from lengthwise.locality import NotApplicableError, cone_of_sheet
@@ -35,9 +35,8 @@ from lengthwise.tasks.near import SHEET, Axis, Near
 # How far from a cell candidates are looked for, in rows up and in columns either way.
 _UP, _ASIDE = 2, 2
 
-# Nats a problem that closing a line costs a model that reads along it (as in `auto`), attention that shows
-# it beyond a uniform head's, and lines at most.
-_NEEDED, _SHOWN, _MOST = 0.05, 0.03, 8
+# Lines that are found, at most.
+_MOST = 8
 
 
 def sheet_candidates(task: Worksheet) -> list[Track]:
@@ -99,7 +98,7 @@ def capture_sheets(run: Run) -> SheetMaps:
     tracks = [track for track in tracks if bool(cells[track][1].any())]
     weights = {track: _along(attention, track, cells[track], sheets, target) for track in tracks}
     loss, exact = reader.loss({})
-    taken: list[Evidence] = []
+    taken: list[SheetEvidence] = []
 
     def need(track: Track) -> float:
         return reader.loss(_closed(track, [item.track for item in taken], cells, layout))[0] - loss
@@ -108,15 +107,15 @@ def capture_sheets(run: Run) -> SheetMaps:
     shown = {track: _evidence(track, weights[track], cells[track], sheets) for track in rest}
     needs = {track: need(track) for track in rest}
     while len(taken) < _MOST:
-        likely = [t for t in rest if needs[t] >= _NEEDED and shown[t][0] >= _SHOWN]
+        likely = [t for t in rest if needs[t] >= NEEDED and shown[t][0] >= SHOWN]
         if not likely:
             break
         best = max(likely, key=lambda track: needs[track])
-        taken.append(Evidence(best, shown[best][0], needs[best], shown[best][1]))
+        taken.append(SheetEvidence(best, shown[best][0], needs[best], shown[best][1]))
         rest.remove(best)
         # What is not needed by itself is not needed where less of it counts.
-        needs = {t: need(t) if needs[t] >= _NEEDED / 2 else needs[t] for t in rest}
-    others = [Evidence(t, shown[t][0], needs[t], shown[t][1]) for t in rest]
+        needs = {t: need(t) if needs[t] >= NEEDED / 2 else needs[t] for t in rest}
+    others = [SheetEvidence(t, shown[t][0], needs[t], shown[t][1]) for t in rest]
     return SheetMaps(
         format=config.format,
         size=layout.size,

@@ -38,7 +38,7 @@ def fill(task: str, given: object) -> Parameters:
 
     Raises:
         InputError: for what is no table, a name that the task does not know, a value that is not of the
-            type of its default, and a number below 0.
+            type of its default, and a number below 1, or of those that may be 0 below that.
     """
     if not isinstance(given, Mapping):
         raise InputError(f"{TABLE} is a table of names and values, got {given!r}")
@@ -52,7 +52,8 @@ def fill(task: str, given: object) -> Parameters:
         if isinstance(default, str):
             chosen[name] = as_text(f"{name} of {task}", value, shorten(default))
         else:
-            chosen[name] = as_whole(f"{name} of {task}", value, 0)
+            least = 0 if name in getattr(ALL_TASKS[task], "from_zero", ()) else 1
+            chosen[name] = as_whole(f"{name} of {task}", value, least)
     return Parameters({**defaults, **chosen}, chosen)
 
 

@@ -36,6 +36,7 @@ class BaseConversion(Worksheet):
             "rows": 4,
             "widths": "varied",
         },
+        "calibration": {"problems": 128},
         "evaluation": {
             "suites": ("uniform", "hard"),
             "sizes": ("4x4", "6x6", "10x10", "100x100"),

@@ -28,6 +28,7 @@ class CellularAutomaton(Worksheet):
         *(f"sheet[r-1,{place}].cell" for place in ("c-1", "c", "c+1")),
     )
     parameters: ClassVar = {"rule": 110}
+    from_zero: ClassVar = frozenset(("rule",))
     bases = (2,)
     example = ("00010000|||", "01110000")
     settings: ClassVar[dict[str, dict[str, Any]]] = {
@@ -39,6 +40,7 @@ class CellularAutomaton(Worksheet):
             "rows": 6,
             "widths": "varied",
         },
+        "calibration": {"problems": 256},
         "evaluation": {
             "suites": ("uniform", "hard"),
             "sizes": ("8x6", "8x12", "20x20", "100x100"),

@@ -43,6 +43,7 @@ class Division(Worksheet):
             "rows": 3,
             "widths": "varied",
         },
+        "calibration": {"problems": 128},
         "evaluation": {
             "suites": ("uniform", "hard"),
             "sizes": ("1x3", "2x3", "3x4", "10x20", "30x60"),

@@ -37,6 +37,7 @@ class Sorting(Worksheet):
             "rows": 6,
             "widths": "varied",
         },
+        "calibration": {"problems": 256},
         "evaluation": {
             "suites": ("uniform", "hard"),
             "sizes": ("5x5", "6x6", "10x10", "100x100"),

@@ -57,6 +57,7 @@ class TuringMachine(Worksheet):
             "rows": 12,
             "widths": "varied",
         },
+        "calibration": {"problems": 256},
         "evaluation": {
             "suites": ("uniform", "hard"),
             "sizes": ("7x6", "8x12", "20x20", "100x100"),

@@ -50,7 +50,7 @@ class Worksheet(ABC):
         varies: whether sheets of problems of one size differ in length.
         slant: columns by which each row stands further left than the one above, where people lay it out.
         zeros: leading zeros that are written before each operand, where any.
-        parameters, bases, example, settings: as of a `Transducer`.
+        parameters, bases, example, settings: as of a `Transducer`; those `from_zero` may be 0.
         length: columns and rows that are enough, by default, to learn the task from.
     """
 
@@ -67,6 +67,7 @@ class Worksheet(ABC):
     slant: ClassVar[int] = 0
     zeros: ClassVar[Mapping[str, int]] = {}
     parameters: ClassVar[dict[str, int | str]] = {}
+    from_zero: ClassVar[frozenset[str]] = frozenset()
     example: tuple[str, str]
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 3
