@@ -229,7 +229,7 @@ def test_what_the_model_does_not_end_is_no_answer(capsys, folder):
     run.save_model(run.model)
     code, out, err = command(capsys, "solve", folder, "12*3")
     assert code == 1
-    assert "no answer: the sheet of 2x1 should end after 1 rows" in err
+    assert "no answer: the model wrote no end within 4 rows of 5 cells" in err
     assert not out.strip()
 
 

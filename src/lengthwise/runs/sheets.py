@@ -6,21 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.greedy import decode_with_cache
-from lengthwise.decoding.sheets import decode_sheets, make_sight_table
+from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
 from lengthwise.errors import shorten
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sheets import SheetLayout, Size
-from lengthwise.problems.wavefront import read_tokens
+from lengthwise.problems.wavefront import Written, read_tokens
 from lengthwise.runs.answer import Answer
 from lengthwise.tasks import Worksheet
 
 if TYPE_CHECKING:
     from lengthwise.runs.run import Run
+
+
+# Rows that are written of sheets that may have no end, one limit after the other.
+_ROWS = (64, 512, 4096)
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,31 +73,40 @@ def answer_sheets(
         size = size_of(task, parts)
         if not isinstance(run.bias, CalibratedBias) and size.fits(run.config.size):
             size = run.config.size  # a model without lines has learned that one
-        layout: SheetLayout = run.config.layout(size)
-        operands = digits_of(task, parts, size.longest)
-        if isinstance(run.bias, CalibratedBias):
-            written = decode_sheets(
-                *(run.model, run.bias, layout, operands),
-                device=run.device,
-                table=table,
-                on_progress=on_progress,
-            )
-        else:
-            source = layout.source(operands).to(run.device)
-            with torch.inference_mode():
-                tokens = decode_with_cache(
-                    run.model, run.bias, layout, source, run.config.attention
-                )
-            written = read_tokens(task, tokens[0].cpu().numpy(), **layout.limits)
+        # Where a sheet may have no end, as many rows are written as it takes, up to a limit.
+        for rows in _ROWS if task.endless and isinstance(run.bias, CalibratedBias) else [size.rows]:
+            layout = run.config.layout(Size(size.columns, rows))
+            operands = digits_of(task, parts, layout.width)
+            written = _write(run, layout, operands, table, on_progress)
+            if written.ended[0] or not written.asked[0]:
+                break
         sheet = Sheet.of(written, layout.parts(operands))
         work = " ".join(task.tokens[token] for token in written.tokens(0))
         if sheet.answer is None:
-            text = (
-                f"no answer: the sheet of {size} should end after {size.rows} rows, but the model wrote no "
-                f"end within {layout.limits['rows']} rows of {layout.limits['columns']} cells: "
-                f"{shorten(work, 40)}"
-            )
+            limits = f"{layout.limits['rows'] + 1:,} rows of {layout.limits['columns']:,} cells"
+            text = f"no answer: the model wrote no end within {limits}: {shorten(work, 40)}"
             found.append(SheetAnswer(text, work, complete=False, sheet=sheet))
         else:
             found.append(SheetAnswer(sheet.answer, work, sheet=sheet))
     return found
+
+
+def _write(
+    run: Run,
+    layout: SheetLayout,
+    operands: np.ndarray,
+    table: SightTable | None,
+    on_progress: Callable[[int, int], object] | None,
+) -> Written:
+    """What a run's model writes, greedily."""
+    if isinstance(run.bias, CalibratedBias):
+        return decode_sheets(
+            *(run.model, run.bias, layout, operands),
+            device=run.device,
+            table=table,
+            on_progress=on_progress,
+        )
+    source = layout.source(operands).to(run.device)
+    with torch.inference_mode():
+        tokens = decode_with_cache(run.model, run.bias, layout, source, run.config.attention)
+    return read_tokens(layout.task, tokens[0].cpu().numpy(), **layout.limits)
