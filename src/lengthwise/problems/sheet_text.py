@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lengthwise.problems.wavefront import Written
-from lengthwise.tasks import Field, Worksheet
+from lengthwise.tasks import Worksheet
 from lengthwise.tasks.transducer import DIGITS
 
 
@@ -45,13 +45,13 @@ class Sheet:
         task, slant = self.task, self.task.slant
         lead, *others = task.fields
         order = slice(None, None, -1) if task.numbers else slice(None)
-        rows = [[_text(lead, value) for value in row[order, 0]] for row in self.rows]
+        rows = [[lead.text(value) for value in row[order, 0]] for row in self.rows]
         wide = max([1, *(len(text) for row in rows for text in row)])
         lines = []
         for r, (row, texts) in enumerate(zip(self.rows, rows, strict=True)):
             line = "".join(text.rjust(1 + wide) for text in texts) + " " * ((1 + wide) * slant * r)
             rest = "   ".join(
-                " ".join([field.name, *(_text(field, value) for value in row[order, place])])
+                " ".join([field.name, *(field.text(value) for value in row[order, place])])
                 for place, field in enumerate(others, start=1)
             )
             lines.append((self._label(r), line, rest))
@@ -79,9 +79,3 @@ class Sheet:
 
     def _repr_html_(self) -> str:
         return f"<pre>{self}</pre>"
-
-
-def _text(field: Field, value: int) -> str:
-    """A value as people write it; what can't stand there, and nothing, is a question mark."""
-    texts = field.texts or DIGITS
-    return texts[value] if 0 <= value < len(texts) else "?"

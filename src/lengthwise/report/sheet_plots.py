@@ -12,7 +12,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import SheetMaps
 from lengthwise.locality.sheets import LAST_TOKEN, cone_of_sheet, near_of
 from lengthwise.problems.layout import digits_of
-from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sheets import SheetLayout, Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
 from lengthwise.runs.sheets import size_of
@@ -24,6 +24,9 @@ from lengthwise.tasks.transducer import DIGITS
 _LINES = 14
 
 _LIT, _OWN = "#F3C46B", "#56B4E9"
+
+# Rows that are drawn of a sheet that may have no end.
+_ROWS = 7
 
 
 def sheet_attention(maps: SheetMaps, path: Path | str | None = None) -> ShownFigure | Path:
@@ -68,11 +71,15 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         InputError: when the suffix of `path` is no picture format.
     """
     task: Worksheet = bias.format.task
-    expression = "".join(
-        DIGITS[min(int(one), task.base - 1)] if one.isdecimal() else one for one in task.example[0]
-    )
+    expression = task.example[0]
+    if task.numbers:  # which are of another base
+        most = task.base - 1
+        digits = (DIGITS[min(int(one), most)] if one.isdecimal() else one for one in expression)
+        expression = "".join(digits)
     parts = task.parse(expression)
     size = size_of(task, parts)
+    if task.endless:
+        size = Size(size.columns, _ROWS)
     layout: SheetLayout = bias.format.at(size)
     operands = layout.parts(digits_of(task, parts, size.longest))
     rows = true_sheets(task, operands, **layout.limits).values(0)
@@ -86,6 +93,11 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
     axes.set_axis_off()
     axes.set_xlim(-widest - 0.2, 2.6)
     axes.set_ylim(-tall - 0.1, 0.5)
+
+    def across(column: int, row: int) -> float:
+        """Where a cell lies: of numbers the first on the right, of lists on the left."""
+        return -1.0 - column - task.slant * row if task.numbers else float(column - widest)
+
     lit = {near_of(track, task): track for track in reads}
 
     def box(x: float, y: float, text: str, colour: str | None, width: float = 0.9) -> None:
@@ -97,7 +109,7 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         axes.text(x + width / 2, y + 0.31, text, ha="center", va="center", fontsize=12, color=INK)
 
     for number, (segment, digits) in enumerate(zip(task.operands, operands, strict=True)):
-        by_column = task.axes[segment.name] == "c"
+        axis, texts = task.axis(segment.name), task.texts(segment.name)
         for place, digit in enumerate(digits[0]):
             near = next(
                 (
@@ -105,34 +117,36 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
                     for n in lit
                     if n is not None
                     and n.segment == segment.name
-                    and place == (column + (n.column or 0) if by_column else row + (n.row or 0))
+                    and axis.edge is None
+                    and place == (axis.steps(n) or 0) + (column if axis.by_column else row)
                 ),
                 None,
             )
-            x = -1.0 - place - (task.slant * row if by_column else 0)
-            box(x, -0.75 - number, DIGITS[digit], None if near is None else _LIT)
+            x = across(place, row if axis.by_column else 0)
+            box(x, -0.75 - number, texts[digit], None if near is None else _LIT)
         axes.text(0.25, -0.45 - number, segment.name, fontsize=11, color=INK, va="center")
     for r, cells in enumerate(rows):
         y = -0.75 - len(task.operands) - r
         for c, values in enumerate(cells):
-            x = -1.0 - c - task.slant * r
+            x = across(c, r)
             each = 0.9 / len(values)
             for place, value in reversed(list(enumerate(values))):
-                field = task.fields[place].name
+                field = task.fields[place]
                 near = next(
                     (
                         n
                         for n in lit
                         if n is not None
                         and n.segment == SHEET
-                        and (row + (n.row or 0), column + (n.column or 0), n.field) == (r, c, field)
+                        and (row + (n.row or 0), column + (n.column or 0), n.field)
+                        == (r, c, field.name)
                     ),
                     None,
                 )
                 colour = _OWN if (r, c, place) == (row, column, 0) else _LIT if near else None
                 if (r, c, place) == (row, column - 1, len(values) - 1):
                     colour = _LIT  # the token written last
-                box(x + each * place, y, DIGITS[value], colour, each)
+                box(x + each * place, y, field.text(value), colour, each)
         axes.text(0.25, y + 0.31, f"row {r}", fontsize=10, color=INK, va="center")
     said = [*(f"{track}" for track in reads), "the token before"]
     fields = " and ".join(field.name for field in task.fields)

@@ -396,7 +396,11 @@ class Run:
         """
         parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
-        parts = [part.lstrip("0") or "0" for part in parts]
+        lists = getattr(self.task, "from_left", ())
+        parts = [
+            part if segment.name in lists else part.lstrip("0") or "0"
+            for segment, part in zip(self.task.operands, parts, strict=True)
+        ]
         longest = max(len(part) for part in parts)
         if longest > self.longest:
             raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")

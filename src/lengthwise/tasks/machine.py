@@ -24,13 +24,7 @@ from typing import Any
 LEFT, STAY, RIGHT = -1, 0, 1
 _MOVES = {"L": LEFT, "N": STAY, "R": RIGHT}
 _KEYS = {
-    "name",
-    "source",
-    "symbols",
-    "blank",
-    "start",
-    "halting",
-    "halts_on_missing",
+    *("name", "source", "example", "symbols", "blank", "start", "halting", "halts_on_missing"),
     "transitions",
 }
 
@@ -44,6 +38,7 @@ class Machine:
 
     Attributes:
         name: of it.
+        example: a tape to start from, as `TuringMachine.parse` reads it.
         symbols: of the tape, one character each.
         blank: which of them a new cell holds.
         states: those in which it goes on.
@@ -54,6 +49,7 @@ class Machine:
     """
 
     name: str
+    example: str
     symbols: tuple[str, ...]
     blank: int
     states: tuple[str, ...]
@@ -152,8 +148,11 @@ def _checked(values: dict[str, Any]) -> Machine:
                         f"the machine halts there"
                     )
                 table[key] = number, STAY, numbers[halting[0]]
-    name = values.get("name", "machine")
-    return Machine(str(name), symbols, symbols.index(blank), states, halting, numbers[start], table)
+    name, example = values.get("name", "machine"), values.get("example", symbols[0] * 3)
+    return Machine(
+        *(str(name), str(example), symbols, symbols.index(blank)),
+        *(states, halting, numbers[start], table),
+    )
 
 
 def _texts(values: dict[str, Any], key: str, least: int = 1) -> tuple[str, ...]:

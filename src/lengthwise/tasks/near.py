@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lengthwise.tasks.transducer import DIGITS
+
 # What stands where there is no token.
 CLOSED = 255
 
@@ -40,6 +42,11 @@ class Field:
     name: str
     size: int
     texts: tuple[str, ...] = ()
+
+    def text(self, value: int) -> str:
+        """A value as people write it; a question mark for what can't stand there, and for nothing."""
+        texts = self.texts or DIGITS
+        return texts[value] if 0 <= value < len(texts) else "?"
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class TuringMachine(Worksheet):
     def __init__(self, base: int | None = None, machine: str = "increment") -> None:
         super().__init__(base)
         self.machine: Machine = read_machine(machine)
+        self.example = self.machine.example, type(self).example[1]
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -158,7 +159,7 @@ class TuringMachine(Worksheet):
 
     def parse(self, expression: str) -> list[list[str]]:  # type: ignore[override]
         own, text = self.machine, "".join(expression.split())
-        hint = f"{self.name} takes tapes like {self.example[0]!r}, or with the head '01(state)011'"
+        hint = f"{own.name} takes tapes like {own.example!r}; (state) stands before the head"
         found, position = [], 0
         for match in re.finditer(r"(?:\((\w+)\))?(.)", text):
             state, symbol = match.groups()
