@@ -18,7 +18,7 @@ from lengthwise.decoding.sheets import decode_one_by_one, decode_sheets
 from lengthwise.locality.sheets import Sights
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sampling import in_split
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sheets import Size, size_of
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -30,7 +30,6 @@ from lengthwise.proof import (
 from lengthwise.proof.sheets import check_sights, contexts_of_sheet
 from lengthwise.runs.folder import CERTIFICATE, RULE
 from lengthwise.runs.run import Run
-from lengthwise.runs.sheets import size_of
 from lengthwise.tasks import make_task
 from lengthwise.tasks.multiplication import Multiplication
 

@@ -66,6 +66,17 @@ class Size:
         return self.columns if task.axis(operand).by_column else self.rows
 
 
+def size_of(task: Worksheet, parts: Sequence[Sequence[str]]) -> Size:
+    """The size of a problem whose operands are written as text."""
+    columns, rows = 1, 1
+    for segment, part in zip(task.operands, parts, strict=True):
+        if task.axis(segment.name).by_column:
+            columns = max(columns, len(part))
+        else:
+            rows = max(rows, len(part))
+    return Size(columns, rows)
+
+
 class SheetVocabulary:
     """The tokens of a worksheet, each with its text."""
 

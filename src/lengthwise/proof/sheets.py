@@ -18,12 +18,13 @@ from lengthwise.locality import Cone, NotApplicableError
 from lengthwise.locality.sheets import SheetContexts, Sights
 from lengthwise.model.attention import Path
 from lengthwise.model.sheets import logits_of_sights
-from lengthwise.problems.sampling import generator, in_split
-from lengthwise.problems.sheet_sampling import training_sheets
+from lengthwise.problems.sampling import generator
+from lengthwise.problems.sheet_sampling import admit, of_split, training_sheets
 from lengthwise.problems.sheets import Seen, Sheets, Size
 from lengthwise.proof.certificate import Counterexample
 from lengthwise.runs.run import Run
 from lengthwise.tasks import Worksheet
+from lengthwise.tasks.near import SHEET
 
 # Sights of one forward pass; of each those with the smallest margins are measured again.
 _CHUNK, _MEASURED = 8192, 64
@@ -149,7 +150,7 @@ def refute(
     drill = [
         _expression(task, operands, size)
         for operands, size in found
-        if in_split(task, operands[None], "train")[0]
+        if of_split(task, operands[None], size, "train")[0]
     ]
     return Counterexample(
         task=run.config.task,
@@ -185,11 +186,12 @@ def _account(sights: Sights, checked: Checked, worst: int, float_bound: float) -
 
 def _expression(task: Worksheet, operands: np.ndarray, size: Size) -> str:
     """A problem as text, zeros on the left kept."""
-    parts = iter(
-        "".join(task.tokens[d] for d in digits[: size.of(task, s.name)][::-1])
-        for s, digits in zip(task.operands, operands, strict=True)
-    )
-    return "".join(next(parts) if s.kind != "symbol" else s.text for s in task.segments)
+    parts = []
+    for segment, digits in zip(task.operands, operands, strict=True):
+        texts = task.texts(segment.name)
+        own = [texts[digit] for digit in digits[: size.of(task, segment.name)]]
+        parts.append(own if segment.name in task.from_left else own[::-1])
+    return task.expression(parts)
 
 
 def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndarray, Size]]:
@@ -199,7 +201,11 @@ def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndar
         return []
     most, rng = run.config.size, generator(run.config.seed, "capture", 1)
     tracks = [Track.parse(text) for text in sights.tracks]
-    of_source = [track.segment in task.axes for track in tracks]
+    # Where digits are seen: in operands, and of those that are a first row in cells, too.
+    copied = any(task.axis(segment.name).edge == "r" for segment in task.operands)
+    shown = [track.segment in task.axes or (copied and track.segment == SHEET) for track in tracks]
+    first = np.array([[task.first_digit(segment.name)] for segment in task.operands])
+    values = np.array([[len(task.texts(segment.name))] for segment in task.operands])
     asked = {
         code: int(case)
         for code, case in zip(_codes(sights.tokens[:, failing]), failing, strict=True)
@@ -212,15 +218,17 @@ def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndar
         operands = training_sheets(task, rng, _SEARCHED, size=size, large=0.5, split="any")
         # In most places digits of a failing sight, one of them for each problem.
         cases = rng.choice(sorted(missing), _SEARCHED)
-        digits = sights.tokens[:, cases][of_source].T
+        digits = sights.tokens[:, cases][shown].T.astype(np.int64)
         if digits.shape[1]:
             pick = rng.integers(0, digits.shape[1], operands.shape)
             drawn = np.take_along_axis(digits[:, None].repeat(operands.shape[1], 1), pick, axis=2)
-            places = (rng.random(operands.shape) < 0.6) & (drawn < task.base)
+            drawn -= first
+            places = (rng.random(operands.shape) < 0.6) & (drawn >= 0) & (drawn < values)
             operands = np.where(places, drawn, operands).astype(np.uint8)
         layout = run.config.layout(size)
         for place, segment in enumerate(task.operands):
             operands[:, place, size.of(task, segment.name) :] = 0
+        operands = admit(task, rng, operands, size)
         sheets = Sheets([(layout, *layout.batch(operands))])
         codes = _codes(sheets.seen(tracks))
         shows = np.flatnonzero(

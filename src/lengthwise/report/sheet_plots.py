@@ -12,10 +12,9 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import SheetMaps
 from lengthwise.locality.sheets import LAST_TOKEN, cone_of_sheet, near_of
 from lengthwise.problems.layout import digits_of
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout, Size, size_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
-from lengthwise.runs.sheets import size_of
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.near import SHEET
 from lengthwise.tasks.transducer import DIGITS

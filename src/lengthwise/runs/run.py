@@ -20,7 +20,7 @@ from lengthwise.errors import shorten
 from lengthwise.files import read_text, reason, save_tensors, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sheets import Size, size_of
 from lengthwise.runs.answer import Answer
 from lengthwise.runs.folder import (
     BIAS,
@@ -49,7 +49,7 @@ from lengthwise.runs.parts import (
     make_device,
     make_model,
 )
-from lengthwise.runs.sheets import answer_sheets, size_of
+from lengthwise.runs.sheets import answer_sheets
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.sections import Padding

@@ -15,10 +15,9 @@ from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_tab
 from lengthwise.errors import shorten
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sheet_text import Sheet
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout, Size, size_of
 from lengthwise.problems.wavefront import Written, read_tokens
 from lengthwise.runs.answer import Answer
-from lengthwise.tasks import Worksheet
 
 if TYPE_CHECKING:
     from lengthwise.runs.run import Run
@@ -42,17 +41,6 @@ class SheetAnswer(Answer):
     def shown(self) -> str:
         """The sheet, laid out."""
         return "\n".join(f"  {line}" for line in str(self.sheet or "").splitlines())
-
-
-def size_of(task: Worksheet, parts: list[str]) -> Size:
-    """The size of a problem whose operands are written as text."""
-    columns, rows = 1, 1
-    for segment, part in zip(task.operands, parts, strict=True):
-        if task.axis(segment.name).by_column:
-            columns = max(columns, len(part))
-        else:
-            rows = max(rows, len(part))
-    return Size(columns, rows)
 
 
 def answer_sheets(

@@ -67,21 +67,30 @@ class SheetBatches:
                 return self._batch(layout, self._draw(layout, "train", step, count))
             except NoProblemsError:
                 pass  # of the smallest sizes another split may hold all
-        operands = self._draw_whole("train", step, count)
-        if len(drill):
-            operands[: count // 8] = drill[rng.integers(0, len(drill), count // 8)]
-        return self._batch(self.layout, operands)
+        sizes = [*drill] or [self.layout.size]
+        size = sizes[rng.integers(0, len(sizes))] if len(sizes) > 1 else sizes[0]
+        layout = self.layout if size == self.layout.size else self.config.layout(size)
+        operands = self._draw_whole("train", step, count, layout)
+        if size in drill:
+            own = drill[size]
+            operands[: count // 8] = own[rng.integers(0, len(own), count // 8)]
+        return self._batch(layout, operands)
 
     def validation(self, count: int) -> Batch:
         """Held-out problems, of the training size."""
-        operands = np.concatenate([self._draw_whole("validation", 0, count), self.drill])
+        operands = self._draw_whole("validation", 0, count, self.layout)
+        if self.layout.size in self.drill:
+            operands = np.concatenate([operands, self.drill[self.layout.size]])
         return self._batch(self.layout, operands)
 
-    def _draw_whole(self, stream: Split, step: int, count: int) -> np.ndarray:
+    def _draw_whole(self, stream: Split, step: int, count: int, layout: SheetLayout) -> np.ndarray:
         try:
-            return self._draw(self.layout, stream, step, count)
+            return self._draw(layout, stream, step, count)
         except NoProblemsError as error:
-            size = self.layout.size
+            size = layout.size
+            if size in self.drill:  # of the smallest sizes another split may hold all others
+                own = self.drill[size]
+                return own[np.arange(count) % len(own)]
             raise InputError(f"{error}; data.length must be more than {size}") from error
 
     def _draw(self, layout: SheetLayout, stream: Split, step: int, count: int) -> np.ndarray:

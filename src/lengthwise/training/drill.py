@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from lengthwise.problems.layout import Layout, digits_of
-from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sheets import SheetLayout, Size, size_of
 from lengthwise.settings.config import Config, InputError
 
 
-def drill_sheets(config: Config, layout: SheetLayout) -> np.ndarray:
-    """The drill of some settings of sheets as digits `[problem, operand, place]`.
+def drill_sheets(config: Config, layout: SheetLayout) -> dict[Size, np.ndarray]:
+    """The drill of some settings of sheets, by size: digits `[problem, operand, place]`.
+
+    Numbers have zeros on the left up to the training size; a list has a size of its own.
 
     Raises:
         InputError: as `drill_problems`.
     """
     task, size = layout.task, layout.size
-    problems = [np.zeros((0, len(task.operands), size.longest), np.uint8)]
+    found: dict[Size, list[np.ndarray]] = {}
     for expression in config.data.drill:
         try:
             parts = task.parse(expression)
@@ -24,8 +26,13 @@ def drill_sheets(config: Config, layout: SheetLayout) -> np.ndarray:
             raise InputError(f"data.drill: {error}") from error
         if any(len(p) > size.of(task, s.name) for p, s in zip(parts, task.operands, strict=True)):
             raise InputError(f"data.drill: {expression} is larger than {size}")
-        problems.append(digits_of(task, parts, size.longest))
-    return np.concatenate(problems)
+        own = size_of(task, parts)
+        if not task.from_left:
+            own = size
+        elif task.endless or all(task.axis(name).by_column for name in task.axes):
+            own = Size(own.columns, size.rows)
+        found.setdefault(own, []).append(digits_of(task, parts, own.longest))
+    return {own: np.concatenate(problems) for own, problems in found.items()}
 
 
 def drill_problems(config: Config, layout: Layout) -> np.ndarray:
