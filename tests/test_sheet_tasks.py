@@ -191,7 +191,7 @@ def test_the_universal_machine_runs_a_tag_system_to_its_end():
 def test_a_move_to_the_left_of_the_first_cell_stays_and_no_row_has_two_heads():
     task = make_task("turing_machine", machine="busy_beaver")
     sheet = sheet_of(task, "(B)0(A)1(B)0", 3)
-    texts = [[task.fields[0].text(value) for value in row[:, 0]] for row in sheet.rows]
+    texts = [[task.fields[0].texts[value] for value in row[:, 0]] for row in sheet.rows]
     assert texts[:2] == [["(B)0", "1.", "0."], ["(A)1", "1.", "0."]]
     nowhere = sheet_of(task, "0" + "1" * 3, 9)
     assert nowhere.rows[0][0, 0] == 2  # the first symbol, in the start state

@@ -43,16 +43,19 @@ class Sheet:
 
     def __str__(self) -> str:
         task, slant = self.task, self.task.slant
-        lead, *others = task.fields
+        # The field that is read first, and the others, each with its place in a cell.
+        fields = list(enumerate(task.fields))
+        fields.sort(key=lambda one: one[1].name != task.main)
+        (place, lead), *others = fields
         order = slice(None, None, -1) if task.numbers else slice(None)
-        rows = [[lead.text(value) for value in row[order, 0]] for row in self.rows]
+        rows = [[lead.text(value) for value in row[order, place]] for row in self.rows]
         wide = max([1, *(len(text) for row in rows for text in row)])
         lines = []
         for r, (row, texts) in enumerate(zip(self.rows, rows, strict=True)):
             line = "".join(text.rjust(1 + wide) for text in texts) + " " * ((1 + wide) * slant * r)
             rest = "   ".join(
                 " ".join([field.name, *(field.text(value) for value in row[order, place])])
-                for place, field in enumerate(others, start=1)
+                for place, field in others
             )
             lines.append((self._label(r), line, rest))
         answer = "no answer" if self.answer is None else self.answer

@@ -33,7 +33,8 @@ class CellularAutomaton(Worksheet):
     example = ("00010000|||", "01110000")
     settings: ClassVar[dict[str, dict[str, Any]]] = {
         **Worksheet.settings,
-        "data": {"columns": 8, "rows": 6, "widths": "rows", "carry_fraction": 0.0},
+        "data": {"columns": 7, "rows": 4, "widths": "rows", "carry_fraction": 0.0},
+        "training": {**Worksheet.settings["training"], "learning_rate": 4e-3},
         "retraining": {
             **Worksheet.settings["retraining"],
             "columns": 8,
@@ -43,7 +44,7 @@ class CellularAutomaton(Worksheet):
         "calibration": {"problems": 256},
         "evaluation": {
             "suites": ("uniform", "hard"),
-            "sizes": ("8x6", "8x12", "20x20", "100x100"),
+            "sizes": ("7x4", "8x12", "20x20", "100x100"),
         },
     }
 

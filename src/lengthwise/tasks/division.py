@@ -31,6 +31,7 @@ class Division(Worksheet):
     from_left: ClassVar = frozenset(("a",))
     zeros: ClassVar = {"b": 1}  # so that ten times what remains fits
     separators = (",", "!", "/")
+    main = "digit"
     varies = True
     follows = ("a[s,c-1]", "b[c]", "sheet[r-1,c].digit", "sheet[r,c-1].doing", "before")
     example = ("1000/7", "142 r 6")

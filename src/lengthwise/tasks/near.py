@@ -37,15 +37,17 @@ class Field:
         name: of the field.
         size: its values are 0 to size - 1.
         texts: of each value, where they are no digits.
+        shown: the same as people write them, where that is shorter.
     """
 
     name: str
     size: int
     texts: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     def text(self, value: int) -> str:
         """A value as people write it; a question mark for what can't stand there, and for nothing."""
-        texts = self.texts or DIGITS
+        texts = self.shown or self.texts or DIGITS
         return texts[value] if 0 <= value < len(texts) else "?"
 
 

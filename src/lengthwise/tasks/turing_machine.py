@@ -78,7 +78,8 @@ class TuringMachine(Worksheet):
             *(f"({state}){symbol}" for state in own.every_state for symbol in own.symbols),
             *(f"{symbol}." for symbol in own.symbols),
         ]
-        return (Field("cell", len(texts), tuple(texts)),)
+        shown = tuple(text.removesuffix(".") for text in texts)
+        return (Field("cell", len(texts), tuple(texts), shown),)
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:

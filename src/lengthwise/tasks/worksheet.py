@@ -42,6 +42,7 @@ class Worksheet(ABC):
         counters: letters that take the place of `r`, of rows that are counted by separators of some kinds.
         from_left: operands whose digits are counted from the left; of others the last is the first.
         fields: of a cell, in the order in which they are written.
+        main: the field that people read first, where that is not the first.
         separators: what may end a row.
         follows: what `cell` is given: tokens near the cell. Where there is none, it is given None, and of a
             separator its text. `before` is what was written before the cell.
@@ -59,6 +60,7 @@ class Worksheet(ABC):
     axes: ClassVar[Mapping[str, str]]
     counters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     from_left: ClassVar[frozenset[str]] = frozenset()
+    main: ClassVar[str] = ""
     separators: ClassVar[tuple[str, ...]] = (";",)
     follows: ClassVar[tuple[str, ...]]
     numbers: ClassVar[bool] = True
