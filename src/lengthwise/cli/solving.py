@@ -50,6 +50,10 @@ def solve_command(
         str | None, typer.Option(help="auto, parallel or sequential.", show_default="the run's")
     ] = None,
     show_work: options.ShowWork = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw the sheet of one expression into a file, .png or .svg."),
+    ] = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,
     as_json: options.Json = False,
@@ -63,6 +67,7 @@ def solve_command(
     Example: lengthwise solve runs/addition 987654321987654321987654321+1
     """
     from lengthwise.runs.run import Run
+    from lengthwise.runs.sheets import SheetAnswer
     from lengthwise.settings.config import with_options
 
     expressions = expressions or []
@@ -72,6 +77,10 @@ def solve_command(
     opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
     if expressions == ["-"]:
         file = Path("-")
+    if picture is not None and (file is not None or len(expressions) > 1):
+        raise InputError("--picture draws the sheet of one expression")
+    if picture is not None and not opened.config.is_sheet:
+        raise InputError(f"--picture draws sheets; {opened.config.task} is written in one row")
     if str(file) == "-" and sys.stdin is None:
         raise InputError("stdin is closed, so there are no lines to read; name a file with --file")
     if file is None:
@@ -79,6 +88,11 @@ def solve_command(
         for row in rows:
             row.error = _objection(opened, row.text)
         _answer(opened, [row for row in rows if row.error is None])
+        sheet = rows[0].answer.sheet if isinstance(rows[0].answer, SheetAnswer) else None
+        if picture is not None and sheet is not None:
+            from lengthwise.report.sheet_plots import sheet_picture
+
+            say(f"Picture: {sheet_picture(sheet, picture)}")
         if as_json:
             print_json([{"expression": row.text, **row.result(show_work)} for row in rows])
         elif len(rows) > 1 or rows[0].answer is not None:

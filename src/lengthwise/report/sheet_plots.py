@@ -12,6 +12,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import SheetMaps
 from lengthwise.locality.sheets import LAST_TOKEN, cone_of_sheet, near_of
 from lengthwise.problems.layout import digits_of
+from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sheets import SheetLayout, Size, size_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
@@ -60,6 +61,41 @@ def sheet_attention(maps: SheetMaps, path: Path | str | None = None) -> ShownFig
         fontsize=11,
         color=INK,
     )
+    return finish(figure, path)
+
+
+def sheet_picture(sheet: Sheet, path: Path | str | None = None) -> ShownFigure | Path:
+    """Draw a whole sheet: a row of it in each line, a shade for each symbol, and where a head is a dot.
+
+    Raises:
+        InputError: when the suffix of `path` is no picture format.
+    """
+    task, fields = sheet.task, [field.name for field in sheet.task.fields]
+    place = fields.index(task.main or fields[0])
+    texts = [[task.fields[place].text(value) for value in row[:, place]] for row in sheet.rows]
+    symbols = sorted({text[-1] for row in texts for text in row})
+    widest = max([1, *(len(row) + task.slant * r for r, row in enumerate(texts))])
+    shades = np.full((max(1, len(texts)), widest), np.nan)
+    heads = []
+    for r, row in enumerate(texts):
+        for c, text in enumerate(row):
+            across = widest - 1 - c - task.slant * r if task.numbers else c
+            shades[r, across] = symbols.index(text[-1])
+            if text.startswith("("):
+                heads.append((across, r))
+    wide = min(12.0, max(4.0, 0.16 * widest + 1.6))
+    figure, (axes,) = new_figure(wide, min(16.0, max(2.6, wide * len(texts) / widest)))
+    axes.grid(False)
+    most = max(1, len(symbols) - 1)
+    image = axes.imshow(shades, aspect="auto", cmap=SHADES, vmin=-0.25 * most, vmax=1.2 * most)
+    if heads:
+        size = min(30.0, 4000.0 / len(texts))
+        axes.scatter(*zip(*heads, strict=True), s=size, color=_LIT, linewidths=0)
+    axes.set_xlabel("cell" if not task.numbers else "cell, the least significant on the right")
+    axes.set_ylabel("row")
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, ticks=range(len(symbols)))
+    bar.ax.set_yticklabels(symbols)
+    bar.ax.set_ylim(-0.5, len(symbols) - 0.5)
     return finish(figure, path)
 
 
