@@ -18,8 +18,8 @@ SHIFT, TAKE, ADD = range(3)
 class Division(Worksheet):
     """`1000/7` is 142 r 6. A row is what remains; which row comes next is told by the separator.
 
-    `,` follows a row from which b is to be taken away, `!` one from which it was taken once too often, `/`
-    one after which the next digit of a is shifted in. A cell holds what the row does, with the carry, and a
+    `:` follows a row into which a digit of a was shifted, `,` one from which b was taken away, `!` one from
+    which it was taken once too often, `/` one to which it was added back; a digit of a is counted by `:`. A cell holds what the row does, with the carry, and a
     digit. A digit of the quotient is how often b was taken away between two shifts, but for the last time,
     which was once too often.
     """
@@ -27,10 +27,10 @@ class Division(Worksheet):
     name = "division"
     segments = (Segment("a", "operand"), Segment("/", "symbol"), Segment("b", "operand"))
     axes: ClassVar = {"a": "s,c-1", "b": "c"}
-    counters: ClassVar = {"s": ("/",)}
+    counters: ClassVar = {"s": (":",)}
     from_left: ClassVar = frozenset(("a",))
     zeros: ClassVar = {"b": 1}  # so that ten times what remains fits
-    separators = (",", "!", "/")
+    separators = (":", ",", "!", "/")
     main = "digit"
     varies = True
     follows = ("a[s,c-1]", "b[c]", "sheet[r-1,c].digit", "sheet[r,c-1].doing", "before")
@@ -40,8 +40,8 @@ class Division(Worksheet):
         "data": {"columns": 1, "rows": 3, "carry_fraction": 0.0},
         "retraining": {
             **Worksheet.settings["retraining"],
-            "columns": 2,
-            "rows": 3,
+            "columns": 3,
+            "rows": 4,
             "widths": "varied",
         },
         "calibration": {"problems": 128},
@@ -60,7 +60,7 @@ class Division(Worksheet):
     def cell(self, *seen: Symbol) -> Cell:
         a, b, above, left, before = seen
         if left is None:  # a row's first cell: the separator says what the row does
-            does, carry = TAKE if before == "," else ADD if before == "!" else SHIFT, 0
+            does, carry = {":": TAKE, ",": TAKE, "!": ADD}.get(str(before), SHIFT), 0
             if does == SHIFT:
                 if a is None:
                     return END
@@ -68,7 +68,7 @@ class Division(Worksheet):
         else:
             does, carry = self._doing(number(left))
         if b is None:
-            return {SHIFT: ",", TAKE: "!" if carry else ",", ADD: "/"}[does]
+            return {SHIFT: ":", TAKE: "!" if carry else ",", ADD: "/"}[does]
         above, b = number(above), number(b)
         if does == SHIFT:
             carry, digit = above, carry
