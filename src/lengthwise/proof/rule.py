@@ -133,7 +133,7 @@ def tabulate_sheet(task: Worksheet) -> dict[str, Any]:
         ],
         **({"counters": {k: list(v) for k, v in task.counters.items()}} if task.counters else {}),
         **({"partial": True} if partial else {}),
-        "tokens": list(texts),
+        "tokens": list(task.tokens),
         "fields": [
             {"name": field.name, "tokens": task.tokens[first : first + field.size]}
             for field, first in zip(task.fields, task.first_token, strict=True)
