@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -29,6 +29,7 @@ from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.cli import entry
 from lengthwise.locality.sheets import LAST_TOKEN, SheetContexts
 from lengthwise.model.sheets import through_lines
+from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets, Size
 from lengthwise.proof import Certificate, rule_text, save_rule
 from lengthwise.proof.sheets import check_sights
@@ -196,6 +197,114 @@ def test_queries_of_small_bases_are_those_of_real_sheets():
     assert real(task, lines, Size(5, 5)) == found_by_machine(task, lines)
 
 
+def listed_by_prover(task: Worksheet, lines: list[str]) -> set[tuple[int, ...]]:
+    """What `SheetContexts` has, as `found_by_machine` gives it."""
+    sights = SheetContexts(task, map(Track.parse, lines)).sights
+    assert not sights.unclear
+    tokens = np.vstack([sights.tokens, sights.wanted]).astype(int)
+    return set(map(tuple, np.where(tokens == CLOSED, -1, tokens).T.tolist()))
+
+
+def drawn(task: Worksheet, lines: list[str], count: int) -> set[tuple[int, ...]]:
+    """As `real`, of random problems of small sizes, with all that a task makes of them."""
+    found: set[tuple[int, ...]] = set()
+    rng = np.random.default_rng(0)
+    for size in itertools.starmap(Size, itertools.product(range(1, 5), repeat=2)):
+        layout = SheetLayout(task, size)
+        operands = training_sheets(task, rng, count, size=size, large=0.3, split="any")
+        sheets = Sheets([(layout, *layout.batch(operands))])
+        seen = sheets.seen([*map(Track.parse, lines), LAST_TOKEN]).astype(int)
+        tokens = np.vstack([np.where(seen == CLOSED, -1, seen), sheets.wanted.numpy()])
+        found.update(map(tuple, tokens.T[tokens[-1] >= 0].tolist()))
+    return found
+
+
+# How many contexts each has.
+TASKS = [
+    ("multiplication", 2, {}, 68),
+    ("multiplication", 3, {}, 228),
+    ("division", 2, {}, 164),
+    ("division", 3, {}, 506),
+    ("sorting", 3, {}, 120),
+    ("sorting", 10, {}, 1877),
+    ("base_conversion", 10, {"to": 2}, 742),
+    ("base_conversion", 10, {"to": 16}, 3756),
+    ("cellular_automaton", 2, {"rule": 110}, 37),
+    ("cellular_automaton", 2, {"rule": 30}, 48),
+    ("cellular_automaton", 2, {"rule": 0}, 34),
+    ("turing_machine", 2, {"machine": "busy_beaver"}, 232),
+    ("turing_machine", 2, {"machine": "increment"}, 544),
+]
+LARGE = [
+    ("multiplication", 10, {}, 14_340),
+    ("division", 10, {}, 22_332),
+    ("turing_machine", 2, {"machine": "universal"}, 6_343),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "parameters", "count"),
+    [*TASKS, *(pytest.param(*task, marks=pytest.mark.slow) for task in LARGE)],
+)
+def test_the_two_list_the_same_queries_of_every_task(name, base, parameters, count):
+    task = make_task(name, base, **parameters)
+    lines = [text for text in task.follows if text != "before"]
+    met, found = drawn(task, lines, 60), found_by_machine(task, lines)
+    assert len(met) > 20
+    assert met <= found
+    assert found == listed_by_prover(task, lines)
+    assert len({query[:-1] for query in found}) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "lines"),
+    [
+        ("division", 2, ["a[s,c-1]", "b[c]"]),
+        ("division", 3, ["a[s,c-1]", "sheet[r,c-1].doing"]),
+        ("sorting", 3, ["keys[r-1,c]", "sheet[r-1,c].key"]),
+        ("cellular_automaton", 2, ["generations[r]"]),
+    ],
+)
+def test_so_they_do_along_some_lines_of_a_rule(name, base, lines):
+    task = make_task(name, base)
+    places = [second.Rule(rule_text(task).encode()).near(text, "a head") for text in lines]
+    machine = second.Machine(second.Rule(rule_text(task).encode()), places)
+    found = {tuple(query[:-1]) for query in machine.queries().tolist()}
+    sights = SheetContexts(task, map(Track.parse, lines)).sights
+    tokens = np.where(sights.tokens == CLOSED, -1, sights.tokens.astype(int))
+    assert found == set(map(tuple, tokens.T.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "lines"),
+    [
+        ("division", 2, ["a[s+1,c-1]", "b[c+1]", "sheet[r-1,c].doing"]),
+        ("division", 2, ["a[s-1,c-1]", "a[s,c-1]"]),
+        ("division", 2, ["a[s-1,c-1]", "b[c-1]", "sheet[r-1,c+1].digit"]),
+        ("sorting", 3, ["keys[r-1,c+1]", "keys[r-1,c-1]", "sheet[r-1,c-1].key"]),
+        ("cellular_automaton", 2, ["cells[r-1,c+1]", "generations[r-1]", "generations[r+1]"]),
+        ("turing_machine", 2, ["tape[r-1,c-1]", "tape[r-1,c+1]", "sheet[r-1,c].cell"]),
+    ],
+)
+def test_no_query_along_other_lines_of_a_task_is_missed(name, base, lines):
+    task = make_task(name, base)
+    assert drawn(task, lines, 60) <= found_by_machine(task, lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("division", text) for text in ("a[s]", "a[r,c-1]", "a[s,c]", "b[r-1,c]", "b[s]")),
+        *(("division", text) for text in ("before", "sheet[s-1,c].digit", "a[s,c-1].digit")),
+        *(("sorting", text) for text in ("keys[c]", "keys[r,c]", "keys[r-1]", "keys", "*")),
+    ],
+)
+def test_places_that_a_task_does_not_have_are_refused(name, text):
+    rule = second.Rule(rule_text(make_task(name, 2)).encode())
+    with pytest.raises(second.RefusedError, match="which is no token near a cell"):
+        rule.near(text, "head 0")
+
+
 # --- its model ---
 
 HEADS = 2
@@ -205,16 +314,39 @@ PLACES = [
 ]
 
 
-def random_run(path: Path, seed: int, apart: bool = False) -> Run:
-    """A run of multiplication in base 3 whose every parameter and line is random.
+# Of other tasks. From a first cell the last one here is the separator above, which is the last token, too.
+OTHERS = [
+    (
+        "division",
+        *("a[s,c-1]", "b[c]", "/", "sheet[r-1,c].digit", "sheet[r-1,c].doing"),
+        *("sheet[r-1,c+3].doing", "sheet[r,c-1].doing"),
+    ),
+    (
+        "sorting",
+        *("keys[r-1,c]", "keys[r-1,c+1]", "sheet[r-1,c+1].key", "sheet[r-1,c+2].key"),
+        *("sheet[r,c-1].carried", "sheet[r,c].key"),
+    ),
+    ("turing_machine", "tape[r-1,c]", "sheet[r-1,c+1].cell", "sheet[r,c-1].cell"),
+    ("division", "sheet[r-1,c].digit", "sheet[r-1,c+2].doing"),
+]
+
+
+def random_run(
+    path: Path,
+    seed: int,
+    apart: bool = False,
+    task: str = "multiplication",
+    places: Sequence[str] = PLACES,
+) -> Run:
+    """A run in base 3, or of a tape, whose every parameter and line is random.
 
     With `apart` no head reads both the last token and another token of the sheet.
     """
     rng = np.random.default_rng(seed)
     config = make_config(
         {
-            "task": "multiplication",
-            "base": 3,
+            "task": task,
+            "base": 2 if task == "turing_machine" else 3,
             "device": "cpu",
             "model": {
                 "width": 8,
@@ -228,14 +360,14 @@ def random_run(path: Path, seed: int, apart: bool = False) -> Run:
         }
     )
     lines = []
-    for text in rng.choice([*PLACES, "last"], 7):
+    for text in rng.choice([*places, "last"], 7):
         track, head = Track.parse(str(text)), int(rng.integers(HEADS))
         if apart and track.site == "self":
             head = int(track == LAST_TOKEN)
         layers = [0] if text.startswith("sheet") else [None, *range(config.model.layers)]
         value = float(rng.choice([0.0, 1.5, -0.5]))
         lines.append(Line(track, head, layers[rng.integers(len(layers))], value))
-    run = Run.create(path, config, CalibratedBias("multiplication", HEADS, lines))
+    run = Run.create(path, config, CalibratedBias(task, HEADS, lines))
     torch.manual_seed(seed)
     model = make_model(config)
     with torch.no_grad():
@@ -279,6 +411,29 @@ def test_its_logits_are_those_of_the_model_on_real_sheets(seed, tmp_path):
         expected = through_lines(run.model, run.bias, [group], layers).numpy()
     found = logits_of(second_model(run), tracks, seen)
     assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("places", OTHERS)
+def test_so_they_are_of_other_tasks(places, seed, tmp_path):
+    name, *places = places
+    run = random_run(tmp_path / "run", seed, task=name, places=places)
+    rng = np.random.default_rng(seed)
+    groups = []
+    for size in (Size(1, 3), Size(3, 2)):
+        layout = SheetLayout(run.task, size)
+        operands = training_sheets(run.task, rng, 30, size=size, large=0.3, split="any")
+        groups.append((layout, *layout.batch(operands)))
+    tracks = [*(track for track in places if track != "/"), "last"]
+    sheets = Sheets(groups)
+    written = (sheets.wanted[0] >= 0).numpy()
+    seen = sheets.seen(list(map(Track.parse, tracks)))
+    with torch.inference_mode():
+        layers = len(run.model.layers)
+        expected = through_lines(run.model, run.bias, groups, layers).numpy()
+    found = logits_of(second_model(run), tracks, seen)
+    largest = max(1.0, np.abs(expected).max())
+    assert np.abs(found - expected)[written].max() < 1e-4 * largest
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -385,6 +540,17 @@ def write_no_cell(run: Run) -> None:
     change_row(run, ["7", "8", "2", "'3"], ["1"])
 
 
+def remove_row_of_a_part(run: Run) -> None:
+    """The table need not have all sights; it lacks one that a cell can have."""
+    remove_row(run)
+    make_partial(run)
+
+
+def make_partial(run: Run) -> None:
+    rule = json.loads((run.path / RULE).read_text())
+    (run.path / RULE).write_text(json.dumps({**rule, "partial": True}))
+
+
 def change_row(run: Run, sight: list[str], cell: list[str] | None) -> None:
     """Write another cell into a row of the table, or leave the row out."""
     rule = json.loads((run.path / RULE).read_text())
@@ -400,6 +566,7 @@ FAULTS = {
     remove_last: ("bias", "the smallest margin is"),
     change_table: ("rule", "contexts are answered wrong"),
     remove_row: ("rule", "rule.json does not write one cell for each sight"),
+    remove_row_of_a_part: ("rule", "rule.json has no row for sights that a cell may have: 1"),
     write_no_cell: ("rule", "rule.json does not write one cell for each sight"),
 }
 
@@ -423,6 +590,30 @@ def test_a_fault_with_hashes_to_match_is_noticed(proven, call, fault):
     assert out.startswith("Differs: ")
     assert FAULTS[fault][1] in out
     assert "it is of other" not in out
+
+
+def test_a_part_of_a_table_is_enough_where_it_has_all_that_is_met(proven, call):
+    change = json.loads((proven.path / RULE).read_text())
+    # Where b has no digit nothing is carried: the sheet ends in that row's first column.
+    change["table"] = [row for row in change["table"] if row[0] != ["7", None, "2", "'3"]]
+    (proven.path / RULE).write_text(json.dumps(change))
+    make_partial(proven)
+    rehash(proven)
+    assert call(proven.path)[0] == 0
+    remove_row(proven)
+    rehash(proven)
+    code, out, err = call(proven.path)
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert "rule.json has no row for sights that a cell may have: 1" in out
+
+
+def test_a_part_without_its_first_cell_is_no_broken_file(proven, call):
+    rule = json.loads((proven.path / RULE).read_text())
+    (proven.path / RULE).write_text(json.dumps({**rule, "partial": True, "table": []}))
+    rehash(proven)
+    code, out, err = call(proven.path)
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert "rule.json has no row for sights" in out
 
 
 def test_other_settings_of_the_model_are_noticed(proven, call):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, patches, sights_of
 from lengthwise.problems.wavefront import rule_of, write_sheets
+from lengthwise.tasks import Field, Segment
 from lengthwise.tasks.near import CLOSED, Near
 from sheet_rules import Made, random_operands, sees
 
@@ -78,6 +81,22 @@ def test_no_sight_along_other_lines_of_a_random_rule_is_left_out(seed, more):
     names = dict.fromkeys([*task.nears, *map(Near.parse, more), FIRST_ROW, FIRST_COLUMN])
     relation = sights_of(task, [*map(Near.parse, more)]).project(names)
     assert occurring(task, relation.names, seed) - relation.rows == set()
+
+
+class Named(Made):
+    """The same rule with names that mean something elsewhere."""
+
+    segments = (Segment("first", "operand"), Segment("+", "symbol"), Segment("some", "operand"))
+    axes: ClassVar = {"first": "c", "some": "r"}
+    follows = ("first[c]", "some[r]", "sheet[r-1,c].kind", "sheet[r,c-1].cell")
+
+    @cached_property
+    def fields(self):
+        return Field("kind", 3), Field("cell", 2)
+
+
+def test_no_sight_depends_on_what_a_rule_calls_things():
+    assert patches(Named(2)).rows == patches(Made(2)).rows
 
 
 def test_what_is_written_in_a_sight_is_what_the_rule_writes():

@@ -2,12 +2,11 @@
 
     python tools/check_sheet.py RUN
 
-Read are a run's config.json, model.safetensors, bias.jsonl, rule.json and certificate.json. What a query
-can see is found by a machine that writes rows, cell by cell, of all sheets at once. Of a row that is done
-it remembers the stretches of letters in it, as many columns long as a cell looks at of the row above; a
-letter is the digits of a column and what the row holds there. A row is written below every row that such
-stretches spell, and may add others. When none is new, every query of every sheet has been met. What they
-see goes through the model, written here once more, in double precision.
+What a query can see is found by a machine that writes rows, cell by cell, of all sheets at once. Of a row
+that is done it remembers the stretches of letters in it, as many columns long as a cell looks at of the row
+above; a letter is the digits of a column and what the row holds there. A row is written below every row
+that such stretches spell, and may add others. When none is new, every query of every sheet has been met.
+What they see goes through the model, written here once more, in double precision.
 
 Exit code 0: the program agrees. 1: it does not, and says where. 2: it can't say: it speaks about calibrated
 biases without positions and without an encoder, that look one row up at most.
@@ -27,20 +26,29 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 DIGITS, NOTHING, START = "0123456789abcdefghijklmnopqrstuvwxyz", -1, "^"
-# Queries through the model at once, how far a smallest margin may lie from one in single precision, and
-# queries and states of the machine, at most.
+# Queries through the model at once, how far apart margins may be, and queries and states at most.
 CHUNK, TOLERANCE, LARGEST = 1 << 14, 1e-3, 2_000_000
 FORMAT, RULE_FORMAT = "lengthwise-certificate/3", "lengthwise-sheet-rule/1"
-# What a row holds in a column: nothing yet, a cell, its separator, nothing any more; and what takes the
-# place of all that is known of a row above where there is none, or where it has ended.
+# What a row holds in a column; and in place of what is known of a row above: there is none, or no more.
 BEFORE, CELL, SEPARATOR, AFTER, TOP, GONE = range(6)
-# A token near a cell: a digit of an operand, a field of a cell, a symbol, or the last one written.
+# A token near a cell: a digit, a field of a cell, a symbol; what a query reads, what stands before a cell.
 Near = namedtuple("Near", "segment row column field", defaults=(None, None, None))
-LAST = Near("last")
+LAST, LEFT = Near("last"), Near("before")
 
 
 class RefusedError(Exception):
     """This program can't speak about what was given."""
+
+
+class Operand(namedtuple("Operand", "name axis edge zeros digits")):
+    """Digits along an axis; at an edge they are row -1, or column -1, and seen right beside it."""
+
+    def following(self, letter: tuple) -> list[tuple]:
+        """What may come after a letter: a phase, and a token."""
+        # Phases: 0 before it, 1 in its digits, then one for each zero that ends it, and the last after it.
+        to, last = min(letter[0] + 1, self.zeros + 2), self.zeros + 2
+        ways = [(1, digit) for digit in self.digits if letter[0] < 2]
+        return ways + [(to, NOTHING if to == last else self.digits[0])] * (letter[0] > 0)
 
 
 class Rule:
@@ -51,59 +59,47 @@ class Rule:
         if values["format"] != RULE_FORMAT:
             raise RefusedError(f"rule.json is no {RULE_FORMAT}; check_certificate.py knows others")
         self.task, self.base = values["task"], values["base"]
-        number = {token: at for at, token in enumerate(values["tokens"])} | {None: NOTHING}
-        segments = {s["name"]: s for s in values["segments"]}
-        self.symbols = {n: number[s["text"]] for n, s in segments.items() if s["kind"] == "symbol"}
-        # Of each axis the operands, with the zeros that are written before them.
-        self.axes: dict[str, dict[str, int]] = {"r": {}, "c": {}}
-        for name in [n for n in segments if n not in self.symbols]:
-            self.axes[segments[name]["axis"]][name] = segments[name]["zeros"]
+        # A text may stand there twice, as a symbol and a separator: it is one token, the first.
+        number = {token: at for at, token in [*enumerate(values["tokens"])][::-1]} | {None: NOTHING}
+        segments, usual = values["segments"], DIGITS[: self.base]
+        self.symbols = {s["name"]: number[s["text"]] for s in segments if s["kind"] == "symbol"}
+        self.operands: dict[str, Operand] = {}
+        for own in [s for s in segments if s["name"] not in self.symbols]:
+            digits = [number[token] for token in own.get("tokens", usual)]
+            self.operands[own["name"]] = Operand(*map(own.get, Operand._fields[:4]), digits)
+        self.by_column = [own for own in self.operands.values() if own.axis == "c"]
+        self.by_row = [own for own in self.operands.values() if own.axis != "c"]
+        self.counters = values.get("counters", {})
         self.fields = {f["name"]: [number[t] for t in f["tokens"]] for f in values["fields"]}
         self.names = list(self.fields)
-        self.digits = [number[digit] for digit in DIGITS[: self.base]]
         self.separators = [number[token] for token in values["separators"]]
         self.start, self.end = number[START], number[values["end"]]
         self.follows = [self.near(text, "the rule") for text in values["follows"]]
         rows = [[tuple(map(number.get, side)) for side in row] for row in values["table"]]
-        self.table = dict(rows)
-        marks = {self.names[0]: self.separators}
-        alphabets = [
-            [NOTHING, *self.fields.get(n.field, self.digits), *marks.get(n.field, ())]
-            for n in self.follows
-        ]
-        cells = set(itertools.product(*self.fields.values()))
-        cells |= {(token,) for token in (*self.separators, self.end)}
-        # Every sight has one row, and what is written is a cell.
+        self.table, self.lacks = dict(rows), set()
+        cells = {*itertools.product(*self.fields.values()), *zip([*self.separators, self.end])}
+        # Every sight has one row, of a partial table at most, and what is written is a cell.
         self.total = len(rows) == len(self.table) and cells.issuperset(self.table.values())
-        self.total &= self.table.keys() == set(itertools.product(*alphabets))
+        every = itertools.product(*map(set, zip(*self.table, strict=True)))
+        self.total &= values.get("partial") is True or self.table.keys() == set(every)
 
     def near(self, text: str, who: str) -> Near:
-        """Where `a[c-1]`, `b[r]`, `sheet[r-1,c+1].digit`, `*` or `last` is."""
-        place = r"(\w+|\W)(?:\[(r([+-]\d+)?)?,?(c([+-]\d+)?)?\](?:\.(\w+))?)?"
+        """Where `a[c-1]`, `b[r]`, `tape[r-1,c]`, `sheet[r-1,c+1].digit`, `*`, `last` or `before` is."""
+        place = r"(\w+|\W)(?:\[(?:([abd-z])([+-]\d+)?)?,?(?:(c)([+-]\d+)?)?\](?:\.(\w+))?)?"
+        written = int(who != "the rule")
         if match := re.fullmatch(place, text):
             name, row, up, column, aside, field = match.groups()
             near = Near(name, row and int(up or 0), column and int(aside or 0), field)
-            known = self.axes["r" if row else "c"] if row or column else {*self.symbols, "last"}
-            if row and column:
+            known = near == Near(name) and name in {*self.symbols, ("before", "last")[written]}
+            if name == "sheet" and row == "r" and column:
                 # Of its own cell a query sees the fields that are written, and the rule none.
-                seen = (-1,) <= near[1:3] < (0, int(who != "the rule")) and field in self.names
-                known, field = ["sheet"] if seen else [], None
-            if name in known and field is None:
+                known = (-1,) <= near[1:3] < (0, written) and field in self.names
+            elif own := self.operands.get(name):
+                at = near.row if own.axis == "c" else near.column
+                known = ({row, column}, at, field) == ({own.axis, own.edge}, own.edge and -1, None)
+            if known:
                 return near
         raise RefusedError(f"{who} reads {text}, which is no token near a cell that is known here")
-
-
-def following(letters: tuple, operands: dict, digits: list[int]) -> list[tuple]:
-    """What may come after letters of operands, each a phase and a token.
-
-    Phases are 0 before it, 1 in its digits, then one for each zero that ends it, and the last after it.
-    """
-    ways = []
-    for (phase, _), zeros in zip(letters, operands.values(), strict=True):
-        to, last = min(phase + 1, zeros + 2), zeros + 2
-        ways.append([(1, digit) for digit in digits if phase < 2])
-        ways[-1] += [(to, NOTHING if to == last else digits[0])] if phase else []
-    return list(itertools.product(*ways))
 
 
 def only(shown: list[bool], tokens: tuple) -> tuple:
@@ -115,10 +111,9 @@ class Machine:
     """All sheets at once, and what their queries see at some places."""
 
     def __init__(self, rule: Rule, lines: list[Near]) -> None:
-        self.rule, self.lines = rule, lines
-        nears = [*rule.follows, *lines]
-        rows = [0, *(near.row for near in nears if near.segment in rule.axes["r"])]
-        columns = [0, *(near.column for near in nears if near.segment in rule.axes["c"])]
+        self.rule, self.lines, nears = rule, lines, [*rule.follows, *lines]
+        rows = [0, *(n.row for n in nears if rule.operands.get(n.segment) in rule.by_row)]
+        columns = [0, *(n.column for n in nears if rule.operands.get(n.segment) in rule.by_column)]
         above = [near.column for near in nears if near.segment == "sheet" and near.row]
         own = [near for near in nears if near.segment == "sheet" and not near.row]
         own.append(Near("sheet", 0, -1, rule.names[-1]))
@@ -133,8 +128,11 @@ class Machine:
         self.shown = [any(n.field == name and n.row for n in nears) for name in rule.names]
         self.kept = [any(n.field == name for n in own) for name in rule.names]
         self.blank = (NOTHING,) * len(rule.names)
-        places = [Near(name, at) for at in self.rows for name in rule.axes["r"]]
-        places += [Near(name, None, at) for at in self.columns for name in rule.axes["c"]]
+        # Which digits along rows are seen past the first column; what has become of others in rows below.
+        self.inside = [not own.edge for own in rule.by_row for _ in self.rows]
+        self.past = [(own.zeros + 2 if own.edge else 0, NOTHING) for own in rule.by_column]
+        places = [LEFT, *(Near(o.name, at, o.edge and -1) for o in rule.by_row for at in self.rows)]
+        places += [Near(o.name, o.edge and -1, at) for at in self.columns for o in rule.by_column]
         places += [Near("sheet", -1, at, name) for at in self.above for name in rule.names]
         places += [Near("sheet", 0, at, name) for at in (*self.own, 0) for name in rule.names]
         self.sight = [places.index(near) for near in rule.follows]
@@ -146,8 +144,8 @@ class Machine:
 
     def queries(self) -> np.ndarray:
         """Of all queries what is on the lines, the last token, and what to write, `[query, token]`."""
-        row, digits = (((0, NOTHING),) * len(self.rule.axes[axis]) for axis in "rc")
-        first = {(row,) * len(self.rows)}
+        nothing, digits = (0, NOTHING), ((0, NOTHING),) * len(self.rule.by_column)
+        first = {((nothing,) * len(self.rows),) * len(self.rule.by_row)}
         for _ in range(self.rows.stop):
             first = {below for window in first for below in self._below(window)}
         letter = (digits, BEFORE, self.blank)
@@ -163,17 +161,20 @@ class Machine:
         return np.array(sorted(self.found)).reshape(-1, len(self.lines) + 2)
 
     def _below(self, window: tuple) -> list[tuple]:
-        """What the operands along rows may be in the next row."""
+        """What operands along rows may be in the next row; one that is counted otherwise may stay."""
         if window not in self.below:
-            letters = following(window[-1], self.rule.axes["r"], self.rule.digits)
-            self.below[window] = [(*window[1:], letter) for letter in letters]
+            ways = []
+            for operand, own in zip(self.rule.by_row, window, strict=True):
+                ways.append({(*own[1:], letter) for letter in operand.following(own[-1])})
+                if operand.axis in self.rule.counters and own[-self.rows.start][0]:
+                    ways[-1].add(own)
+            self.below[window] = list(itertools.product(*ways))
         return self.below[window]
 
     def _push(self, known: tuple, letter: tuple) -> tuple:
         """What is known of a row after one more letter: the last ones; in stretches of one its kinds."""
-        if self.long == 1:
-            return letter[1], tuple([phase for phase, _ in letter[0]])
-        return (*known, letter)[-self.long + 1 :]
+        kinds = letter[1], tuple([phase for phase, _ in letter[0]])
+        return kinds if self.long == 1 else (*known, letter)[-self.long + 1 :]
 
     def _enter(self, *state) -> None:
         """Let the machine be in a state: all that the next cells of a row may see of what came before."""
@@ -182,8 +183,8 @@ class Machine:
         self.states.add(state)
         window, known, *_ = state
         if known[0] in (TOP, GONE):
-            ways = following(known[1], self.rule.axes["c"], self.rule.digits)
-            letters = [(digits, AFTER, self.blank) for digits in ways]
+            ways = map(Operand.following, self.rule.by_column, known[1])
+            letters = [(digits, AFTER, self.blank) for digits in itertools.product(*ways)]
         else:
             self.waiting[window, known].append(state)
             letters = self.letters[window, known]
@@ -194,37 +195,40 @@ class Machine:
         rule = self.rule
         window, known, column, columns, above, own, mine = state
         columns, above = (*columns, letter[0]), (*above, letter[2])
-        if known[0] in (TOP, GONE) or letter[1] == SEPARATOR:
-            known = TOP if known[0] == TOP else GONE, letter[0]
-        else:
-            known = self._push(known, letter)
-        if column >= 0:
-            view = [token for digits in (*window, *columns) for _, token in digits]
-            view += itertools.chain(*above, *own)
-            cell = rule.table[tuple([view[at] for at in self.sight])]
-            lasts = [own[-1][-1]]
-            if mine == self.begin:
-                lasts = [rule.start] if known[0] == TOP else rule.separators
+        ended = known[0] in (TOP, GONE) or letter[1] == SEPARATOR
+        gone = TOP if known[0] == TOP else GONE, letter[0]
+        known = gone if ended else self._push(known, letter)
+        if column < 0:
+            return self._enter(window, known, column + 1, columns[1:], above[1:], own, mine)
+        row = [token for letters in window for _, token in letters]
+        lefts = [rule.start] if known[0] == TOP else rule.separators
+        if mine != self.begin:
+            row, lefts = only(self.inside, row), own[-1][-1:]
+        view = *row, *(token for digits in columns for _, token in digits), *sum(above + own, ())
+        # Rows below find nothing of an operand that is row -1.
+        digits = tuple(map(max, self.past, columns[-self.columns.start]))
+        for last in lefts:
+            sight = tuple([(last, *view)[at] for at in self.sight])
+            if (cell := rule.table.get(sight)) is None:
+                rule.lacks.add(sight)
+                continue
             for field, token in enumerate(cell):
-                seen = [*view, *cell[:field], *self.blank[field:]]
-                seen = [seen[at] for at in self.seen]
-                self.found.update((*seen, last, token) for last in lasts)
-                lasts = [token]
+                seen = NOTHING, *view, *cell[:field], *self.blank[field:]
+                self.found.add((*[seen[at] for at in self.seen], last, token))
+                last = token
             if cell[0] == rule.end:
-                return
+                continue
             kind = SEPARATOR if cell[0] in rule.separators else CELL
-            held = (columns[-self.columns.start], kind, only(self.shown, (*cell, *self.blank)))
+            held = digits, kind, only(self.shown, (*cell, *self.blank))
             # Rows below may see it where the same was known of this one.
             for below in self._below(window):
                 if held not in self.letters[below, mine]:
                     self._enter(below, self.begin, *self.rest)
                     self.letters[below, mine].add(held)
                     self.todo += [(waits, held) for waits in self.waiting[below, mine]]
-            if kind == SEPARATOR:
-                return
-            mine = self._push(mine, held)
-            own = (*own[1:], only(self.kept, cell))
-        self._enter(window, known, min(column + 1, 0), columns[1:], above[1:], own, mine)
+            if kind == CELL:
+                after = (*own[1:], only(self.kept, cell)), self._push(mine, held)
+                self._enter(window, known, 0, columns[1:], above[1:], *after)
 
 
 class Model:
@@ -281,12 +285,9 @@ class Model:
         mine = np.full((len(last), self.heads), -np.inf)
         for near, values in self.reads[layer, site].items():
             token = seen[near]
-            # A first cell's last token is the separator above; else it is of the cell before, or its own.
-            same = np.isin(last, rule.separators) & np.isin(token, rule.separators)
-            if near == LAST:
-                same = token != NOTHING
-            elif near[1:3] == (0, 0) or near[1:] == (0, -1, rule.names[-1]):
-                same = np.isin(last, rule.fields[near.field]) & (token != NOTHING)
+            # The last token may lie on a line: the separator above, a field of the cell before, or its own.
+            own = near == LAST or near[1:3] == (0, 0) or near[1:] == (0, -1, rule.names[-1])
+            same = (token == last) & (own or (site == "self" and np.isin(last, rule.separators)))
             mine = np.where(same[:, None], np.maximum(mine, values), mine)
             bias = np.where((same | (token == NOTHING))[:, None], -np.inf, values)
             slots.append((*(part[token] for part in table), bias))
@@ -299,8 +300,7 @@ class Model:
         scores = [(query * key.reshape(shape)).sum(axis=2) + bias for key, _, bias in slots]
         scores = np.array(scores).reshape(-1, *shape[:2])
         # The largest becomes 1, so that a sum is at least 1; a head with nothing open reads zeros.
-        top = scores.max(axis=0, initial=-np.inf)
-        scores = np.exp(scores - np.where(top == -np.inf, 0.0, top))
+        scores = np.exp(scores - scores.max(axis=0, initial=-1e300))
         scores /= np.maximum(scores.sum(axis=0), 1.0)
         values = np.array([value for _, value, _ in slots]).reshape(-1, *shape)
         return (scores[..., None] * values).sum(axis=0).reshape(len(query), -1)
@@ -309,8 +309,7 @@ class Model:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
 
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        x = x - x.mean(axis=1, keepdims=True)
-        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5)
+        x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
         return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
 
@@ -335,7 +334,7 @@ def open_run(folder: Path) -> tuple[dict, dict, Rule, Model]:
 
 def measure(rule: Rule, model: Model) -> tuple[int, int, float]:
     """The model on all that queries can see: how many contexts, how many fail, and the least margin."""
-    queries, margins = Machine(rule, model.cone).queries(), []
+    queries, margins = Machine(rule, model.cone).queries(), [[np.inf]]
     for first in range(0, len(queries), CHUNK):
         *seen, wanted = queries[first : first + CHUNK].T
         tokens = dict(zip((*model.cone, LAST), seen, strict=True))
@@ -359,10 +358,10 @@ def check(said: dict, hashes: dict, rule: Rule, model: Model) -> tuple[dict, dic
     if not all(claims.values()):
         return claims, {}
     count, failing, least = measure(rule, model)
-    cone = {rule.near(text, "the cone") for text in said["cone"]["reads"]}
-    cone -= set(map(Near, rule.symbols))  # which are the same everywhere
+    cone = {rule.near(t, "the cone") for t in said["cone"]["reads"]} - {*map(Near, rule.symbols)}
     apart = abs(least - (margin := said["smallest_margin"])) / max(1.0, margin)
     claims |= {
+        f"rule.json has no row for sights that a cell may have: {len(rule.lacks)}": not rule.lacks,
         "a query depends on other places than its cone": cone == set(model.cone),
         f"{count:,} contexts are found, not {said['contexts']:,}": count == said["contexts"],
         f"{failing:,} contexts are answered wrong": not failing,

@@ -20,8 +20,8 @@ from lengthwise.tasks.near import BEFORE, SHEET, Near, Symbol
 from lengthwise.tasks.worksheet import Worksheet
 
 # Whether a row, or a column, is the first; what digit an operand has there, as far as it matters (None, 0,
-# or 1 for all others); what kind of cell is there.
-FIRST, SOME, KIND = "first", "some", "kind"
+# or 1 for all others); what kind of cell is there, or just whether it is no separator.
+FIRST, SOME, KIND, CELL = "first?", "some?", "kind?", "cell?"  # no name of a field or an operand
 FIRST_ROW, FIRST_COLUMN = Near(FIRST, row=0), Near(FIRST, column=0)
 
 # Rows of a relation, at most: more are no task for this way.
@@ -78,8 +78,8 @@ class _Facts:
 
     An operand has a digit in its first place, and in all places up to its last, and no others; where zeros
     are written before it, its last digits are these. One that is row -1, or column -1, is seen in the first
-    row, or column, alone. In a row, cells stand up to its separator, and each
-    row above has a first cell or is its separator alone. The end stands nowhere before.
+    row, or column, alone. In a row, cells stand up to its separator, and each row above has a first cell or
+    is its separator alone. Left of the first column is nothing. The end stands nowhere before.
     """
 
     def __init__(self, task: Worksheet, names: tuple[Near, ...]) -> None:
@@ -95,18 +95,20 @@ class _Facts:
             first = place.get(FIRST_COLUMN if axis.by_column else FIRST_ROW)
             edge = {"r": FIRST_ROW, "c": FIRST_COLUMN}.get(axis.edge or "")
             self.checks.append((known, zeros, first, None if edge is None else place.get(edge)))
-        self.rows: list[tuple[list[tuple[int, bool]], list[tuple[int, bool]], int | None, int]] = []
-        cells: dict[tuple[int, int], list[tuple[int, bool]]] = defaultdict(list)
+        self.rows: list[tuple[list[tuple[int, str]], list[tuple[int, str]], int | None, int]] = []
+        cells: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
         lead = task.fields[0].name
         for name, number in place.items():
-            if name.segment == SHEET and name.field in (lead, KIND):
-                cells[name.row or 0, name.column or 0].append((number, name.field == KIND))
+            if name.segment == SHEET:
+                how = "" if name.field == lead else KIND if name.field == KIND else CELL
+                cells[name.row or 0, name.column or 0].append((number, how))
         for (row, column), here in cells.items():
             before = cells.get((row, column - 1))
             if before:
                 self.rows.append((before, here, place.get(FIRST_COLUMN), column - 1))
         self.first_row, self.first_column = place.get(FIRST_ROW), place.get(FIRST_COLUMN)
         self.above = [here for (row, _), here in cells.items() if row < 0]
+        self.left = [here for (_, column), here in cells.items() if column < 0]
         self.heads = [here for offset, here in cells.items() if offset == (-1, 0)]
         self.others = [here for offset, here in cells.items() if offset != (0, 0)]
 
@@ -140,29 +142,46 @@ class _Facts:
             if left == {"cell"}:
                 if right == {None}:
                     return False
-            elif right != {None}:
+            elif left and right - {None}:
                 # Only before the first cell of a row is there nothing.
                 at_first = first is None or values[first] == (column == -1)
                 if left != {None} or column >= 0 or not at_first:
                     return False
         if any(END in _kinds(values, here) for here in self.others):
             return False
+        at_first = self.first_column is not None and values[self.first_column]
+        if at_first and any(_kinds(values, here) - {None} for here in self.left):
+            return False
         if self.first_row is None:
             return True
         if values[self.first_row]:
-            return all(_kinds(values, here) == {None} for here in self.above)
-        if self.first_column is not None and values[self.first_column]:
+            return all(_kinds(values, here) <= {None} for here in self.above)
+        if at_first:
             return all(None not in _kinds(values, here) for here in self.heads)
         return True
 
 
-def _kinds(values: tuple, found: list[tuple[int, bool]]) -> set:
-    return {values[n] if is_kind else kind_of(values[n]) for n, is_kind in found}
+def _kinds(values: tuple, found: list[tuple[int, str]]) -> set:
+    """What kinds of a cell are told: none, where no field but a later one is known, and that is closed."""
+    return {
+        values[n] if how == KIND else "cell" if how == CELL else kind_of(values[n])
+        for n, how in found
+        if how != CELL or values[n] is not None
+    }
 
 
 def some(digit: int | None) -> int | None:
     """0 stays what it is, and none; every other digit is 1."""
     return digit if digit is None else min(1, digit)
+
+
+def _as_far(how: str, symbol: Symbol) -> Symbol:
+    """What is kept of a symbol: all of it, or `some`, `kind_of`, or whether there is one."""
+    if how == SOME:
+        return some(symbol)  # type: ignore[arg-type]
+    if how == CELL:
+        return None if symbol is None else "cell"
+    return kind_of(symbol) if how == KIND else symbol
 
 
 def kind_of(symbol: Symbol) -> str | None:
@@ -263,6 +282,7 @@ def _around(
     """
     row, column = offset
     lead, known = task.fields[0].name, {offset, *_offsets(task)}
+    known |= {(up, -1) for up, place in known if up and place >= 0}  # above the cell before
     keep: list[tuple[int, Near, str]] = []
     for number, name in enumerate(found.names):
         moved = name.moved(row, column)
@@ -279,6 +299,8 @@ def _around(
             keep.append((number, Near(moved.segment, moved.row, moved.column, SOME), SOME))
         elif name.field == lead and ((moved.row, moved.column) in known or moved.row == 0):
             keep.append((number, Near(SHEET, moved.row, moved.column, KIND), KIND))
+        elif name.field != lead and (moved.row, moved.column) in known:
+            keep.append((number, Near(SHEET, moved.row, moved.column, CELL), CELL))
     # Where it is in a row above, this is not the first row; where before it in its row, not the first
     # column.
     edge = FIRST_ROW if row else FIRST_COLUMN
@@ -286,10 +308,7 @@ def _around(
     names = (*(name for _, name, _ in keep), edge)
     rows = {
         (
-            *(
-                some(values[n]) if how == SOME else kind_of(values[n]) if how == KIND else values[n]
-                for n, _, how in keep
-            ),
+            *(_as_far(how, values[n]) for n, _, how in keep),
             False,
         )
         for values in found.rows
@@ -324,6 +343,8 @@ def _absent(
             choices.append([True, False])
         elif name.field == SOME:
             choices.append([None, 0, 1])
+        elif name.field == CELL:
+            choices.append([None, "cell"])
         elif name.field == KIND:
             choices.append([None, "cell", *task.separators])
         elif name.segment == SHEET:
