@@ -223,8 +223,8 @@ def drawn(task: Worksheet, lines: list[str], count: int) -> set[tuple[int, ...]]
 TASKS = [
     ("multiplication", 2, {}, 68),
     ("multiplication", 3, {}, 228),
-    ("division", 2, {}, 164),
-    ("division", 3, {}, 506),
+    ("division", 2, {}, 176),
+    ("division", 3, {}, 542),
     ("sorting", 3, {}, 120),
     ("sorting", 10, {}, 1877),
     ("base_conversion", 10, {"to": 2}, 742),

@@ -19,9 +19,9 @@ class Division(Worksheet):
     """`1000/7` is 142 r 6. A row is what remains; which row comes next is told by the separator.
 
     `:` follows a row into which a digit of a was shifted, `,` one from which b was taken away, `!` one from
-    which it was taken once too often, `/` one to which it was added back; a digit of a is counted by `:`. A cell holds what the row does, with the carry, and a
-    digit. A digit of the quotient is how often b was taken away between two shifts, but for the last time,
-    which was once too often.
+    which it was taken once too often, `.` one to which it was added back; a digit of a is counted by `:`.
+    A cell holds what the row does, with the carry, and a digit. A digit of the quotient is how often b was
+    taken away between two shifts, but for the last time, which was once too often.
     """
 
     name = "division"
@@ -30,7 +30,7 @@ class Division(Worksheet):
     counters: ClassVar = {"s": (":",)}
     from_left: ClassVar = frozenset(("a",))
     zeros: ClassVar = {"b": 1}  # so that ten times what remains fits
-    separators = (":", ",", "!", "/")
+    separators = (":", ",", "!", ".")
     main = "digit"
     varies = True
     follows = ("a[s,c-1]", "b[c]", "sheet[r-1,c].digit", "sheet[r,c-1].doing", "before")
@@ -68,7 +68,7 @@ class Division(Worksheet):
         else:
             does, carry = self._doing(number(left))
         if b is None:
-            return {SHIFT: ":", TAKE: "!" if carry else ",", ADD: "/"}[does]
+            return {SHIFT: ":", TAKE: "!" if carry else ",", ADD: "."}[does]
         above, b = number(above), number(b)
         if does == SHIFT:
             carry, digit = above, carry

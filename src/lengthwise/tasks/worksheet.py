@@ -194,7 +194,14 @@ class Worksheet(ABC):
             known = tokens[: min(len(texts), plain)] == texts
             first[segment.name] = 0 if known else len(tokens)
             tokens += [] if known else texts
-        return (*tokens, *self.separators, START, END), first
+        tokens += [*self.separators, START, END]
+        twice = [text for text in dict.fromkeys(tokens) if tokens.count(text) > 1]
+        if twice or len(tokens) >= CLOSED:
+            what = f"has two tokens {twice[0]!r}" if twice else f"has {len(tokens)} tokens"
+            raise InputError(
+                f"{self.name} {what}; they are all different, and at most {CLOSED - 1}"
+            )
+        return tuple(tokens), first
 
     @property
     def tokens(self) -> tuple[str, ...]:
