@@ -13,10 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.cli import entry
-from lengthwise.decoding.sheets import SightTable, decode_sheets
+from lengthwise.decoding.sheets import SightTable, decode_one_by_one, decode_sheets
+from lengthwise.model import Transformer
 from lengthwise.model.sheets import through_lines
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.format import Format
+from lengthwise.problems.sheet_sampling import training_sheets
+from lengthwise.problems.sheets import SheetLayout, Sheets, Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import make_task
 from test_sheets import LAYERS, TASK, biases, make_model
@@ -188,3 +192,84 @@ def test_zeros_on_the_left_are_written_where_a_model_is_asked_with_them(multipli
         assert [len(row) for row in rows] == [7] * 5
         digits = run.task.answer(rows)
         assert sum(d * 10**k for k, d in enumerate(digits)) == a * b
+
+
+WORKSHEETS_TRIED = [
+    ("sorting", 3, {}),
+    ("base_conversion", 3, {"to": 2}),
+    ("division", 3, {}),
+    ("cellular_automaton", 2, {"rule": 30}),
+    ("turing_machine", 2, {"machine": "busy_beaver"}),
+]
+
+
+def model_of_follows(format: Format, seed: int):
+    """A random model that reads what the rule of its task follows from, a head for each."""
+    lines = [text for text in format.task.follows if text != "before"]
+    heads = len(lines) + 1
+    bias = CalibratedBias(
+        format,
+        heads,
+        [
+            *(
+                Line(text, head, 0 if text.startswith("sheet") else None)
+                for head, text in enumerate(lines)
+            ),
+            Line("last", heads - 1, 0),
+            *(Line("last", head, 1) for head in range(heads)),
+        ],
+    )
+    torch.manual_seed(seed)
+    tokens = len(format.task.tokens)
+    model = Transformer(
+        tokens, width=4 * heads, heads=heads, layers=2, feed_forward=20, positions="none"
+    )
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.4 * torch.randn_like(weight))
+    return model.eval(), bias
+
+
+@pytest.mark.parametrize(("name", "base", "parameters"), WORKSHEETS_TRIED, ids=lambda v: str(v))
+def test_waves_write_what_one_token_after_the_other_writes(name, base, parameters):
+    """Edges, counters of kinds, separators of several kinds: all follow from what a model wrote."""
+    format = Format(name, base, parameters)
+    lengths, ends = set(), 0
+    for seed in range(60):
+        model, bias = model_of_follows(format, seed)
+        layout = format.at(Size(3, 4))
+        operands = training_sheets(
+            format.task, np.random.default_rng(seed), 1, size=layout.size, large=0.0, split="any"
+        )
+        written = decode_sheets(model, bias, layout, operands)
+        one = decode_one_by_one(model, bias, layout, operands)
+        own, other = written.tokens(0).tolist(), one.tokens(0).tolist()
+        most = min(len(own), len(other))  # what is past a limit may be cut off at either
+        assert own[:most] == other[:most]
+        assert bool(written.ended[0]) == bool(one.ended[0])
+        lengths.add(most)
+        ends += bool(one.ended[0])
+    assert len(lengths) > 3
+    assert ends
+
+
+@pytest.mark.parametrize(("name", "base", "parameters"), WORKSHEETS_TRIED, ids=lambda v: str(v))
+def test_the_rule_itself_written_token_by_token_is_the_sheet(name, base, parameters):
+    """What stands at each coordinate of a right sheet is what the rule was given there."""
+    format = Format(name, base, parameters)
+    task, layout = format.task, format.at(Size(4, 3))
+    operands = training_sheets(
+        task, np.random.default_rng(1), 30, size=layout.size, large=0.3, split="any"
+    )
+    source, target = layout.batch(operands)
+    sheets = Sheets([(layout, source, target)])
+    follows = [text for text in task.follows if text != "before"]
+    seen = sheets.seen([Track.parse(text) for text in follows])
+    wanted, field = sheets.wanted[0].numpy(), sheets.field.numpy()
+    symbols = [dict(values) for values in task.alphabets]
+    last = sheets.inputs[0].numpy()
+    for query in np.flatnonzero((field == 0) & (wanted >= 0)).tolist():
+        given = iter(seen[:, query].tolist())
+        tokens = [last[query] if text == "before" else next(given) for text in task.follows]
+        cell = task.written([own[token] for own, token in zip(symbols, tokens, strict=True)])
+        assert wanted[query] == cell[0]

@@ -250,7 +250,7 @@ class _Prefix(Places):
             digit, beside = digit_at(self.task, segment, [torch.tensor(one) for one in place])
             at = 0 if digit is None else int(digit)
             inside = bool(beside) and 0 <= at < span.stop - span.start
-            return (span.stop - 1 - at if span.backwards else span.start) if inside else None
+            return (span.stop - 1 - at if span.backwards else span.start + at) if inside else None
         row, column = place
         if not 0 <= row <= self.row or column < 0:
             return None
