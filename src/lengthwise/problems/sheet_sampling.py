@@ -6,6 +6,7 @@ counted from the left, zeros on the left count, and so does the length.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ _REDRAWS = 1000
 
 # Digits that a problem of few values has.
 _FEW = 3
+
+# Of lists of a size of which there are no more than so many, none is held out.
+_FEWEST = 100
 
 
 def training_sheets(
@@ -110,10 +114,19 @@ def _fill(
 def of_split(task: Worksheet, problems: np.ndarray, size: Size, split: Split) -> np.ndarray:
     """Which problems `[problem, operand, place]` of a size belong to a split, bool `[problem]`."""
     lists = [segment.name in task.from_left for segment in task.operands]
+    if all(lists) and _problems(task, size) <= _FEWEST:
+        # What so short a list shows, no longer one does: all are trained on.
+        return np.full(len(problems), split in ("train", "any"))
     if any(lists):
         inside = np.array(lists)[:, None] & ~_outside(task, size)
         problems = problems + inside.astype(np.uint8)
     return in_split(task, problems, split)
+
+
+def _problems(task: Worksheet, size: Size) -> int:
+    """How many problems of a size there are, at most."""
+    counts = (len(task.texts(s.name)) ** size.of(task, s.name) for s in task.operands)
+    return math.prod(counts)
 
 
 def admit(

@@ -222,9 +222,10 @@ def _claim(run: Run) -> str:
         for name, value in run.config.parameters.items()
     )
     size = "whatever its columns and rows" if run.config.is_sheet else "at every length"
+    several = not run.config.is_sheet or len(run.task.bases) > 1
+    base = f" in base {run.config.base}" if several else ""
     return (
-        f"greedy decoding answers every {run.config.task}{parameters} problem in base {run.config.base} "
-        f"right, {size}"
+        f"greedy decoding answers every {run.config.task}{parameters} problem{base} right, {size}"
     )
 
 

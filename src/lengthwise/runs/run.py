@@ -302,9 +302,9 @@ class Run:
         return ("training",) if isinstance(self.bias, MatrixBias) else ("training", "answer")
 
     def _sheet_paddings(self, size: Size) -> tuple[Padding, ...]:
-        """As `paddings`, of sheets of one size."""
+        """As `paddings`, of sheets of one size; a list with more in it would be another one."""
         padding = self.config.evaluation.padding
-        indifferent = isinstance(self.bias, CalibratedBias)
+        indifferent = isinstance(self.bias, CalibratedBias) or bool(self.task.from_left)
         if not size.fits(self.config.size) or size == self.config.size or indifferent:
             return ("answer",)
         return ("training", "answer") if padding == "auto" else (padding,)

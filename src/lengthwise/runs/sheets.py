@@ -59,8 +59,11 @@ def answer_sheets(
     table = make_sight_table(run.model, run.bias, task, run.device)
     for parts in problems:
         size = size_of(task, parts)
-        if not isinstance(run.bias, CalibratedBias) and size.fits(run.config.size):
-            size = run.config.size  # a model without lines has learned that one
+        learned = run.config.size
+        if not isinstance(run.bias, CalibratedBias) and size.fits(learned):
+            # A model without lines has learned that one; a list with more in it is another.
+            size = Size(size.columns, learned.rows) if task.endless else size
+            size = size if task.from_left else learned
         # Where a sheet may have no end, as many rows are written as it takes, up to a limit.
         for rows in _ROWS if task.endless and isinstance(run.bias, CalibratedBias) else [size.rows]:
             layout = run.config.layout(Size(size.columns, rows))
