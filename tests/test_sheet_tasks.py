@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import cellpylib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from automata.tm.dtm import DTM
@@ -12,13 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lengthwise as lw
+from lengthwise.bias import Track
+from lengthwise.calibration.evidence import SheetEvidence
+from lengthwise.calibration.sheet_sets import fewest
 from lengthwise.problems.layout import digits_of
-from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
+from lengthwise.problems.sampling import NoProblemsError
+from lengthwise.problems.sheet_sampling import of_split, suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sheets import SheetLayout, Size, size_of
 from lengthwise.problems.wavefront import true_sheets
+from lengthwise.report.sheet_plots import sheet_picture
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import make_config
 from lengthwise.tasks import DIGITS, WORKSHEETS, make_task
 from lengthwise.tasks.machine import read_machine, shipped
+from lengthwise.tasks.near import Axis, Near
+from lengthwise.training.batches import make_batches
 
 
 def sheet_of(task, expression, rows=None) -> Sheet:
@@ -66,7 +76,8 @@ def test_numbers_are_converted(number, bases):
     assert sheet_of(task, in_base(number, source)).answer == in_base(number, target)
 
 
-@given(st.integers(0, 10**9), st.integers(1, 10**6), st.sampled_from([10, 2, 16]))
+@settings(max_examples=40)
+@given(st.integers(0, 10**7), st.integers(1, 10**4), st.sampled_from([10, 2, 16]))
 def test_quotient_and_remainder(a, b, base):
     quotient, remainder = (in_base(number, base) for number in divmod(a, b))
     answer = sheet_of(make_task("division", base), f"{in_base(a, base)}/{in_base(b, base)}").answer
@@ -299,3 +310,109 @@ def test_random_problems_end_within_their_room_and_come_back_from_text(name, see
                 again = digits_of(task, task.parse(task.expression(parts)), layout.width)[0]
                 if name != "turing_machine" or any("(" in cell for cell in parts[0]):
                     np.testing.assert_array_equal(again, own)
+
+
+def config(task: str, **sections):
+    return make_config({"task": task, **sections})
+
+
+def test_lists_are_drilled_at_their_own_size_and_numbers_at_that_of_training():
+    for task, drill, sizes in [
+        ("sorting", ("3", "1,2", "4,5"), {"1x5": 1, "2x5": 2}),
+        ("multiplication", ("3*4", "12*3"), {"3x3": 2}),
+        ("division", ("12/3", "1/3"), {"1x2": 1, "1x1": 1}),
+    ]:
+        own = config(task, data={"drill": drill})
+        batches = make_batches(own)
+        assert {str(size): len(found) for size, found in batches.drill.items()} == sizes
+        met = {str(batches.train(step).layout.size) for step in range(0, 40, 2)}
+        assert met == set(sizes)
+
+
+def test_batches_of_all_numbers_of_rows_have_the_same_columns():
+    batches = make_batches(config("cellular_automaton"))
+    sizes = {str(batches.train(step).layout.size) for step in range(40)}
+    assert sizes == {"7x1", "7x2", "7x3", "7x4"}
+
+
+def test_zeros_and_length_count_in_the_split_of_lists_and_the_shortest_are_all_trained_on():
+    task, rng = make_task("sorting"), np.random.default_rng(0)
+    few = training_sheets(task, rng, 400, size=Size(1, 1), large=0.0)
+    assert {*few[:, 0, 0].tolist()} == {*range(10)}
+    with pytest.raises(NoProblemsError):
+        training_sheets(task, rng, 1, size=Size(2, 2), large=0.0, split="test")
+    keys = rng.integers(0, 10, (4000, 1, 4), np.uint8)
+    short = of_split(task, keys[:, :, :3], Size(3, 3), "train")
+    zeros = keys.copy()
+    zeros[:, :, 3] = 0
+    longer = of_split(task, zeros, Size(4, 4), "train")
+    assert 0.84 < short.mean() < 0.91
+    assert 0.1 < (short != longer).mean() < 0.35  # two of sixteen parts are held out
+    # Of numbers neither counts.
+    product_, pairs = make_task("multiplication"), np.zeros((4000, 2, 4), np.uint8)
+    pairs[:, :, :3] = keys[:, :, :3]
+    same = of_split(product_, pairs[:, :, :3], Size(3, 3), "train")
+    np.testing.assert_array_equal(same, of_split(product_, pairs, Size(4, 4), "train"))
+
+
+def test_lists_are_never_padded_for_a_model_that_learned_one_size(tmp_path):
+    for task, paddings in [("sorting", ("answer",)), ("multiplication", ("training", "answer"))]:
+        run = Run.create(tmp_path / task, config(task), None)
+        assert run.paddings(Size(2, 2)) == paddings
+
+
+@pytest.mark.parametrize(
+    ("text", "counter", "edge", "near"),
+    [
+        ("c", "c", None, "x[c+1]"),
+        ("r", "r", None, "x[r+1]"),
+        ("s", "s", None, "x[s+1]"),
+        ("r-1,c", "c", "r", "x[r-1,c+1]"),
+        ("s,c-1", "s", "c", "x[s+1,c-1]"),
+    ],
+)
+def test_an_axis_is_written_as_a_cell_sees_it(text, counter, edge, near):
+    axis = Axis.parse(text)
+    assert (axis.counter, axis.edge) == (counter, edge)
+    assert str(axis.near("x", 1)) == near
+    assert axis.steps(Near.parse(near)) == 1
+    assert axis.steps(Near.parse("x[c,r]" if edge is None else "x[r,c]")) is None
+
+
+@pytest.mark.parametrize("text", ["", "r,c", "c-1", "r-2,c", "r-1,c-1", "r,s", "r+1,c", "C"])
+def test_other_axes_are_refused(text):
+    with pytest.raises(ValueError, match=r"no place|lies along"):
+        Axis.parse(text)
+
+
+def test_two_tokens_of_one_text_are_refused():
+    class Twice(type(make_task("sorting"))):
+        separators = ("5",)
+
+    with pytest.raises(lw.InputError, match="has two tokens '5'"):
+        _ = Twice().tokens
+
+
+@pytest.mark.parametrize("name", sorted(WORKSHEETS))
+def test_pictures_of_sheets(name, tmp_path):
+    task = make_task(name)
+    sheet = sheet_of(task, task.example[0], 12 if task.endless else None)
+    path = sheet_picture(sheet, tmp_path / "sheet.png")
+    assert plt.imread(path).std() > 0.05
+
+
+def test_the_fewest_lines_are_found_among_more():
+    """Lines that tell less, or the same in more ways, do not take the place of those of the rule."""
+    for name, more in [
+        ("sorting", ["sheet[r,c-1].key", "keys[r-1,c-1]"]),
+        ("division", ["/"]),
+        ("base_conversion", ["sheet[r-1,c].carry", "number[r-1]"]),
+    ]:
+        task = make_task(name, 2)
+        lines = [text for text in task.follows if text != "before"]
+        found = [SheetEvidence(Track.parse(text), 1.0, 1.0, (1.0,) * 4) for text in [*more, *lines]]
+        chosen = fewest(task, Size(3, 3), found)
+        assert {str(item.track) for item in chosen} == set(lines)
+        # Without one of them, nothing else tells the symbols.
+        rest = [item for item in found if str(item.track) != lines[0]]
+        assert fewest(task, Size(3, 3), rest) == rest

@@ -185,8 +185,9 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         axes.text(0.25, y + 0.31, f"row {r}", fontsize=10, color=INK, va="center")
     said = [*(f"{track}" for track in reads), "the token before"]
     fields = " and ".join(field.name for field in task.fields)
+    holds = f": a cell holds {fields};" if len(task.fields) > 1 else ";"
     axes.set_title(
-        f"{task.name}, {expression}: a cell holds {fields};\nblue is written from {', '.join(said)}",
+        f"{task.name}, {expression}{holds}\nblue is written from {', '.join(said)}",
         loc="left",
         fontsize=10,
         color=INK,
