@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ from lengthwise.tasks.near import BEFORE, CLOSED, LAST, SHEET, Near, Symbol
 from lengthwise.tasks.worksheet import Worksheet
 
 LAST_TOKEN = Track(LAST)
+
+# Where a record says what must be written.
+WRITES = "writes"
 
 
 def near_of(track: Track, task: Worksheet) -> Near | None:
@@ -97,6 +101,15 @@ class Sights:
 
     def __len__(self) -> int:
         return len(self.wanted)
+
+    def record(self, case: int) -> str:
+        """A case as JSON: what is seen along each track, null for nothing, and what must be written."""
+        texts = self.task.tokens
+        seen: dict[str, str | None] = {
+            track: None if token == CLOSED else texts[token]
+            for track, token in zip(self.tracks, self.tokens[:, case].tolist(), strict=True)
+        }
+        return json.dumps({**seen, WRITES: texts[self.wanted[case]]})
 
     def words(self, case: int) -> str:
         """What a query sees in a case."""

@@ -124,7 +124,7 @@ def refute(
     failing = np.union1d(failing, unclear).astype(np.int64)
     task: Worksheet = run.task
     assert isinstance(run.bias, CalibratedBias)
-    found = _search(run, sights, failing)
+    found, missing = _search(run, sights, failing)
     worst = int(checked.margins.argmin())
     problem = expected = given = ""
     row, seen = 0, _account(sights, checked, worst, float_bound)
@@ -152,6 +152,8 @@ def refute(
         for operands, size in found
         if of_split(task, operands[None], size, "train")[0]
     ]
+    # What no problem was found to show is trained on as it is seen.
+    drill += [sights.record(case) for case in sorted(missing) if case not in sights.unclear]
     return Counterexample(
         task=run.config.task,
         base=run.config.base,
@@ -194,11 +196,14 @@ def _expression(task: Worksheet, operands: np.ndarray, size: Size) -> str:
     return task.expression(parts)
 
 
-def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndarray, Size]]:
-    """Problems that show failing sights, the smallest first, until each is shown or rounds are over."""
+def _search(
+    run: Run, sights: Sights, failing: np.ndarray
+) -> tuple[list[tuple[np.ndarray, Size]], set[int]]:
+    """Problems that show failing sights, the smallest first, until each is shown or rounds are over; and
+    the sights that none was found to show."""
     task: Worksheet = run.task
     if not len(failing):
-        return []
+        return [], set()
     most, rng = run.config.size, generator(run.config.seed, "capture", 1)
     tracks = [Track.parse(text) for text in sights.tracks]
     # Where digits are seen: in operands, and of those that are a first row in cells, too.
@@ -244,7 +249,7 @@ def _search(run: Run, sights: Sights, failing: np.ndarray) -> list[tuple[np.ndar
             missing |= sights.unclear.keys() & set(asked.values())
         if not missing:
             break
-    return found
+    return found, missing
 
 
 def _codes(tokens: np.ndarray) -> np.ndarray:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from lengthwise.locality.sheets import WRITES
 from lengthwise.problems.layout import Layout, digits_of
-from lengthwise.problems.sheets import SheetLayout, Size, size_of
+from lengthwise.problems.sheets import Seen, SheetLayout, Size, size_of
 from lengthwise.settings.config import Config, InputError
+from lengthwise.tasks import Worksheet
+from lengthwise.tasks.near import CLOSED
+
+# How a record of a sight begins, and no expression.
+_RECORD = "{"
 
 
 def drill_sheets(config: Config, layout: SheetLayout) -> dict[Size, np.ndarray]:
@@ -20,6 +30,8 @@ def drill_sheets(config: Config, layout: SheetLayout) -> dict[Size, np.ndarray]:
     task, size = layout.task, layout.size
     found: dict[Size, list[np.ndarray]] = {}
     for expression in config.data.drill:
+        if expression.startswith(_RECORD):
+            continue
         try:
             parts = task.parse(expression)
         except InputError as error:
@@ -33,6 +45,28 @@ def drill_sheets(config: Config, layout: SheetLayout) -> dict[Size, np.ndarray]:
             own = Size(own.columns, size.rows)
         found.setdefault(own, []).append(digits_of(task, parts, own.longest))
     return {own: np.concatenate(problems) for own, problems in found.items()}
+
+
+def drill_sights(config: Config, task: Worksheet) -> tuple[Seen, Tensor] | None:
+    """What queries see, in the drill of some settings, and the tokens that they must write; None for none.
+
+    Raises:
+        InputError: for what is no record of a sight (`lengthwise.locality.sheets.Sights.record`).
+    """
+    texts = [text for text in config.data.drill if text.startswith(_RECORD)]
+    if not texts:
+        return None
+    try:
+        rows = [json.loads(text) for text in texts]
+        tracks = [track for track in rows[0] if track != WRITES]
+        seen = [
+            [CLOSED if row[track] is None else task.token(row[track]) for row in rows]
+            for track in tracks
+        ]
+        wanted = [task.token(row[WRITES]) for row in rows]
+        return Seen(task, tracks, np.array(seen, np.uint8)), torch.tensor(wanted)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"data.drill: {texts[0]} is no record of what a query sees") from error
 
 
 def drill_problems(config: Config, layout: Layout) -> np.ndarray:

@@ -23,7 +23,7 @@ from lengthwise.model import Transformer, plan_attention
 from lengthwise.model.plans import LayerPlan
 from lengthwise.model.sheets import sheet_logits
 from lengthwise.problems.layout import Layout
-from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sheets import Seen, SheetLayout
 from lengthwise.runs.folder import (
     CALIBRATED,
     CHECKPOINT,
@@ -50,6 +50,7 @@ from lengthwise.runs.parts import (
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.batches import make_batches
+from lengthwise.training.drill import drill_sights
 from lengthwise.training.halves import Shards, backward, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.processes import make_accelerator, rank_rows
@@ -58,6 +59,9 @@ from lengthwise.training.schedule import Schedule
 from lengthwise.version import __version__
 
 CHECKPOINT_FORMAT = "lengthwise-checkpoint/1"
+
+# How much what single queries see counts, beside the problems of a batch.
+_SIGHTS = 1 / 8
 
 
 class NotInterpolatedError(RuntimeError):
@@ -191,6 +195,7 @@ class Trainer:
         # One plan for each width or size of a batch, by the lengths of source and target.
         self.plans: dict[tuple[int, int], list[LayerPlan]] = {}
         self.plan = self.plan_for(self.layout, self.held_out.target)
+        self.sights = self._lay_out_sights()
         self.shards = self._choose_shards()
         self.rank_rows = rank_rows(
             self.settings.batch_size, accelerator.process_index, accelerator.num_processes
@@ -223,6 +228,19 @@ class Trainer:
                     f"attention can't be {self.config.attention!r}: {error}"
                 ) from error
         return self.plans[key]
+
+    def _lay_out_sights(self) -> tuple[Seen, Tensor, list[LayerPlan]] | None:
+        """The drill of what single queries see, if there is one, and the bias laid out for it."""
+        if not self._along_sheets:
+            return None
+        found = drill_sights(self.config, self.layout.task)
+        if found is None:
+            return None
+        seen, wanted = found
+        layers = self.config.model.layers
+        plan = plan_attention(self.run.bias, seen, layers, path="lines", device=self.device)
+        seen.source, seen.inputs = seen.source.to(self.device), seen.inputs.to(self.device)
+        return seen, wanted.to(self.device), plan
 
     def _choose_shards(self) -> Shards | None:
         """How batches are computed; several processes, and compiled models, have ways of their own."""
@@ -292,7 +310,12 @@ class Trainer:
         def mean_loss(source: Tensor, target: Tensor) -> Tensor:
             with in_precision(self.settings.precision, self.device):
                 logits = self._logits(self.model, batch.layout, source, target, plan)
-            return F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
+            if self.sights is None:
+                return loss
+            seen, wanted, laid_out = self.sights
+            own = self.model(seen.source, seen.inputs, laid_out, last=seen.count).logits[0]
+            return loss + _SIGHTS * F.cross_entropy(own.float(), wanted)
 
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
         # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
