@@ -73,8 +73,8 @@ class DataSettings(Settings):
         carry_fraction: share of problems with a carry chain laid over them, of sheets of those in
             which large digits are common; 0.3, with `paper` 0.
         drill: problems that the model must get right besides, an eighth of every batch: those that a proof
-            found it to get wrong. Of sheets also what single queries see, as JSON, where no problem is known
-            to show it.
+            found it to get wrong. Of sheets also what single queries see, as JSON, where no
+            problem is known to show it.
     """
 
     length: Count = 6
