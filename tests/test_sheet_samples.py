@@ -33,6 +33,9 @@ def run(request, tmp_path_factory) -> Run:
     return Run.open(folder)
 
 
+@pytest.mark.parametrize(
+    "run", ["sorting", pytest.param("turing_machine", marks=pytest.mark.slow)], indirect=True
+)
 def test_they_are_proven_as_their_certificates_say(run):
     kept = Certificate.load(run.path / "certificate.json")
     proof = prove(run)

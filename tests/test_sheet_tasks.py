@@ -156,7 +156,13 @@ def by_automata(machine, tape: str, steps: int) -> str | None:
     raise AssertionError("it rejects nothing")
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "increment",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in shipped() if n != "increment"),
+    ],
+)
 def test_every_tape_of_five_cells(name):
     task, machine = make_task("turing_machine", machine=name), read_machine(name)
     some = machine.symbols if len(machine.symbols) < 5 else machine.symbols[:4]
@@ -401,6 +407,7 @@ def test_pictures_of_sheets(name, tmp_path):
     assert plt.imread(path).std() > 0.05
 
 
+@pytest.mark.slow
 def test_the_fewest_lines_are_found_among_more():
     """Lines that tell less, or the same in more ways, do not take the place of those of the rule."""
     for name, more in [
