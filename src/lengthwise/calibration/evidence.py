@@ -18,6 +18,9 @@ _BOTH = 0.08
 # it beyond a uniform head's.
 NEEDED, SHOWN = 0.05, 0.03
 
+# On sheets: what a line must cost at least that is tried where the needed ones do not tell every symbol.
+HINT = 0.005
+
 
 @dataclass(frozen=True)
 class Evidence:

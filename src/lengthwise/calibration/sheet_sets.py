@@ -23,17 +23,20 @@ from lengthwise.tasks import Worksheet
 # Sheets of each kind, and how much larger than in training some are.
 _SHEETS, _LARGER = 200, 3
 
+# Lines of a set, at most.
+_MOST = 8
+
 
 def fewest(task: Worksheet, size: Size, found: Sequence[SheetEvidence]) -> list[SheetEvidence]:
-    """The fewest that tell every symbol, of equally few those with the fewest sights; else all of them.
+    """The fewest that tell every symbol, of equally few those with the fewest sights; none where none do.
 
     Args:
         task: the worksheet.
         size: of training.
-        found: the lines that a model needs, the first of them first.
+        found: lines that a model needs, or may need.
     """
     shown = _Shown(task, size, [item.track for item in found])
-    for count in range(1, len(found) + 1):
+    for count in range(1, min(len(found), _MOST) + 1):
         sets = [
             (sights, chosen)
             for chosen in combinations(range(len(found)), count)
@@ -43,7 +46,7 @@ def fewest(task: Worksheet, size: Size, found: Sequence[SheetEvidence]) -> list[
             lines = [found[place] for place in chosen]
             if tell_apart(task, [item.track for item in lines]):
                 return lines
-    return list(found)
+    return []
 
 
 class _Shown:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, Line, Site, Track
 from lengthwise.calibration.auto import Lines, NoLinesError, assign
-from lengthwise.calibration.evidence import NEEDED, SHOWN, SheetEvidence
+from lengthwise.calibration.evidence import HINT, NEEDED, SHOWN, SheetEvidence
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheet_sets import fewest
 from lengthwise.locality import NotApplicableError, cone_of_sheet
@@ -35,8 +35,8 @@ from lengthwise.tasks.near import SHEET, Axis, Near
 # How far from a cell candidates are looked for, in rows up and in columns either way.
 _UP, _ASIDE = 2, 2
 
-# Lines that are found, at most.
-_MOST = 8
+# Lines that are found, at most; and others, where those do not tell every symbol.
+_MOST, _HIDDEN = 8, 8
 
 
 def sheet_candidates(task: Worksheet) -> list[Track]:
@@ -282,7 +282,8 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     """Turn what a model needs near a cell into a bias that is defined at every size.
 
     Of the lines that the model needs the fewest are taken that tell every symbol, exactly, by the task's
-    rule (`lengthwise.locality.sheets`), and of equally few those with the fewest cases.
+    rule (`lengthwise.locality.sheets`), and of equally few those with the fewest cases. Where no set of them
+    does, those are tried, too, that are hardly needed.
 
     Args:
         maps: from `capture_sheets`.
@@ -300,6 +301,11 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
             f"{maps.exact_match:.1%} of its training problems"
         )
     chosen = found if lines == "all" else fewest(task, maps.size, found)
+    if not chosen:
+        # A line may be hidden: in small sheets what it tells is known in other ways, too.
+        hidden = [i for i in maps.others if near_of(i.track, task) is not None]
+        hidden = [i for i in hidden if i.need >= HINT and i.support > 0]
+        chosen = fewest(task, maps.size, [*found, *hidden[:_HIDDEN]]) or found
     more = [item for item in found if item not in chosen]
     more += [i for i in maps.others if near_of(i.track, task) is not None and i.need > 0]
     chosen = [*chosen, *more[:extra]]
