@@ -282,8 +282,8 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     """Turn what a model needs near a cell into a bias that is defined at every size.
 
     Of the lines that the model needs the fewest are taken that tell every symbol, exactly, by the task's
-    rule (`lengthwise.locality.sheets`), and of equally few those with the fewest cases. Where no set of them
-    does, those are tried, too, that are hardly needed.
+    rule (`lengthwise.locality.sheets`), and of equally few those with the fewest cases. Where no set of
+    them does, those are tried, too, that are hardly needed.
 
     Args:
         maps: from `capture_sheets`.
