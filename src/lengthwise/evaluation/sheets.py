@@ -22,7 +22,7 @@ from lengthwise.evaluation.exact_match import score_of
 from lengthwise.model import plan_attention
 from lengthwise.problems.sampling import NoProblemsError, Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import IGNORED, SheetLayout, Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
@@ -167,6 +167,8 @@ def _match_given(run: Run, layout: SheetLayout, problems: np.ndarray) -> tuple[n
         for first in range(0, len(undecided), each):
             chosen = undecided[first : first + each]
             source, target = (t.to(run.device) for t in layout.batch(problems[chosen]))
+            # Of these problems all sheets may be shorter.
+            target = F.pad(target, (0, max(0, stop + 1 - target.shape[1])), value=IGNORED)
             logits = run.model(source, target[:, :stop].clamp(min=0), plan).logits
             wanted = target[:, 1 : stop + 1]
             logits = logits[:, : wanted.shape[1]]
