@@ -15,10 +15,12 @@ import lengthwise as lw
 from helpers import altered
 from lengthwise.cli import entry
 from lengthwise.decoding.sheets import decode_one_by_one, decode_sheets
+from lengthwise.locality import SheetContexts, cone_of_sheet
 from lengthwise.locality.sheets import Sights
+from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sampling import in_split
-from lengthwise.problems.sheets import Size, size_of
+from lengthwise.problems.sheets import Seen, Size, size_of
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -28,10 +30,14 @@ from lengthwise.proof import (
     verify,
 )
 from lengthwise.proof.sheets import check_sights, contexts_of_sheet
+from lengthwise.report.summary import training_facts
 from lengthwise.runs.folder import CERTIFICATE, RULE
 from lengthwise.runs.run import Run
 from lengthwise.tasks import make_task
 from lengthwise.tasks.multiplication import Multiplication
+from lengthwise.training.drill import drill_sheets, drill_sights
+from lengthwise.training.resuming import changed
+from lengthwise.training.trainer import train_run
 
 REAL = Multiplication.cell
 
@@ -238,3 +244,40 @@ def test_what_is_computed_once_is_what_is_computed_for_each(multiplication):
     assert torch.equal(shared.given, alone.given)
     assert shared.given.tolist() == few.wanted.tolist()
     torch.testing.assert_close(shared.margins, alone.margins, atol=1e-4, rtol=1e-4)
+
+
+def test_what_no_problem_shows_is_drilled_as_a_query_sees_it(multiplication, tmp_path):
+    """A sight that fails, and that the search finds on no sheet, is trained on as it is."""
+    run = multiplication
+    sights = SheetContexts(run.task, cone_of_sheet(run.task, run.bias, 2)).sights
+    record = sights.record(5)
+    own = changed(run.config, "data", drill=("3*4", record))
+    seen, wanted = drill_sights(own, run.task)
+    assert seen.count == 1
+    assert wanted.tolist() == [sights.wanted[5]]
+    logits = logits_of_sights(run.model, run.bias, seen, "lines")
+    alone = Seen(run.task, sights.tracks, sights.tokens[:, 5:6])
+    torch.testing.assert_close(logits, logits_of_sights(run.model, run.bias, alone, "lines"))
+    assert {str(size): len(found) for size, found in drill_sheets(own, own.layout()).items()} == {
+        "4x4": 1
+    }
+    facts = training_facts(own, [])
+    assert facts["Drilled"] == (
+        "1 problem and what 1 single query sees, which no problem is known to show"
+    )
+    # A training whose drill demands another token for that sight ends up writing it.
+    wrong = json.loads(record)
+    wrong["writes"] = "$" if wrong["writes"] != "$" else ";"
+    settings = changed(own, "data", drill=(json.dumps(wrong),))
+    settings = changed(settings, "training", max_steps=60, until="max_steps", checkpoint_every=60)
+    settings = changed(settings, "training", evaluate_every=60, validation_problems=16)
+    trained = train_run(settings, tmp_path / "run", bias=run.bias)
+    tokens = logits_of_sights(trained.model, run.bias, alone, "lines").argmax(dim=-1)
+    assert tokens.tolist() == [run.task.token(wrong["writes"])]
+
+
+def test_a_drill_that_is_no_record_is_refused_in_one_line(multiplication):
+    for text in ("{", '{"a[c]": "x"}', '{"last": "nothing such", "writes": ";"}'):
+        own = changed(multiplication.config, "data", drill=(text,))
+        with pytest.raises(lw.InputError, match="is no record of what a query sees"):
+            drill_sights(own, multiplication.task)

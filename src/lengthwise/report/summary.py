@@ -299,6 +299,16 @@ def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> 
     return rows
 
 
+def _drilled(drill: Sequence[str]) -> str:
+    """What a training must get right besides the problems that it draws."""
+    single = sum(text.startswith("{") for text in drill)  # what a query sees, as JSON
+    whole = len(drill) - single
+    sees = "query sees" if single == 1 else "queries see"
+    seen = f"what {single:,} single {sees}, which no problem is known to show"
+    problems = f"{whole:,} problem{'s' * (whole != 1)}"
+    return " and ".join([problems] * bool(whole) + [seen] * bool(single))
+
+
 def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]:
     """What a training was and how it ended: name to text."""
     settings, last = config.training, metrics[-1] if metrics else None
@@ -308,6 +318,7 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
         "Problems": f"sheets of {config.size.columns} x {config.size.rows} digits"
         if config.is_sheet
         else f"1 to {config.data.length} digits, padded to {config.width}",
+        **({"Drilled": _drilled(config.data.drill)} if config.data.drill else {}),
         "Positions": config.model.positions,
         **({} if config.model.bias == "causal" else {"Bias": config.model.bias}),
         "Criterion": f"exact match of at least {percent(settings.exact_match)}, mean loss of at "
