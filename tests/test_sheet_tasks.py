@@ -410,12 +410,12 @@ def test_pictures_of_sheets(name, tmp_path):
 @pytest.mark.slow
 def test_the_fewest_lines_are_found_among_more():
     """Lines that tell less, or the same in more ways, do not take the place of those of the rule."""
-    for name, more in [
-        ("sorting", ["sheet[r,c-1].key", "keys[r-1,c-1]"]),
-        ("division", ["/"]),
-        ("base_conversion", ["sheet[r-1,c].carry", "number[r-1]"]),
+    for name, base, more in [
+        ("sorting", 2, ["sheet[r,c-1].key", "keys[r-1,c-1]"]),
+        ("division", 2, ["/"]),
+        ("base_conversion", 3, ["sheet[r-1,c].carry", "number[r-1]"]),
     ]:
-        task = make_task(name, 2)
+        task = make_task(name, base)
         lines = [text for text in task.follows if text != "before"]
         found = [SheetEvidence(Track.parse(text), 1.0, 1.0, (1.0,) * 4) for text in [*more, *lines]]
         chosen = fewest(task, Size(3, 3), found)
