@@ -63,14 +63,20 @@ class _Shown:
         wanted = sheets.wanted[0].numpy()
         seen = sheets.seen([LAST_TOKEN, *tracks]).astype(np.int16)
         rows = np.concatenate([seen, wanted[None].astype(np.int16)])[:, wanted >= 0]
-        self.rows = np.unique(rows, axis=1)
+        rows = np.unique(rows, axis=1)
+        # A random number for each token on each line: their sum stands for what is seen on several.
+        numbers = rng.integers(0, 2**64, (len(rows), 256), np.uint64)
+        self.last, *self.lines, self.wanted = np.take_along_axis(
+            numbers, rows.astype(np.int64), axis=1
+        )
 
     def sights(self, chosen: Iterable[int]) -> int:
         """How many sights lines show, by their places; 0 where one does not tell what to write."""
-        seen = self.rows[[0, *(1 + place for place in chosen)]]
-        every = np.unique(np.concatenate([seen, self.rows[-1:]]), axis=1)
-        alone = np.unique(every[:-1], axis=1).shape[1]
-        return alone if alone == every.shape[1] else 0
+        seen = self.last.copy()
+        for place in chosen:
+            seen += self.lines[place]
+        alone = len(np.unique(seen))
+        return alone if alone == len(np.unique(seen + self.wanted)) else 0
 
 
 def _draw(task: Worksheet, rng: np.random.Generator, size: Size) -> list[np.ndarray]:
