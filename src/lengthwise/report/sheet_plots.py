@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import SheetMaps
 from lengthwise.locality.sheets import LAST_TOKEN, cone_of_sheet, near_of
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sheet_text import Sheet
-from lengthwise.problems.sheets import SheetLayout, Size, size_of
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
 from lengthwise.tasks import Worksheet
@@ -25,7 +26,7 @@ _LINES = 14
 
 _LIT, _OWN = "#F3C46B", "#56B4E9"
 
-# Rows that are drawn of a sheet that may have no end.
+# Rows that are drawn: the first.
 _ROWS = 7
 
 
@@ -93,9 +94,10 @@ def sheet_picture(sheet: Sheet, path: Path | str | None = None) -> ShownFigure |
         axes.scatter(*zip(*heads, strict=True), s=size, color=_LIT, linewidths=0)
     axes.set_xlabel("cell" if not task.numbers else "cell, the least significant on the right")
     axes.set_ylabel("row")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     bar = figure.colorbar(image, ax=axes, shrink=0.6, ticks=range(len(symbols)))
     bar.ax.set_yticklabels(symbols)
-    bar.ax.set_ylim(-0.5, len(symbols) - 0.5)
     return finish(figure, path)
 
 
@@ -117,11 +119,12 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         size = Size(size.columns, _ROWS)
     layout: SheetLayout = bias.format.at(size)
     operands = layout.parts(digits_of(task, parts, size.longest))
-    rows = true_sheets(task, operands, **layout.limits).values(0)
+    rows = true_sheets(task, operands, **layout.limits).values(0)[:_ROWS]
     row, column = len(rows) - 1, min(1, len(rows[-1]) - 1)
     layers = 1 + max((line.layer or 0 for line in bias.lines), default=0)
     reads = cone_of_sheet(task, bias, layers)
     widest = max(len(cells) + task.slant * r for r, cells in enumerate(rows))
+    widest = max(widest, *(digits.shape[1] for digits in operands), 1)
     tall = len(rows) + len(task.operands)
     figure = new_canvas(0.8 * widest + 3.2, 0.75 * tall + 1.1)
     axes = figure.subplots()
@@ -157,7 +160,10 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
                 ),
                 None,
             )
-            x = across(place, row if axis.by_column else 0)
+            # As people write it, whichever digit is counted first.
+            first = task.numbers and segment.name in task.from_left
+            at = digits.shape[1] - 1 - place if first else place
+            x = across(at, row if axis.by_column else 0)
             box(x, -0.75 - number, texts[digit], None if near is None else _LIT)
         axes.text(0.25, -0.45 - number, segment.name, fontsize=11, color=INK, va="center")
     for r, cells in enumerate(rows):

@@ -26,7 +26,7 @@ from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import PAPER_LIMIT
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.settings.parameters import (
     TABLE,
     Parameters,
@@ -156,6 +156,8 @@ class Config(Settings):
                 "retraining.columns": self.retraining.columns,
                 "retraining.rows": self.retraining.rows,
                 "evaluation.sizes": evaluation.sizes,
+                "data.widths=rows": data.widths == "rows",
+                "retraining.widths=rows": self.retraining.widths == "rows",
             }
             for name, value in idle.items():
                 if value:

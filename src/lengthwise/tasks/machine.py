@@ -80,6 +80,8 @@ def read_machine(text: str) -> Machine:
         ValueError: in one line, for what is none.
     """
     known = {} if "\n" in text else shipped()
+    if "\n" not in text and ("/" in text or text.endswith(".toml")):
+        raise ValueError(f"there is no file {text[:200]!r} for machine")
     if "\n" not in text and text not in known:
         raise ValueError(f"machine is a TOML file, or one of {', '.join(known)}, not {text[:60]!r}")
     try:
