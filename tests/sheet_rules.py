@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import Field, Segment, Worksheet
 from lengthwise.tasks.near import CLOSED, SHEET, Near

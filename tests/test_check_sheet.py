@@ -30,7 +30,8 @@ from lengthwise.cli import entry
 from lengthwise.locality.sheets import LAST_TOKEN, SheetContexts
 from lengthwise.model.sheets import through_lines
 from lengthwise.problems.sheet_sampling import training_sheets
-from lengthwise.problems.sheets import SheetLayout, Sheets, Size
+from lengthwise.problems.sheets import SheetLayout, Sheets
+from lengthwise.problems.sizes import Size
 from lengthwise.proof import Certificate, rule_text, save_rule
 from lengthwise.proof.sheets import check_sights
 from lengthwise.runs.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lengthwise.locality.patches import patches
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import make_task
 from sheet_rules import draw, real_views

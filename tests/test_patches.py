@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, patches, sights_of
-from lengthwise.problems.wavefront import rule_of, write_sheets
+from lengthwise.problems.sheet_rule import rule_of
+from lengthwise.problems.wavefront import write_sheets
 from lengthwise.tasks import Field, Segment
 from lengthwise.tasks.near import CLOSED, Near
 from sheet_rules import Made, random_operands, sees

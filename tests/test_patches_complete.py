@@ -7,7 +7,7 @@ from functools import cached_property
 import pytest
 
 from lengthwise.locality.patches import patches, sights_of
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.tasks import Field, make_task
 from lengthwise.tasks.near import Near
 from sheet_rules import Made, real_views

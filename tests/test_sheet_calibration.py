@@ -14,7 +14,7 @@ from lengthwise.calibration import NoLinesError, SheetMaps
 from lengthwise.calibration.sheets import _Reader, calibrate_sheets, capture_sheets, sheet_suffices
 from lengthwise.cli import entry
 from lengthwise.model.sheets import sheet_logits
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config

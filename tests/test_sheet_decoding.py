@@ -20,7 +20,8 @@ from lengthwise.model import Transformer
 from lengthwise.model.sheets import through_lines
 from lengthwise.problems.format import Format
 from lengthwise.problems.sheet_sampling import training_sheets
-from lengthwise.problems.sheets import SheetLayout, Sheets, Size
+from lengthwise.problems.sheets import SheetLayout, Sheets
+from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import make_task
 from test_sheets import LAYERS, TASK, biases, make_model

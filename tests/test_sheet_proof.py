@@ -20,7 +20,8 @@ from lengthwise.locality.sheets import Sights
 from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sampling import in_split
-from lengthwise.problems.sheets import Seen, Size, size_of
+from lengthwise.problems.sheets import Seen
+from lengthwise.problems.sizes import Size, size_of
 from lengthwise.proof import (
     Certificate,
     Counterexample,

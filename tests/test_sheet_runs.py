@@ -21,7 +21,7 @@ from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sampling import in_split
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.proof import Certificate, estimate, prove, verify
 from lengthwise.proof.rule import rule_text
 from lengthwise.report.html import write_report

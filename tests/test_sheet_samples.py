@@ -12,7 +12,7 @@ import pytest
 from lengthwise.cli import entry
 from lengthwise.decoding.sheets import decode_sheets
 from lengthwise.problems.layout import digits_of
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.proof import Certificate, prove
 from lengthwise.runs.run import Run

@@ -20,7 +20,8 @@ from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sampling import NoProblemsError
 from lengthwise.problems.sheet_sampling import of_split, suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
-from lengthwise.problems.sheets import SheetLayout, Size, size_of
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.sheet_plots import sheet_picture
 from lengthwise.runs.run import Run
@@ -222,7 +223,11 @@ def test_a_move_to_the_left_of_the_first_cell_stays_and_no_row_has_two_heads():
     ("name", "parameters", "expression", "message"),
     [
         ("division", {}, "12/0", "divides by zero"),
-        ("sorting", {"base": 5}, "1,7", "unexpected '7' at position 2"),
+        ("sorting", {"base": 5}, "1,7", "'7' is no key, which are 0 to 4"),
+        ("sorting", {}, "5,12", "'12' is no key, which are 0 to 9"),
+        ("sorting", {}, "52", "'52' is no key"),
+        ("sorting", {}, "5,,2", "'' is no key"),
+        ("sorting", {}, "", "'' is no key"),
         ("cellular_automaton", {}, "0120|", "unexpected '2'"),
         ("cellular_automaton", {}, "0110", "no digits for operand generations"),
         ("turing_machine", {}, "01z", "unexpected 'z' at position 3"),
@@ -276,7 +281,15 @@ def test_a_broken_machine_is_refused_in_one_line(before, after, message):
     assert "\n" not in str(error.value)
 
 
+def test_other_tasks_refuse_batches_of_all_numbers_of_rows():
+    for name in ("data", "retraining"):
+        with pytest.raises(lw.InputError, match=rf"{name}.widths=rows is of sheets"):
+            config("addition", **{name: {"widths": "rows"}})
+
+
 def test_an_unknown_machine_names_those_that_are_shipped():
+    with pytest.raises(ValueError, match=r"there is no file 'machines/none.toml' for machine"):
+        make_task("turing_machine", machine="machines/none.toml")
     with pytest.raises(ValueError, match="one of busy_beaver, copy, increment"):
         make_task("turing_machine", machine="nothing")
 

@@ -18,10 +18,12 @@ from lengthwise.locality.patches import patches
 from lengthwise.model import Transformer
 from lengthwise.model.sheets import logits_of_sights, sheet_logits, through_lines
 from lengthwise.problems.sampling import generator, in_split
+from lengthwise.problems.sheet_rule import rule_of
 from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
-from lengthwise.problems.sheets import Seen, SheetLayout, Sheets, Size
-from lengthwise.problems.wavefront import true_sheets
+from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
+from lengthwise.problems.sizes import Size
+from lengthwise.problems.wavefront import true_sheets, write_sheets
 from lengthwise.tasks import make_task
 from lengthwise.tasks.near import CLOSED, Near
 from sheet_rules import Aside, Growing, Made, Shrinking, random_operands
@@ -234,8 +236,6 @@ def test_patches_hold_what_stands_on_sheets(rule):
     views = patches(task).project(task.nears).rows
     look = [dict(values) for values in task.alphabets]
     shown = set()
-    from lengthwise.problems.wavefront import rule_of, write_sheets
-
     true = rule_of(task)
 
     def spy(field, seen):

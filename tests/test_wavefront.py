@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lengthwise.errors import InputError
-from lengthwise.problems.sheets import SheetLayout, Size
-from lengthwise.problems.wavefront import (
-    pace_of,
-    read_tokens,
-    rule_of,
-    true_sheets,
-    write_sheets,
-)
+from lengthwise.problems.sheet_rule import rule_of
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size
+from lengthwise.problems.wavefront import pace_of, read_tokens, true_sheets, write_sheets
 from lengthwise.tasks import make_task
 from lengthwise.tasks.near import Near
 from sheet_rules import RULES, Endless, Made, by_hand, random_operands

@@ -12,7 +12,7 @@ from typing import Any
 
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Line, Track
 from lengthwise.pipeline import check_local
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.proof import NotApplicableError, estimate
 from lengthwise.runs.parts import make_bias, make_device
 from lengthwise.runs.run import Run

@@ -14,7 +14,7 @@ from lengthwise.calibration import Maps, calibrate, capture, kept_maps, suffices
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import write_bytes
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.proof import (
     Certificate,
     Counterexample,

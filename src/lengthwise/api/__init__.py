@@ -43,7 +43,7 @@ from lengthwise.pipeline import (
     run_abc,
     train_until_proven,
 )
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.progress.display import observing
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
 from lengthwise.runs.folder import CALIBRATED, CONFIG, consists_of

@@ -12,7 +12,7 @@ from lengthwise.bias import CalibratedBias, Line
 from lengthwise.decoding.sheets import SightTable, decode_one_by_one, decode_sheets
 from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import suite_sheets
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks.near import LAST

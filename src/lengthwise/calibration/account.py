@@ -9,8 +9,8 @@ from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration import Maps, SheetMaps, evidence_of
 from lengthwise.calibration.auto import contexts_of
 from lengthwise.calibration.evidence import Evidence
-from lengthwise.locality import NotApplicableError, SheetContexts, cone_of_sheet, look_alikes
-from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
+from lengthwise.locality import NotApplicableError, cone_of_sheet, look_alikes
+from lengthwise.locality.sheets import LAST_TOKEN, contexts_along, near_of, tell_apart
 
 # Lines that were not chosen and are told of, and those of them that are tried in the place of chosen ones.
 _OTHERS, _TRIED = 6, 6
@@ -102,7 +102,7 @@ def describe(maps: Maps, bias: CalibratedBias) -> list[str]:
 def _describe_sheet(maps: SheetMaps, bias: CalibratedBias) -> list[str]:
     try:
         tracks = cone_of_sheet(maps.format.task, bias, maps.layers)
-        sights = SheetContexts(maps.format.task, tracks).sights
+        sights = contexts_along(maps.format.task, tracks).sights
         told = [f"  {finding}" for finding in account(maps, bias)]
     except NotApplicableError as error:
         return [f"  {error}"]

@@ -16,7 +16,8 @@ from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.calibration.maps import reading
 from lengthwise.files import check_format, save_tensors
 from lengthwise.problems.format import Format
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size
 
 FORMAT = "lengthwise-sheet-maps/1"
 

@@ -17,7 +17,8 @@ from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.locality.sheets import LAST_TOKEN, tell_apart
 from lengthwise.problems.sampling import NoProblemsError, generator
 from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
-from lengthwise.problems.sheets import SheetLayout, Sheets, Size
+from lengthwise.problems.sheets import SheetLayout, Sheets
+from lengthwise.problems.sizes import Size
 from lengthwise.tasks import Worksheet
 
 # Sheets of each kind, and how much larger than in training some are.

@@ -97,7 +97,7 @@ def parse_sizes(text: str | None) -> list[str] | None:
     """
     if text is None:
         return None
-    from lengthwise.problems.sheets import Size
+    from lengthwise.problems.sizes import Size
 
     try:
         return [str(Size.parse(part)) for part in text.split(",")]

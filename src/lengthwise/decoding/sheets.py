@@ -19,8 +19,9 @@ from lengthwise.model import Transformer
 from lengthwise.model.plans import LayerPlan, LinesPlan
 from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.layout import COLUMN, ROW, Places, Span
+from lengthwise.problems.sheet_rule import rule_of
 from lengthwise.problems.sheets import Seen, SheetLayout, Sheets, digit_at
-from lengthwise.problems.wavefront import Written, read_tokens, rule_of, write_sheets
+from lengthwise.problems.wavefront import Written, read_tokens, write_sheets
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.near import CLOSED, LAST, SHEET, Near
 

@@ -8,7 +8,7 @@ from typing import Any
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.evaluation.sheets import evaluate_sheets
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.runs.run import Run
 
 

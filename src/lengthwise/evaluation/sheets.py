@@ -22,7 +22,8 @@ from lengthwise.evaluation.exact_match import score_of
 from lengthwise.model import plan_attention
 from lengthwise.problems.sampling import NoProblemsError, Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
-from lengthwise.problems.sheets import IGNORED, SheetLayout, Size
+from lengthwise.problems.sheets import IGNORED, SheetLayout
+from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError

@@ -170,15 +170,15 @@ def _kinds(values: tuple, found: list[tuple[int, str]]) -> set:
     }
 
 
-def some(digit: int | None) -> int | None:
+def some(digit: Symbol) -> Symbol:
     """0 stays what it is, and none; every other digit is 1."""
-    return digit if digit is None else min(1, digit)
+    return min(1, digit) if isinstance(digit, int) else digit
 
 
 def _as_far(how: str, symbol: Symbol) -> Symbol:
     """What is kept of a symbol: all of it, or `some`, `kind_of`, or whether there is one."""
     if how == SOME:
-        return some(symbol)  # type: ignore[arg-type]
+        return some(symbol)
     if how == CELL:
         return None if symbol is None else "cell"
     return kind_of(symbol) if how == KIND else symbol

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -207,9 +207,15 @@ class SheetContexts:
         return len(self.sights)
 
 
+@lru_cache(maxsize=8)
+def contexts_along(task: Worksheet, tracks: tuple[Track, ...]) -> SheetContexts:
+    """`SheetContexts`, enumerated once: calibration, its account and the proof ask for the same."""
+    return SheetContexts(task, tracks)
+
+
 def tell_apart(task: Worksheet, tracks: Sequence[Track]) -> bool:
     """As `SheetContexts.suffice`; false where there are too many cases to look at."""
     try:
-        return SheetContexts(task, tracks).suffice()
+        return contexts_along(task, tuple(sorted({*tracks} - {LAST_TOKEN}))).suffice()
     except NotApplicableError:
         return False

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 from lengthwise.errors import unknown
 from lengthwise.problems.layout import Alignment, InputOrder, Layout
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size
 from lengthwise.tasks import ALL_TASKS, WORKSHEETS, add_frame, make_task
 
 Frame = Literal["none", "tokens"]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lengthwise.problems.sampling import NoProblemsError, Split, in_split
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.tasks import Worksheet
 
 SheetSuite = Literal["uniform", "hard"]

@@ -15,12 +15,13 @@ from torch import Tensor
 from lengthwise.bias import CalibratedBias, Track
 from lengthwise.decoding.sheets import decode_sheets, make_sight_table
 from lengthwise.locality import Cone, NotApplicableError
-from lengthwise.locality.sheets import SheetContexts, Sights
+from lengthwise.locality.sheets import Sights, contexts_along
 from lengthwise.model.attention import Path
 from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import admit, of_split, training_sheets
-from lengthwise.problems.sheets import Seen, Sheets, Size
+from lengthwise.problems.sheets import Seen, Sheets
+from lengthwise.problems.sizes import Size
 from lengthwise.proof.certificate import Counterexample
 from lengthwise.runs.run import Run
 from lengthwise.tasks import Worksheet
@@ -104,7 +105,7 @@ def contexts_of_sheet(run: Run, cone: Cone, budget: int) -> Sights:
     Raises:
         NotApplicableError: for more than the budget.
     """
-    contexts = SheetContexts(run.task, cone.reads)
+    contexts = contexts_along(run.task, cone.reads)
     if len(contexts) > budget:
         raise NotApplicableError(
             f"there are {len(contexts):,} local contexts, more than the budget of {budget:,}"

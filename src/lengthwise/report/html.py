@@ -23,7 +23,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, Maps, SheetMaps, evidence_of, kept_maps
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import read_text, write_text
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.proof import Certificate, NotApplicableError, hashes
 from lengthwise.report import plots, sheet_plots, summary
 from lengthwise.runs.folder import (

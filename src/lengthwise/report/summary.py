@@ -11,7 +11,7 @@ from lengthwise.calibration import Evidence
 from lengthwise.calibration.account import fate_of
 from lengthwise.errors import shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 from lengthwise.proof import Certificate
 from lengthwise.runs.folder import CALIBRATED, VANILLA
 from lengthwise.runs.metrics import Metrics
@@ -299,10 +299,9 @@ def evidence_rows(evidence: Sequence[Evidence], bias: CalibratedBias | None) -> 
     return rows
 
 
-def _drilled(drill: Sequence[str]) -> str:
+def _drilled(config: Config) -> str:
     """What a training must get right besides the problems that it draws."""
-    single = sum(text.startswith("{") for text in drill)  # what a query sees, as JSON
-    whole = len(drill) - single
+    single, whole = len(config.data.drilled_sights), len(config.data.drilled_problems)
     sees = "query sees" if single == 1 else "queries see"
     seen = f"what {single:,} single {sees}, which no problem is known to show"
     problems = f"{whole:,} problem{'s' * (whole != 1)}"
@@ -318,7 +317,7 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
         "Problems": f"sheets of {config.size.columns} x {config.size.rows} digits"
         if config.is_sheet
         else f"1 to {config.data.length} digits, padded to {config.width}",
-        **({"Drilled": _drilled(config.data.drill)} if config.data.drill else {}),
+        **({"Drilled": _drilled(config)} if config.data.drill else {}),
         "Positions": config.model.positions,
         **({} if config.model.bias == "causal" else {"Bias": config.model.bias}),
         "Criterion": f"exact match of at least {percent(settings.exact_match)}, mean loss of at "

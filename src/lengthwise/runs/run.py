@@ -20,7 +20,7 @@ from lengthwise.errors import shorten
 from lengthwise.files import read_text, reason, save_tensors, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
-from lengthwise.problems.sheets import Size, size_of
+from lengthwise.problems.sizes import Size, size_of
 from lengthwise.runs.answer import Answer
 from lengthwise.runs.folder import (
     BIAS,

@@ -15,7 +15,8 @@ from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_tab
 from lengthwise.errors import shorten
 from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sheet_text import Sheet
-from lengthwise.problems.sheets import SheetLayout, Size, size_of
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import Written, read_tokens
 from lengthwise.runs.answer import Answer
 

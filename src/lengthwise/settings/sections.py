@@ -12,7 +12,7 @@ from lengthwise.errors import unknown
 from lengthwise.model.positions import POSITIONS
 from lengthwise.problems.layout import Alignment, InputOrder
 from lengthwise.problems.sampling import Distribution
-from lengthwise.problems.sheets import Size
+from lengthwise.problems.sizes import Size
 
 Count = Annotated[int, Field(ge=1)]
 # By no more than the answer needs; at least to the training width.
@@ -88,6 +88,17 @@ class DataSettings(Settings):
     frame: Literal["none", "tokens"] = "none"
     carry_fraction: Share = 0.3
     drill: tuple[str, ...] = ()
+
+    @property
+    def drilled_sights(self) -> tuple[str, ...]:
+        """What single queries see, of the drill: JSON, which no expression is."""
+        return tuple(text for text in self.drill if text.startswith("{"))
+
+    @property
+    def drilled_problems(self) -> tuple[str, ...]:
+        """The problems of the drill."""
+        sights = self.drilled_sights
+        return tuple(text for text in self.drill if text not in sights)
 
 
 class ModelSettings(Settings):

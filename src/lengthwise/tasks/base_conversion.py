@@ -2,14 +2,14 @@
 
 import math
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.near import Cell, Field, Symbol, number
 from lengthwise.tasks.transducer import DIGITS, Segment
-from lengthwise.tasks.worksheet import Worksheet
+from lengthwise.tasks.worksheet import Worksheet, sheet_settings
 
 
 class BaseConversion(Worksheet):
@@ -27,21 +27,9 @@ class BaseConversion(Worksheet):
     follows = ("number[r]", "sheet[r-1,c].digit", "sheet[r,c-1].carry")
     parameters: ClassVar = {"to": 2}
     example = ("13", "1101")
-    settings: ClassVar[dict[str, dict[str, Any]]] = {
-        **Worksheet.settings,
-        "data": {"columns": 4, "rows": 4, "carry_fraction": 0.0},
-        "retraining": {
-            **Worksheet.settings["retraining"],
-            "columns": 4,
-            "rows": 4,
-            "widths": "varied",
-        },
-        "calibration": {"problems": 128},
-        "evaluation": {
-            "suites": ("uniform", "hard"),
-            "sizes": ("4x4", "6x6", "10x10", "100x100"),
-        },
-    }
+    settings: ClassVar = sheet_settings(
+        (4, 4), (4, 4), "4x4", "6x6", "10x10", "100x100", problems=128
+    )
 
     def __init__(self, base: int | None = None, to: int = 2) -> None:
         super().__init__(base)

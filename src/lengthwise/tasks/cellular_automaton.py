@@ -1,14 +1,14 @@
 """Elementary cellular automata: cells, and a mark for each generation, to the last generation."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.near import Cell, Field, Symbol, number
 from lengthwise.tasks.transducer import DIGITS, Segment
-from lengthwise.tasks.worksheet import Worksheet
+from lengthwise.tasks.worksheet import Worksheet, sheet_settings
 
 
 class CellularAutomaton(Worksheet):
@@ -31,22 +31,9 @@ class CellularAutomaton(Worksheet):
     from_zero: ClassVar = frozenset(("rule",))
     bases = (2,)
     example = ("00010000|||", "01110000")
-    settings: ClassVar[dict[str, dict[str, Any]]] = {
-        **Worksheet.settings,
-        "data": {"columns": 7, "rows": 4, "widths": "rows", "carry_fraction": 0.0},
-        "training": {**Worksheet.settings["training"], "learning_rate": 4e-3},
-        "retraining": {
-            **Worksheet.settings["retraining"],
-            "columns": 8,
-            "rows": 6,
-            "widths": "varied",
-        },
-        "calibration": {"problems": 256},
-        "evaluation": {
-            "suites": ("uniform", "hard"),
-            "sizes": ("7x4", "8x12", "20x20", "100x100"),
-        },
-    }
+    settings: ClassVar = sheet_settings(
+        *((7, 4), (8, 6), "7x4", "8x12", "20x20", "100x100"), widths="rows", learning_rate=4e-3
+    )
 
     def __init__(self, base: int | None = None, rule: int = 110) -> None:
         super().__init__(base)

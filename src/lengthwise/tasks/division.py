@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.near import Cell, Field, Symbol, number
 from lengthwise.tasks.transducer import DIGITS, Segment
-from lengthwise.tasks.worksheet import Worksheet
+from lengthwise.tasks.worksheet import Worksheet, sheet_settings
 
 # What a row does: shift the next digit of a in; take b away; add b back, taken away once too often.
 SHIFT, TAKE, ADD = range(3)
@@ -35,21 +35,9 @@ class Division(Worksheet):
     varies = True
     follows = ("a[s,c-1]", "b[c]", "sheet[r-1,c].digit", "sheet[r,c-1].doing", "before")
     example = ("1000/7", "142 r 6")
-    settings: ClassVar[dict[str, dict[str, Any]]] = {
-        **Worksheet.settings,
-        "data": {"columns": 1, "rows": 3, "carry_fraction": 0.0},
-        "retraining": {
-            **Worksheet.settings["retraining"],
-            "columns": 3,
-            "rows": 4,
-            "widths": "varied",
-        },
-        "calibration": {"problems": 128},
-        "evaluation": {
-            "suites": ("uniform", "hard"),
-            "sizes": ("1x3", "2x3", "3x4", "10x20", "30x60"),
-        },
-    }
+    settings: ClassVar = sheet_settings(
+        (1, 3), (3, 4), "1x3", "2x3", "3x4", "10x20", "30x60", problems=128
+    )
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:

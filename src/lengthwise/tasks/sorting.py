@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from lengthwise.errors import InputError
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.near import Cell, Field, Symbol, number
 from lengthwise.tasks.transducer import DIGITS, Segment
-from lengthwise.tasks.worksheet import Worksheet
+from lengthwise.tasks.worksheet import Worksheet, sheet_settings
 
 
 class Sorting(Worksheet):
@@ -28,21 +29,7 @@ class Sorting(Worksheet):
     varies = True
     follows = ("keys[r-1,c]", "sheet[r-1,c].key", "sheet[r-1,c+1].key", "sheet[r,c-1].carried")
     example = ("5,2,9,1", "1,2,5,9")
-    settings: ClassVar[dict[str, dict[str, Any]]] = {
-        **Worksheet.settings,
-        "data": {"columns": 5, "rows": 5, "carry_fraction": 0.0},
-        "retraining": {
-            **Worksheet.settings["retraining"],
-            "columns": 6,
-            "rows": 6,
-            "widths": "varied",
-        },
-        "calibration": {"problems": 256},
-        "evaluation": {
-            "suites": ("uniform", "hard"),
-            "sizes": ("5x5", "6x6", "10x10", "100x100"),
-        },
-    }
+    settings: ClassVar = sheet_settings((5, 5), (6, 6), "5x5", "6x6", "10x10", "100x100")
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -70,7 +57,15 @@ class Sorting(Worksheet):
         return rows[-1][:, 0].tolist()
 
     def parse(self, expression: str) -> list[str]:
-        return super().parse(expression.replace(",", ""))
+        keys = "".join(expression.split()).lower().split(",")
+        wrong = next((key for key in keys if key not in self.texts("keys")), None)
+        if wrong is not None:
+            allowed = self.texts("keys")
+            raise InputError(
+                f"{wrong[:40]!r} is no key, which are {allowed[0]} to {allowed[-1]}; {self.name} takes "
+                f"lists like {self.example[0]!r}"
+            )
+        return ["".join(keys)]
 
     def expression(self, parts: Sequence[Sequence[str]]) -> str:
         return ",".join(*parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from lengthwise.tasks.framing import END
 from lengthwise.tasks.machine import LEFT, RIGHT, Machine, read_machine
 from lengthwise.tasks.near import Cell, Field, Symbol, number
 from lengthwise.tasks.transducer import Segment
-from lengthwise.tasks.worksheet import Worksheet
+from lengthwise.tasks.worksheet import Worksheet, sheet_settings
 
 # Shares of random tapes that hold no head, and that hold another one past the first.
 _HEADLESS, _TWO = 0.1, 0.2
@@ -48,21 +48,7 @@ class TuringMachine(Worksheet):
     )
     parameters: ClassVar = {"machine": "increment"}
     example = ("01011", "01100")
-    settings: ClassVar[dict[str, dict[str, Any]]] = {
-        **Worksheet.settings,
-        "data": {"columns": 7, "rows": 6, "carry_fraction": 0.0},
-        "retraining": {
-            **Worksheet.settings["retraining"],
-            "columns": 8,
-            "rows": 12,
-            "widths": "varied",
-        },
-        "calibration": {"problems": 256},
-        "evaluation": {
-            "suites": ("uniform", "hard"),
-            "sizes": ("7x6", "8x12", "20x20", "100x100"),
-        },
-    }
+    settings: ClassVar = sheet_settings((7, 6), (8, 12), "7x6", "8x12", "20x20", "100x100")
 
     def __init__(self, base: int | None = None, machine: str = "increment") -> None:
         super().__init__(base)

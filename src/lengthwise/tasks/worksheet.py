@@ -28,6 +28,38 @@ _MARKS = "'\"`~"
 LARGEST_TABLE = 250_000
 
 
+def sheet_settings(
+    first: tuple[int, int],
+    second: tuple[int, int],
+    *sizes: str,
+    problems: int = 256,
+    widths: str = "fixed",
+    **training: float,
+) -> dict[str, dict[str, Any]]:
+    """Settings of a worksheet other than multiplication.
+
+    Args:
+        first, second: columns and rows of the first and the second training; the second is on all smaller
+            sizes, too, for what a list of one key shows, no longer one does.
+        sizes: that are evaluated.
+        problems: that are looked at in a capture.
+        widths: of the first training.
+        training: what else the first has of its own.
+    """
+    usual, names = Worksheet.settings, ("columns", "rows")
+    return {
+        "data": {**usual["data"], **dict(zip(names, first, strict=True)), "widths": widths},
+        "training": {**usual["training"], **training},
+        "retraining": {
+            **usual["retraining"],
+            **dict(zip(names, second, strict=True)),
+            "widths": "varied",
+        },
+        "calibration": {"problems": problems},
+        "evaluation": {**usual["evaluation"], "sizes": sizes},
+    }
+
+
 class Worksheet(ABC):
     """A task that is written as rows of cells, each from its neighbourhood.
 

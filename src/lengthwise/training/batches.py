@@ -10,7 +10,8 @@ from torch import Tensor
 from lengthwise.problems.layout import Layout, least_width
 from lengthwise.problems.sampling import NoProblemsError, Split, generator, training_problems
 from lengthwise.problems.sheet_sampling import training_sheets
-from lengthwise.problems.sheets import SheetLayout, Size
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.sizes import Size
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.drill import drill_problems, drill_sheets
 

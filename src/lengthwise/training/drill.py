@@ -10,13 +10,11 @@ from torch import Tensor
 
 from lengthwise.locality.sheets import WRITES
 from lengthwise.problems.layout import Layout, digits_of
-from lengthwise.problems.sheets import Seen, SheetLayout, Size, size_of
+from lengthwise.problems.sheets import Seen, SheetLayout
+from lengthwise.problems.sizes import Size, size_of
 from lengthwise.settings.config import Config, InputError
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.near import CLOSED
-
-# How a record of a sight begins, and no expression.
-_RECORD = "{"
 
 
 def drill_sheets(config: Config, layout: SheetLayout) -> dict[Size, np.ndarray]:
@@ -29,9 +27,7 @@ def drill_sheets(config: Config, layout: SheetLayout) -> dict[Size, np.ndarray]:
     """
     task, size = layout.task, layout.size
     found: dict[Size, list[np.ndarray]] = {}
-    for expression in config.data.drill:
-        if expression.startswith(_RECORD):
-            continue
+    for expression in config.data.drilled_problems:
         try:
             parts = task.parse(expression)
         except InputError as error:
@@ -53,7 +49,7 @@ def drill_sights(config: Config, task: Worksheet) -> tuple[Seen, Tensor] | None:
     Raises:
         InputError: for what is no record of a sight (`lengthwise.locality.sheets.Sights.record`).
     """
-    texts = [text for text in config.data.drill if text.startswith(_RECORD)]
+    texts = config.data.drilled_sights
     if not texts:
         return None
     try:
