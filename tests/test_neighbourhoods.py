@@ -85,7 +85,11 @@ def proper_lines(draw, operands: list[str], constants: list[str], layers: int) -
     return Line(Track.along(segment, offset), head, layer=layer, value=value)
 
 
-TASKS_WITH_BASES = [("successor", 3), ("addition", 2), ("nx1", 3), ("subtraction", 2)]
+TASKS_WITH_BASES = [
+    ("successor", 3),
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in (("addition", 2), ("nx1", 3))),
+    ("subtraction", 2),
+]
 
 
 @pytest.mark.trains

@@ -215,8 +215,9 @@ def test_a_closed_terminal_leaves_a_checkpoint(tiny_file, tmp_path):
     command = [sys.executable, "-m", "lengthwise", "train", str(tiny_file), "--out", str(out)]
     command += ["--set", "training.loss=1e-12", "--set", "training.max_steps=100000"]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    deadline, rows = time.monotonic() + 60, out / "metrics.jsonl"
+    # The file is made before the first step, from which on a signal leaves a checkpoint.
+    while not (rows.exists() and rows.read_text("utf-8")) and time.monotonic() < deadline:
         time.sleep(0.01)
     for _ in range(2):  # from the terminal, and passed on by the shell
         process.send_signal(signal.SIGHUP)
