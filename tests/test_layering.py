@@ -24,6 +24,7 @@ FLOW = (
     "files",
     "tasks",
     "problems",
+    "methods",
     "bias",
     "locality",
     "engine",

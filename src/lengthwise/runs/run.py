@@ -51,6 +51,7 @@ from lengthwise.runs.parts import (
 )
 from lengthwise.runs.sheets import answer_sheets
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
+from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.sections import Padding
 from lengthwise.version import __version__
@@ -220,6 +221,8 @@ class Run:
         values = {"task": config.task, "base": config.base, **config.parameters}
         values |= {f"data.{key}": getattr(config.data, key) for key in laid}
         values |= {f"model.{key}": value for key, value in config.model.model_dump().items()}
+        for table in TABLES.values():
+            values |= {f"{table}.{key}": value for key, value in getattr(config, table).items()}
         return json.dumps({**values, "bias": sha256(bias.encode())[:16]})
 
     @cached_property
