@@ -29,7 +29,8 @@ class Coupling(Positions):
 
     We depart where our sheets are not theirs: a has one leading zero, a cell is two tokens of one place
     (digit and carry) that share their ids, and there is no third axis, for rows are shifted, not added up.
-    `down` is of one row alone.
+    Row 0 has the start plus one, as column 0 has, for some operands lie in row -1. `down` is of one row
+    alone.
 
     Attributes:
         max_position: the largest id.
