@@ -18,15 +18,18 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/lengthwise demo
 
+# A worker for each of so many cores; the tests of a file stay together, with what its fixtures trained.
+WORKERS ?= 2
+
 test: setup
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 # Under a minute: what takes no training and no other process.
 test-fast: setup
-	$(BIN)/python -m pytest -m "not trains and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not trains and not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 # The lowest versions that pyproject.toml allows, with what touches other libraries most.
 test-lowest: .venv-lowest/ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 import secrets
@@ -22,6 +23,11 @@ T = TypeVar("T")
 UTF8_MARK = b"\xef\xbb\xbf"
 # UTF-32's little-endian mark begins with that of UTF-16.
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+
+
+def sha256(data: bytes) -> str:
+    """The hash of some bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

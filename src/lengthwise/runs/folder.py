@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ import torch
 from filelock import lock_descriptor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.files import read_text, save_tensors, write_text
+from lengthwise.files import read_text, save_tensors, sha256, write_text
 from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import (
     FILES,
@@ -107,11 +106,6 @@ def _hash(path: Path) -> str:
     """That of a file's content: of text whatever marks and line ends an editor gave it."""
     lines = path.suffix == ".jsonl"
     return sha256("\n".join(read_text(path).splitlines()).encode() if lines else path.read_bytes())
-
-
-def sha256(data: bytes) -> str:
-    """The hash of some bytes, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) -> None:

@@ -17,7 +17,7 @@ from lengthwise.arguments import as_flag, as_path, as_text, as_texts
 from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
-from lengthwise.files import read_text, reason, save_tensors, write_text
+from lengthwise.files import read_text, reason, save_tensors, sha256, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sizes import Size, size_of
@@ -36,7 +36,6 @@ from lengthwise.runs.folder import (
     check_parts,
     is_pipeline,
     save_config,
-    sha256,
     versions,
     written_by,
 )
