@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
+    from lengthwise.methods import Bias, Method, Positions
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import Config, InputError
+    from lengthwise.settings.own_methods import use_method
 
 _HOMES = {
     "AttentionMaps": "calibration.maps",
+    "Bias": "methods",
     "CalibratedBias": "bias",
     "Config": "settings.config",
     "InputError": "settings.config",
     "LengthCurve": "evaluation.curve",
+    "Method": "methods",
+    "Positions": "methods",
     "Run": "runs.run",
     "abc": "api",
     "calibrate": "api.analysis",
@@ -31,14 +36,18 @@ _HOMES = {
     "evaluate": "api.analysis",
     "prove": "api.analysis",
     "train": "api",
+    "use_method": "settings.own_methods",
 }
 
 __all__ = [
     "AttentionMaps",
+    "Bias",
     "CalibratedBias",
     "Config",
     "InputError",
     "LengthCurve",
+    "Method",
+    "Positions",
     "Run",
     "__version__",
     "abc",
@@ -47,6 +56,7 @@ __all__ = [
     "evaluate",
     "prove",
     "train",
+    "use_method",
 ]
 
 

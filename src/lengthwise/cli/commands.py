@@ -145,7 +145,8 @@ def train_command(
     method: Annotated[
         str | None,
         typer.Option(
-            help="vanilla, nope, learned, rope, alibi, t5, shaw, window, window_cpi, nope_window, ...",
+            help="vanilla, nope, rope, alibi, t5, shaw, window, coupling, abacus, randomized, fire, "
+            "kerple_log, hard_alibi, ...; one of your own: my_method.py, or my_method.py:Class.",
             show_default="what the settings say",
         ),
     ] = None,
@@ -251,6 +252,7 @@ def calibrate_command(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the problems.", show_default="the run's")
     ] = None,
+    method: options.Method = None,
     set_: options.Set = None,
     device: options.RunDevice = None,
     as_json: options.Json = False,
@@ -280,6 +282,7 @@ def calibrate_command(
         calibration__kappa_self=kappa_self,
         calibration__lines=lines,
     )
+    options.know_method(method)
     folder = run / VANILLA if (run / VANILLA).exists() else run
     opened = Run.open(folder, device=device, set=changes)
     refuse_idle(opened.config, changes)
@@ -304,6 +307,7 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
     ] = None,
+    method: options.Method = None,
     as_json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML file about one or more runs.
@@ -313,6 +317,7 @@ def report_command(
     from lengthwise.report.html import write_report
     from lengthwise.runs.folder import can_write
 
+    options.know_method(method)
     target = out or folders[0] / "report.html"
     if out is None and folders[0].is_dir() and not can_write(folders[0]):
         raise InputError(

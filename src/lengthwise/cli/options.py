@@ -61,6 +61,13 @@ ShowWork = Annotated[
     bool,
     typer.Option("--show-work", help="Also show what was written: for parity, the scratchpad."),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The file of the method that the run was trained with, where it is your own.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
 TaskOrFile = Annotated[
     str,
@@ -127,3 +134,15 @@ def parse_lengths(text: str | None) -> list[int] | None:
             raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown}")
         lengths += range(first, last + 1)
     return lengths
+
+
+def know_method(given: str | None) -> None:
+    """Know a method by its name from now on, where one is given.
+
+    Raises:
+        InputError: for a file that holds none.
+    """
+    if given is not None:
+        from lengthwise.settings.own_methods import use_method
+
+        use_method(given)

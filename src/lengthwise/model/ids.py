@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lengthwise.errors import InputError
 from lengthwise.methods import Positions
 from lengthwise.model.plans import AttentionPlan, LayerPlan
 from lengthwise.model.positions import rotary, rotate, sinusoidal
 from lengthwise.model.views import Cache, Source, Turn
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sheets import SheetLayout
-from lengthwise.problems.tokens import extent_of, source_tokens, target_tokens
+from lengthwise.problems.tokens import Tokens, extent_of, source_tokens, target_tokens
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,41 @@ class IdVectors(nn.Module):
             )
         drawn = self.method.fixed(extent_of(layout)) if drawn is None else drawn
         drawn = drawn.to(read.device)
+        source, target = source_tokens(layout, read.device), target_tokens(layout, read)
         return Ids(
-            self.method.ids(source_tokens(layout, read.device), drawn),
-            self.method.ids(target_tokens(layout, read), drawn),
+            *(self._checked(self.method.ids(tokens, drawn), tokens) for tokens in (source, target))
         )
+
+    def check(self, ids: Ids) -> None:
+        """Refuse ids past the last one, which would all be taken for that.
+
+        Raises:
+            InputError: for them.
+        """
+        every = torch.cat([ids.source.flatten(), ids.target.flatten()])
+        least, most = int(every.min()), int(every.max())
+        if self.method.encoding == "learned" and not 0 <= least <= most < self.method.size:
+            raise InputError(
+                f"ids of {self.method} are from 0 to {self.method.size - 1}; got some from {least} to "
+                f"{most}"
+            )
+
+    def _checked(self, ids: Tensor, tokens: Tokens) -> Tensor:
+        """The ids that a method gave.
+
+        Raises:
+            InputError: for what are none; a class may be anybody's.
+        """
+        levels = len(self.tables) or self.method.levels(tuple(tokens.coordinates))
+        shape = getattr(ids, "shape", ())
+        good = len(shape) == 3 and (shape[0], shape[2]) == (levels, len(tokens.place))
+        if not good or ids.dtype != torch.int64:
+            told = f"{ids.dtype} {list(shape)}" if isinstance(ids, Tensor) else repr(ids)
+            raise InputError(
+                f"ids of {self.method} are int64 [level, problem, position], here [{levels}, ..., "
+                f"{len(tokens.place)}]; got {told}"
+            )
+        return ids
 
     def forward(self, ids: Tensor) -> Tensor:
         """The vectors of ids `[level, problem, position]`, those of all levels added up."""

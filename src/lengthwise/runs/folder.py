@@ -41,6 +41,8 @@ WEIGHTS, BIAS, CHECKPOINT, MAPS = (
     "maps.safetensors",
 )
 MATRICES_FILE = "bias.safetensors"
+# The code of a method of a user's own; kept to be read, and to be named, never run by itself.
+METHOD_CODE = "method.py"
 LOCK = ".lock"
 CALIBRATED, VANILLA, MATRICES = "calibrated", "vanilla", "matrices"
 CHECKPOINTS, PLOTS = "checkpoints", "plots"
@@ -50,6 +52,7 @@ CERTIFICATE, RULE, PROGRESS = "certificate.json", "rule.json", "proof.progress.j
 # All that the package writes into a run folder.
 _WRITTEN = {
     *(CONFIG, VERSIONS, METRICS, WEIGHTS, BIAS, CHECKPOINT, MAPS, MATRICES_FILE, LOCK),
+    METHOD_CODE,
     *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS),
 }
 _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")

@@ -259,7 +259,12 @@ class Trainer:
             InputError: when there are none.
         """
         if not (self.run.path / CHECKPOINT).exists():
-            self.batches.train(0)
+            batch = self.batches.train(0)
+            if self.bare.ids is not None:  # a method of a user's own may number tokens wrongly
+                plan = self.plan_for(batch.layout, batch.target)
+                drawn = draw_positions(self.bare.ids.method, self.config, 0, batch.layout)
+                ids = self.bare.ids.ids(plan, batch.target[:, :-1].clamp(min=0), drawn)
+                self.bare.ids.check(ids)
         if self.settings.initial is not None:
             initial = Run.open(self.settings.initial)
             _ = initial.model  # whole, and of its settings
