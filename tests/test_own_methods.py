@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lengthwise as lw
@@ -14,6 +17,7 @@ from lengthwise import api
 from lengthwise.bias import BIASES
 from lengthwise.methods import Coupling
 from lengthwise.model import POSITIONS
+from lengthwise.problems.tokens import source_tokens, target_tokens
 from lengthwise.runs.run import Run
 from lengthwise.settings import own_methods
 from lengthwise.settings.config import InputError
@@ -294,3 +298,26 @@ def test_every_class_of_ours_says_what_it_is():
         assert kind.paper
         assert all(len(number) == 10 for number in kind.arxiv.split(", "))
         assert set(kind.needs) <= {"segments", "coordinates", "lengths"}
+
+
+def test_the_example_of_the_page_is_a_method(tmp_path):
+    """docs/method.md, "Your own method"."""
+    page = (Path(__file__).parent.parent / "docs" / "method.md").read_text("utf-8")
+    (text,) = re.findall(r"^```python\n(# my_method.py\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "my_method.py"
+    path.write_text(text)
+    run = lw.train(
+        "addition", method=path, out=tmp_path / "run", set=[*SMALL, "positions.max_start=30"]
+    )
+    assert run.config.positions == {"size": 100, "max_start": 30}
+    layout, method = run.layout(3, "answer"), run.config.position_method
+    tokens = (
+        source_tokens(layout),
+        target_tokens(layout, layout.batch(np.zeros((1, 2, 4), int))[1][:, :-1]),
+    )
+    source, target = (method.ids(one, method.fixed(one.extent))[:, 0].tolist() for one in tokens)
+    assert source == [[5, 4, 3, 2, 0, 5, 4, 3, 2], [1, 1, 1, 1, 2, 3, 3, 3, 3]]
+    assert target == [[1, 2, 3, 4, 5], [5, 6, 6, 6, 6]]
+    assert lw.evaluate(run, 20, samples=2).scores
+    with pytest.raises(InputError, match="max_start must be from 1 to size - 1, got 100"):
+        api.settings("addition", ["positions.max_start=100"], method=path)
