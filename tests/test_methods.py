@@ -47,6 +47,11 @@ ROWS: dict[str, list[str]] = {name: method.assignments for name, method in METHO
     "encoder, t5": ["model.encoder_layers=2", "model.bias=t5", "model.norm=post"],
     "encoder, shaw": ["model.encoder_layers=2", "model.bias=shaw", "model.positions=none"],
     "encoder, alibi": ["model.encoder_layers=1", "model.bias=alibi", "model.positions=none"],
+    "encoder, coupling": ["model.encoder_layers=1", "model.positions=coupling"],
+    "encoder, fire": ["model.encoder_layers=1", "model.bias=fire", "model.positions=none"],
+    "encoder, randomized rope": [
+        *("model.encoder_layers=1", "model.positions=randomized", "positions.under=rope"),
+    ],
     "encoder, window": ["model.encoder_layers=1", "model.bias=window", "model.norm=post"],
     "post-norm, scaled": ["model.norm=post", "model.embedding_scale=sqrt"],
 }
@@ -196,7 +201,9 @@ def test_a_trained_run_is_what_it_was_when_opened_again(name, tmp_path):
     assert len(again.solve("12+3")) > 0
 
 
-@pytest.mark.parametrize("name", ["t5", "shaw", "alibi", "rope", "window", "encoder, t5"])
+@pytest.mark.parametrize(
+    "name", ["t5", "shaw", "alibi", "rope", "window", "encoder, t5", "coupling", "fire"]
+)
 def test_attention_is_captured(name, tmp_path):
     run = Run.create(tmp_path, config_of(name), None)
     torch.manual_seed(0)
