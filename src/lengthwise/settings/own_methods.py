@@ -59,8 +59,8 @@ def chosen_method(given: object) -> list[str]:
         given = str(given)
     if not isinstance(given, str) or not given:
         raise InputError(
-            f"method takes text, such as 'rope'; got {given!r}. A file such as 'my_method.py' will do, too, and "
-            f"a class or an object of lengthwise.Method"
+            f"method takes text, such as 'rope'; got {given!r}. A file such as 'my_method.py' will do, "
+            f"too, and a class or an object of lengthwise.Method"
         )
     if names_code(given):
         return _assignments(load_class(given, _KINDS, _WHAT))
