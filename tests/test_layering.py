@@ -27,6 +27,7 @@ FLOW = (
     "problems",
     "bias",
     "locality",
+    "task_checks",
     "engine",
     "model",
     "settings",

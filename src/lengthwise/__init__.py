@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lengthwise.evaluation.curve import LengthCurve
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import Config, InputError
+    from lengthwise.tasks import Field, Segment, Transducer, Worksheet
 
 _HOMES = {
     "AttentionMaps": "calibration.maps",
@@ -24,7 +25,11 @@ _HOMES = {
     "Config": "settings.config",
     "InputError": "settings.config",
     "LengthCurve": "evaluation.curve",
+    "Field": "tasks",
     "Run": "runs.run",
+    "Segment": "tasks",
+    "Transducer": "tasks",
+    "Worksheet": "tasks",
     "abc": "api",
     "calibrate": "api.analysis",
     "capture": "api.analysis",
@@ -37,9 +42,13 @@ __all__ = [
     "AttentionMaps",
     "CalibratedBias",
     "Config",
+    "Field",
     "InputError",
     "LengthCurve",
     "Run",
+    "Segment",
+    "Transducer",
+    "Worksheet",
     "__version__",
     "abc",
     "calibrate",

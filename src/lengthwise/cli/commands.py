@@ -253,6 +253,7 @@ def calibrate_command(
     ] = None,
     set_: options.Set = None,
     device: options.RunDevice = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Turn what a vanilla run attends to into a bias, and say it in words.
@@ -304,6 +305,7 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
     ] = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML file about one or more runs.

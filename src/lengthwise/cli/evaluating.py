@@ -55,6 +55,7 @@ def evaluate_command(
     set_: options.Set = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure exact match on unseen problems of each length.

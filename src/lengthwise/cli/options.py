@@ -61,12 +61,36 @@ ShowWork = Annotated[
     bool,
     typer.Option("--show-work", help="Also show what was written: for parity, the scratchpad."),
 ]
+
+
+def _name_task(given: str | None) -> str | None:
+    """Make the task of a file known before the run is opened that was trained on it."""
+    if given is not None:
+        from lengthwise.tasks.given import settings_of
+
+        if settings_of(given) is None:
+            raise InputError(
+                f"--task takes the file of a task of your own, such as my_task.py, got {given!r}"
+            )
+    return given
+
+
+OwnTask = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="FILE",
+        callback=_name_task,
+        help="The code of the task, my_task.py, where the run was trained on one of your own.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
 TaskOrFile = Annotated[
     str,
     typer.Argument(
-        metavar="TASK|CONFIG",
-        help="A task (successor, addition, nx1, parity, ...), a .toml file, or an .ini file.",
+        metavar="TASK|FILE",
+        help="A task (successor, addition, nx1, ...), one of your own (my_task.py, a table .toml, "
+        "problems .jsonl), or settings (.toml, .ini).",
     ),
 ]
 

@@ -56,6 +56,7 @@ def solve_command(
     ] = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer expressions, each on its own line.

@@ -32,6 +32,7 @@ from lengthwise.settings.config import (
     load_values,
     make_config,
 )
+from lengthwise.tasks.kept import SOURCE, TASK
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
 WEIGHTS, BIAS, CHECKPOINT, MAPS = (
@@ -50,7 +51,7 @@ CERTIFICATE, RULE, PROGRESS = "certificate.json", "rule.json", "proof.progress.j
 # All that the package writes into a run folder.
 _WRITTEN = {
     *(CONFIG, VERSIONS, METRICS, WEIGHTS, BIAS, CHECKPOINT, MAPS, MATRICES_FILE, LOCK),
-    *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS),
+    *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS, TASK, SOURCE),
 }
 _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")
 

@@ -52,6 +52,8 @@ from lengthwise.runs.sheets import answer_sheets
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.sections import Padding
+from lengthwise.tasks import is_own, register
+from lengthwise.tasks.kept import TASK, check_kept, keep
 from lengthwise.version import __version__
 
 # The longest operand that is taken: a few bytes a digit by lines alone; with a cache of all keys and
@@ -78,18 +80,28 @@ class Run:
         self.path, self.config, self.bias = path, config, bias
 
     @classmethod
-    def open(cls, path: Path | str, *, device: str | None = None, set: Iterable[str] = ()) -> Run:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        device: str | None = None,
+        set: Iterable[str] = (),
+        task: type | None = None,
+    ) -> Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
 
         Args:
             path: the folder.
             device: `auto`, `cpu` or `cuda`; by default where it was trained.
             set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
+            task: the class of a task of a user's own, where the run was trained on one.
 
         Raises:
             InputError: when the folder is no run, or holds a broken file.
         """
         path = as_path("path", path, "runs/addition")
+        if task is not None:
+            register(task)
         if (path / CALIBRATED / CONFIG).exists():
             path = path / CALIBRATED
         if not (path / CONFIG).exists():
@@ -114,6 +126,8 @@ class Run:
                 raise InputError(str(error)) from error
             check_bias(bias, config)
         check_parts(path)
+        if is_own(config.task):
+            check_kept(path, config.make_task())
         check_ways(bias, config)
         run = cls(path, config, bias)
         if (path / WEIGHTS).exists():
@@ -129,6 +143,9 @@ class Run:
         if bias is not None:
             files = [BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE]
             bias.save(path / files[0])
+        if is_own(config.task):
+            keep(path, config.make_task())
+            files.append(TASK)
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         save_config(path, config, files)
         return cls(path, config, bias or make_bias(config))
@@ -395,9 +412,9 @@ class Run:
         """
         parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
-        lists = getattr(self.task, "from_left", ())
+        lists, zero = getattr(self.task, "from_left", ()), self.task.letters[0]
         parts = [
-            part if segment.name in lists else part.lstrip("0") or "0"
+            part if segment.name in lists else part.lstrip(zero) or zero
             for segment, part in zip(self.task.operands, parts, strict=True)
         ]
         longest = max(len(part) for part in parts)
