@@ -178,7 +178,7 @@ class Run:
         if not path.exists():
             finish = f"train {self.path / CONFIG} --out {self.path}"
             if self.path.name in (VANILLA, CALIBRATED) and is_pipeline(self.path.parent):
-                # The name of a user's own task is not known elsewhere; its settings lie beside what it keeps.
+                # The name of a user's own task may not be known elsewhere; its settings are.
                 task = self.path / CONFIG if is_own(self.config.task) else self.config.task
                 finish = f"abc {task} --out {self.path.parent}"
             raise InputError(
