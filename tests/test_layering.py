@@ -25,6 +25,7 @@ FLOW = (
     "own_code",
     "tasks",
     "problems",
+    "methods",
     "bias",
     "locality",
     "task_checks",

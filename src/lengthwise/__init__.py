@@ -15,17 +15,22 @@ if TYPE_CHECKING:
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
+    from lengthwise.methods import Bias, Method, Positions
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import Config, InputError
+    from lengthwise.settings.own_methods import use_method
     from lengthwise.tasks import Field, Segment, Transducer, Worksheet
 
 _HOMES = {
     "AttentionMaps": "calibration.maps",
+    "Bias": "methods",
     "CalibratedBias": "bias",
     "Config": "settings.config",
     "InputError": "settings.config",
     "LengthCurve": "evaluation.curve",
     "Field": "tasks",
+    "Method": "methods",
+    "Positions": "methods",
     "Run": "runs.run",
     "Segment": "tasks",
     "Transducer": "tasks",
@@ -36,15 +41,19 @@ _HOMES = {
     "evaluate": "api.analysis",
     "prove": "api.analysis",
     "train": "api",
+    "use_method": "settings.own_methods",
 }
 
 __all__ = [
     "AttentionMaps",
+    "Bias",
     "CalibratedBias",
     "Config",
     "Field",
     "InputError",
     "LengthCurve",
+    "Method",
+    "Positions",
     "Run",
     "Segment",
     "Transducer",
@@ -56,6 +65,7 @@ __all__ = [
     "evaluate",
     "prove",
     "train",
+    "use_method",
 ]
 
 

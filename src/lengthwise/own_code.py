@@ -147,10 +147,20 @@ def told(error: BaseException, path: Path | None = None) -> str:
     return f"{path or own[-1].filename}, line {own[-1].lineno}: {what}"
 
 
+def own_error(error: BaseException) -> str | None:
+    """As `told`, of an error that passed through a file that was loaded; None for any other."""
+    files = {str(place) for place, _ in _LOADED}
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename in files]
+    return told(error, Path(own[-1].filename)) if own else None
+
+
 def _is_own(filename: str) -> bool:
     """Whether a file is neither of the package nor of what it stands on."""
     inside = Path(__file__).parent
-    if "site-packages" in filename or Path(sys.base_prefix) in Path(filename).parents:
+    if filename.startswith("<frozen") or "site-packages" in filename:
+        return False
+    if Path(sys.base_prefix) in Path(filename).parents:
         return False
     return inside not in Path(filename).parents
 

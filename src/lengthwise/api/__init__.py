@@ -27,7 +27,6 @@ from lengthwise.arguments import (
     as_flag,
     as_folder,
     as_path,
-    as_text,
     as_whole,
     as_wholes,
     refuse,
@@ -56,7 +55,9 @@ from lengthwise.settings.config import (
     refuse_idle,
     with_options,
 )
-from lengthwise.settings.methods import find_method, method_of
+from lengthwise.settings.method_tables import TABLES
+from lengthwise.settings.methods import method_of
+from lengthwise.settings.own_methods import SomeMethod, chosen_method, own_name
 from lengthwise.tasks import Transducer, Worksheet
 from lengthwise.tasks.given import settings_of
 from lengthwise.training.trainer import Progress
@@ -77,7 +78,7 @@ def settings(
     length: int | None = None,
     seed: int | None = None,
     device: str | None = None,
-    method: str | None = None,
+    method: SomeMethod | None = None,
     epochs: int | None = None,
     with_bias: bool = False,
 ) -> Config:
@@ -116,7 +117,9 @@ def settings(
     given = with_options(assignments, data__length=length, seed=seed, device=device)
     if with_bias:
         values, given = for_a_bias(values, given)
-    chosen = [] if method is None else find_method(as_text("method", method, "rope")).assignments
+    chosen = [] if method is None else chosen_method(method)
+    if chosen:  # what a file says of another method's settings is not meant for this one
+        values = {key: held for key, held in values.items() if key not in TABLES.values()}
     config = config_of_file(path, values, [*chosen, *given])
     refuse_idle(config, given)
     if ini is not None and ini.load_pretrained and config.training.initial is None:
@@ -176,7 +179,7 @@ def training_settings(
     *,
     bias: CalibratedBias | MatrixBias | SomeRun | None = None,
     self_bias: Path | str | None = None,
-    method: str | None = None,
+    method: SomeMethod | None = None,
     **options: Any,
 ) -> tuple[Config, CalibratedBias | MatrixBias | None]:
     """The settings of one training, and the bias it is done with.
@@ -193,7 +196,7 @@ def training_settings(
     """
     if bias is not None and method is not None:
         raise InputError(
-            f"a calibrated bias is a method of its own; leave the method {method!r} out"
+            f"a calibrated bias is a method of its own; leave the method {own_name(method)!r} out"
         )
     source, found = _source(task), as_bias(bias)
     files = [found] if isinstance(found, Path) else []
@@ -220,7 +223,7 @@ def train(
     seed: int | None = None,
     bias: CalibratedBias | MatrixBias | SomeRun | None = None,
     self_bias: Path | str | None = None,
-    method: str | None = None,
+    method: SomeMethod | None = None,
     until: Until = "interpolated",
     out: Path | str | None = None,
     set: Assignments = (),
@@ -242,8 +245,9 @@ def train(
             as the settings' `retraining` part says, without positions by default. Without it the model is
             vanilla, unless an .ini file names biases.
         self_bias: the other file, where self- and cross-attention have one each (.t).
-        method: a name in `lengthwise.settings.methods.METHODS`, such as `rope` or `window`; by default
-            what the settings say, which is `vanilla` unless they say otherwise.
+        method: a name in `lengthwise.settings.methods.METHODS`, such as `rope` or `window`; one of your
+            own, as `my_method.py` or `my_method.py:Class`, a class, or an object that holds settings; by
+            default what the settings say, which is `vanilla` unless they say otherwise.
         until: `interpolated`, or `proven`: where the proof finds problems that the model gets wrong,
             another is trained on them besides, up to `calibration.attempts` times; the certificate is
             written beside the weights.

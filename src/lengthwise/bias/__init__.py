@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lengthwise.bias.alibi import Alibi
 from lengthwise.bias.base import (
@@ -10,6 +10,7 @@ from lengthwise.bias.base import (
     SITES,
     AttentionBias,
     Causal,
+    LearnedModules,
     LearnedTables,
     OpenKeys,
     Site,
@@ -17,6 +18,9 @@ from lengthwise.bias.base import (
     encoder_bias,
     relative_index,
 )
+from lengthwise.bias.fire import Fire
+from lengthwise.bias.hard_alibi import HardAlibi
+from lengthwise.bias.kerple import KerpleLog, KerplePower
 from lengthwise.bias.lines import CalibratedBias, Line, is_local
 from lengthwise.bias.matrix import MatrixBias
 from lengthwise.bias.relative import T5, Shaw
@@ -32,6 +36,7 @@ from lengthwise.bias.tracks import (
     track_row,
 )
 from lengthwise.bias.window import Sides, Window
+from lengthwise.methods import Bias
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,32 @@ class Named:
         return self.kind(model.heads, *(getattr(model, name) for name in self.settings))
 
 
+@dataclass(frozen=True)
+class OfMethod:
+    """A bias that is a method's, whose settings are a table of their own (`bias.hidden`).
+
+    Attributes:
+        method: its class.
+    """
+
+    method: type[Bias]
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, model: Any) -> AttentionBias:
+        return self.method().bias(model.heads)
+
+
 # The biases that settings name (`model.bias`); a calibrated one comes from a file instead.
-BIASES: dict[str, Named] = {
+BIASES: dict[str, Named | OfMethod] = {
     "causal": Named(Causal),
     "window": Named(Window, ("window", "window_sides")),
     "alibi": Named(Alibi, ("alibi_cross",)),
     "t5": Named(T5, ("t5_buckets", "t5_distance")),
     "shaw": Named(Shaw, ("shaw_distance",)),
+    "fire": OfMethod(Fire),
+    "kerple_log": OfMethod(KerpleLog),
+    "kerple_power": OfMethod(KerplePower),
+    "hard_alibi": OfMethod(HardAlibi),
 }
 
 __all__ = [
@@ -71,10 +95,16 @@ __all__ = [
     "AttentionBias",
     "CalibratedBias",
     "Causal",
+    "Fire",
+    "HardAlibi",
+    "KerpleLog",
+    "KerplePower",
+    "LearnedModules",
     "LearnedTables",
     "Line",
     "MatrixBias",
     "MatrixTrack",
+    "OfMethod",
     "OpenKeys",
     "Shaw",
     "Sides",

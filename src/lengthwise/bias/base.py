@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lengthwise.problems.layout import Layout
 
@@ -77,12 +78,26 @@ class LearnedTables:
     entries: int
 
 
+@dataclass(frozen=True)
+class LearnedModules:
+    """What a bias leaves to training, where tables do not do: a module of each layer at each site.
+
+    Attributes:
+        make: of heads and the model's width makes a module. It is called with what `relative` gives of some
+            queries and keys, `[query, key, ...]`, and with the queries `[batch, head, query, channel]`, and
+            gives what is added to scores, `[(batch,) head, query, key]`.
+    """
+
+    make: Callable[[int, int], nn.Module]
+
+
 def relative_index(
     bias: AttentionBias, site: SomeSite, layout: Layout, queries: range
 ) -> Tensor | None:
     """The entry of the learned table that each query and key look up, int64 `[query, key]`.
 
-    None for a bias of which nothing is learned: one without a method `relative`.
+    With `LearnedModules` what these are asked for, `[query, key, ...]`. None for a bias of which nothing is
+    learned: one without a method `relative`.
     """
     method = getattr(bias, "relative", None)
     return None if method is None else method(site, layout, queries)
@@ -100,6 +115,16 @@ def encoder_bias(bias: AttentionBias, layout: Layout) -> Tensor | None:
 def distances(keys: int, queries: range) -> Tensor:
     """Key minus query, int64 `[query, key]`, each counted from the start of its own sequence."""
     return torch.arange(keys) - torch.arange(queries.start, queries.stop)[:, None]
+
+
+def sequence_distances(site: SomeSite, layout: Layout, queries: range) -> Tensor:
+    """How far each key stands before its query, int64 `[query, key]`; below 0 for keys behind it.
+
+    Problem and answer are one sequence here, the problem first: row i stands `source_length + i` keys after
+    the first key of the source. So a paper without cross-attention counts.
+    """
+    begin = layout.source_length if site == "cross" else 0
+    return begin - distances(layout.keys("cross" if site == "encoder" else site), queries)
 
 
 def closed_where(far: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from lengthwise.calibration.sheet_sets import fewest
 from lengthwise.locality import NotApplicableError, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 from lengthwise.model import plan_attention
-from lengthwise.model.plans import DensePlan, LayerPlan, close_safely
+from lengthwise.model.plans import AttentionPlan, DensePlan, LayerPlan, close_safely
 from lengthwise.model.transformer import Output
 from lengthwise.problems.sampling import NoProblemsError, generator
 from lengthwise.problems.sheet_sampling import training_sheets
@@ -134,11 +134,11 @@ class _Reader:
     def __init__(self, run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> None:
         self.run = run
         self.source, self.target = source.to(run.device), target.to(run.device)
-        self.plans = _plans(run, layout, source, target)
+        self.plans, self.layout = _plans(run, layout, source, target), layout
 
     def forward(self, closed: dict[Site, Tensor], keep: bool = False) -> Output:
         """What the model returns; closed cells are bool `[problem, query, key]`."""
-        layers = [
+        layers: list[LayerPlan] = [
             {
                 site: _close(cast(DensePlan, plan), closed[site], self.run.device)
                 if site in closed
@@ -147,8 +147,8 @@ class _Reader:
             }
             for sites in self.plans
         ]
-        inputs = self.target[:, :-1].clamp(min=0)
-        return self.run.model(self.source, inputs, layers, return_attention=keep)
+        inputs, plan = self.target[:, :-1].clamp(min=0), AttentionPlan(layers, self.layout)
+        return self.run.model(self.source, inputs, plan, return_attention=keep)
 
     def loss(self, closed: dict[Site, Tensor]) -> tuple[float, float]:
         """Mean loss of a problem, and share of problems answered right."""

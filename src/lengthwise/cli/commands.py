@@ -145,7 +145,8 @@ def train_command(
     method: Annotated[
         str | None,
         typer.Option(
-            help="vanilla, nope, learned, rope, alibi, t5, shaw, window, window_cpi, nope_window, ...",
+            help="vanilla, nope, rope, alibi, t5, shaw, window, coupling, abacus, randomized, fire, "
+            "kerple_log, hard_alibi, ...; one of your own: my_method.py, or my_method.py:Class.",
             show_default="what the settings say",
         ),
     ] = None,
@@ -251,6 +252,7 @@ def calibrate_command(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the problems.", show_default="the run's")
     ] = None,
+    own_method: options.OwnMethod = None,
     set_: options.Set = None,
     device: options.RunDevice = None,
     own_task: options.OwnTask = None,
@@ -306,6 +308,7 @@ def report_command(
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
     ] = None,
     own_task: options.OwnTask = None,
+    own_method: options.OwnMethod = None,
     as_json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML file about one or more runs.

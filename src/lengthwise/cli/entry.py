@@ -114,6 +114,7 @@ def _command(arguments: list[str]) -> str:
 
 def _known(error: Exception, command: str) -> int:
     from lengthwise.calibration import NoLinesError
+    from lengthwise.own_code import own_error
     from lengthwise.proof import NotApplicableError
     from lengthwise.settings.config import InputError
     from lengthwise.training.trainer import NotInterpolatedError
@@ -130,6 +131,9 @@ def _known(error: Exception, command: str) -> int:
                 "not enough memory; a smaller training.batch_size, model.width or data.length needs less"
             )
         return _fail("not enough memory for problems of this size; make them shorter or fewer")
+    said = own_error(error)
+    if said is not None:
+        return _fail(said)
     raise error
 
 

@@ -52,6 +52,7 @@ def evaluate_command(
             "--to", metavar="NUMBER", help="... to this one, or `ceil`: the first mistake."
         ),
     ] = None,
+    own_method: options.OwnMethod = None,
     set_: options.Set = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,

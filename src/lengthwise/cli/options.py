@@ -75,6 +75,15 @@ def _name_task(given: str | None) -> str | None:
     return given
 
 
+def _name_method(given: str | None) -> str | None:
+    """Make the method of a file known likewise."""
+    if given is not None:
+        from lengthwise.settings.own_methods import use_method
+
+        use_method(given)
+    return given
+
+
 OwnTask = Annotated[
     str | None,
     typer.Option(
@@ -82,6 +91,15 @@ OwnTask = Annotated[
         metavar="FILE",
         callback=_name_task,
         help="The code of the task, my_task.py, where the run was trained on one of your own.",
+    ),
+]
+OwnMethod = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="FILE",
+        callback=_name_method,
+        help="The code of the method, my_method.py, where the run was trained with one of your own.",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]

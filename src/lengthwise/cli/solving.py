@@ -54,6 +54,7 @@ def solve_command(
         Path | None,
         typer.Option(help="Draw the sheet of one expression into a file, .png or .svg."),
     ] = None,
+    own_method: options.OwnMethod = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,
     own_task: options.OwnTask = None,

@@ -25,7 +25,10 @@ def follows_lines(config: Config, bias: AttentionBias) -> bool:
     """Whether memory and time follow the open keys: the bias has lines alone, and so has the path."""
     model, paths = config.model, ("auto", "lines")
     # As `Transformer.pointwise`; the model itself need not be made to ask.
-    pointwise = not model.encoder_layers and POSITIONS[model.positions].kind != "rotate"
+    pointwise = not model.encoder_layers and POSITIONS[model.positions].kind not in (
+        "rotate",
+        "ids",
+    )
     return config.attention in paths and pointwise and is_local(bias)
 
 

@@ -186,7 +186,7 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     Returns:
         bool `[problem]`, and the largest loss of a symbol among the rows that were read.
     """
-    if not run.model.reaches(layout.source_length, layout.target_length):
+    if not run.model.reaches(layout):
         return torch.zeros(len(operands), dtype=torch.bool), _NO_LOSS
     if layout.target_length > _LONG and follows_lines(run.config, run.bias):
         return _match_long(run, layout, operands)

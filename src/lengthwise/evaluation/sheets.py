@@ -155,7 +155,7 @@ def _match_given(run: Run, layout: SheetLayout, problems: np.ndarray) -> tuple[n
                 f"sheets of {layout.size} have up to {length:,} tokens, and the model without lines is "
                 f"right on some of them as far as {_LONGEST:,}; that is as far as it is asked"
             )
-        if not run.model.reaches(layout.source_length, stop):
+        if not run.model.reaches(layout, stop):
             return np.zeros(len(problems), bool), worst
         plan = plan_attention(
             *(run.bias, layout, len(run.model.layers)),

@@ -24,7 +24,9 @@ from lengthwise.bias import (
 from lengthwise.model.plans import (
     FEW_KEYS,
     KEYS_PER_SLOT,
+    AttentionPlan,
     DensePlan,
+    Laid,
     LayerPlan,
     LinesPlan,
     OwnPlan,
@@ -32,10 +34,8 @@ from lengthwise.model.plans import (
     close_safely,
 )
 from lengthwise.problems.layout import Layout
-from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
 
 Path = Literal["auto", "dense", "lines"]
-Laid = Layout | SheetLayout | Sheets | Seen
 
 
 def plan_attention(
@@ -47,7 +47,7 @@ def plan_attention(
     path: Path = "auto",
     device: torch.device | str = "cpu",
     encoder: bool = False,
-) -> list[LayerPlan]:
+) -> AttentionPlan:
     """Lay a bias out for one layout, once, so that every forward pass of that layout shares it.
 
     Args:
@@ -64,7 +64,7 @@ def plan_attention(
         ValueError: when `lines` is asked for and the bias does not consist of lines.
     """
     queries = range(layout.target_length) if queries is None else queries
-    layout = cast(Layout, layout)  # as far as biases ask
+    laid, layout = layout, cast(Layout, layout)  # as far as biases ask
     plans: list[LayerPlan] = [
         {site: _plan(bias, site, layer, layout, queries, path, device) for site in SITES}
         for layer in range(layers)
@@ -73,7 +73,7 @@ def plan_attention(
         dense = encoder_bias(bias, layout)
         relative = relative_index(bias, "encoder", layout, range(layout.source_length))
         plans[0]["encoder"] = _dense_plan(dense, relative, device)
-    return plans
+    return AttentionPlan(plans, laid)
 
 
 def _plan(

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from lengthwise.bias import LearnedTables
+from lengthwise.bias import LearnedModules, LearnedTables
 
 
 class RelativeNumbers(nn.Module):
@@ -42,8 +42,12 @@ class RelativeKeys(nn.Module):
 _KINDS = {"numbers": RelativeNumbers, "keys": RelativeKeys}
 
 
-def make_tables(learned: LearnedTables, layers: int, heads: int, width: int) -> nn.ModuleList:
-    """The tables of one site: one of each layer, or a single one of all layers."""
+def make_tables(
+    learned: LearnedTables | LearnedModules, layers: int, heads: int, width: int
+) -> nn.ModuleList:
+    """The tables, or modules, of one site: one of each layer, or a single one of all layers."""
+    if isinstance(learned, LearnedModules):
+        return nn.ModuleList(learned.make(heads, width) for _ in range(layers))
     count = 1 if learned.kind == "numbers" else layers
     make = _KINDS[learned.kind]
     return nn.ModuleList(make(learned.entries, heads, width) for _ in range(count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from lengthwise.bias import CLOSED, OpenKeys, SomeSite
 from lengthwise.engine.few_keys import attend_few
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
 
 # Up to this many keys, dense matrices beat gathering, and plain products beat the fused kernel
 # (docs/log.md, 2026-11-24, "Where a training step goes").
@@ -259,6 +262,16 @@ class OwnPlan:
 
 Plan = DensePlan | LinesPlan | OwnPlan
 LayerPlan = dict[SomeSite, Plan]
+# As far as they are laid out for; position schemes ask it for places (`lengthwise.problems.tokens`).
+Laid = Layout | SheetLayout | Sheets | Seen
+
+
+class AttentionPlan(list[LayerPlan]):
+    """The plan of every layer, and the layout that they are for."""
+
+    def __init__(self, layers: Iterable[LayerPlan], layout: Laid) -> None:
+        super().__init__(layers)
+        self.layout = layout
 
 
 def close_safely(bias: Tensor) -> tuple[Tensor, Tensor | None]:

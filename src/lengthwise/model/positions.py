@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lengthwise.methods import Abacus, Coupling, Positions, Randomized
+
 
 def _angles(positions: Tensor, width: int) -> Tensor:
     """Positions times rates of geometrically spaced wavelengths, `[position, width / 2]`."""
@@ -74,18 +76,20 @@ class Scheme:
             rotation of queries and keys, at self- and at cross-attention, each by its own position in
             its own sequence;
             `learn`: the model learns what is added, a table for the source and one for the target;
-            `none`: nothing.
+            `ids`: a method numbers the tokens, and says what a number becomes; `none`: nothing.
         encode: positions `[position]` and channels to a table.
         period: position i is taken for i modulo this; None where it is not.
         from_end: whether positions of the source are counted from its end, -1 for the last.
         adjustable: whether the setting `model.period` replaces `period`.
+        method: the class, where it is of kind `ids`.
     """
 
-    kind: Literal["none", "add", "rotate", "learn"]
+    kind: Literal["none", "add", "rotate", "learn", "ids"]
     encode: Callable[[Tensor, int], Tensor] = none
     period: int | None = None
     from_end: bool = False
     adjustable: bool = False
+    method: type[Positions] | None = None
 
     def __call__(self, positions: Tensor, channels: int) -> Tensor:
         """The table of these positions."""
@@ -109,4 +113,7 @@ POSITIONS: dict[str, Scheme] = {
     "log_periodical": Scheme("add", logarithmic, period=7),
     "learned": Scheme("learn"),
     "rope": Scheme("rotate", rotary),
+    "coupling": Scheme("ids", method=Coupling),
+    "abacus": Scheme("ids", method=Abacus),
+    "randomized": Scheme("ids", method=Randomized),
 }

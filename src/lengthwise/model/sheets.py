@@ -49,6 +49,7 @@ def sheet_logits(
     target: Tensor,
     plan: list[LayerPlan],
     layers: int,
+    drawn: Tensor | None = None,
 ) -> Tensor:
     """Logits `[problem, token, token of the vocabulary]` of problems of one size.
 
@@ -59,11 +60,12 @@ def sheet_logits(
         source, target: as `SheetLayout.batch` gives them.
         plan: the bias laid out for the layout; of no use for lines, which lead elsewhere in each sheet.
         layers: of the model's decoder.
+        drawn: as of `Transformer.forward`.
     """
     if isinstance(bias, CalibratedBias):
         flat = through_lines(model, bias, [(layout, source, target)], layers)
         return flat.unflatten(0, (len(target), -1))
-    output: Output = model(source, target[:, :-1].clamp(min=0), plan)
+    output: Output = model(source, target[:, :-1].clamp(min=0), plan, drawn=drawn)
     return output.logits
 
 

@@ -15,14 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lengthwise.bias import LearnedTables, SomeSite
+from lengthwise.bias import LearnedModules, LearnedTables, SomeSite
 from lengthwise.engine.products import Linear
+from lengthwise.methods import Positions
 from lengthwise.model.distinct import view_distinct
+from lengthwise.model.ids import Ids, IdVectors, NextRow
 from lengthwise.model.layers import Embedded, Layer, Norm, look_up
 from lengthwise.model.learned_bias import make_tables
 from lengthwise.model.plans import LayerPlan, OwnPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
-from lengthwise.model.views import Cache, Rows, Source, View, run
+from lengthwise.model.views import Cache, Rows, Source, Turn, View, run
+from lengthwise.problems.layout import COLUMN, Layout
+from lengthwise.problems.sheets import SheetLayout
+from lengthwise.problems.tokens import extent_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Transformer(nn.Module):
         embedding_scale: `sqrt` multiplies token embeddings by the square root of the width (Vaswani et al.
             2017, section 3.4; the paper's code).
         learned: the learned part of the bias, if it has one.
+        ids: the position scheme, where `positions` names one that is a method; by default as its class is.
+        axes: those of the problems, which such a scheme may number along.
     """
 
     def __init__(
@@ -73,7 +80,9 @@ class Transformer(nn.Module):
         encoder_layers: int = 0,
         norm: Norm = "pre",
         embedding_scale: Literal["none", "sqrt"] = "none",
-        learned: LearnedTables | None = None,
+        learned: LearnedTables | LearnedModules | None = None,
+        ids: Positions | None = None,
+        axes: tuple[str, ...] = (COLUMN,),
     ) -> None:
         super().__init__()
         self.width, self.heads, self.positions = width, heads, positions
@@ -107,6 +116,8 @@ class Transformer(nn.Module):
         self.tables = nn.ModuleDict(
             {s: make_tables(learned, n, heads, width) for s, n in sites.items() if n and learned}
         )
+        kind = self.scheme.method
+        self.ids = None if kind is None else IdVectors(ids or kind(), axes, width, heads)
         self._position_cache: Tensor | None = None
 
     @property
@@ -119,15 +130,21 @@ class Transformer(nn.Module):
         """Whether there are encoder layers."""
         return self.encoder_norm is not None
 
-    def reaches(self, *lengths: int) -> bool:
-        """Whether sequences of these lengths can be embedded: up to where learned positions end."""
-        table = self.target_positions
-        return table is None or max(lengths) <= table.num_embeddings
+    def reaches(self, layout: Layout | SheetLayout, rows: int | None = None) -> bool:
+        """Whether problems can be embedded, all of their rows or the first: positions may have an end."""
+        if self.ids is not None:
+            return self.ids.method.reaches(extent_of(layout))
+        table, rows = self.target_positions, layout.target_length if rows is None else rows
+        return table is None or max(layout.source_length, rows) <= table.num_embeddings
 
-    def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int = 0) -> Embedded:
-        """Embed tokens `[batch, position]` and add their positions, counted from `first`."""
+    def _embed(
+        self, embedding: nn.Embedding, tokens: Tensor, first: int = 0, ids: Tensor | None = None
+    ) -> Embedded:
+        """Embed tokens `[batch, position]` and add their positions, counted from `first`, or by ids."""
         table, index, vocabulary = embedding.weight, tokens, embedding.num_embeddings
         table = table if self.scale is None else table * self.scale
+        if ids is not None and self.ids is not None and not self.ids.turns:
+            return Embedded(self.dropout(F.embedding(tokens, table) + self.ids(ids)))
         if self.scheme.kind in ("add", "learn"):
             is_source = embedding is self.source_embedding
             positions, place = self._positions(first, tokens, is_source)
@@ -183,23 +200,32 @@ class Transformer(nn.Module):
         table = self._position_table(first + x.shape[2], x.device)[:, first:]
         return rotate(x, table.to(x.dtype))
 
-    def _scores(self, site: SomeSite, layer: int) -> dict[str, Any]:
+    def _scores(self, site: SomeSite, layer: int, ids: Ids | None = None) -> dict[str, Any]:
         """What scores follow from besides products and the bias: options of a reader."""
-        turn = self._turn if self.scheme.kind == "rotate" else None
+        turn: Turn | None = self._turn if self.scheme.kind == "rotate" else None
+        options: dict[str, Any] = {}
+        if ids is not None and self.ids is not None and self.ids.turns:
+            turn = self.ids.turn(ids.source if site == "encoder" else ids.target)
+            options = {"turn_source": self.ids.turn(ids.source)} if site == "cross" else {}
         tables = cast(nn.ModuleList, self.tables[site]) if site in self.tables else None
         learned = None if tables is None else tables[min(layer, len(tables) - 1)]
-        return {"turn": turn, "learned": learned}
+        return {"turn": turn, "learned": learned, **options}
 
-    def _read_source(self, source: Tensor, plan: list[LayerPlan]) -> Embedded:
+    def _read_source(
+        self, source: Tensor, plan: list[LayerPlan], ids: Ids | None = None
+    ) -> Embedded:
         """Embed the source, and encode it where there are encoder layers."""
-        memory = self._embed(self.source_embedding, source)
+        memory = self._embed(self.source_embedding, source, ids=None if ids is None else ids.source)
         if self.encoder_norm is None:
             return memory
         own = plan[0].get("encoder")
         if own is None:
             raise ValueError("the plan lays out no encoder; call plan_attention(..., encoder=True)")
         view: View = [
-            (Rows(own, None if layer else memory.index, **self._scores("encoder", layer)), None)
+            (
+                Rows(own, None if layer else memory.index, **self._scores("encoder", layer, ids)),
+                None,
+            )
             for layer in range(len(self.encoder_layers))
         ]
         return Embedded(self.encoder_norm(run(self.encoder_layers, memory.table, view)))
@@ -211,6 +237,7 @@ class Transformer(nn.Module):
         plan: list[LayerPlan],
         return_attention: bool = False,
         last: int | None = None,
+        drawn: Tensor | None = None,
     ) -> Output:
         """Logits for every row at once, the tokens before each row being given (teacher forcing).
 
@@ -220,15 +247,18 @@ class Transformer(nn.Module):
             plan: the bias, from `plan_attention` with the same layout.
             return_attention: also return the attention weights.
             last: return the logits of so many rows at the end alone.
+            drawn: what a position scheme draws in training, `[problem or 1, number]`.
         """
-        rows = self._embed(self.target_embedding, target)
-        memory = self._read_source(source, plan)
+        ids = None if self.ids is None else self.ids.ids(plan, target, drawn)
+        own = None if ids is None else ids.target
+        rows = self._embed(self.target_embedding, target, ids=own)
+        memory = self._read_source(source, plan, ids)
         last = target.shape[1] if last is None else last
         indexed = rows.index is not None and memory.index is not None
         if not return_attention and indexed and self.shares(plan):
             view, index = view_distinct(rows, memory, plan, last)
             return Output(look_up(index, self.logits(rows.table, view)), [])
-        view = self.view(rows, memory, plan, return_attention)
+        view = self.view(rows, memory, plan, return_attention, ids)
         logits = self.logits(rows.table, view)[:, -last:]
         if not return_attention:
             return Output(logits, [])
@@ -242,6 +272,7 @@ class Transformer(nn.Module):
         memory: Embedded,
         plan: Sequence[Mapping[SomeSite, Plan]],
         keep: bool = False,
+        ids: Ids | None = None,
     ) -> list[tuple[Rows, Source]]:
         """What whole sequences read.
 
@@ -250,11 +281,12 @@ class Transformer(nn.Module):
             memory: the source.
             plan: the bias.
             keep: whether readers keep attention weights.
+            ids: of a position scheme that turns by them.
         """
         index, view = rows.index, []
         for layer, sites in enumerate(plan):
-            own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer))
-            cross = Source(sites["cross"], memory, keep=keep, **self._scores("cross", layer))
+            own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer, ids))
+            cross = Source(sites["cross"], memory, keep=keep, **self._scores("cross", layer, ids))
             if isinstance(own.plan, OwnPlan) and not keep:
                 # What entries read of themselves is looked up with them.
                 own.index, cross.index = None, index
@@ -278,7 +310,7 @@ class Transformer(nn.Module):
     @property
     def pointwise(self) -> bool:
         """Whether a key or a row, before any layer, depends on its own token and position alone."""
-        return not self.encodes and self.scheme.kind != "rotate"
+        return not self.encodes and self.scheme.kind not in ("rotate", "ids")
 
     def embed_at(self, embedding: nn.Embedding, tokens: Tensor, positions: Tensor) -> Embedded:
         """Embed tokens `[position]` that stand at any positions `[position]`, as a batch of one.
@@ -299,14 +331,17 @@ class Transformer(nn.Module):
 
     def begin(self, source: Tensor, rows: int, plan: list[LayerPlan]) -> list[tuple[Cache, Source]]:
         """A view of the next row, with a cache of `rows` rows."""
-        memory = self._read_source(source, plan)
-        return [
+        start = source.new_zeros(len(source), rows)
+        ids = None if self.ids is None else self.ids.ids(plan, start[:, :1])
+        memory = self._read_source(source, plan, ids)
+        view = [
             (
-                Cache(sites["self"], rows, **self._scores("self", layer)),
-                Source(sites["cross"], memory, **self._scores("cross", layer)),
+                Cache(sites["self"], rows, **self._scores("self", layer, ids)),
+                Source(sites["cross"], memory, **self._scores("cross", layer, ids)),
             )
             for layer, sites in enumerate(plan)
         ]
+        return view if ids is None else NextRow(view, plan, start)
 
     def step(
         self, tokens: Tensor, row: int, view: list[tuple[Cache, Source]], plan: list[LayerPlan]
@@ -322,5 +357,12 @@ class Transformer(nn.Module):
         for (own, cross), sites in zip(view, plan, strict=True):
             own.plan, cross.plan = sites["self"], sites["cross"]
             own.first = cross.first = row
-        x = self._embed(self.target_embedding, tokens[:, None], row).apply(lambda x: x)
+        ids = None
+        if self.ids is not None:
+            assert isinstance(view, NextRow)
+            view.read[:, row] = tokens
+            ids = self.ids.ids(view.plan, view.read[:, : row + 1]).target[..., -1:]
+            for own, cross in view if self.ids.turns else ():
+                own.turn = cross.turn = self.ids.turn(ids)
+        x = self._embed(self.target_embedding, tokens[:, None], row, ids).apply(lambda x: x)
         return self.logits(x, view)[:, 0]

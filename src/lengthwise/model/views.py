@@ -16,6 +16,7 @@ from lengthwise.model.layers import Attention, Embedded, Layer, Reader, look_up
 from lengthwise.model.plans import LinesPlan, OwnPlan, Plan
 
 View = Sequence[tuple[Reader, Reader | None]]
+Turn = Callable[[Tensor, int], Tensor]
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, view: View) -> Tensor:
@@ -47,7 +48,7 @@ class Rows:
         plan: Plan,
         index: Tensor | None = None,
         *,
-        turn: Callable[[Tensor, int], Tensor] | None = None,
+        turn: Turn | None = None,
         learned: nn.Module | None = None,
         keep: bool = False,
     ) -> None:
@@ -126,6 +127,7 @@ class Source(Rows):
     Args:
         memory: the source.
         readers: how many rows will read it, if more than a plan has.
+        turn_source: turns keys, where that is not as `turn` does.
         options: as `Rows`.
     """
 
@@ -136,9 +138,11 @@ class Source(Rows):
         index: Tensor | None = None,
         *,
         readers: int = 0,
+        turn_source: Turn | None = None,
         **options,
     ) -> None:
         super().__init__(plan, index, **options)
+        self.turn_source = turn_source
         self.memory, self.readers = memory, readers
         self.projected: tuple[Tensor, ...] = ()
         self.meaning: Tensor | None = None
@@ -163,7 +167,9 @@ class Source(Rows):
         scores = self.plan.scores
         if not self.projected:
             parts = attention.split(self.memory.apply(lambda x: attention.project(x, scores)))
-            self.projected = (self.turned(parts[0], 0), parts[-1])
+            turned = self.turn_source if scores else None
+            key = self.turned(parts[0], 0) if turned is None else turned(parts[0], 0)
+            self.projected = (key, parts[-1])
         key, value = self.projected
         if not scores:
             return value, key, value

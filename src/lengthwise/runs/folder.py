@@ -42,6 +42,8 @@ WEIGHTS, BIAS, CHECKPOINT, MAPS = (
     "maps.safetensors",
 )
 MATRICES_FILE = "bias.safetensors"
+# The code of a method of a user's own; kept to be read, and to be named, never run by itself.
+METHOD_CODE = "method.py"
 LOCK = ".lock"
 CALIBRATED, VANILLA, MATRICES = "calibrated", "vanilla", "matrices"
 CHECKPOINTS, PLOTS = "checkpoints", "plots"
@@ -52,6 +54,8 @@ CERTIFICATE, RULE, PROGRESS = "certificate.json", "rule.json", "proof.progress.j
 _WRITTEN = {
     *(CONFIG, VERSIONS, METRICS, WEIGHTS, BIAS, CHECKPOINT, MAPS, MATRICES_FILE, LOCK),
     *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS, TASK, SOURCE),
+    METHOD_CODE,
+    *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS),
 }
 _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")
 

@@ -15,6 +15,7 @@ from lengthwise.decoding.ways import check_ways
 from lengthwise.model import Transformer
 from lengthwise.problems.layout import Layout, Vocabulary
 from lengthwise.problems.sheets import Seen, SheetVocabulary
+from lengthwise.problems.tokens import axes_of
 from lengthwise.settings.config import Config, InputError
 from lengthwise.tasks import Transducer, Worksheet
 from lengthwise.tasks.near import LAST
@@ -34,12 +35,25 @@ def make_model(config: Config) -> Transformer:
     # A calibrated bias takes the place of the settings' one (`Config.for_retraining` sees to that).
     learned = getattr(make_bias(config), "learned", None)
     of_the_bias = {"bias", *(key for bias in BIASES.values() for key in bias.settings)}
-    return Transformer(tokens, **config.model.model_dump(exclude=of_the_bias), learned=learned)
+    settings = config.model.model_dump(exclude=of_the_bias)
+    return Transformer(
+        tokens, **settings, learned=learned, ids=config.position_method, axes=axes_of(task)
+    )
 
 
 def make_bias(config: Config) -> AttentionBias:
-    """The bias that some settings name."""
-    return BIASES[config.model.bias](config.model)
+    """The bias that some settings name.
+
+    Raises:
+        InputError: for one that does not fit the model.
+    """
+    method = config.bias_method
+    if method is None:
+        return BIASES[config.model.bias](config.model)
+    try:
+        return method.bias(config.model.heads)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def make_device(name: str) -> torch.device:
@@ -82,7 +96,12 @@ def check_reach(model: Transformer, layout: Layout) -> None:
         InputError: for those.
     """
     lengths = layout.source_length, layout.target_length
-    if not model.reaches(*lengths):
+    if not model.reaches(layout) and model.ids is not None:
+        raise InputError(
+            f"{layout} has more places than the {model.ids.method} of this model have ids: "
+            f"{model.ids.method.size} (settings in [positions])"
+        )
+    if not model.reaches(layout):
         raise InputError(
             f"problems padded to {layout.width} digits have {max(lengths)} tokens; learned positions of "
             "this model end earlier (model.max_positions)"

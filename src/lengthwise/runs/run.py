@@ -14,11 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lengthwise.arguments import as_flag, as_path, as_text, as_texts
-from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
+from lengthwise.bias import BIASES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
 from lengthwise.files import read_text, reason, save_tensors, sha256, write_text
-from lengthwise.model import Transformer
+from lengthwise.model import POSITIONS, Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sizes import Size, size_of
 from lengthwise.runs.answer import Answer
@@ -29,6 +29,7 @@ from lengthwise.runs.folder import (
     MAPS,
     MATRICES,
     MATRICES_FILE,
+    METHOD_CODE,
     METRICS,
     VANILLA,
     VERSIONS,
@@ -50,7 +51,9 @@ from lengthwise.runs.parts import (
 )
 from lengthwise.runs.sheets import answer_sheets
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
+from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
+from lengthwise.settings.own_methods import know, own_source
 from lengthwise.settings.sections import Padding
 from lengthwise.tasks import is_own, register
 from lengthwise.tasks.kept import TASK, check_kept, keep
@@ -146,6 +149,10 @@ class Run:
         if is_own(config.task):
             keep(path, config.make_task())
             files.append(TASK)
+        code = own_source(config.model.positions, config.model.bias)
+        if code is not None:
+            write_text(path / METHOD_CODE, code)
+            files.append(METHOD_CODE)
         write_text(path / VERSIONS, json.dumps(versions(), indent=2) + "\n")
         save_config(path, config, files)
         return cls(path, config, bias or make_bias(config))
@@ -238,6 +245,8 @@ class Run:
         values = {"task": config.task, "base": config.base, **config.parameters}
         values |= {f"data.{key}": getattr(config.data, key) for key in laid}
         values |= {f"model.{key}": value for key, value in config.model.model_dump().items()}
+        for table in TABLES.values():
+            values |= {f"{table}.{key}": value for key, value in getattr(config, table).items()}
         return json.dumps({**values, "bias": sha256(bias.encode())[:16]})
 
     @cached_property
@@ -454,6 +463,8 @@ def config_of_file(
 ) -> Config:
     """As `read_config`, from the values that the file holds; without one as `make_config`."""
     assignments = list(assignments)
+    if path is not None:
+        _ask_for_methods(path, values)
     try:
         return make_config(values, assignments)
     except InputError as error:
@@ -468,3 +479,22 @@ def config_of_file(
                 note = f"; lengthwise {writer} wrote it, this is {__version__}" if other else ""
                 raise InputError(f"{path}: {error}{note}") from error
         raise
+
+
+def _ask_for_methods(path: Path, values: dict[str, Any]) -> None:
+    """Say which file to name, where settings name a method of a user's own that is not known here.
+
+    Raises:
+        InputError: for such a method.
+    """
+    model = values.get("model")
+    for key, known in (("positions", POSITIONS), ("bias", BIASES)):
+        name = model.get(key) if isinstance(model, dict) else None
+        if not isinstance(name, str) or name in known or know(name):
+            continue
+        if (path.parent / METHOD_CODE).exists():
+            raise InputError(
+                f"{path.parent} was trained with {name}, a method of somebody's own, whose code is never "
+                f"run by itself; name its file: --method my_method.py (what it was is in "
+                f"{path.parent / METHOD_CODE}), in Python lengthwise.use_method first"
+            )

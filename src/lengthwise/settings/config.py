@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     Field,
     SerializationInfo,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -24,9 +26,20 @@ from lengthwise.arguments import as_assignments
 from lengthwise.bias import BIASES
 from lengthwise.errors import InputError, unknown
 from lengthwise.files import read_text
+from lengthwise.methods import Bias, Positions
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import PAPER_LIMIT
 from lengthwise.problems.sizes import Size
+from lengthwise.settings.method_tables import (
+    BIAS_TABLE,
+    POSITION_TABLE,
+    TABLES,
+    Chosen,
+    bias_of,
+    fill_table,
+    make_method,
+    positions_of,
+)
 from lengthwise.settings.parameters import (
     TABLE,
     Parameters,
@@ -76,6 +89,8 @@ class Config(Settings):
         device: where the model runs.
         attention, decode: how attention and greedy decoding are computed, never what;
             `lines` and `parallel` need a bias that consists of lines.
+        positions, bias: what the scheme `model.positions`, and the bias `model.bias`, have of settings of
+            their own, as `{"max_position": 132}` of `coupling`; files hold them where there are some.
     """
 
     task: str = "successor"
@@ -91,6 +106,8 @@ class Config(Settings):
     retraining: RetrainingSettings = RetrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    positions: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    bias: dict[str, Any] = Field(default_factory=dict, validate_default=True)
 
     @field_validator("task")
     @classmethod
@@ -117,6 +134,41 @@ class Config(Settings):
         names = value.given if info.exclude_unset else value.keys()
         return {name: held for name, held in value.items() if name in names}
 
+    @field_validator(POSITION_TABLE, BIAS_TABLE, mode="plain")
+    @classmethod
+    def _of_methods(cls, value: Any, info: ValidationInfo) -> Chosen:
+        model = info.data.get("model")
+        if model is None:  # which is refused
+            return Chosen()
+        if info.field_name == POSITION_TABLE:
+            return fill_table(POSITION_TABLE, model.positions, positions_of(model.positions), value)
+        return fill_table(BIAS_TABLE, model.bias, bias_of(model.bias), value)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_tables(
+        self, dump: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        values = dump(self)
+        for table in TABLES.values():
+            if info.exclude_unset and table in values:
+                chosen = getattr(self, table)
+                values[table] = {key: chosen[key] for key in chosen if key in chosen.given}
+            if not values.get(table, True):
+                del values[table]
+        return values
+
+    @property
+    def position_method(self) -> Positions | None:
+        """The position scheme, where it is a method's class."""
+        kind = positions_of(self.model.positions)
+        return None if kind is None else make_method(kind, self.positions, POSITION_TABLE)
+
+    @property
+    def bias_method(self) -> Bias | None:
+        """The bias, where it is a method's class."""
+        kind = bias_of(self.model.bias)
+        return None if kind is None else make_method(kind, self.bias, BIAS_TABLE)
+
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
@@ -126,6 +178,11 @@ class Config(Settings):
         if self.base not in bases:
             raise ValueError(f"base of {self.task} must be {bases[0]}, got {self.base}")
         self.model.check_positions(self.retraining.positions)
+        if positions_of(self.retraining.positions) is not None:
+            raise ValueError(
+                f"retraining.positions can't be {self.retraining.positions!r}: lines lead to tokens "
+                f"wherever they lie, and need no ids"
+            )
         self._check_sheet()
         if self.data.distribution == "paper":
             longest = digits_needed(PAPER_LIMIT - 1, self.base)
@@ -246,7 +303,7 @@ class Config(Settings):
         for name in given.keys() - self.retraining.model_fields_set:
             parts[_PARTS.get(name, "training")].model_fields_set.discard(name)
         parts["model"].model_fields_set.discard("bias")
-        return self.model_copy(update=parts)
+        return self.model_copy(update={**parts, POSITION_TABLE: Chosen(), BIAS_TABLE: Chosen()})
 
 
 def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Config:
@@ -302,6 +359,11 @@ def overlaid(before: Config, after: Config) -> Config:
     values = before.model_dump(mode="json")
     if after.task != before.task:
         del values[TABLE]
+    for setting, table in TABLES.items():
+        name = setting.removeprefix("model.")
+        is_set = name in after.model.model_fields_set
+        if is_set and getattr(after.model, name) != getattr(before.model, name):
+            values.pop(table, None)
     _overlay(values, after.model_dump(mode="json", exclude_unset=True))
     return make_config(values)
 
@@ -454,10 +516,12 @@ def _explain(error: ValidationError) -> str:
         known = {*model.model_fields, *(() if where else parameter_names())}
         return unknown(f"setting{where}", path[-1], known)
     message = first["msg"].removeprefix("Value error, ")
+    # What is said of these names them itself.
+    whole = ("task", TABLE, *TABLES.values())
     if first["type"] == "value_error":
         return (
             message
-            if not path or path in (["task"], [TABLE]) or message.startswith("unknown")
+            if not path or path in ([one] for one in whole) or message.startswith("unknown")
             else f"{'.'.join(path)}: {message}"
         )
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"

@@ -56,6 +56,13 @@ METHODS: dict[str, Method] = {
     "window_cpi": Method(_ABS, _model("cyclic", **_WINDOW, period=3) | _ALIGNED),
     "nope_window": Method(_ABS, _model("none", **_WINDOW) | _ALIGNED),
     "cyclic": Method(f"{_ABS}: Cyclic Position Indexing alone", _model("cyclic", period=3)),
+    "coupling": Method("Cho et al. 2024", _model("coupling")),
+    "abacus": Method("McLeish et al. 2024", _model("abacus")),
+    "randomized": Method("Ruoss et al. 2023", _model("randomized")),
+    "fire": Method("Li et al. 2023", _model("none", "fire")),
+    "kerple_log": Method("Chi et al. 2022", _model("none", "kerple_log")),
+    "kerple_power": Method("Chi et al. 2022", _model("none", "kerple_power")),
+    "hard_alibi": Method("Jelassi et al. 2024", _model("none", "hard_alibi")),
     "sin_periodical": Method("the code of Duan, Shi, Xu 2023", _model("sin_periodical")),
     "log_periodical": Method("the code of Duan, Shi, Xu 2023", _model("log_periodical")),
 }

@@ -106,11 +106,12 @@ class ModelSettings(Settings):
 
     Attributes:
         width, heads, layers, feed_forward, dropout: its size; `layers` are those of the decoder.
-        positions: a name in `lengthwise.model.POSITIONS`.
+        positions: a name in `lengthwise.model.POSITIONS`; what it has of settings is in `positions`.
         period: T of `cyclic` positions.
         max_positions: tokens of the longest sequence that `learned` positions reach; longer problems count
             as wrong in an evaluation.
-        bias: a name in `lengthwise.bias.BIASES`; a calibrated bias takes its place.
+        bias: a name in `lengthwise.bias.BIASES`; a calibrated bias takes its place. What it has of
+            settings, where none of these, is in `bias`.
         window, window_sides: of the bias `window`.
         alibi_cross: of `alibi`: nothing at cross-attention, or the distance.
         t5_buckets, t5_distance: of `t5`: buckets, and the distance from which on all share one.

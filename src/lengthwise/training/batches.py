@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from lengthwise.methods import Positions
 from lengthwise.problems.layout import Layout, least_width
 from lengthwise.problems.sampling import NoProblemsError, Split, generator, training_problems
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size
+from lengthwise.problems.tokens import extent_of
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.drill import drill_problems, drill_sheets
 
@@ -174,6 +176,14 @@ class Batches:
 
     def _batch(self, layout: Layout, operands: np.ndarray) -> Batch:
         return Batch(layout, *layout.batch(operands))
+
+
+def draw_positions(
+    method: Positions, config: Config, step: int, layout: Layout | SheetLayout
+) -> Tensor:
+    """What a position scheme draws for a step, int64 `[problem, number]`: as the problems, of the step."""
+    rng, count = generator(config.seed, "positions", step), config.training.batch_size
+    return method.draw(rng, count, extent_of(layout)).expand(count, -1)
 
 
 def make_batches(config: Config) -> Batches | SheetBatches:

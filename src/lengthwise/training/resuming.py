@@ -63,11 +63,11 @@ def continued(before: Config, config: Config, path: Path, *, retraining: bool = 
     after = overlaid(before, config)
     old, new = flat_settings(before), flat_settings(after)
     for key, value in old.items():
-        if new[key] != value and not _FREE.fullmatch(key):
+        if new.get(key) != value and not _FREE.fullmatch(key):
             name = RETRAINED.get(key, key) if retraining else key
             raise InputError(
                 f"{path} was begun with {name}={shorten(str(value))}; --resume can't go on with "
-                f"{name}={shorten(str(new[key]))}: leave that out, or name another folder with --out"
+                f"{name}={shorten(str(new.get(key)))}: leave that out, or name another folder with --out"
             )
     return after
 

@@ -20,7 +20,7 @@ from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.files import append_text, reason, write_text, write_with
 from lengthwise.model import Transformer, plan_attention
-from lengthwise.model.plans import LayerPlan
+from lengthwise.model.plans import AttentionPlan, LayerPlan
 from lengthwise.model.sheets import sheet_logits
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sheets import Seen, SheetLayout
@@ -49,7 +49,7 @@ from lengthwise.runs.parts import (
 )
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, InputError
-from lengthwise.training.batches import make_batches
+from lengthwise.training.batches import draw_positions, make_batches
 from lengthwise.training.drill import drill_sights
 from lengthwise.training.halves import Shards, backward, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
@@ -227,7 +227,8 @@ class Trainer:
                 raise InputError(
                     f"attention can't be {self.config.attention!r}: {error}"
                 ) from error
-        return self.plans[key]
+        # Layouts of the same lengths share a plan, but tokens have places of their own in each.
+        return AttentionPlan(self.plans[key], layout)
 
     def _lay_out_sights(self) -> tuple[Seen, Tensor, list[LayerPlan]] | None:
         """The drill of what single queries see, if there is one, and the bias laid out for it."""
@@ -258,7 +259,12 @@ class Trainer:
             InputError: when there are none.
         """
         if not (self.run.path / CHECKPOINT).exists():
-            self.batches.train(0)
+            batch = self.batches.train(0)
+            if self.bare.ids is not None:  # a method of a user's own may number tokens wrongly
+                plan = self.plan_for(batch.layout, batch.target)
+                drawn = draw_positions(self.bare.ids.method, self.config, 0, batch.layout)
+                ids = self.bare.ids.ids(plan, batch.target[:, :-1].clamp(min=0), drawn)
+                self.bare.ids.check(ids)
         if self.settings.initial is not None:
             initial = Run.open(self.settings.initial)
             _ = initial.model  # whole, and of its settings
@@ -307,9 +313,14 @@ class Trainer:
             group["lr"] = rate
         plan = self.plan_for(batch.layout, target)
 
-        def mean_loss(source: Tensor, target: Tensor) -> Tensor:
+        parts = (source, target)
+        if self.bare.ids is not None:
+            drawn = draw_positions(self.bare.ids.method, self.config, self.step, batch.layout)
+            parts = (*parts, drawn[self.rank_rows].to(self.device))
+
+        def mean_loss(source: Tensor, target: Tensor, drawn: Tensor | None = None) -> Tensor:
             with in_precision(self.settings.precision, self.device):
-                logits = self._logits(self.model, batch.layout, source, target, plan)
+                logits = self._logits(self.model, batch.layout, source, target, plan, drawn)
             loss = F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
             if self.sights is None:
                 return loss
@@ -319,7 +330,7 @@ class Trainer:
 
         # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
         # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
-        self.loss_sum += backward(mean_loss, (source, target), self.weights, self.shards)
+        self.loss_sum += backward(mean_loss, parts, self.weights, self.shards)
         self.optimizer.step()
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
@@ -337,12 +348,13 @@ class Trainer:
         source: Tensor,
         target: Tensor,
         plan: list[LayerPlan],
+        drawn: Tensor | None = None,
     ) -> Tensor:
         """Logits `[problem, row, token]`, the right tokens being given."""
         if isinstance(layout, SheetLayout):
             layers = self.config.model.layers
-            return sheet_logits(model, self.run.bias, layout, source, target, plan, layers)
-        return model(source, target[:, :-1], plan).logits
+            return sheet_logits(model, self.run.bias, layout, source, target, plan, layers, drawn)
+        return model(source, target[:, :-1], plan, drawn=drawn).logits
 
     @torch.inference_mode()
     def _measure(self, source: Tensor, target: Tensor) -> Metrics:
