@@ -192,7 +192,7 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
             ["trian", "addition"],
             "unknown command 'trian'; did you mean 'train'? known: abc, bench,",
         ),
-        (["abc"], "Missing argument 'TASK|CONFIG'"),
+        (["abc"], "Missing argument 'TASK|FILE'"),
         (["abc", "adition"], "unknown task 'adition'; did you mean 'addition'?"),
         (["abc", "addition", "--set", "model.widht=1"], "did you mean 'width'?"),
         (

@@ -28,6 +28,7 @@ FLOW = (
     "methods",
     "bias",
     "locality",
+    "task_checks",
     "engine",
     "model",
     "settings",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import Config, InputError
     from lengthwise.settings.own_methods import use_method
+    from lengthwise.tasks import Field, Segment, Transducer, Worksheet
 
 _HOMES = {
     "AttentionMaps": "calibration.maps",
@@ -27,9 +28,13 @@ _HOMES = {
     "Config": "settings.config",
     "InputError": "settings.config",
     "LengthCurve": "evaluation.curve",
+    "Field": "tasks",
     "Method": "methods",
     "Positions": "methods",
     "Run": "runs.run",
+    "Segment": "tasks",
+    "Transducer": "tasks",
+    "Worksheet": "tasks",
     "abc": "api",
     "calibrate": "api.analysis",
     "capture": "api.analysis",
@@ -44,11 +49,15 @@ __all__ = [
     "Bias",
     "CalibratedBias",
     "Config",
+    "Field",
     "InputError",
     "LengthCurve",
     "Method",
     "Positions",
     "Run",
+    "Segment",
+    "Transducer",
+    "Worksheet",
     "__version__",
     "abc",
     "calibrate",

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """What a person gave can't be used; the message says what was given and what is allowed."""
 
 
+class NoProblemsError(ValueError):
+    """A split holds no problem of the length asked for."""
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     """`unknown task 'adition'; did you mean 'addition'? known: ...`"""
     names = sorted(known)

@@ -58,6 +58,8 @@ from lengthwise.settings.config import (
 from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.own_methods import SomeMethod, chosen_method, own_name
+from lengthwise.tasks import Transducer, Worksheet
+from lengthwise.tasks.given import settings_of
 from lengthwise.training.trainer import Progress
 
 Until = Literal["interpolated", "proven"]
@@ -65,10 +67,12 @@ Until = Literal["interpolated", "proven"]
 # What a person may pass: settings as `as_assignments` takes them, and whole numbers, one or many.
 Assignments = str | Iterable[str] | Mapping[str, Any] | None
 Wholes = int | Iterable[int]
+# A task's name, a class of a user's own or an instance of it, a file, or settings.
+SomeTask = str | Path | Config | type | Transducer | Worksheet
 
 
 def settings(
-    task: str | Path | Config,
+    task: SomeTask,
     assignments: Assignments = (),
     *,
     length: int | None = None,
@@ -78,9 +82,11 @@ def settings(
     epochs: int | None = None,
     with_bias: bool = False,
 ) -> Config:
-    """Settings from a task's name or a settings file, changed by what is given besides.
+    """Settings from a task or a settings file, changed by what is given besides.
 
-    A method changes what the file says, assignments change what the method says.
+    A task is a name, a class of one's own (`Transducer` or `Worksheet`) or an instance, or its file:
+    `my_task.py` or `my_task.py:Class`, which is run; a table or a Turing machine (.toml); problems and
+    answers (.jsonl). A method changes what the file says, assignments change what the method says.
 
     Args:
         with_bias: the model is to be trained with a calibrated bias: what is set of `training` counts for
@@ -100,6 +106,8 @@ def settings(
         raise InputError("epochs are those of an .ini file; else set training.max_steps")
     if isinstance(source, SeedOptions):
         values = source.settings(epochs)
+    elif isinstance(source, dict):
+        values = source
     elif isinstance(source, Config):
         values = source.model_dump(mode="json", exclude_unset=True)
     elif source.suffix in (".toml", ".json"):
@@ -122,22 +130,29 @@ def settings(
     return config
 
 
-def _source(task: str | Path | Config) -> Config | SeedOptions | Path:
+def _source(task: SomeTask) -> Config | SeedOptions | dict[str, Any] | Path:
     """Settings, the options of an .ini file, or the name of a task or of another file.
+
+    Of a task that is no name, a dictionary of settings.
 
     Raises:
         InputError: for anything else.
     """
     if isinstance(task, Config):
         return task
+    if isinstance(task, type | Transducer | Worksheet):
+        return settings_of(task) or {}
     if not isinstance(task, str | os.PathLike) or not os.fspath(task):
-        refuse("task", "a task's name, such as 'addition', a settings file, or settings", task)
+        refuse("task", "a task's name, such as 'addition', its class, a file, or settings", task)
     path = as_path("task", task, "addition.toml")
+    own = settings_of(path)
+    if own is not None:
+        return own
     return load_ini(path) if path.suffix == ".ini" else path
 
 
 def abc_settings(
-    task: str | Path | Config,
+    task: SomeTask,
     assignments: Assignments = (),
     lengths: list[int] | None = None,
     **options: Any,
@@ -159,7 +174,7 @@ def abc_settings(
 
 
 def training_settings(
-    task: str | Path | Config,
+    task: SomeTask,
     assignments: Assignments = (),
     *,
     bias: CalibratedBias | MatrixBias | SomeRun | None = None,
@@ -202,7 +217,7 @@ def training_settings(
 
 
 def train(
-    task: str | Path | Config,
+    task: SomeTask,
     *,
     length: int | None = None,
     seed: int | None = None,
@@ -222,7 +237,8 @@ def train(
     """Train a model until it interpolates, or until it is proven right at every length.
 
     Args:
-        task: a task's name, a settings file (.toml, or .ini of the paper's code), or settings.
+        task: a task's name, a class or a file of one's own (see `settings`), a settings file (.toml, or
+            .ini of the paper's code), or settings.
         length: digits of the longest training operand.
         seed: of weights and problems.
         bias: a calibrated bias, one of matrices, its file, or a run that has one; the model is then trained
@@ -316,7 +332,7 @@ def run_training(
 
 
 def abc(
-    task: str | Path | Config,
+    task: SomeTask,
     *,
     length: int | None = None,
     seed: int | None = None,

@@ -9,7 +9,7 @@ from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration import Maps, SheetMaps, evidence_of
 from lengthwise.calibration.auto import contexts_of
 from lengthwise.calibration.evidence import Evidence
-from lengthwise.locality import NotApplicableError, cone_of_sheet, look_alikes
+from lengthwise.locality import KnownContexts, NotApplicableError, cone_of_sheet, look_alikes
 from lengthwise.locality.sheets import LAST_TOKEN, contexts_along, near_of, tell_apart
 
 # Lines that were not chosen and are told of, and those of them that are tried in the place of chosen ones.
@@ -87,6 +87,10 @@ def describe(maps: Maps, bias: CalibratedBias) -> list[str]:
     except NotApplicableError:  # lines through whole matrices say nothing of columns
         return []
     told = [f"  {finding}" for finding in findings]
+    if isinstance(contexts, KnownContexts):
+        if contexts.suffice():
+            return [*told, "Together the lines tell every symbol of the problems that are known."]
+        return [*told, "The lines do not tell every symbol of the problems that are known."]
     pair = look_alikes(contexts)
     if pair is None:
         return [*told, "Together the lines tell every symbol that must be written."]

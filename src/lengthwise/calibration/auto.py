@@ -12,8 +12,9 @@ from typing import Literal
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.locality import Contexts, NotApplicableError, join, reach_of
+from lengthwise.locality import Contexts, KnownContexts, NotApplicableError, join, reach_of
 from lengthwise.proof import BUDGET
+from lengthwise.tasks.own import has_rule
 
 Lines = Literal["fewest", "all"]
 
@@ -69,19 +70,21 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
     return CalibratedBias(maps.format, heads, lines)
 
 
-def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts:
+def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts | KnownContexts:
     """What a row sees that reads these tracks and its own token."""
     return contexts_of(maps, _bias(maps, chosen))
 
 
-def contexts_of(maps: AttentionMaps, bias: CalibratedBias) -> Contexts:
-    """What a query of the model sees under a bias.
+def contexts_of(maps: AttentionMaps, bias: CalibratedBias) -> Contexts | KnownContexts:
+    """What a query of the model sees under a bias; where there is no rule, in the problems that are known.
 
     Raises:
         NotApplicableError: for lines that do not move with the column being written.
     """
     layers = range(len(maps.weights["cross"]))
-    return Contexts(maps.layout.task, join(reach_of(bias, layer, maps.layout) for layer in layers))
+    cone = join(reach_of(bias, layer, maps.layout) for layer in layers)
+    task = maps.layout.task
+    return Contexts(task, cone) if has_rule(task) else KnownContexts(maps.layout, cone)
 
 
 def suffices(maps: AttentionMaps, bias: CalibratedBias) -> bool:

@@ -138,7 +138,7 @@ class _Reader:
 
     def forward(self, closed: dict[Site, Tensor], keep: bool = False) -> Output:
         """What the model returns; closed cells are bool `[problem, query, key]`."""
-        layers = [
+        layers: list[LayerPlan] = [
             {
                 site: _close(cast(DensePlan, plan), closed[site], self.run.device)
                 if site in closed

@@ -252,9 +252,10 @@ def calibrate_command(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the problems.", show_default="the run's")
     ] = None,
-    method: options.Method = None,
+    own_method: options.OwnMethod = None,
     set_: options.Set = None,
     device: options.RunDevice = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Turn what a vanilla run attends to into a bias, and say it in words.
@@ -282,7 +283,6 @@ def calibrate_command(
         calibration__kappa_self=kappa_self,
         calibration__lines=lines,
     )
-    options.know_method(method)
     folder = run / VANILLA if (run / VANILLA).exists() else run
     opened = Run.open(folder, device=device, set=changes)
     refuse_idle(opened.config, changes)
@@ -307,7 +307,8 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
     ] = None,
-    method: options.Method = None,
+    own_task: options.OwnTask = None,
+    own_method: options.OwnMethod = None,
     as_json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML file about one or more runs.
@@ -317,7 +318,6 @@ def report_command(
     from lengthwise.report.html import write_report
     from lengthwise.runs.folder import can_write
 
-    options.know_method(method)
     target = out or folders[0] / "report.html"
     if out is None and folders[0].is_dir() and not can_write(folders[0]):
         raise InputError(

@@ -42,6 +42,7 @@ def explain_command(
         Path | None,
         typer.Option(help="Also draw which keys are open; of a vanilla run, its attention."),
     ] = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Say a bias in words: what each head reads.

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 
 # Each adds its commands to the app.
 from lengthwise.cli import (  # noqa: F401
+    checking,
     converting,
     demo,
     evaluating,

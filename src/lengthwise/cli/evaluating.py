@@ -52,10 +52,11 @@ def evaluate_command(
             "--to", metavar="NUMBER", help="... to this one, or `ceil`: the first mistake."
         ),
     ] = None,
-    method: options.Method = None,
+    own_method: options.OwnMethod = None,
     set_: options.Set = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure exact match on unseen problems of each length.
@@ -83,7 +84,6 @@ def evaluate_command(
         evaluation__sizes=options.parse_sizes(sizes),
         evaluation__suites=suites,
     )
-    options.know_method(method)
     opened = Run.open(run, device=device, set=changes)
     if first is not None or last is not None:
         others = lengths, sizes, samples, suite, seed, plot, wrong_positions

@@ -61,19 +61,54 @@ ShowWork = Annotated[
     bool,
     typer.Option("--show-work", help="Also show what was written: for parity, the scratchpad."),
 ]
-Method = Annotated[
+
+
+def _name_task(given: str | None) -> str | None:
+    """Make the task of a file known before the run is opened that was trained on it."""
+    if given is not None:
+        from lengthwise.tasks.given import settings_of
+
+        if settings_of(given) is None:
+            raise InputError(
+                f"--task takes the file of a task of your own, such as my_task.py, got {given!r}"
+            )
+    return given
+
+
+def _name_method(given: str | None) -> str | None:
+    """Make the method of a file known likewise."""
+    if given is not None:
+        from lengthwise.settings.own_methods import use_method
+
+        use_method(given)
+    return given
+
+
+OwnTask = Annotated[
     str | None,
     typer.Option(
+        "--task",
         metavar="FILE",
-        help="The file of the method that the run was trained with, where it is your own.",
+        callback=_name_task,
+        help="The code of the task, my_task.py, where the run was trained on one of your own.",
+    ),
+]
+OwnMethod = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="FILE",
+        callback=_name_method,
+        help="The code of the method, my_method.py, where the run was trained with one of your own.",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")]
 TaskOrFile = Annotated[
     str,
     typer.Argument(
-        metavar="TASK|CONFIG",
-        help="A task (successor, addition, nx1, parity, ...), a .toml file, or an .ini file.",
+        metavar="TASK|FILE",
+        help="A task (successor, addition, nx1, ...), one of your own (my_task.py, a table .toml, "
+        "problems .jsonl), or settings (.toml, .ini).",
     ),
 ]
 
@@ -134,15 +169,3 @@ def parse_lengths(text: str | None) -> list[int] | None:
             raise InputError(f"--lengths takes at most {_MOST_LENGTHS} lengths, got {shown}")
         lengths += range(first, last + 1)
     return lengths
-
-
-def know_method(given: str | None) -> None:
-    """Know a method by its name from now on, where one is given.
-
-    Raises:
-        InputError: for a file that holds none.
-    """
-    if given is not None:
-        from lengthwise.settings.own_methods import use_method
-
-        use_method(given)

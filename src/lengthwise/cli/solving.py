@@ -54,9 +54,10 @@ def solve_command(
         Path | None,
         typer.Option(help="Draw the sheet of one expression into a file, .png or .svg."),
     ] = None,
-    method: options.Method = None,
+    own_method: options.OwnMethod = None,
     attention: options.Attention = None,
     device: options.RunDevice = None,
+    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer expressions, each on its own line.
@@ -75,7 +76,6 @@ def solve_command(
     options.refuse_unknown_options(context, [str(run), *expressions])
     if (file is None) == (not expressions):
         raise InputError("solve takes expressions, or --file with one expression a line")
-    options.know_method(method)
     opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
     if expressions == ["-"]:
         file = Path("-")

@@ -157,16 +157,18 @@ def draw_problems(
     run: Run, layout: Layout, suite: Suite, length: int, count: int, seed: int
 ) -> tuple[np.ndarray, str]:
     """Test problems of a length, and the split that they come from: see `Score.split`."""
+    why: Exception = AssertionError("every problem is in the split `any`")
     for split in ("test", "any"):
         rng = generator(seed, "test", 2 * length + (suite == "carry"))
         try:
             problems = suite_problems(
                 run.task, rng, count, suite=suite, length=length, width=layout.width, split=split
             )
-        except NoProblemsError:
+        except NoProblemsError as error:
+            why = InputError(str(error))
             continue
         return problems, split
-    raise AssertionError("every problem is in the split `any`")
+    raise why
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sampling import Suite
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
+from lengthwise.tasks import DIGITS
 
 # Numbers of a range that are decoded at once.
 _BATCH = 512
@@ -133,9 +134,10 @@ def check_range(
     if not 0 <= first <= last:
         raise InputError(f"a range goes up from 0 or more, got {first} to {last}")
     asked, correct, wrong = 0, 0, []
+    digits = str.maketrans(DIGITS[: run.task.base], run.task.letters)
     for start in range(first, last + 1, _BATCH):
         numbers = [
-            np.base_repr(number, run.task.base).lower()
+            np.base_repr(number, run.task.base).lower().translate(digits)
             for number in range(start, min(start + _BATCH, last + 1))
         ]
         for text, answer in zip(numbers, run.solve_many(numbers), strict=True):

@@ -2,6 +2,7 @@
 
 from lengthwise.locality.cone import Cone, NotApplicableError, Reach, join, reach_of, window_reach
 from lengthwise.locality.contexts import Batch, Contexts
+from lengthwise.locality.known import KnownContexts
 from lengthwise.locality.sheets import SheetContexts, Sights, cone_of_sheet
 from lengthwise.locality.sights import Sight, look, look_alikes, write_out
 
@@ -9,6 +10,7 @@ __all__ = [
     "Batch",
     "Cone",
     "Contexts",
+    "KnownContexts",
     "NotApplicableError",
     "Reach",
     "SheetContexts",

@@ -12,7 +12,7 @@ from lengthwise.errors import unknown
 from lengthwise.problems.layout import Alignment, InputOrder, Layout
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size
-from lengthwise.tasks import ALL_TASKS, WORKSHEETS, add_frame, make_task
+from lengthwise.tasks import ALL_TASKS, WORKSHEETS, add_frame, find_task, make_task
 
 Frame = Literal["none", "tokens"]
 
@@ -40,7 +40,7 @@ class Format:
     frame: Frame = "none"
 
     def __post_init__(self) -> None:
-        if self.name not in ALL_TASKS:
+        if find_task(self.name) is None:
             raise ValueError(unknown("task", self.name, ALL_TASKS))
         task = ALL_TASKS[self.name]
         words = {"alignment": Alignment, "input_order": InputOrder, "frame": Frame}

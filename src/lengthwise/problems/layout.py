@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -28,14 +28,21 @@ ROW = "r"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Characters are tokens: the digits of the base, then the task's symbols, then start and end."""
+    """Characters are tokens: the digits of the base, then the task's symbols, then start and end.
+
+    Attributes:
+        base: of the numbers.
+        symbols: of the task.
+        letters: the digits' characters, where they are others than those of the base.
+    """
 
     base: int
     symbols: tuple[str, ...]
+    letters: str = ""
 
     @cached_property
     def characters(self) -> str:
-        return DIGITS[: self.base] + "".join(self.symbols) + START + END
+        return (self.letters or DIGITS[: self.base]) + "".join(self.symbols) + START + END
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -192,7 +199,7 @@ class Layout(Places):
         self.input_order = input_order
         self.interleaves = alignment == "interleaved" and len(task.operands) > 1
         self.stride = len(task.operands) if self.interleaves else 1
-        self.vocabulary = Vocabulary(task.base, task.symbols)
+        self.vocabulary = Vocabulary(task.base, task.symbols, task.letters)
         self.source_spans, self.source_length = self._pieces()
         # One row for each symbol of the answer, and one for the end token.
         self.target_length = (task.writes or width) + 1
@@ -288,9 +295,13 @@ class Layout(Places):
         return "".join(self.vocabulary.characters[token] for token in tokens.tolist())
 
 
-# The value of each digit by its ASCII code.
-_VALUES = np.zeros(128, np.uint8)
-_VALUES[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(len(DIGITS))
+@lru_cache(maxsize=64)
+def _values(letters: str) -> np.ndarray:
+    """The value of each digit by its character's code, uint8."""
+    codes = np.frombuffer(letters.encode("utf-32-le"), np.uint32)
+    values = np.zeros(codes.max() + 1, np.uint8)
+    values[codes] = np.arange(len(letters))
+    return values
 
 
 def digits_of(
@@ -307,8 +318,10 @@ def digits_of(
             order = texts if segment.name in task.from_left else texts[::-1]
             digits[0, index, : len(texts)] = [known[text] for text in order]
         return digits
+    letters = task.letters
+    known = _values(DIGITS if DIGITS.startswith(letters) else letters)
     for index, (_, text) in enumerate(zip(task.operands, parts, strict=True)):
-        values = _VALUES[np.frombuffer(str(text).encode("ascii"), np.uint8)[::-1]]
+        values = known[np.frombuffer(str(text).encode("utf-32-le"), np.uint32)[::-1]]
         digits[0, index, : len(values)] = values
     digits[:, task.fixed] = digits[:, task.fixed, :1]
     return digits

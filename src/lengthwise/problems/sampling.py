@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from lengthwise.tasks import Transducer, Worksheet
+from lengthwise.errors import NoProblemsError
+from lengthwise.tasks import Dataset, Transducer, Worksheet
 
 Split = Literal["train", "validation", "test", "any"]
 Suite = Literal["uniform", "carry"]
@@ -33,10 +34,6 @@ _REDRAWS = 1000
 
 # Digits of long problems that are drawn at once: arrays of some tens of megabytes each.
 _DRAWN, _LONG = 10_000_000, 2000
-
-
-class NoProblemsError(ValueError):
-    """A split holds no problem of the length asked for."""
 
 
 def generator(seed: int, stream: str, step: int = 0) -> np.random.Generator:
@@ -104,6 +101,9 @@ def training_problems(
         Digits, uint8 `[problem, operand, column]`, least significant first.
     """
 
+    if isinstance(task, Dataset):
+        return task.draw(rng, count, split, width, range(1, length + 1))
+
     def draw(n: int) -> np.ndarray:
         if distribution == "paper":
             return task.admit(_below(task, rng, n, width))
@@ -144,6 +144,9 @@ def suite_problems(
     Raises:
         NoProblemsError: when the split has no problem of that length (only tiny lengths).
     """
+
+    if isinstance(task, Dataset):
+        return task.draw(rng, count, split, width, range(length, length + 1))
 
     def draw(n: int) -> np.ndarray:
         lengths = np.full((n, len(task.operands)), length)

@@ -17,7 +17,6 @@ from lengthwise.files import write_text
 from lengthwise.locality import NotApplicableError
 from lengthwise.locality.patches import TooManyError, patches
 from lengthwise.runs.folder import RULE
-from lengthwise.settings.config import InputError
 from lengthwise.tasks import DIGITS, Segment, Transducer, Worksheet
 from lengthwise.tasks.framing import END
 from lengthwise.tasks.near import CLOSED
@@ -48,7 +47,7 @@ def tabulate(task: Transducer) -> dict[str, Any]:
 
     Raises:
         NotApplicableError: for a table of more than `LARGEST` rows.
-        InputError: for a `step` that writes no digit of the base, or leads to no state.
+        InputError: for a `step` that fails, writes no digit of the base, or leads to no state.
     """
     width = len(task.operands)
     table: list[tuple[int, tuple[int, ...], int, int]] = []
@@ -60,13 +59,7 @@ def tabulate(task: Transducer) -> dict[str, Any]:
                 f"digits in base {task.base}, {task.states} states), too many for a certificate to state"
             )
         for column in product(range(task.base), repeat=width):
-            after, written = (int(value) for value in task.step(state, *column))
-            if written not in range(task.base) or after not in range(task.states):
-                raise InputError(
-                    f"the rule of {task.name} writes {written} and goes on in state {after} where state "
-                    f"{state} reads {list(column)}; digits are 0 to {task.base - 1}, states 0 to "
-                    f"{task.states - 1}"
-                )
+            after, written = task.stepped(state, *column)
             table.append((state, column, written, after))
             if after not in known:
                 known.add(after)

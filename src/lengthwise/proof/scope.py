@@ -14,6 +14,7 @@ from lengthwise.locality import (
 )
 from lengthwise.model.positions import POSITIONS
 from lengthwise.settings.config import Config
+from lengthwise.tasks.own import has_rule
 
 
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
@@ -80,6 +81,10 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
     Raises:
         NotApplicableError: as `receptive_cone`.
     """
+    if not has_rule(config.make_task()):
+        raise NotApplicableError(
+            f"of {config.task} problems and answers are known, and no rule; a proof needs the rule"
+        )
     if config.make_task().writes is not None:
         raise NotApplicableError(
             f"an answer of {config.task} depends on all of the problem, however long that is; the proof "

@@ -32,6 +32,7 @@ from lengthwise.settings.config import (
     load_values,
     make_config,
 )
+from lengthwise.tasks.kept import SOURCE, TASK
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
 WEIGHTS, BIAS, CHECKPOINT, MAPS = (
@@ -52,6 +53,7 @@ CERTIFICATE, RULE, PROGRESS = "certificate.json", "rule.json", "proof.progress.j
 # All that the package writes into a run folder.
 _WRITTEN = {
     *(CONFIG, VERSIONS, METRICS, WEIGHTS, BIAS, CHECKPOINT, MAPS, MATRICES_FILE, LOCK),
+    *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS, TASK, SOURCE),
     METHOD_CODE,
     *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS),
 }

@@ -25,7 +25,7 @@ def vocabulary_of(task: Transducer | Worksheet) -> Vocabulary | SheetVocabulary:
     """The tokens of a task's problems."""
     if isinstance(task, Worksheet):
         return SheetVocabulary(task)
-    return Vocabulary(task.base, task.symbols)
+    return Vocabulary(task.base, task.symbols, task.letters)
 
 
 def make_model(config: Config) -> Transformer:

@@ -55,6 +55,8 @@ from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.own_methods import know, own_source
 from lengthwise.settings.sections import Padding
+from lengthwise.tasks import is_own, register
+from lengthwise.tasks.kept import TASK, check_kept, keep
 from lengthwise.version import __version__
 
 # The longest operand that is taken: a few bytes a digit by lines alone; with a cache of all keys and
@@ -81,18 +83,28 @@ class Run:
         self.path, self.config, self.bias = path, config, bias
 
     @classmethod
-    def open(cls, path: Path | str, *, device: str | None = None, set: Iterable[str] = ()) -> Run:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        device: str | None = None,
+        set: Iterable[str] = (),
+        task: type | None = None,
+    ) -> Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
 
         Args:
             path: the folder.
             device: `auto`, `cpu` or `cuda`; by default where it was trained.
             set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
+            task: the class of a task of a user's own, where the run was trained on one.
 
         Raises:
             InputError: when the folder is no run, or holds a broken file.
         """
         path = as_path("path", path, "runs/addition")
+        if task is not None:
+            register(task)
         if (path / CALIBRATED / CONFIG).exists():
             path = path / CALIBRATED
         if not (path / CONFIG).exists():
@@ -117,6 +129,8 @@ class Run:
                 raise InputError(str(error)) from error
             check_bias(bias, config)
         check_parts(path)
+        if is_own(config.task):
+            check_kept(path, config.make_task())
         check_ways(bias, config)
         run = cls(path, config, bias)
         if (path / WEIGHTS).exists():
@@ -132,6 +146,9 @@ class Run:
         if bias is not None:
             files = [BIAS if isinstance(bias, CalibratedBias) else MATRICES_FILE]
             bias.save(path / files[0])
+        if is_own(config.task):
+            keep(path, config.make_task())
+            files.append(TASK)
         code = own_source(config.model.positions, config.model.bias)
         if code is not None:
             write_text(path / METHOD_CODE, code)
@@ -168,7 +185,9 @@ class Run:
         if not path.exists():
             finish = f"train {self.path / CONFIG} --out {self.path}"
             if self.path.name in (VANILLA, CALIBRATED) and is_pipeline(self.path.parent):
-                finish = f"abc {self.config.task} --out {self.path.parent}"
+                # The name of a user's own task may not be known elsewhere; its settings are.
+                task = self.path / CONFIG if is_own(self.config.task) else self.config.task
+                finish = f"abc {task} --out {self.path.parent}"
             raise InputError(
                 f"{self.path} holds no trained model yet; finish it with `lengthwise {finish} --resume`"
             )
@@ -404,9 +423,9 @@ class Run:
         """
         parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
-        lists = getattr(self.task, "from_left", ())
+        lists, zero = getattr(self.task, "from_left", ()), self.task.letters[0]
         parts = [
-            part if segment.name in lists else part.lstrip("0") or "0"
+            part if segment.name in lists else part.lstrip(zero) or zero
             for segment, part in zip(self.task.operands, parts, strict=True)
         ]
         longest = max(len(part) for part in parts)

@@ -58,7 +58,8 @@ from lengthwise.settings.sections import (
     Settings,
     TrainingSettings,
 )
-from lengthwise.tasks import ALIASES, ALL_TASKS
+from lengthwise.tasks import ALIASES, ALL_TASKS, find_task, register
+from lengthwise.tasks.kept import reopened
 from lengthwise.tasks.transducer import digits_needed
 
 # The part of a run's config.json that names its other files.
@@ -113,7 +114,7 @@ class Config(Settings):
     def _known(cls, value: str) -> str:
         if value in ALIASES:
             raise ValueError(f"task {value!r} is called {ALIASES[value]}")
-        if value not in ALL_TASKS:
+        if find_task(value) is None:
             raise ValueError(unknown("task", value, ALL_TASKS))
         return value
 
@@ -328,7 +329,7 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
                 raise InputError(f"--set {key}: {parent!r} holds a value, not settings")
         place[last] = value
     name = merged.get("task", Config().task)
-    task = ALL_TASKS.get(name) if isinstance(name, str) else None
+    task = find_task(name) if isinstance(name, str) else None
     filled: list[tuple[str, str]] = []  # what is not set, but follows from the task
     if task is not None:
         if merged.get("base") is None:
@@ -538,6 +539,7 @@ def shipped_configs() -> dict[str, Path]:
 def load_config(path: Path) -> dict[str, Any]:
     """The settings of a TOML file (ours) or of a run's config.json, as nested values.
 
+    A task that is not known is the one that the run's folder keeps, as far as that needs no code.
     Parameters lie in their table, wherever the file has them. A TOML file may name files that hold texts of
     them, beside it or from the working folder; a run's own settings hold the texts.
 
@@ -546,6 +548,11 @@ def load_config(path: Path) -> dict[str, Any]:
     """
     values = load_values(path)
     values.pop(FILES, None)
+    name = values.get("task")
+    if path.suffix == ".json" and isinstance(name, str) and find_task(name) is None:
+        kept = reopened(path.parent, name)
+        if kept is not None:
+            register(kept)
     try:
         values = gather(values, Config.model_fields)
         table = values.get(TABLE)

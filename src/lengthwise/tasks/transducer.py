@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from lengthwise.errors import InputError
+from lengthwise.own_code import told
 
 # Of fewer numbers a model keeps a table in mind, and attends to no columns (docs/log.md, 2026-11-26,
 # "sixty-four numbers").
@@ -111,6 +112,32 @@ class Transducer(ABC):
     def step(self, state: int, *column: int) -> tuple[int, int]:
         """Read one column of digits; return the next state and the digit written."""
 
+    @property
+    def letters(self) -> str:
+        """The character of each digit, that of value 0 first."""
+        return DIGITS[: self.base]
+
+    def stepped(self, state: int, *column: int) -> tuple[int, int]:
+        """As `step`, which is checked.
+
+        Raises:
+            InputError: for a `step` that fails, writes no digit of the base, or leads to no state.
+        """
+        try:
+            after, written = (int(value) for value in self.step(state, *column))
+        except Exception as error:  # a user's rule may raise anything
+            raise InputError(
+                f"the rule of {self.name} writes nothing where state {state} reads {list(column)}: "
+                f"{told(error)}"
+            ) from error
+        if written not in range(self.base) or after not in range(self.states):
+            raise InputError(
+                f"the rule of {self.name} writes {written} and goes on in state {after} where state "
+                f"{state} reads {list(column)}; digits are 0 to {self.base - 1}, states 0 to "
+                f"{self.states - 1}"
+            )
+        return after, written
+
     @cached_property
     def operands(self) -> tuple[Segment, ...]:
         """The segments that hold digits, in the order in which a column lists them."""
@@ -133,11 +160,15 @@ class Transducer(ABC):
 
     @cached_property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """`step` as two lookup tables `[state, digit, ...]`: next state and digit written."""
+        """`step` as two lookup tables `[state, digit, ...]`: next state and digit written.
+
+        Raises:
+            InputError: as `stepped`.
+        """
         shape = (self.states, *[self.base] * len(self.operands))
         next_state, written = np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
         for index in np.ndindex(shape):
-            next_state[index], written[index] = self.step(*index)
+            next_state[index], written[index] = self.stepped(*index)
         return next_state, written
 
     def answer(self, operands: np.ndarray) -> np.ndarray:
@@ -189,12 +220,12 @@ class Transducer(ABC):
 
     def read(self, answer: np.ndarray) -> str:
         """An answer `[column]` as a person writes it: most significant digit first, no leading zeros."""
-        text = "".join(DIGITS[digit] for digit in answer[::-1].tolist())
-        return text.lstrip("0") or "0"
+        text = "".join(self.letters[digit] for digit in answer[::-1].tolist())
+        return text.lstrip(self.letters[0]) or self.letters[0]
 
     def texts(self, operand: str) -> tuple[str, ...]:
         """What a digit of an operand can be: texts, that of value 0 first."""
-        return tuple(DIGITS[: self.base])
+        return tuple(self.letters)
 
     def parse(self, expression: str) -> list[str]:
         """Split an expression such as `12+3` into its operands' digits, most significant first.
@@ -210,16 +241,15 @@ class Transducer(ABC):
         letters = {segment.name: "".join(self.texts(segment.name)) for segment in self.operands}
         allowed = "".join(dict.fromkeys([*"".join(letters.values()), *self.symbols]))
         # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
-        if not set(text) <= {*allowed, *allowed.upper()}:
+        either = allowed + allowed.upper() if allowed == allowed.lower() else allowed
+        if not set(text) <= {*either}:
             position, character = next(
-                (place, own)
-                for place, own in enumerate(text)
-                if own not in allowed + allowed.upper()
+                (place, own) for place, own in enumerate(text) if own not in either
             )
             raise InputError(
                 f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
             )
-        text = text.lower()
+        text = text.lower() if either != allowed else text
         parts, position = [], 0
         for segment in self.segments:
             if segment.kind == "symbol":

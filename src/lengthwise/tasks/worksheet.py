@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lengthwise.errors import InputError
+from lengthwise.own_code import told
 from lengthwise.tasks.framing import END, START
 from lengthwise.tasks.near import BEFORE, CLOSED, SHEET, Axis, Cell, Field, Near, Symbol
 from lengthwise.tasks.transducer import DIGITS, FEW_PROBLEMS, Segment, Transducer
@@ -189,6 +190,7 @@ class Worksheet(ABC):
         """How an operand is counted."""
         return Axis.parse(self.axes[operand])
 
+    letters = Transducer.letters
     texts = Transducer.texts
     operands = Transducer.operands
     symbols = Transducer.symbols
@@ -290,7 +292,7 @@ class Worksheet(ABC):
             cell = self.cell(*seen)
         except Exception as error:  # a user's rule may raise anything
             raise InputError(
-                f"the rule of {self.name} writes nothing where it sees {list(seen)}: {error!r}"
+                f"the rule of {self.name} writes nothing where it sees {list(seen)}: {told(error)}"
             ) from error
         if isinstance(cell, str):
             if cell not in (*self.separators, END):
