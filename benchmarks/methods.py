@@ -47,14 +47,14 @@ def train_for(seconds: float, task: str, method: str, seed: int, out: Path, sett
     from lengthwise.training.trainer import NotInterpolatedError
 
     torch.set_num_threads(1)
-    # As a person would stop it: the step that is under way is finished, and a checkpoint written.
+    # As a person would stop it, so that a checkpoint is written; what runs in the background ignores that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     signal.setitimer(signal.ITIMER_REAL, seconds)
     with suppress(KeyboardInterrupt):
         lw.train(task, method=method, seed=seed, out=out, set=settings, progress=False)
     signal.setitimer(signal.ITIMER_REAL, 0)
     step = torch.load(out / CHECKPOINT, weights_only=True)["step"]
-    # Nothing is left to do but to write the weights.
     with suppress(NotInterpolatedError, lw.InputError):
         lw.train(task, out=out, resume=True, set={"training.max_steps": step}, progress=False)
     return lw.Run.open(out), step
