@@ -126,6 +126,13 @@ def test_a_file_trains_and_is_kept_beside_the_weights(file, tmp_path):
     assert "digits" not in POSITIONS
     assert lw.use_method(str(out / "method.py")) == "digits"
     assert Run.open(out).solve("12+3") == run.solve("12+3")
+    # Another one than it was trained with is noticed.
+    file.write_text(DIGITS.replace("+ 2", "+ 1"))
+    with pytest.raises(
+        InputError, match=r"whose file has changed since; take the one it was trained"
+    ):
+        Run.open(out, method=str(file))
+    assert Run.open(out, method=str(out / "method.py")).method == "digits"
     (out / "method.py").write_text(DIGITS + "\n")
     with pytest.raises(
         InputError, match=r"method.py is not the file that its model was trained with"

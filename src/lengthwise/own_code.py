@@ -188,6 +188,11 @@ def load_from_package(point: metadata.EntryPoint, bases: tuple[type, ...], what:
     return found
 
 
+def from_file(kind: type) -> bool:
+    """Whether a class comes from a file that was named."""
+    return sys.modules.get(kind.__module__) in _LOADED.values()
+
+
 def source_of(kind: type) -> str | None:
     """The code that defines a class: the whole file that was named, or of a notebook its cell's class."""
     module = sys.modules.get(kind.__module__)

@@ -35,6 +35,7 @@ from lengthwise.runs.folder import (
     VERSIONS,
     WEIGHTS,
     check_parts,
+    consists_of,
     is_pipeline,
     save_config,
     versions,
@@ -53,7 +54,7 @@ from lengthwise.runs.sheets import answer_sheets
 from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
 from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
-from lengthwise.settings.own_methods import know, own_source
+from lengthwise.settings.own_methods import SomeMethod, know, own_source, use_method
 from lengthwise.settings.sections import Padding
 from lengthwise.tasks import is_own, register
 from lengthwise.tasks.kept import TASK, check_kept, keep
@@ -90,6 +91,7 @@ class Run:
         device: str | None = None,
         set: Iterable[str] = (),
         task: type | None = None,
+        method: SomeMethod | None = None,
     ) -> Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
 
@@ -98,6 +100,7 @@ class Run:
             device: `auto`, `cpu` or `cuda`; by default where it was trained.
             set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
             task: the class of a task of a user's own, where the run was trained on one.
+            method: the method, likewise, as of `train`.
 
         Raises:
             InputError: when the folder is no run, or holds a broken file.
@@ -105,6 +108,8 @@ class Run:
         path = as_path("path", path, "runs/addition")
         if task is not None:
             register(task)
+        if method is not None:
+            use_method(method)
         if (path / CALIBRATED / CONFIG).exists():
             path = path / CALIBRATED
         if not (path / CONFIG).exists():
@@ -131,6 +136,7 @@ class Run:
         check_parts(path)
         if is_own(config.task):
             check_kept(path, config.make_task())
+        _check_method(path, config)
         check_ways(bias, config)
         run = cls(path, config, bias)
         if (path / WEIGHTS).exists():
@@ -481,6 +487,21 @@ def config_of_file(
         raise
 
 
+def _check_method(path: Path, config: Config) -> None:
+    """Refuse a method's file that is not the one that a run was trained with.
+
+    Raises:
+        InputError: for it.
+    """
+    code = own_source(config.model.positions, config.model.bias, of_files=True)
+    wanted = (consists_of(path / CONFIG) or {}).get(METHOD_CODE)
+    if code is not None and wanted is not None and sha256(code.encode()) != wanted:
+        raise InputError(
+            f"{path} was trained with a method whose file has changed since; take the one it was trained "
+            f"with (--method {path / METHOD_CODE} is a copy), or train again"
+        )
+
+
 def _ask_for_methods(path: Path, values: dict[str, Any]) -> None:
     """Say which file to name, where settings name a method of a user's own that is not known here.
 
@@ -495,6 +516,6 @@ def _ask_for_methods(path: Path, values: dict[str, Any]) -> None:
         if (path.parent / METHOD_CODE).exists():
             raise InputError(
                 f"{path.parent} was trained with {name}, a method of somebody's own, whose code is never "
-                f"run by itself; name its file: --method my_method.py (what it was is in "
-                f"{path.parent / METHOD_CODE}), in Python lengthwise.use_method first"
+                f"run by itself; name its file with --method my_method.py, or in Python with "
+                f"Run.open(..., method=CLASS) ({path.parent / METHOD_CODE} is a copy: read it first)"
             )

@@ -19,6 +19,7 @@ from lengthwise.errors import InputError, unknown
 from lengthwise.model.positions import POSITIONS, Scheme
 from lengthwise.own_code import (
     check_class,
+    from_file,
     from_packages,
     load_class,
     load_from_package,
@@ -183,8 +184,14 @@ def forget(name: str) -> None:
         known.pop(name, None)
 
 
-def own_source(positions: str, bias: str) -> str | None:
-    """The code of the methods from outside among these; None where there is none, or none to be had."""
-    kinds = dict.fromkeys(_OWN[name] for name in (positions, bias) if name in _OWN)
+def own_source(positions: str, bias: str, of_files: bool = False) -> str | None:
+    """The code of the methods from outside among these; None where there is none, or none to be had.
+
+    Args:
+        positions, bias: their names.
+        of_files: only of those whose file was named.
+    """
+    kinds = [_OWN[name] for name in dict.fromkeys((positions, bias)) if name in _OWN]
+    kinds = [kind for kind in kinds if not of_files or from_file(kind)]
     sources = dict.fromkeys(source for source in map(source_of, kinds) if source)
     return "\n\n".join(sources) or None
