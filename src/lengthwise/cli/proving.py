@@ -27,6 +27,7 @@ def prove_command(
         typer.Option(help="The certificate to write.", show_default="beside the weights"),
     ] = None,
     own_task: options.OwnTask = None,
+    own_method: options.OwnMethod = None,
     as_json: options.Json = False,
 ) -> None:
     """Prove a calibrated model right at every length, or find a problem that it gets wrong.
@@ -74,6 +75,7 @@ def verify_command(
     certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate file.")],
     run: options.RunFolder,
     own_task: options.OwnTask = None,
+    own_method: options.OwnMethod = None,
     as_json: options.Json = False,
 ) -> None:
     """Check that a certificate is of this run and of the task's rule, and prove it again.
