@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lengthwise import api
 from lengthwise.decoding.greedy import cut, decode_with_cache
+from lengthwise.errors import InputError
 from lengthwise.methods import Abacus, Coupling, Positions, Randomized
 from lengthwise.model import plan_attention
 from lengthwise.model.sheets import sheet_logits
@@ -299,6 +300,17 @@ def test_a_resumed_training_is_the_same(task, method, tmp_path):
         assert torch.equal(weights, again.model.state_dict()[name]), name
     assert [row["loss"] for row in whole.metrics()] == [row["loss"] for row in again.metrics()]
     assert Run.open(tmp_path / "part").config.positions == whole.config.positions
+
+
+def test_ids_that_fall_are_refused_on_sheets(tmp_path):
+    with pytest.raises(InputError, match="direction 'down' is of problems of one row"):
+        api.train(
+            "multiplication",
+            method=Coupling(direction="down"),
+            out=tmp_path / "run",
+            set=settings("coupling"),
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_problems_past_the_last_id_are_wrong(tmp_path):

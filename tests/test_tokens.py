@@ -56,12 +56,13 @@ def test_cells_are_where_their_coordinates_are_found(name):
     operands = training_sheets(task, rng, 4, size=layout.size, large=0.3, split="any")
     source, target = layout.batch(operands)
     separators = [task.token(text) for text in task.separators]
+    checked = 0
     for problem in range(len(operands)):
         tokens = target[problem : problem + 1]
         tokens = tokens[:, : int((tokens >= 0).sum())]
         sheet = Sheets([(layout, source[problem : problem + 1], tokens)])
         read, written = target_tokens(layout, tokens[:, :-1]), tokens[0, 1:]
-        names, checked = [field.name for field in task.fields], 0
+        names = [field.name for field in task.fields]
         for field, called in enumerate(names):
             places, inside = sheet.find(SHEET, [sheet.row, sheet.column], called)
             for query in torch.nonzero(inside & (sheet.field == field))[:, 0].tolist():
@@ -73,7 +74,6 @@ def test_cells_are_where_their_coordinates_are_found(name):
                 assert read.field[0, place] == field
                 assert read.segment[0, place] == 0
                 checked += 1
-        assert checked > 1
         # What a separator, or the start, says of rows is what the query knows that reads it.
         begins = torch.nonzero((sheet.column == 0) & (sheet.field == 0))[:, 0]
         assert torch.equal(read.coordinates[ROW][0, begins], sheet.row[begins])
@@ -82,6 +82,14 @@ def test_cells_are_where_their_coordinates_are_found(name):
             assert torch.equal(read.coordinates[letter][0], sheet.counted[letter])
         every = {axis: read.coordinates[axis].max() for axis in axes_of(task)}
         assert all(every[axis] < count for axis, count in extent_of(layout).along.items())
+    assert checked > 10
+    # Beside longer ones shorter sheets are filled up; that says nothing, and stays within the extent.
+    together = target_tokens(layout, target[:, :-1].clamp(min=0))
+    written = target[:, :-1] >= 0
+    for axis, count in extent_of(layout).along.items():
+        assert int(together.coordinates[axis].max()) < count
+        ended = target[:, :-1] == layout.vocabulary.end
+        assert torch.equal(together.known[axis], written & ~ended)
 
 
 @pytest.mark.parametrize("name", list(WORKSHEETS))

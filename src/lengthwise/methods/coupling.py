@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lengthwise.errors import InputError
 from lengthwise.methods.base import Need, Positions
 from lengthwise.problems.layout import COLUMN
 from lengthwise.problems.tokens import Extent, Tokens
@@ -75,7 +76,9 @@ class Coupling(Positions):
                 place, known = place.where(~tokens.operator, -1), known | tokens.operator
             if self.direction == "down":
                 if axis != COLUMN or len(tokens.extent.along) > 1:
-                    raise ValueError("direction 'down' is of problems of one row; take 'up'")
+                    raise InputError(
+                        "positions.direction 'down' is of problems of one row; of sheets take 'up'"
+                    )
                 place = count - 2 - place
             found.append((start + 1 + place).where(known, 0))
         return torch.stack(torch.broadcast_tensors(*found))

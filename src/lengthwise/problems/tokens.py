@@ -75,8 +75,9 @@ def extent_of(layout: Layout | SheetLayout) -> Extent:
     """How far the problems of a layout reach."""
     along = {COLUMN: layout.width} if isinstance(layout, Layout) else {}
     if isinstance(layout, SheetLayout):
-        limits = layout.limits
-        along = dict.fromkeys(axes_of(layout.task), limits["rows"]) | {COLUMN: limits["columns"]}
+        # Row and column are at most the limits; behind the last row's separator begins one more.
+        columns, rows = layout.limits["columns"] + 1, layout.limits["rows"] + 2
+        along = dict.fromkeys(axes_of(layout.task), rows) | {COLUMN: columns}
     return Extent(layout.source_length, layout.target_length, along)
 
 
@@ -153,10 +154,12 @@ def _sheet_tokens(layout: SheetLayout, read: Tensor) -> Tokens:
     within = place - begins - 1  # -1 for what stands before a row's first token
     coordinates = {ROW: row, COLUMN: within.div(len(task.fields), rounding_mode="floor")}
     coordinates |= {name: counts(kinds)[1] for name, kinds in task.counters.items()}
-    every = torch.ones(1, rows, dtype=torch.bool, device=read.device)
+    # What stands behind the end fills a batch up.
+    known = (read == layout.vocabulary.end).cumsum(dim=1) == 0
+    coordinates = {axis: numbers.where(known, 0) for axis, numbers in coordinates.items()}
     return Tokens(
-        *(layout.source_length + place, (SHEET,), (within >= 0).long() - 1),
-        *(coordinates, dict.fromkeys(coordinates, every)),
-        *(torch.zeros_like(every[0]), within.clamp(min=0) % len(task.fields)),
+        *(layout.source_length + place, (SHEET,), ((within >= 0) & known).long() - 1),
+        *(coordinates, dict.fromkeys(coordinates, known)),
+        *(torch.zeros_like(known[0]), within.clamp(min=0) % len(task.fields)),
         extent_of(layout),
     )
