@@ -42,6 +42,7 @@ FLOW = (
     "reproduce",
     "progress",
     "api",
+    "interop",
     "bench",
     "cli",
     "__main__",

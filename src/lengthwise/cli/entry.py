@@ -22,6 +22,7 @@ from lengthwise.cli import (  # noqa: F401
     converting,
     demo,
     evaluating,
+    exporting,
     proving,
     reproducing,
     solving,

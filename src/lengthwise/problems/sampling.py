@@ -20,7 +20,10 @@ Distribution = Literal["lengths", "paper"]
 # The paper's training data: operands below this.
 PAPER_LIMIT = 2**20
 
-_STREAMS = {"train": 0, "validation": 1, "test": 2, "any": 3, "capture": 4, "batches": 5}
+_STREAMS = {
+    **{"train": 0, "validation": 1, "test": 2, "any": 3, "capture": 4, "batches": 5},
+    "items": 6,
+}
 _REDRAWS = 1000
 
 # Digits of long problems that are drawn at once: arrays of some tens of megabytes each.
