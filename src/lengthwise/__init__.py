@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import lengthwise.problems
+import lengthwise.problems  # noqa: F401  # it is made callable below
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Any:
         # A library below tells notebooks to install widgets, for bars that are never shown.
         warnings.filterwarnings("ignore", message="IProgress not found")
         import_module("lengthwise.report.notebook")  # objects show themselves from now on
-
+        import_module("lengthwise.interop.hub")  # and runs can be shared
         return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)
 
 

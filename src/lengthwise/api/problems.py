@@ -53,7 +53,7 @@ def problems(
         set: settings, such as `"base=16"`; those that define the task count.
 
     Raises:
-        InputError: for what can't be used. Where a split holds no problem of a size, asking for one says so.
+        InputError: for what can't be used; where a split has no problem of a size, asking for one says so.
     """
     config = settings(task, set)
     chosen = as_choice("split", split, SPLITS)

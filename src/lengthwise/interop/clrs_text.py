@@ -1,6 +1,6 @@
 """Problems as questions and answers in the manner of CLRS-Text (Markeeva et al. 2024, arXiv 2406.04229).
 
-A question names the algorithm, its inputs, and what is asked; an answer holds the trace, `|` and the result:
+A question names the algorithm, its inputs, and what is asked; an answer holds the trace and the result:
 
 ```
 addition:
@@ -9,10 +9,11 @@ trace | answer:
 [1 7 8 0] | 871
 ```
 
-Departures: operands are arrays of digits, as a person writes them from left to right (of a list its keys, of a
-tape its cells); the base and the task's parameters are inputs. No algorithm of theirs begins with an empty
-trace; here nothing is written yet, and `initial_trace` is `[]`. A row of a sheet is one state of the trace,
-its tokens as our models write them, with the separator that ends it. The answer is what `solve` prints.
+Departures: operands are arrays of digits, as a person writes them from left to right (of a list its keys,
+of a tape its cells); the base and the task's parameters are inputs. No algorithm of theirs begins with an
+empty trace; here nothing is written yet, and `initial_trace` is `[]`. A row of a sheet is one state of the
+trace, its tokens as our models write them, with the separator that ends it. The answer is what `solve`
+prints.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class Problems(Sequence[Problem]):
     """Problems with their answers. Number i follows from the arguments and i alone.
 
     Problem i has size i of `sizes`, counted around. Every problem belongs to one split, by its operands, as
-    in training (`lengthwise.problems.sampling`); where there are few of a size, some are drawn more than once.
+    in training (`lengthwise.problems.sampling`); where a size has few, some
+    are drawn more than once.
     A process begins where a person would begin it: a Turing machine in its start state on the first symbol;
     of tasks whose sheets may have no end, those are drawn that end within the rows of their size.
 
@@ -48,16 +49,17 @@ class Problems(Sequence[Problem]):
         seed: int,
         suite: str = "uniform",
     ) -> None:
-        self.format, self.sizes, self.count = problems, tuple(sizes), count
-        self.split, self.seed, self.suite = split, seed, suite
+        self.format, self.sizes, self._count = problems, tuple(sizes), count
+        self.split: Split = split
+        self.seed, self.suite = seed, suite
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def __repr__(self) -> str:
         some = ", ".join(map(str, self.sizes[:4])) + ", ..." * (len(self.sizes) > 4)
         return (
-            f"Problems({self.format.name} in base {self.format.base}: {self.count:,} of size {some}, "
+            f"Problems({self.format.name} in base {self.format.base}: {self._count:,} of size {some}, "
             f"{self.split}, seed {self.seed})"
         )
 
@@ -69,11 +71,11 @@ class Problems(Sequence[Problem]):
 
     def __getitem__(self, index: int | slice) -> Problem | list[Problem]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
+            return [self[i] for i in range(*index.indices(self._count))]
         place = operator.index(index)
-        place += self.count if place < 0 else 0
-        if not 0 <= place < self.count:
-            raise IndexError(f"problem {index} of {self.count}")
+        place += self._count if place < 0 else 0
+        if not 0 <= place < self._count:
+            raise IndexError(f"problem {index} of {self._count}")
         rng = generator(self.seed, "items", place)
         size = self.sizes[place % len(self.sizes)]
         try:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from lengthwise.errors import InputError
 from lengthwise.problems.format import Format
@@ -28,8 +27,8 @@ class Problem:
     Attributes:
         expression: as a person writes it, and `Run.solve` takes it.
         answer: as `Run.solve` gives it.
-        work: all that a right model writes, without the end: of one pass the symbols, least significant digit
-            first; of a sheet its tokens, with spaces between them.
+        work: all that a right model writes, without the end: of one pass the symbols, least significant
+            digit first; of a sheet its tokens, with spaces between them.
         rows: `work` in pieces: of a sheet a text for each row, its separator among it; else the one text.
         size: digits of the longest operand; of a sheet columns and rows.
         sheet: of a sheet what `str` lays out.
