@@ -61,15 +61,16 @@ def write_card(
     parts = [
         f"# {safe(config.task)}{base}{safe(f' ({given})') if given else ''}",
         f"A transformer of {facts['parameters']:,} parameters, trained by lengthwise on "
-        f"{_trained_on(run)} (seed {config.seed}, method {safe(run.method)}). It writes its answers symbol by "
-        f"symbol; {code(example[0])} is an expression that it takes.",
+        f"{_trained_on(run)} (seed {config.seed}, method {safe(run.method)}). It writes its answers symbol "
+        f"by symbol; {code(example[0])} is an expression that it takes.",
         block(
             "import lengthwise as lw\n\n"
             'run = lw.Run.from_pretrained("FOLDER-OR-REPO")\n'
             f"run.solve({json.dumps(example[0])})",
             "python",
         ),
-        "`lengthwise solve FOLDER EXPRESSION` answers, too: the folder is a run. Nothing in it is executed.",
+        "`lengthwise solve FOLDER EXPRESSION` answers, too: the folder is a run. Nothing in it is "
+        "executed.",
         "## Proof",
         _proof(certificate),
         "## Exact match",
@@ -116,8 +117,8 @@ def _table(curve: LengthCurve) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     note = (
-        "A problem counts when every symbol is right, and the end. Problems of the split `test` occur in no "
-        "training."
+        "A problem counts when every symbol is right, and the end. No problem of the split `test` is ever "
+        "trained on."
     )
     left = len(scores) - _MOST_ROWS
     more = f" {left:,} rows more are in `results.csv`." if left > 0 else ""

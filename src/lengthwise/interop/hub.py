@@ -1,7 +1,7 @@
 """Runs on the Hugging Face Hub: saved, opened again and pushed, by the Hub's own conventions.
 
-Once this is imported, runs have the three methods; the room of runs knows nothing of it. A saved folder is a
-run folder with a card: `lengthwise solve FOLDER` and `Run.open` take it.
+Once this is imported, runs have the three methods; the room of runs knows nothing of it. A saved folder
+is a run folder with a card: `lengthwise solve FOLDER` and `Run.open` take it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lengthwise.arguments import as_flag, as_folder, as_text
+from lengthwise.arguments import as_flag, as_folder, as_text, refuse
 from lengthwise.errors import InputError, shorten
 from lengthwise.files import reason
 from lengthwise.interop.folders import CARD, PATTERNS
@@ -24,8 +24,8 @@ from lengthwise.runs.run import Run
 def save_pretrained(run: Run, folder: Path | str, *, force: bool = False) -> Path:
     """Save a run for others: config.json, model.safetensors, its bias, certificate, results and a card.
 
-    The card holds exact match by length, as it was measured, and what is proven. The folder appears whole or
-    not at all.
+    The card holds exact match by length, as it was measured, and what is proven. The folder appears
+    whole or not at all.
 
     Args:
         run: the run.
@@ -93,6 +93,8 @@ def from_pretrained(
 
     text = os.fspath(source) if isinstance(source, os.PathLike) else source
     text = as_text("source", text, "someone/addition")
+    if not text.strip() or "\0" in text:
+        refuse("source", "a folder, or a repository such as 'someone/addition'", text)
     folder = Path(os.path.expanduser(text))
     if folder.is_dir():
         run = Run.open(folder, device=device)
@@ -100,7 +102,7 @@ def from_pretrained(
         if folder.is_file() or folder.is_absolute() or text.startswith(("~", ".")):
             what = "is a file, not a folder" if folder.is_file() else "does not exist"
             raise InputError(f"{text} is no saved run: it {what}")
-        with _said(text), _only_ours():
+        with _said(f"{shorten(text)} is no folder here, and as a repository"), _only_ours():
             run = RunOnHub.from_pretrained(
                 text,
                 device=device,
@@ -133,24 +135,20 @@ def push_to_hub(run: Run, repo: str, **options: Any) -> str:
     from lengthwise.interop.mixin import RunOnHub
 
     repo = as_text("repo", repo, "someone/addition")
-    with _said(repo), _only_ours():
+    with _said(f"nothing was pushed: {shorten(repo)} as a repository"), _only_ours():
         return RunOnHub(run).push_to_hub(repo, **options)
 
 
 @contextlib.contextmanager
-def _said(repo: str) -> Iterator[None]:
+def _said(what: str) -> Iterator[None]:
     """What the Hub and the way to it raise, in one sentence."""
     try:
         yield
     except InputError:
         raise
-    except TypeError as error:  # an option that there is none
-        raise InputError(f"{repo}: {reason(error)}") from error
     except Exception as error:  # the Hub's client, and the network below it, raise many kinds
         why = shorten(reason(error).rstrip("."), 160)
-        raise InputError(
-            f"{shorten(repo)} is no folder here, and as a repository of the Hub it can't be used: {why}"
-        ) from error
+        raise InputError(f"{what} of the Hub can't be used: {why}") from error
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ PAPER_LIMIT = 2**20
 
 _STREAMS = {
     **{"train": 0, "validation": 1, "test": 2, "any": 3, "capture": 4, "batches": 5},
-    "items": 6,
+    **{"items": 6, "sizes": 7},
 }
 _REDRAWS = 1000
 
