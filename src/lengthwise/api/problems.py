@@ -81,6 +81,6 @@ def some_sizes(config: Config, sizes: Any) -> list[int] | list[Size]:
         return lengths
     found = [config.size] if sizes is None else as_sizes("sizes", sizes)
     for size in found:
-        if not size.cells or size.cells > _LARGEST:
-            raise InputError(f"a sheet has from 1 to {_LARGEST:,} cells; {size} has {size.cells:,}")
+        if size.cells > _LARGEST:
+            raise InputError(f"a sheet has at most {_LARGEST:,} cells; {size} has {size.cells:,}")
     return found

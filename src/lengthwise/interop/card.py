@@ -29,8 +29,8 @@ def safe(text: object, most: int = 200) -> str:
 
 
 def code(text: object, most: int = 200) -> str:
-    """Any text as code within a line, also of a table."""
-    line = " ".join(shorten(str(text), most).split()).replace("|", "¦") or " "
+    """Any text as code within a line, but of no table, where `|` would end a cell."""
+    line = " ".join(shorten(str(text), most).split()) or " "
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""

@@ -11,9 +11,10 @@ from reasoning_gym.factory import ProceduralDataset as Procedural
 
 from lengthwise.api.problems import SPLITS, problems
 from lengthwise.errors import InputError
+from lengthwise.interop.questions import introduction
 from lengthwise.problems.items import Problems
 from lengthwise.problems.sampling import generator
-from lengthwise.problems.worked import worked
+from lengthwise.problems.worked import Problem, worked
 from lengthwise.tasks import ALL_TASKS, WORKSHEETS
 
 # Digits along each axis, level by level.
@@ -83,7 +84,10 @@ class GymDataset(Procedural):
 
     def __init__(self, config: GymConfig) -> None:
         super().__init__(config=config, seed=config.seed, size=config.size)
-        self._introduction = _introduction(config)
+        example = _example(config)
+        self._introduction = introduction(
+            config.problems([3] * len(config.axes), 0).format, example
+        )
 
     @property
     def category(self) -> str:
@@ -105,9 +109,9 @@ class GymDataset(Procedural):
             except InputError:  # of the smallest sizes a split may hold none
                 if not again:
                     raise
+        asked = f"What does {problem.expression} give? Answer with that alone."
         return {
-            "question": f"{self._introduction} What is the answer to {problem.expression}? Give the answer "
-            f"alone, as in the example.",
+            "question": f"{self._introduction} {asked}",
             "answer": problem.answer,
             "metadata": {
                 "source_dataset": _name_of(type(self)),
@@ -127,20 +131,13 @@ class GymDataset(Procedural):
         return float(isinstance(answer, str) and answer.strip() == entry["answer"])
 
 
-def _introduction(config: GymConfig) -> str:
-    """The task in words, by an example whose answer is right for its base and parameters."""
-    drawn = config.problems([3] * len(config.axes), 0)
-    of, task = drawn.format, drawn.format.task
+def _example(config: GymConfig) -> Problem:
+    """An example, with an answer that is right for the base and the parameters."""
+    of = config.problems([3] * len(config.axes), 0).format
     try:
-        example = worked(of, task.example[0])
+        return worked(of, of.task.example[0])
     except InputError:  # it is in another base
-        small = replace(config, split="train")
-        example = small.problems([4] * len(config.axes), 0)[0]
-    named = "".join(f", {name} {' '.join(str(v).split())}" for name, v in of.parameters.items())
-    base = f", base {of.base}" if len(task.bases) > 1 else ""
-    return (
-        f"Task: {of.name}{base}{named}. For example, {example.expression} gives {example.answer}."
-    )
+        return replace(config, split="train").problems([4] * len(config.axes), 0)[0]
 
 
 _NAMES: dict[type, str] = {}

@@ -102,7 +102,7 @@ def from_pretrained(
         if folder.is_file() or folder.is_absolute() or text.startswith(("~", ".")):
             what = "is a file, not a folder" if folder.is_file() else "does not exist"
             raise InputError(f"{text} is no saved run: it {what}")
-        with _said(f"{shorten(text)} is no folder here, and as a repository"), _only_ours():
+        with _said(f"{shorten(text)} is no folder here, and no repository to open"), _only_ours():
             run = RunOnHub.from_pretrained(
                 text,
                 device=device,
@@ -135,7 +135,7 @@ def push_to_hub(run: Run, repo: str, **options: Any) -> str:
     from lengthwise.interop.mixin import RunOnHub
 
     repo = as_text("repo", repo, "someone/addition")
-    with _said(f"nothing was pushed: {shorten(repo)} as a repository"), _only_ours():
+    with _said(f"nothing was pushed to {shorten(repo)}"), _only_ours():
         return RunOnHub(run).push_to_hub(repo, **options)
 
 
@@ -147,8 +147,7 @@ def _said(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # the Hub's client, and the network below it, raise many kinds
-        why = shorten(reason(error).rstrip("."), 160)
-        raise InputError(f"{what} of the Hub can't be used: {why}") from error
+        raise InputError(f"{what}: {shorten(reason(error), 240)}") from error
 
 
 @contextlib.contextmanager

@@ -84,6 +84,15 @@ class Problems(Sequence[Problem]):
         except NoProblemsError as error:
             raise InputError(f"{error}; ask for larger ones, or for another split") from error
 
+    def worked(self, expression: str) -> Problem:
+        """Any expression of the task, with its true answer.
+
+        Raises:
+            InputError: when it is malformed; of a task whose sheets may have no end, when this one has none
+                within some thousand rows.
+        """
+        return worked(self.format, expression)
+
     def _line(self, rng: np.random.Generator, length: int) -> Problem:
         options: dict[str, Any] = {"suite": self.suite, "length": length, "width": length}
         task = self.format.task
