@@ -168,9 +168,9 @@ def test_a_hostile_machine_makes_no_hostile_card(tmp_path):
 
 def test_nothing_is_written_over(original, shared, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(lw.InputError, match="holds notes.txt; choose another folder"):
+    with pytest.raises(lw.InputError, match=r"holds notes.txt; choose another folder"):
         original.save_pretrained(tmp_path)
-    with pytest.raises(lw.InputError, match="holds notes.txt, which no saved run has"):
+    with pytest.raises(lw.InputError, match=r"holds notes.txt, which no saved run has"):
         original.save_pretrained(tmp_path, force=True)
     for force in (False, True):
         with pytest.raises(lw.InputError, match="is the run itself"):
@@ -178,7 +178,7 @@ def test_nothing_is_written_over(original, shared, tmp_path):
     again = tmp_path / "again"
     original.save_pretrained(again)
     (again / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(lw.InputError, match="holds README.md; choose another folder, or force"):
+    with pytest.raises(lw.InputError, match=r"holds README.md; choose another folder, or force"):
         original.save_pretrained(again)
     original.save_pretrained(again, force=True)
     assert lw.Run.from_pretrained(again).solve("12*3") == "36"
@@ -295,7 +295,7 @@ def test_push_uploads_the_saved_folder(original, shared, monkeypatch):
     assert seen["token"] == "t"
     assert seen["files"] == {path.name: path.read_bytes() for path in shared.iterdir()}
     with pytest.raises(
-        lw.InputError, match="nothing was pushed to someone/m: .* unexpected keyword"
+        lw.InputError, match=r"nothing was pushed to someone/m: .* unexpected keyword"
     ):
         original.push_to_hub("someone/m", colour="red")
 
@@ -309,7 +309,7 @@ def test_a_hub_that_refuses_is_one_sentence(original, monkeypatch):
             raise OSError("401 Unauthorized\nand much more")
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
-    with pytest.raises(lw.InputError, match="nothing was pushed to someone/m: 401 Unauthorized$"):
+    with pytest.raises(lw.InputError, match=r"nothing was pushed to someone/m: 401 Unauthorized$"):
         original.push_to_hub("someone/m")
 
 

@@ -214,6 +214,8 @@ def test_the_function_has_the_name_of_a_folder():
         (("addition", 6), {"count": -1}, "count takes a whole number from 0 up"),
         (("addition", 6), {"suite": "hard"}, "unknown suite 'hard'"),
         (("addition", 6), {"set": "base=99"}, "base"),
+        (("addition", 6), {"set": "model.width=8"}, "model.width does not count when problems are"),
+        (("addition", 6), {"set": "operands=4"}, "addition takes no operands; multi_addition does"),
     ],
 )
 def test_bad_input(given, named, said):

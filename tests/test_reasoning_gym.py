@@ -142,17 +142,28 @@ def test_theirs_are_put_to_a_proven_model(gym):
     assert 0 < score.asked == 40 - score.left_out
 
 
-def test_items_may_be_read_by_a_function_and_mistakes_are_kept(gym):
-    def keys(item):
-        found = re.findall(r"-?[\d.]+", item["question"].split(":")[-1])
-        return ",".join(found) if all(re.fullmatch(r"\d", key) for key in found) else None
+def test_items_and_answers_may_be_read_by_functions(gym):
+    """Theirs are lists of numbers, half of them from the largest down; ours lists of keys of one digit."""
 
-    options = {"seed": 0, "size": 3, "min_decimals": 0, "max_decimals": 0}
+    def keys(item):
+        about = item["metadata"]
+        rising = about["direction"] == "ascending"
+        return ",".join(key[0] for key in about["original_numbers"]) if rising else None
+
+    options = {"seed": 0, "size": 12, "min_decimals": 0, "max_decimals": 0}
     options |= {"min_value": 0, "max_value": 9}
-    score = ours.evaluate(SAMPLES / "sorting", "number_sorting", expression=keys, **options)
-    # Theirs are lists of strings, or from the largest key down; ours are neither.
-    assert score.asked == 3
-    assert len(score.mistakes) == score.asked - score.right
+    data = gym.create_dataset("number_sorting", **options)
+    rising = [item for item in data if item["metadata"]["direction"] == "ascending"]
+    score = ours.evaluate(
+        *(SAMPLES / "sorting", data),
+        expression=keys,
+        answer=lambda text: str([f"{key}.0" for key in text.split(",")]),
+    )
+    assert 0 < score.asked == score.right == len(rising) == 12 - score.left_out
+    # In another form none is right, and mistakes are kept to be looked at.
+    score = ours.evaluate(SAMPLES / "sorting", data, expression=keys, answer=lambda _: "none")
+    assert (score.right, len(score.mistakes)) == (0, len(rising))
+    assert score.mistakes[0] == (rising[0]["question"], "none", rising[0]["answer"])
 
 
 @pytest.mark.parametrize(

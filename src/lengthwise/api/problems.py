@@ -14,9 +14,12 @@ from lengthwise.problems.items import Problems
 from lengthwise.problems.sampling import Suite
 from lengthwise.problems.sheet_sampling import SheetSuite
 from lengthwise.problems.sizes import Size
-from lengthwise.settings.config import Config
+from lengthwise.settings.config import Config, refuse_uncounted, with_options
 
 SPLITS = ("train", "validation", "test")
+
+# The settings that define problems.
+_DEFINING = ("base", "data.length", "data.columns", "data.rows", "parameters.*")
 
 # More than anyone counts; every index has a problem.
 _MOST = 10**12
@@ -55,7 +58,11 @@ def problems(
     Raises:
         InputError: for what can't be used; where a split has no problem of a size, asking for one says so.
     """
-    config = settings(task, set)
+    given = with_options(set)
+    config = settings(task, given)
+    own = [f"parameters.{name}" for name in config.parameters]
+    named = [one for one in given if f"parameters.{one.partition('=')[0].strip()}" not in own]
+    refuse_uncounted(named, _DEFINING, "problems are drawn")
     chosen = as_choice("split", split, SPLITS)
     suites = get_args(SheetSuite if config.is_sheet else Suite)
     return Problems(

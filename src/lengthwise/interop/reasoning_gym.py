@@ -82,6 +82,7 @@ def evaluate(
     dataset: Any,
     *,
     expression: Callable[[dict[str, Any]], str | None] | None = None,
+    answer: Callable[[str], str] | None = None,
     **options: Any,
 ) -> GymScore:
     """Put the items of one of their data sets to one of our models, and score by the data set's own rule.
@@ -93,6 +94,7 @@ def evaluate(
         run: a run, or its folder.
         dataset: a data set of reasoning-gym, or its name.
         expression: makes the expression of an item, or None where it is to be left out.
+        answer: makes of the model's answer what the data set scores, where it wants another form.
         options: of the data set, where its name is given.
 
     Raises:
@@ -130,13 +132,17 @@ def evaluate(
     answers: list[str] = []
     for start in range(0, len(texts), _SIDE_BY_SIDE):
         answers += opened.solve_many(texts[start : start + _SIDE_BY_SIDE])
-    pairs = zip(answers, asked, strict=True)
-    scores = [float(dataset.score_answer(answer, entry=item)) for answer, item in pairs]
+    if answer is not None:
+        answers = [*map(answer, answers)]
+    scores = [
+        float(dataset.score_answer(own, entry=item))
+        for own, item in zip(answers, asked, strict=True)
+    ]
     right = sum(score >= 1 for score in scores)
     low, high = wilson(right, len(asked))
     wrong = [
-        (str(item["question"]), answer, str(item["answer"]))
-        for score, answer, item in zip(scores, answers, asked, strict=True)
+        (str(item["question"]), own, str(item["answer"]))
+        for score, own, item in zip(scores, answers, asked, strict=True)
         if score < 1
     ]
     return GymScore(
