@@ -324,3 +324,7 @@ def test_what_abc_made_is_saved_with_its_own_scores(tiny_abc, tmp_path):
     scores = LengthCurve.load(saved)
     assert {score.method for score in scores} == {"calibrated"}
     assert lw.Run.from_pretrained(saved).solve("99999999") == "100000000"
+    vanilla = lw.Run.open(tiny_abc.path / "vanilla")
+    saved = vanilla.save_pretrained(tmp_path / "vanilla")
+    assert {score.method for score in LengthCurve.load(saved)} == {"vanilla"}
+    assert lw.Run.from_pretrained(saved).solve("1999") == vanilla.solve("1999")

@@ -24,12 +24,10 @@ from lengthwise.runs.folder import (
 )
 from lengthwise.runs.run import Run
 
-CARD = "README.md"
-
 # What is read from a folder of others, and nothing else is downloaded.
 PATTERNS = (
     *(CONFIG, WEIGHTS, BIAS, MATRICES_FILE, VERSIONS),
-    *(CERTIFICATE, RULE, RESULTS_CSV, RESULTS_JSON, CARD),
+    *(CERTIFICATE, RULE, RESULTS_CSV, RESULTS_JSON, "README.md"),
 )
 
 # Copied byte for byte, where they are there: hashes bind them.

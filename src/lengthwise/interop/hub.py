@@ -16,7 +16,7 @@ from typing import Any
 from lengthwise.arguments import as_flag, as_folder, as_text, refuse
 from lengthwise.errors import InputError, shorten
 from lengthwise.files import reason
-from lengthwise.interop.folders import CARD, PATTERNS
+from lengthwise.interop.folders import PATTERNS
 from lengthwise.runs.folder import CONFIG, LOCK, WEIGHTS
 from lengthwise.runs.run import Run
 
@@ -170,5 +170,3 @@ for _name, _method in {
     "push_to_hub": push_to_hub,
 }.items():
     setattr(Run, _name, _method)
-
-__all__ = ["CARD", "from_pretrained", "push_to_hub", "save_pretrained"]
