@@ -155,7 +155,8 @@ def register_all(prefix: str) -> list[str]:
         if name not in DATASETS:
             dataset, config = _kinds(task)
             _NAMES[dataset] = name
-            register_dataset(name, dataset, config, _curriculum(task, config))
+            curriculum: Any = _curriculum(task, config)  # their annotation means an instance
+            register_dataset(name, dataset, config, curriculum)
         names.append(name)
     return names
 
@@ -194,7 +195,7 @@ def _curriculum(task: str, config: type[GymConfig]) -> type[BaseCurriculum]:
 
     def begin(self: BaseCurriculum) -> None:
         BaseCurriculum.__init__(self, name=type(self).__name__, config_cls=config)
-        attributes = [
+        attributes: list[Any] = [  # each; their annotation means a tuple
             RangeAttributeDefinition(
                 name=axis,
                 levels=list(levels),
