@@ -45,6 +45,7 @@ FLOW = (
     "reproduce",
     "progress",
     "api",
+    "interop",
     "bench",
     "cli",
     "__main__",

@@ -3,15 +3,19 @@
 Names are loaded on first use, so that `import lengthwise` (and `lengthwise --help`) costs nothing.
 """
 
+import sys
 import warnings
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import lengthwise.problems  # noqa: F401  # it is made callable below
 from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.api import abc, train
     from lengthwise.api.analysis import calibrate, capture, evaluate, prove
+    from lengthwise.api.problems import problems
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
@@ -63,6 +67,7 @@ __all__ = [
     "calibrate",
     "capture",
     "evaluate",
+    "problems",
     "prove",
     "train",
     "use_method",
@@ -76,4 +81,18 @@ def __getattr__(name: str) -> Any:
         # A library below tells notebooks to install widgets, for bars that are never shown.
         warnings.filterwarnings("ignore", message="IProgress not found")
         import_module("lengthwise.report.notebook")  # objects show themselves from now on
+        import_module("lengthwise.interop.hub")  # and runs can be shared
         return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)
+
+
+class _Problems(ModuleType):
+    """The folder `lengthwise.problems`, which is a function of that name, too.
+
+    Importing a folder makes it an attribute of the package, so no function could have its name beside it.
+    """
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return import_module("lengthwise.api.problems").problems(*given, **named)
+
+
+sys.modules["lengthwise.problems"].__class__ = _Problems

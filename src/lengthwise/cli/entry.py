@@ -23,6 +23,7 @@ from lengthwise.cli import (  # noqa: F401
     converting,
     demo,
     evaluating,
+    exporting,
     proving,
     reproducing,
     solving,

@@ -29,6 +29,8 @@ _STREAMS = {
     "capture": 4,
     "batches": 5,
     "positions": 6,
+    "items": 7,
+    "sizes": 8,
 }
 _REDRAWS = 1000
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -79,6 +79,11 @@ class Run:
         config: its settings.
         bias: the bias it was trained with.
     """
+
+    if TYPE_CHECKING:  # `lengthwise.interop.hub` gives it these
+        save_pretrained: Callable[..., Path]
+        from_pretrained: Callable[..., Run]
+        push_to_hub: Callable[..., str]
 
     def __init__(self, path: Path, config: Config, bias: AttentionBias) -> None:
         self.path, self.config, self.bias = path, config, bias
