@@ -28,9 +28,9 @@ _STREAMS = {
     "any": 3,
     "capture": 4,
     "batches": 5,
-    "positions": 6,
-    "items": 7,
-    "sizes": 8,
+    "items": 6,
+    "sizes": 7,
+    "positions": 8,
 }
 _REDRAWS = 1000
 
