@@ -39,6 +39,7 @@ FLOW = (
     "pipeline",
     "forecast",
     "report",
+    "sweeps",
     "reproduce",
     "progress",
     "api",

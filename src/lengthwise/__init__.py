@@ -12,6 +12,7 @@ from lengthwise.version import __version__
 if TYPE_CHECKING:
     from lengthwise.api import abc, train
     from lengthwise.api.analysis import calibrate, capture, evaluate, prove
+    from lengthwise.api.sweeping import sweep
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
@@ -30,6 +31,7 @@ _HOMES = {
     "capture": "api.analysis",
     "evaluate": "api.analysis",
     "prove": "api.analysis",
+    "sweep": "api.sweeping",
     "train": "api",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "capture",
     "evaluate",
     "prove",
+    "sweep",
     "train",
 ]
 
