@@ -49,8 +49,9 @@ def sweep(
     ```
 
     Args:
-        grid: a list for each of `task`, `method` (`abc`, or a name in `lengthwise.settings.methods.METHODS`),
-            `seed` and dotted settings; or the TOML file of a sweep, which has all of it.
+        grid: a list for each of `task`, `method` (`abc`, or one of
+            `lengthwise.settings.methods.METHODS`), `seed` and dotted settings; or the TOML file of a sweep,
+            which has all of it.
         out: the folder of the sweep. What is there is kept, and cells that are done are not done again.
         settings: of all cells.
         cases: settings that go together, each with its `name`; every cell is of one of them.
@@ -69,7 +70,7 @@ def sweep(
         The sweep: its `curve` has all scores, `of("failed")` the cells that failed, `report` is a page.
 
     Raises:
-        InputError: for settings that can't be, before anything runs; for a folder that holds something else.
+        InputError: for settings that can't be, before anything runs; for a folder of something else.
     """
     folder = as_folder("out", out)
     if isinstance(grid, Mapping):

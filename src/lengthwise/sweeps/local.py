@@ -12,7 +12,6 @@ import threading
 import time
 from pathlib import Path
 
-import lengthwise
 from lengthwise.sweeps.jobs import GRACE, Ended, Job
 
 # What libraries read to know how many threads to use.
@@ -81,7 +80,8 @@ class LocalPool:
     def _hear(self, worker: _Worker, line: str | None) -> list[Ended | tuple[str, str]]:
         if line is None:
             self._workers.remove(worker)
-            code = worker.process.wait()
+            worker.end()
+            code = worker.process.returncode
             if worker.job is None:
                 return []
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -178,7 +178,7 @@ def _environment(number: int, threads: int) -> dict[str, str]:
     values |= dict.fromkeys(_THREADS, str(threads))
     # Threads that wait by spinning would take the time of other workers (docs/log.md).
     values.setdefault("GOMP_SPINCOUNT", "1000")
-    package = str(Path(lengthwise.__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     others = values.get("PYTHONPATH")
     values["PYTHONPATH"] = os.pathsep.join([package, others] if others else [package])
     gpus = values.get("CUDA_VISIBLE_DEVICES", "").split(",")
