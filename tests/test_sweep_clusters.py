@@ -98,7 +98,7 @@ def test_no_cluster_is_one_line(monkeypatch):
     from lengthwise.sweeps.on_ray import RayPool
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
-    with pytest.raises(InputError, match="no Ray cluster at '127.0.0.1:1'"):
+    with pytest.raises(InputError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         RayPool("127.0.0.1:1")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from typing import Any
 
@@ -17,6 +18,9 @@ LOCAL = "local"
 
 # Jobs that wait on the cluster beyond those that run, as a share of its slots: a node that comes has some.
 _AHEAD = 0.25
+
+# Seconds in which a cluster must answer.
+_KNOCK = 10.0
 
 
 class RayPool:
@@ -63,6 +67,7 @@ class RayPool:
             address = "local"
         else:
             del quiet["include_dashboard"]
+            _knock(address)
         try:
             self._ray.init(address, logging_level="ERROR", **quiet)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
@@ -114,6 +119,21 @@ class RayPool:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens at HOST:PORT; Ray itself would try for ever.
+
+    Raises:
+        InputError: when nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or a name of Ray's own
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster at {address!r}: {reason(error)}") from error
 
 
 def _perform(text: str, threads: int) -> str:
