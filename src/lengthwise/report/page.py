@@ -10,7 +10,6 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
 from pydantic_core import to_json
 
 
@@ -31,7 +30,7 @@ def render(template: str, *, data: Any, **values: Any) -> str:
         # JSON has no numbers that are infinite or none.
         dumps=lambda value: to_json(value, inf_nan_mode="null").decode(),
     )
-    style = Markup((here / "style.css").read_text("utf-8").rstrip())
+    style = (here / "style.css").read_text("utf-8").rstrip()
     source = (here / template).read_text("utf-8")
     return environment.from_string(source).render(data=inlined, style=style, **values)
 
