@@ -18,8 +18,8 @@ from lengthwise.sweeps.loop import State
 # Rows of the table; of more that run, the longest are shown.
 _ROWS = 16
 
-# Seconds between two lines, or two looks at the clock, where nothing ended.
-_EVERY = 30.0
+# Seconds between two pictures of the table; between two lines about the whole; and where nothing ends.
+_REFRESH, _STANDING, _EVERY = 0.25, 5.0, 30.0
 
 
 class CellsDisplay:
@@ -33,7 +33,7 @@ class CellsDisplay:
         self.show = show
         self.console = Console(file=sys.stderr)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
-        self.last = time.monotonic()
+        self.last = 0.0
 
     def __enter__(self) -> CellsDisplay:
         if self.show and self.console.is_terminal:
@@ -50,14 +50,20 @@ class CellsDisplay:
             return
         if ended is not None:
             self.say(told(ended, state))
+        pause = _STANDING if ended is not None else _EVERY
+        if self.live.is_started:
+            pause = _REFRESH
+        # How long it will take is a look at all that is left.
+        if time.monotonic() - self.last < pause and state.running:
+            return
+        self.last = time.monotonic()
         if self.live.is_started:
             self.live.update(Group(table(state), Text(standing(state))), refresh=True)
-        elif ended is not None or time.monotonic() - self.last >= _EVERY:
+        else:
             self.say(standing(state))
 
     def say(self, words: str) -> None:
         """A line that stays."""
-        self.last = time.monotonic()
         if self.live.is_started:
             self.console.print(words, markup=False, highlight=False)
             return

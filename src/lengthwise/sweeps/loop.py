@@ -74,10 +74,14 @@ class State:
     @property
     def left(self) -> list[Job]:
         """Those that are neither done nor failed."""
-        return [j for name, j in self.jobs.items() if name not in self.done | self.failed.keys()]
+        over = self.done | self.failed.keys()
+        return [job for name, job in self.jobs.items() if name not in over]
 
     def seconds_left(self) -> float | None:
-        """About how long the rest takes, as those that are alike took; None before any ended."""
+        """About how long the rest takes, as those that are alike took; None before any ended.
+
+        It looks at every job that is left.
+        """
         known = {kind: statistics.fmean(times) for kind, times in self.took.items()}
         if not known:
             return None

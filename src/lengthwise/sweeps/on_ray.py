@@ -19,6 +19,9 @@ LOCAL = "local"
 # Jobs that wait on the cluster beyond those that run, as a share of its slots: a node that comes has some.
 _AHEAD = 0.25
 
+# Seconds between two looks at how many nodes there are.
+_LOOK = 2.0
+
 # Seconds in which a cluster must answer.
 _KNOCK = 10.0
 
@@ -50,6 +53,7 @@ class RayPool:
         self.workers, self.threads, self.gpus = workers, threads or 1, gpus
         self._refs: dict[Any, str] = {}
         self._began: dict[str, float] = {}
+        self._looked, self._room = -_LOOK, 1
         self._start(address)
         options = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": 0}
         # Each worker process of Ray does one job after the other.
@@ -76,6 +80,12 @@ class RayPool:
     @property
     def slots(self) -> int:
         """As many as the cluster has room for now, and some that wait."""
+        if time.monotonic() - self._looked < _LOOK:
+            return self._room
+        self._looked, self._room = time.monotonic(), self._count()
+        return self._room
+
+    def _count(self) -> int:
         has = self._ray.cluster_resources()
         room = int(has.get("CPU", 1) // self.threads)
         if self.gpus:
