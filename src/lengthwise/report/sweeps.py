@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def write_sweep_report(
     title: str,
     groups: Sequence[tuple[str, int, int, LengthCurve]],
     cells: Sequence[dict[str, Any]],
-    results: Sequence[dict[str, Any]],
+    results: Iterable[dict[str, Any]],
 ) -> Path:
     """Write the page.
 
@@ -60,7 +61,7 @@ def write_sweep_report(
         left_out=len(missing) - len(missing[:_MOST]),
         groups=shown,
         cells=cells[:_MOST],
-        data={"format": "lengthwise-sweep-report/1", "results": results[:_MOST_SCORES]},
+        data={"format": "lengthwise-sweep-report/1", "results": [*islice(results, _MOST_SCORES)]},
     )
     write_text(out, page)
     return out

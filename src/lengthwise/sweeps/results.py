@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,10 @@ class Sweep:
 
         They say nothing of time: a sweep that was interrupted gives the same bytes as one that was not.
         """
-        rows = []
+        return list(self.rows())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """`records`, one after the other."""
         for standing in self.of("done"):
             assert standing.record is not None
             # A score's method is that of its model: `vanilla` or `calibrated` of the method `abc`.
@@ -102,8 +106,7 @@ class Sweep:
             for score in standing.record.scores:
                 values = {**vars(score), "accuracy": round(score.accuracy, 6)}
                 own = {key: values[key] for key in _SCORE}
-                rows.append({"cell": standing.cell.name, **axes, **own})
-        return rows
+                yield {"cell": standing.cell.name, **axes, **own}
 
     def overview(self) -> list[dict[str, Any]]:
         """The rows of cells.csv: one for each cell, whatever became of it."""
@@ -132,16 +135,18 @@ class Sweep:
             The two files.
         """
         axes = [key for key in self.plan.axes if key not in ("task", "method", "seed")]
-        written = []
+        overview = self.overview()
+        others = [key for key in overview[0] if key not in ("cell", *axes)]
         for name, rows, columns in (
-            (RESULTS, self.records(), ["cell", *axes, "cell_method", *_SCORE]),
-            (OVERVIEW, self.overview(), None),
+            (RESULTS, self.rows(), ["cell", *axes, "cell_method", *_SCORE]),
+            (OVERVIEW, overview, ["cell", *axes, *others]),
         ):
-            columns = columns or list(dict.fromkeys(["cell", *axes, *(k for r in rows for k in r)]))
-            lines = [[_field(row.get(column)) for column in columns] for row in rows]
-            write_csv(self.path / name, [columns, *lines])
-            written.append(self.path / name)
-        return written
+            names = list(
+                dict.fromkeys(columns)
+            )  # `base` may tell cells apart, and is of every score
+            lines = ([_field(row.get(column)) for column in names] for row in rows)
+            write_csv(self.path / name, itertools.chain([names], lines))
+        return [self.path / RESULTS, self.path / OVERVIEW]
 
 
 def _axes(cell: Cell) -> dict[str, Any]:

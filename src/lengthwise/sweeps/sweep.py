@@ -156,7 +156,7 @@ def write_page(sweep: Sweep) -> Path:
             for (task, base), members in groups.items()
         ],
         cells=sweep.overview(),
-        results=sweep.records(),
+        results=sweep.rows(),
     )
 
 
