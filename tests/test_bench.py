@@ -36,7 +36,6 @@ SMALL = {
     "lines": {"sizes": ((8, 2),), "widths": (4,)},
     "long": {"lengths": (3, 9), "long": (), "chain": 20},
     "solve": {"problems": 20, "length": 5, "strata": 2},
-    "scale": {"cells": 2, "steps": 20, "many": 4, "ray": False},
     "gpu": {
         "device": "cpu",
         "cases": [("successor", False, False), ("successor", False, True)],
@@ -214,3 +213,15 @@ def test_alternate_warms_up_and_takes_turns():
     times = alternate([lambda: calls.append("a"), lambda: calls.append("b")], 2)
     assert "".join(calls) == "ab" + "abab"
     assert [len(own) for own in times] == [2, 2]
+
+
+@pytest.mark.slow
+def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
+    sizes = {"cells": 2, "steps": 20, "many": 6, "ray": False}
+    monkeypatch.setitem(BENCHMARKS, "scale", partial(BENCHMARKS["scale"], **sizes))
+    found = {result.case: result.value for result in run_benchmarks(["scale"]).results}
+    assert found["two workers to one"] == pytest.approx(found["one worker"] / found["two workers"])
+    # A record each, and of the sweep its plan, two tables, the page and a lock.
+    assert found["files of each cell, local"] == pytest.approx((6 + 5) / 6)
+    assert found["kept of a smoke cell"] > found["kept of each cell, local"] / 2**10 > 0.1
+    assert found["handed out and back, local"] > 0
