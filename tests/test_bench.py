@@ -50,6 +50,7 @@ SMALL = {
 def small(monkeypatch, tiny_abc):
     """Every benchmark at a size that takes no time, with a model that is trained already."""
     monkeypatch.setattr(long, "_ENOUGH", 9)
+    monkeypatch.delitem(BENCHMARKS, "scale")  # starts a dozen processes: tested by itself
     for name, sizes in SMALL.items():
         if name in ("long", "solve"):
             sizes = {**sizes, "model": tiny_abc.calibrated}

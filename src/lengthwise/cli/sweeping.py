@@ -16,7 +16,7 @@ from lengthwise.errors import InputError
 @app.command("sweep")
 def sweep_command(
     file: Annotated[
-        Path, typer.Argument(help="A TOML file with [grid], [settings] and [[case]] tables.")
+        Path, typer.Argument(help="A TOML file: a grid, settings and cases; docs/scale.md.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write, or to go on in.")],
     workers: Annotated[
@@ -53,7 +53,7 @@ def sweep_command(
     Cells that are done are kept and skipped: stop it with Ctrl-C, and run it again to go on.
     Exit code 0: all cells are done. 1: some failed. 2: it could not be begun.
 
-    Example: lengthwise sweep configs/sweeps/methods.toml --out runs/methods
+    Example: lengthwise sweep configs/sweeps/small.toml --out runs/small
     """
     from lengthwise.progress.cells import CellsDisplay
     from lengthwise.sweeps.estimate import estimate
