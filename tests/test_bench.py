@@ -50,6 +50,7 @@ SMALL = {
 def small(monkeypatch, tiny_abc):
     """Every benchmark at a size that takes no time, with a model that is trained already."""
     monkeypatch.setattr(long, "_ENOUGH", 9)
+    monkeypatch.delitem(BENCHMARKS, "scale")  # starts a dozen processes: tested by itself
     for name, sizes in SMALL.items():
         if name in ("long", "solve"):
             sizes = {**sizes, "model": tiny_abc.calibrated}
@@ -213,3 +214,15 @@ def test_alternate_warms_up_and_takes_turns():
     times = alternate([lambda: calls.append("a"), lambda: calls.append("b")], 2)
     assert "".join(calls) == "ab" + "abab"
     assert [len(own) for own in times] == [2, 2]
+
+
+@pytest.mark.slow
+def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
+    sizes = {"cells": 2, "steps": 20, "many": 6, "ray": False}
+    monkeypatch.setitem(BENCHMARKS, "scale", partial(BENCHMARKS["scale"], **sizes))
+    found = {result.case: result.value for result in run_benchmarks(["scale"]).results}
+    assert found["two workers to one"] == pytest.approx(found["one worker"] / found["two workers"])
+    # A record each, and of the sweep its plan, two tables, the page and a lock.
+    assert found["files of each cell, local"] == pytest.approx((6 + 5) / 6)
+    assert found["kept of a smoke cell"] > found["kept of each cell, local"] / 2**10 > 0.1
+    assert found["handed out and back, local"] > 0

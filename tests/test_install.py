@@ -34,8 +34,8 @@ def test_the_wheel_holds_all_that_the_package_reads(wheel):
         names = set(archive.namelist())
         configs = {name for name in names if name.startswith("lengthwise/configs/")}
         for name in configs:
-            assert archive.read(name) == (ROOT / "configs" / Path(name).name).read_bytes()
-    assert len(configs) == len(list((ROOT / "configs").glob("*.toml"))) > 0
+            assert archive.read(name) == (ROOT / name.removeprefix("lengthwise/")).read_bytes()
+    assert len(configs) == len(list((ROOT / "configs").rglob("*.toml"))) > 0
     sources = ROOT / "src"
     here = {
         path.relative_to(sources).as_posix()

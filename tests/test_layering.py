@@ -42,6 +42,7 @@ FLOW = (
     "pipeline",
     "forecast",
     "report",
+    "sweeps",
     "reproduce",
     "progress",
     "api",

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -422,6 +424,51 @@ def test_two_processes_resume_with_the_bias_of_the_run(tmp_path):
     assert two.metrics()[0]["loss"] == pytest.approx(one.metrics()[0]["loss"], abs=1e-5)
     again = two_processes(*resume)  # a finished run is left as it is, by all processes
     assert (again.returncode, again.stdout) == (0, done.stdout)
+
+
+@pytest.mark.slow
+def test_one_process_that_is_asked_to_stop_stops_both_after_one_checkpoint(tmp_path):
+    """Two gloo processes, a SIGTERM to the second alone; gone on with, the same bits as undisturbed."""
+    config = small(max_steps=400, checkpoint_every=10_000).model_copy(update={"device": "cpu"})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    whole = two_processes("train", path, "--out", tmp_path / "whole")
+    assert "did not interpolate within 400 steps" in whole.stderr
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "lengthwise", "train", str(path), "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "two")], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    metrics = tmp_path / "two" / "metrics.jsonl"
+    until = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(_rank(process.pid, 1), signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "lengthwise: interrupted; what was finished is kept, and --resume continues it" in err
+    state = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)
+    assert 0 < state["step"] < 400
+    assert not (tmp_path / "two" / WEIGHTS).exists()
+    two_processes("train", path, "--out", tmp_path / "two", "--resume")
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "two"))
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def _rank(launcher: int, rank: int) -> int:
+    """The process of a rank that torchrun started (Linux)."""
+    for process in Path("/proc").iterdir():
+        try:
+            variables = (process / "environ").read_bytes().split(b"\0")
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if parent == launcher and f"RANK={rank}".encode() in variables:
+            return int(process.name)
+    raise AssertionError(f"no process of rank {rank}")
 
 
 @pytest.mark.trains

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lengthwise.api import abc, train
     from lengthwise.api.analysis import calibrate, capture, evaluate, prove
     from lengthwise.api.problems import problems
+    from lengthwise.api.sweeping import sweep
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
@@ -44,6 +45,7 @@ _HOMES = {
     "capture": "api.analysis",
     "evaluate": "api.analysis",
     "prove": "api.analysis",
+    "sweep": "api.sweeping",
     "train": "api",
     "use_method": "settings.own_methods",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "evaluate",
     "problems",
     "prove",
+    "sweep",
     "train",
     "use_method",
 ]

@@ -68,19 +68,19 @@ class Forecast:
     def __str__(self) -> str:
         def training(steps: int, each: float) -> str:
             return (
-                f"{each * 1000:.1f} ms a step, at most {steps:,} steps ({_duration(steps * each)})"
+                f"{each * 1000:.1f} ms a step, at most {steps:,} steps ({duration(steps * each)})"
             )
 
         proof = "no proof applies"
         if self.contexts is not None:
-            proof = f"about {self.contexts:,} local contexts, {_duration(self.prove)}"
+            proof = f"about {self.contexts:,} local contexts, {duration(self.prove)}"
         return "\n".join(
             [
                 f"Train a vanilla model:  {training(self.train_steps, self.train_step)}",
                 f"Retrain with the bias:  {training(self.retrain_steps, self.retrain_step)}",
                 f"Prove:                  {proof}",
-                f"Evaluate:               {self.problems:,} problems, about {_duration(self.evaluate)}",
-                f"At most {_duration(self.most)} in all. A training ends when its model interpolates, "
+                f"Evaluate:               {self.problems:,} problems, about {duration(self.evaluate)}",
+                f"At most {duration(self.most)} in all. A training ends when its model interpolates, "
                 f"usually long before its last step.",
             ]
         )
@@ -109,18 +109,7 @@ def forecast(
         contexts, prove = expected.contexts, expected.seconds
     except NotApplicableError:
         contexts, prove = None, 0.0
-    suites = len(config.evaluation.suites)
-    if config.is_sheet:
-        chosen = config.sizes if sizes is None else [Size.parse(text) for text in sizes]
-        problems = suites * sum(config.evaluation.samples_of(size) for size in chosen)
-        # By lookup, in waves: the cells of a second as `lengthwise bench sheets` finds them.
-        cells = suites * sum(size.cells * config.evaluation.samples_of(size) for size in chosen)
-        evaluate = cells / _CELLS_A_SECOND
-    else:
-        counts = {length: suites * config.evaluation.samples_at(length) for length in lengths}
-        a_row = retrain_step * _FORWARD / (config.training.batch_size * (config.width + 1))
-        rows = sum(count * (length + run.task.growth + 1) for length, count in counts.items())
-        problems, evaluate = sum(counts.values()), rows * a_row
+    problems, evaluate = _evaluation(config, retrain_step, lengths, sizes)
     return Forecast(
         train_steps=config.training.max_steps,
         train_step=train_step,
@@ -131,6 +120,41 @@ def forecast(
         problems=2 * problems,
         evaluate=round(evaluate, 3),
     )
+
+
+def forecast_training(config: Config) -> float:
+    """Seconds that one model takes at most to be trained and evaluated, after a few steps that are timed.
+
+    Raises:
+        InputError: for settings that no model can be trained with.
+    """
+    step, _ = _time_step(config, make_bias(config))
+    _, evaluate = _evaluation(config, step, config.evaluation.lengths)
+    return config.training.max_steps * step + evaluate
+
+
+def _evaluation(
+    config: Config, step: float, lengths: Iterable[int], sizes: Iterable[str] | None = None
+) -> tuple[int, float]:
+    """Problems of the evaluation of one model, and about how many seconds it takes.
+
+    Args:
+        config: the settings.
+        step: seconds of a step of its training.
+        lengths, sizes: what is asked.
+    """
+    suites = len(config.evaluation.suites)
+    if config.is_sheet:
+        chosen = config.sizes if sizes is None else [Size.parse(text) for text in sizes]
+        problems = suites * sum(config.evaluation.samples_of(size) for size in chosen)
+        # By lookup, in waves: the cells of a second as `lengthwise bench sheets` finds them.
+        cells = suites * sum(size.cells * config.evaluation.samples_of(size) for size in chosen)
+        return problems, cells / _CELLS_A_SECOND
+    counts = {length: suites * config.evaluation.samples_at(length) for length in lengths}
+    growth = config.make_task().growth
+    a_row = step * _FORWARD / (config.training.batch_size * (config.width + 1))
+    rows = sum(count * (length + growth + 1) for length, count in counts.items())
+    return sum(counts.values()), rows * a_row
 
 
 def _guess(config: Config) -> CalibratedBias:
@@ -178,7 +202,8 @@ def _time_step(config: Config, bias: AttentionBias) -> tuple[float, Run]:
         return min(blocks[1:]) / _TIMED, run
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `4 s`, `12 min`, `3.5 h`."""
     if seconds < 100:
         return f"{max(1, math.ceil(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -11,13 +11,24 @@ from collections.abc import Callable, Iterable
 import torch
 
 from lengthwise.arguments import as_choice
-from lengthwise.bench import calibrate, decode, gpu, lines, long, matmul, sheets, solve, train
+from lengthwise.bench import (
+    calibrate,
+    decode,
+    gpu,
+    lines,
+    long,
+    matmul,
+    scale,
+    sheets,
+    solve,
+    train,
+)
 from lengthwise.bench.results import Bench, Report, Result, machine
 from lengthwise.settings.config import InputError
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (matmul, train, calibrate, decode, lines, long, solve, sheets, gpu)
+    for module in (matmul, train, calibrate, decode, lines, long, solve, sheets, scale, gpu)
 }
 
 

@@ -27,6 +27,7 @@ from lengthwise.cli import (  # noqa: F401
     proving,
     reproducing,
     solving,
+    sweeping,
 )
 from lengthwise.cli.commands import app, main_process
 from lengthwise.cli.streams import flush_streams, prepare_streams
@@ -100,6 +101,7 @@ _GO_ON = {
     "train": "what was finished is kept, and --resume continues it",
     "prove": "the same command goes on from there",
     "reproduce": "cells that are done are kept; the same command goes on",
+    "sweep": "cells that are done are kept; the same command goes on",
     "evaluate": "what was measured to the end is kept where the run can be written",
 }
 
@@ -127,7 +129,7 @@ def _known(error: Exception, command: str) -> int:
     # torch has no error of its own for memory on the CPU.
     lacking = ("allocate memory", "out of memory")
     if isinstance(error, MemoryError) or any(words in str(error) for words in lacking):
-        if command in ("abc", "demo", "train", "reproduce"):
+        if command in ("abc", "demo", "train", "reproduce", "sweep"):
             return _fail(
                 "not enough memory; a smaller training.batch_size, model.width or data.length needs less"
             )

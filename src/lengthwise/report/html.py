@@ -5,19 +5,13 @@ The page needs no network and no script: pictures are inlined, and so are the nu
 
 from __future__ import annotations
 
-import base64
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
-from jinja2.utils import htmlsafe_json_dumps
-from pydantic_core import to_json
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, Maps, SheetMaps, evidence_of, kept_maps
@@ -26,6 +20,7 @@ from lengthwise.files import read_text, write_text
 from lengthwise.problems.sizes import Size
 from lengthwise.proof import Certificate, NotApplicableError, hashes
 from lengthwise.report import plots, sheet_plots, summary
+from lengthwise.report.page import picture, render
 from lengthwise.runs.folder import (
     CALIBRATED,
     CERTIFICATE,
@@ -91,24 +86,6 @@ def trained_on(config: Config) -> int | Size:
     return config.size if config.is_sheet else config.data.length
 
 
-def _picture(
-    path: Path, draw: Callable[[Path], object], alt: str, caption: str, wide: bool = False
-) -> dict[str, Any]:
-    """What the page shows of a picture that `draw` writes into a PNG file, inlined.
-
-    Args:
-        path: the file.
-        draw: writes it.
-        alt: what it shows, for those who do not see it.
-        caption: what to see in it.
-        wide: whether it needs a wide screen to be read.
-    """
-    draw(path)
-    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-    source = f"data:image/png;base64,{encoded}"
-    return {"source": source, "alt": alt, "caption": caption, "wide": wide}
-
-
 def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write one HTML page about folders that hold runs and their results.
 
@@ -152,18 +129,11 @@ def _page(opened: list[Folder]) -> str:
         config = folder.main.config
         groups.setdefault((config.task, config.base, trained_on(config)), []).append(folder)
     sections = [_section(folder, f"folder-{i}") for i, folder in enumerate(opened, start=1)]
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = (files("lengthwise.report") / "report.html.j2").read_text("utf-8")
-    return environment.from_string(source).render(
+    return render(
+        "report.html.j2",
         groups=[_group(members) for members in groups.values()],
         sections=sections,
-        data=htmlsafe_json_dumps(
-            {"format": "lengthwise-report/1", "folders": [*map(_data, opened)]},
-            # JSON has no numbers that are infinite or none.
-            dumps=lambda value: to_json(value, inf_nan_mode="null").decode(),
-        ),
+        data={"format": "lengthwise-report/1", "folders": [*map(_data, opened)]},
     )
 
 
@@ -247,7 +217,7 @@ def _group(members: list[Folder]) -> dict[str, Any]:
     headline = summary.headline(curve.fairest(), trained_on(config))
     if len(members) > 1:
         combined = {
-            "picture": _picture(
+            "picture": picture(
                 members[0].plots / "combined.png",
                 partial(plots.length_curve, curve.labelled(), trained=config.longest),
                 f"Exact match against length of {len(members)} folders: {headline}",
@@ -319,7 +289,7 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
 def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     """Draw what the folder holds into `plots/`: name to picture."""
     target, config, found = folder.plots, folder.main.config, {}
-    found["length"] = _picture(
+    found["length"] = picture(
         target / "length.png",
         partial(plots.length_curve, folder.curve.labelled(), trained=config.longest),
         f"Exact match against length. {folder.headline}",
@@ -327,7 +297,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
         "of it is right.",
     )
     if isinstance(folder.maps, SheetMaps):
-        found["attention"] = _picture(
+        found["attention"] = picture(
             target / "attention.png",
             partial(sheet_plots.sheet_attention, folder.maps),
             f"For each kind of token, each layer and head, the share of attention along lines near the "
@@ -337,7 +307,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
             wide=True,
         )
     elif folder.maps:
-        found["attention"] = _picture(
+        found["attention"] = picture(
             target / "attention.png",
             partial(plots.attention_maps, folder.maps),
             f"Grid of attention maps, one for each head of each layer at self- and "
@@ -348,7 +318,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
             wide=True,
         )
     if folder.bias and config.is_sheet:
-        found["bias"] = _picture(
+        found["bias"] = picture(
             target / "bias.png",
             partial(sheet_plots.sheet_map, folder.bias),
             "A small sheet as a grid, with the tokens lit that one token is written from; the text above "
@@ -356,7 +326,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
             "The tokens that the one in blue is written from.",
         )
     elif folder.bias:
-        found["bias"] = _picture(
+        found["bias"] = picture(
             target / "bias.png",
             partial(plots.bias_map, folder.bias, folder.main.layout(config.data.length)),
             "Grid of matrices, one for each head at self- and cross-attention, that shows which "
@@ -371,7 +341,7 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
             for m, rows in folder.metrics.items()
             if rows
         ]
-        found["training"] = _picture(
+        found["training"] = picture(
             target / "training.png",
             partial(plots.training_curves, metrics),
             f"Validation loss and exact match against seconds of training. At the end: "

@@ -43,7 +43,12 @@ def percent(share: float) -> str:
 
 def interval(score: Score) -> str:
     """The 95 % interval of a score; its lower end is rounded down, its upper end up."""
-    low, high = math.floor(score.low * 1000) / 10, math.ceil(score.high * 1000) / 10
+    return interval_of(score.low, score.high)
+
+
+def interval_of(low: float, high: float) -> str:
+    """The same of any two shares."""
+    low, high = math.floor(low * 1000) / 10, math.ceil(high * 1000) / 10
     return f"{low:.1f} to {high:.1f}{PERCENT}"
 
 

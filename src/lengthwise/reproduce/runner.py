@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
@@ -24,10 +21,14 @@ from lengthwise.runs.folder import CONFIG, locked
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
+from lengthwise.sweeps.jobs import Ended, Job, Say
+from lengthwise.sweeps.local import LocalPool
+from lengthwise.sweeps.loop import State, run_jobs
 from lengthwise.training.trainer import NotInterpolatedError, train_run
 
 CELLS, RECORD, BUDGET_FILE = "cells", "cell.json", "budget.json"
 MODEL = "model"
+WORK = "lengthwise.reproduce.runner:measure_cell"
 
 
 @dataclass(frozen=True)
@@ -131,46 +132,43 @@ def measure(
         on_progress: called with each record, and what is left.
 
     Raises:
-        InputError: when the folder was begun with another budget, or another process writes it.
+        InputError: when the folder was begun with another budget, or another process writes it; when a cell
+            fails, after all others.
     """
     budget = BUDGETS[budget_name]
     workers = workers or os.cpu_count() or 1
     with locked(out):
         check_budget(out, budget_name)
         write_text(out / BUDGET_FILE, json.dumps({"budget": budget_name}) + "\n")
-        done = {record.cell for record in finished(cells, out)}
-        waiting = [cell for cell in cells if cell not in done]
-        # Threads of one process would wait for those of the others (docs/log.md, "threads that wait").
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(
-            workers, context, initializer=torch.set_num_threads, initargs=(1,)
-        )
-        jobs = {}
+        done = {record.cell.name for record in finished(cells, out)}
+        jobs = [_job(cell, budget_name, out) for cell in cells]
+        by_name = {cell.name: cell for cell in cells}
 
-        def start() -> None:
-            """Start cells whose needs are met: no more than there are workers, so that none waits."""
-            for cell in list(waiting):
-                if len(jobs) < workers and (cell.needs is None or cell.needs in done):
-                    waiting.remove(cell)
-                    jobs[pool.submit(_measure_cell, cell, budget_name, out)] = cell
+        def heard(ended: Ended | None, state: State) -> None:
+            if ended is not None and ended.name in state.done and on_progress is not None:
+                record = Record.load(folder_of(by_name[ended.name], out) / RECORD)
+                on_progress(record, remaining(cells, budget, out, workers))
 
-        try:
-            start()
-            while jobs:
-                job = next(as_completed(jobs))
-                record = job.result()
-                done.add(jobs.pop(job))
-                start()
-                if on_progress is not None:
-                    on_progress(record, remaining(cells, budget, out, workers))
-        except BaseException:
-            # Trainings take note of it at their next step, and keep a checkpoint.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        if done < by_name.keys():
+            # Threads of one process would wait for those of the others (docs/log.md, "threads that wait").
+            state = run_jobs(jobs, LocalPool(workers, 1), done=done, watch=heard)
+            for ended in state.failed.values():
+                more = f" (and {len(state.failed) - 1} more)" if len(state.failed) > 1 else ""
+                raise InputError(f"{ended.name} failed{more}: {ended.error}")
     return finished(cells, out)
+
+
+def _job(cell: Cell, budget_name: str, out: Path) -> Job:
+    """A cell as the engine takes it."""
+    folder, needs = folder_of(cell, out).resolve(), cell.needs
+    values = {"cell": asdict(cell), "budget": budget_name, "out": str(out.resolve())}
+    need = None if needs is None else needs.name
+    return Job(cell.name, WORK, folder, values, need, f"{cell.protocol} {cell.row}")
+
+
+def measure_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
+    """The `Work` of a cell's job."""
+    _measure_cell(Cell(**values["cell"]), values["budget"], Path(values["out"]))
 
 
 def check_budget(out: Path, budget_name: str) -> None:

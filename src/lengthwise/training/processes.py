@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, reduce
 
 from lengthwise.files import reason
 from lengthwise.settings.config import InputError
+
+# Steps between two questions of the processes to each other: one costs a small part of a step.
+ASKING = 8
 
 _VARIABLES = ("ACCELERATE_", "FORK_LAUNCHED", "LOCAL_RANK", "MASTER_", "RANK", "WORLD_SIZE")
 
@@ -32,6 +36,25 @@ def make_accelerator(device: torch.device, *, find_unused: bool) -> Accelerator:
         raise InputError(
             f"no processes can be set up as the environment asks ({found}): {reason(error)}"
         ) from error
+
+
+def any_asked(accelerator: Accelerator, asked: bool, step: int) -> bool:
+    """Whether any process was asked to stop; all of them say the same after the same step.
+
+    They ask each other after every `ASKING`-th step, since a process that stops alone would leave the
+    others waiting for its gradients.
+
+    Args:
+        accelerator: of the processes.
+        asked: whether this one was.
+        step: the steps that are done, of all processes.
+    """
+    if accelerator.num_processes == 1:
+        return asked
+    if step % ASKING:
+        return False
+    flag = torch.tensor(float(asked), device=accelerator.device)
+    return bool(cast(torch.Tensor, reduce(flag, reduction="sum")) > 0)
 
 
 def rank_rows(batch_size: int, rank: int, processes: int) -> slice:

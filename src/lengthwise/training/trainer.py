@@ -53,7 +53,7 @@ from lengthwise.training.batches import draw_positions, make_batches
 from lengthwise.training.drill import drill_sights
 from lengthwise.training.halves import Shards, backward, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
-from lengthwise.training.processes import make_accelerator, rank_rows
+from lengthwise.training.processes import any_asked, make_accelerator, rank_rows
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
 from lengthwise.version import __version__
@@ -290,8 +290,10 @@ class Trainer:
                     metrics = self._measure(*validation)
                     if metrics.phase == "done":
                         break
-                if stopping:
+                if any_asked(self.accelerator, bool(stopping), self.step):
                     self._save(path)
+                    # One that ended sooner would have the others ended before the checkpoint is whole.
+                    self.accelerator.wait_for_everyone()
                     raise KeyboardInterrupt
                 if self.step % self.settings.checkpoint_every == 0:
                     self._save(path)

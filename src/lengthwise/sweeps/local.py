@@ -1,0 +1,195 @@
+"""Workers of this machine: processes that are started once and do one job after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from lengthwise.sweeps.jobs import GRACE, Ended, Job
+
+# What libraries read to know how many threads to use.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+# Variables by which torchrun tells processes that they train together; workers do not.
+_TOGETHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def share_cores(workers: int | None, threads: int | None) -> tuple[int, int]:
+    """How many workers, and threads of each, so that together they have no more than there are cores.
+
+    By default a worker for each core, with one thread: threads of a small model mostly wait for each other.
+    """
+    if workers is None:
+        workers = max(1, cores() // (threads or 1))
+    return workers, threads or max(1, cores() // workers)
+
+
+class LocalPool:
+    """Worker processes of this machine; one that dies is replaced when there is work for it.
+
+    Args:
+        workers: at most so many; see `share_cores`.
+        threads: of each.
+    """
+
+    def __init__(self, workers: int | None = None, threads: int | None = None) -> None:
+        self.slots, self.threads = share_cores(workers, threads)
+        self._workers: list[_Worker] = []
+        self._lines: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process that does each running job."""
+        return {w.job.name: w.process.pid for w in self._workers if w.job is not None}
+
+    def submit(self, job: Job) -> None:
+        idle = next((worker for worker in self._workers if worker.job is None), None)
+        if idle is None:
+            taken = {worker.number for worker in self._workers}
+            number = next(n for n in range(self.slots + 1) if n not in taken)
+            idle = _Worker(number, self.threads, self._lines)
+            self._workers.append(idle)
+        idle.give(job)
+
+    def wait(self, seconds: float) -> list[Ended | tuple[str, str]]:
+        events: list[Ended | tuple[str, str]] = []
+        until = time.monotonic() + seconds
+        while not events:
+            with contextlib.suppress(queue.Empty):
+                events += self._hear(*self._lines.get(timeout=max(0.0, until - time.monotonic())))
+                while True:
+                    events += self._hear(*self._lines.get_nowait())
+            if time.monotonic() >= until:
+                break
+        return events
+
+    def _hear(self, worker: _Worker, line: str | None) -> list[Ended | tuple[str, str]]:
+        if line is None:
+            self._workers.remove(worker)
+            worker.end()
+            code = worker.process.returncode
+            if worker.job is None:
+                return []
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return [Ended(worker.job.name, f"its worker {how}", worker.spent, lost=True)]
+        values = json.loads(line)
+        if "says" in values:
+            return [(values["name"], values["says"])]
+        worker.job = None
+        return [Ended(**values)]
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            if worker.job is not None:
+                worker.process.terminate()
+        until = time.monotonic() + GRACE
+        try:
+            for worker in self._workers:
+                if worker.job is not None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        worker.process.wait(max(0.0, until - time.monotonic()))
+        finally:
+            # Asked to stop once more, or out of patience.
+            for worker in self._workers:
+                if worker.job is not None:
+                    worker.process.kill()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+
+class _Worker:
+    """A worker process, and the thread that hears it."""
+
+    def __init__(
+        self, number: int, threads: int, lines: queue.Queue[tuple[_Worker, str | None]]
+    ) -> None:
+        self.number, self.lines = number, lines
+        self.job: Job | None = None
+        self.began = 0.0
+        self.process = subprocess.Popen(
+            # Nothing is imported from the working folder that was not before.
+            [sys.executable, "-P", "-m", "lengthwise.sweeps.worker", str(GRACE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=_environment(number, threads),
+            # Ctrl-C is for the process that was started; it tells the workers when they are to end.
+            start_new_session=True,
+        )
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the job was given."""
+        return round(time.monotonic() - self.began, 3)
+
+    def give(self, job: Job) -> None:
+        self.job, self.began = job, time.monotonic()
+        assert self.process.stdin is not None
+        # One that has died is heard of by the end of its lines.
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(job.to_json() + "\n")
+            self.process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.endswith("\n"):  # else it died amid a line
+                self.lines.put((self, line))
+        self.lines.put((self, None))
+
+    def end(self) -> None:
+        """At the end of its input it ends; one that does not is ended."""
+        with contextlib.suppress(OSError):
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.thread.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def _environment(number: int, threads: int) -> dict[str, str]:
+    """That of a worker: its threads, its GPU where there are several, and where the package lies."""
+    values = {key: value for key, value in os.environ.items() if key not in _TOGETHER}
+    values |= dict.fromkeys(_THREADS, str(threads))
+    # Threads that wait by spinning would take the time of other workers (docs/log.md).
+    values.setdefault("GOMP_SPINCOUNT", "1000")
+    package = str(Path(__file__).parents[2])
+    others = values.get("PYTHONPATH")
+    values["PYTHONPATH"] = os.pathsep.join([package, others] if others else [package])
+    gpus = values.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if not gpus[0]:
+        gpus = [str(n) for n in range(_gpus())]
+    if len(gpus) > 1:
+        values["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return values
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

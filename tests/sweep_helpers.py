@@ -1,0 +1,92 @@
+"""What the tests of sweeps share: a small sweep, and a pool that works in this process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lengthwise.sweeps.grid import Plan, make_plan
+from lengthwise.sweeps.jobs import Ended, Job, perform
+from lengthwise.sweeps.results import CELLS, RESULTS
+
+# Cells of about a second; that their models do not interpolate is their result.
+SMALL: dict[str, Any] = {
+    "grid": {"method": ["rope", "nope"], "seed": [0, 1]},
+    "settings": {
+        "task": "successor",
+        "device": "cpu",
+        "data.length": 3,
+        "model": {"width": 16, "heads": 2, "layers": 1, "feed_forward": 32},
+        "training": {"batch_size": 32, "max_steps": 160, "evaluate_every": 20},
+        "training.checkpoint_every": 20,
+        "training.validation_problems": 64,
+        "evaluation": {"lengths": [3, 9], "samples": 50},
+    },
+}
+
+SMALL_FILE = """
+[grid]
+method = ["rope", "nope"]
+seed = [0, 1]
+
+[settings]
+task = "successor"
+device = "cpu"
+data.length = 3
+model = { width = 16, heads = 2, layers = 1, feed_forward = 32 }
+evaluation = { lengths = [3, 9], samples = 50 }
+
+[settings.training]
+batch_size = 32
+max_steps = 160
+evaluate_every = 20
+checkpoint_every = 20
+validation_problems = 64
+"""
+
+
+def small_plan(**others: Any) -> Plan:
+    """The small sweep, with other tables."""
+    return make_plan({**SMALL, **others})
+
+
+class Here:
+    """A pool that does one job at a time, in this process, when it is waited for."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.begun: list[str] = []
+        self.ends: list[str] = []
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def wait(self, seconds: float) -> list[Ended | tuple[str, str]]:
+        job = self.jobs.pop()
+        self.begun.append(job.name)
+        return [perform(job)]
+
+    def stop(self) -> None:
+        self.ends.append("stop")
+
+    def close(self) -> None:
+        self.ends.append("close")
+
+
+def results(out: Path) -> bytes:
+    """The table that a sweep must come to, however it went."""
+    return (out / RESULTS).read_bytes()
+
+
+def wait_for_rows(out: Path, seconds: float = 60) -> Path:
+    """Wait until a cell of a sweep is in the middle of its training; its folder."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for path in out.glob(f"{CELLS}/*/run/metrics.jsonl"):
+            if path.stat().st_size and not (path.parents[1] / "cell.json").exists():
+                return path.parents[1]
+        time.sleep(0.005)
+    raise AssertionError("no cell has begun to train")

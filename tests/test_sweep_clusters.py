@@ -1,0 +1,149 @@
+"""Sweeps on Ray and on Slurm's stand-in: the same table as on processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from pathlib import Path
+
+import pytest
+
+from lengthwise.settings.config import InputError
+from lengthwise.sweeps.jobs import Ended, Job
+from lengthwise.sweeps.loop import State
+from lengthwise.sweeps.sweep import run_sweep
+from sweep_helpers import Here, results, small_plan, wait_for_rows
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    """The small sweep, undisturbed, in this process."""
+    out = tmp_path_factory.mktemp("sweep") / "whole"
+    run_sweep(small_plan(), out, Here)
+    return out
+
+
+@pytest.fixture
+def ray_pool(monkeypatch, tmp_path):
+    """Makes a pool of two workers on a Ray cluster that this process starts; nothing goes to the home."""
+    pytest.importorskip("ray")
+    from lengthwise.sweeps.on_ray import RayPool
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray's own
+        yield lambda: RayPool("local", 2, 1)
+    assert not (tmp_path / "home").exists()
+
+
+# Ray's own warnings are not ours to mend.
+@pytest.mark.filterwarnings("ignore")
+def test_on_ray_a_worker_that_is_killed_amid_a_cell_changes_nothing(swept, ray_pool, tmp_path):
+    """A real Ray, a real SIGKILL of the worker process that holds the cell's lock."""
+    out, killed, lost = tmp_path / "out", [], []
+
+    def watch(ended: Ended | None, state: State) -> None:
+        if ended is not None and ended.lost:
+            lost.append((ended.name, ended.error))
+        if not killed:
+            folder = wait_for_rows(out)
+            os.kill(_holder(folder / ".lock"), signal.SIGKILL)
+            killed.append(folder.name)
+
+    sweep = run_sweep(small_plan(), out, ray_pool, watch=watch)
+    assert [name for name, _ in lost] == killed
+    assert "its worker was lost (WorkerCrashedError)" in str(lost[0][1])
+    assert str(sweep) == "4 of 4 cells done"
+    assert results(out) == results(swept)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_on_ray_asked_to_stop_cells_keep_checkpoints(swept, ray_pool, tmp_path):
+    out = tmp_path / "out"
+    begun: list[Path] = []
+
+    def watch(ended: Ended | None, state: State) -> None:
+        begun.append(wait_for_rows(out))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(small_plan(), out, ray_pool, watch=watch)
+    assert (begun[0] / "run" / "checkpoint.pt").exists()
+    assert not (begun[0] / "cell.json").exists()
+    run_sweep(small_plan(), out, Here)
+    assert results(out) == results(swept)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_on_ray_a_failure_is_told_as_here(ray_pool, tmp_path):
+    pool = ray_pool()
+    try:
+        pool.submit(Job("a", "lengthwise.nothing:at_all", tmp_path))
+        events = []
+        while not events:
+            events = pool.wait(1)
+        assert not events[0].lost
+        assert "No module named 'lengthwise.nothing'" in events[0].error
+    finally:
+        pool.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_cluster_is_one_line(monkeypatch):
+    pytest.importorskip("ray")
+    from lengthwise.sweeps.on_ray import RayPool
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    with pytest.raises(InputError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
+        RayPool("127.0.0.1:1")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_through_submitit_a_job_that_is_killed_amid_a_cell_changes_nothing(swept, tmp_path):
+    """submitit's own stand-in for Slurm: each job a process; one is killed with its whole group."""
+    pytest.importorskip("submitit")
+    from lengthwise.sweeps.on_slurm import SlurmPool
+
+    out, killed, lost = tmp_path / "out", [], []
+
+    def pool() -> SlurmPool:
+        return SlurmPool(None, out / "slurm", 2, 1, minutes=10, cluster="local")
+
+    def watch(ended: Ended | None, state: State) -> None:
+        if ended is not None and ended.lost:
+            lost.append(ended.name)
+        if not killed:
+            folder = wait_for_rows(out)
+            os.kill(_holder(folder / ".lock"), signal.SIGKILL)
+            killed.append(folder.name)
+
+    sweep = run_sweep(small_plan(), out, pool, watch=watch)
+    assert lost == killed
+    assert str(sweep) == "4 of 4 cells done"
+    assert results(out) == results(swept)
+
+
+def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
+    pytest.importorskip("submitit")
+    from lengthwise.sweeps.on_slurm import SlurmPool
+
+    with pytest.raises(InputError, match="no Slurm here"):
+        SlurmPool("gpu", tmp_path, minutes=5)
+
+
+def _holder(lock: Path) -> int:
+    """The process that has a file open (Linux)."""
+    wanted = os.path.realpath(lock)
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        try:
+            if any(os.path.realpath(fd) == wanted for fd in (process / "fd").iterdir()):
+                return int(process.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody holds {lock}")
