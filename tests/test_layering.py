@@ -34,6 +34,7 @@ FLOW = (
     "training",
     "proof",
     "calibration",
+    "own_models",
     "evaluation",
     "paper_repo",
     "pipeline",

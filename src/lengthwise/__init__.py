@@ -11,10 +11,11 @@ from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.api import abc, train
-    from lengthwise.api.analysis import calibrate, capture, evaluate, prove
+    from lengthwise.api.analysis import apply, calibrate, capture, evaluate, prove
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
+    from lengthwise.problems.format import Format
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import Config, InputError
 
@@ -22,10 +23,12 @@ _HOMES = {
     "AttentionMaps": "calibration.maps",
     "CalibratedBias": "bias",
     "Config": "settings.config",
+    "Format": "problems.format",
     "InputError": "settings.config",
     "LengthCurve": "evaluation.curve",
     "Run": "runs.run",
     "abc": "api",
+    "apply": "api.analysis",
     "calibrate": "api.analysis",
     "capture": "api.analysis",
     "evaluate": "api.analysis",
@@ -37,11 +40,13 @@ __all__ = [
     "AttentionMaps",
     "CalibratedBias",
     "Config",
+    "Format",
     "InputError",
     "LengthCurve",
     "Run",
     "__version__",
     "abc",
+    "apply",
     "calibrate",
     "capture",
     "evaluate",
