@@ -83,6 +83,7 @@ def problems(count: int, shortest: int, longest: int) -> Tensor:
     chains = (torch.rand(count, 1) < 0.25) & (column > 0)
     digits[1] = torch.where(chains, 9 - a, b)  # a carry goes all the way, or nowhere
     digits[column >= lengths] = 0
+    digits[(column == lengths - 1) & (digits == 0) & (lengths > 1)] = 1
     carry, answer = torch.zeros(count, dtype=torch.int64), []
     for total in (a + b).unbind(1):
         answer.append((total + carry) % 10)

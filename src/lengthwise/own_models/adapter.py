@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,13 @@ class Adapter(ABC):
         """
         reading.attention = {} if attention else None
         with attached(self, reading), quiet(self.module):
-            logits = self.logits(source, target)
+            try:
+                logits = self.logits(source, target)
+            except IndexError as error:
+                raise InputError(
+                    f"{type(self.module).__name__} can't read problems of {source.shape[1]} tokens "
+                    f"({error}): an id past its vocabulary, or past the end of its table of positions"
+                ) from error
         if not attention:
             return Output(logits.float(), [])
         rows, keys = target.shape[1], source.shape[1]
@@ -128,18 +135,41 @@ def quiet(module: nn.Module) -> Iterator[None]:
 
 
 def silence(modules: Sequence[nn.Module]) -> list[Undo]:
-    """Modules that make positions give zeros; a table is looked up at 0, so that it never ends."""
+    """Modules that make positions give zeros, those of rotary ones the angle 0.
 
-    def first(module: nn.Module, args: tuple) -> tuple | None:
-        if isinstance(module, nn.Embedding) and args:
-            return (torch.zeros_like(args[0]), *args[1:])
-        return None
+    Places that they are asked for become 0, and a table is not looked up, so that it never ends.
+    """
 
-    def zeros(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+    def first(
+        module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        return tuple(map(_at_zero, args)), {name: _at_zero(one) for name, one in kwargs.items()}
+
+    def still(module: nn.Module, args: tuple, output: Any) -> Any:
+        if isinstance(output, tuple):
+            cosine, sine = output
+            return torch.ones_like(cosine), torch.zeros_like(sine)
         return torch.zeros_like(output)
 
     undo: list[Undo] = []
     for module in modules:
-        undo.append(module.register_forward_pre_hook(first).remove)
-        undo.append(module.register_forward_hook(zeros).remove)
+        if isinstance(module, nn.Embedding):
+            # Some make the places themselves, so that they would go past the end of the table.
+            vars(module)["forward"] = partial(_zeros, module)
+            undo.append(partial(vars(module).pop, "forward"))
+            continue
+        undo.append(module.register_forward_pre_hook(first, with_kwargs=True).remove)
+        undo.append(module.register_forward_hook(still).remove)
     return undo
+
+
+def _zeros(table: nn.Embedding, places: Tensor, *others: Any, **named: Any) -> Tensor:
+    """In the place of a table's rows for `[token]`, or `[problem, token]`."""
+    return table.weight.new_zeros(*places.shape[:2], table.embedding_dim)
+
+
+def _at_zero(given: Any) -> Any:
+    """A number, or whole numbers, all 0; anything else as it is."""
+    if isinstance(given, Tensor) and not given.is_floating_point():
+        return torch.zeros_like(given)
+    return 0 if type(given) is int else given

@@ -133,8 +133,8 @@ class Reading:
             return self._one_sequence(layer, layout, rows)
         site: Site = "cross" if place == "cross" else "self"
         found = self._site(site, layer, layout, rows)
-        # Nothing before the first symbol of an answer: a head without a line that is open reads the
-        start. return _open(found, self.rest(layout) if site == "cross" else 0)
+        # A closed head reads a symbol of the problem, or of an answer its start.
+        return _open(found, self.rest(layout) if site == "cross" else 0)
 
     def _site(self, site: Site, layer: int, layout: Layout, rows: range) -> Tensor:
         """Of any rows, those behind the end, too: they read what lines read of an answer, or nothing."""

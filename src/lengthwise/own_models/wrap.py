@@ -28,6 +28,15 @@ def adapter_of(model: object, tokens: Tokens) -> Adapter:
         refuse("model", "a torch module", model)
     if offers_bias(model):
         return Plain(model, tokens)
+    libraries = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
+    if "transformers" in libraries:
+        from lengthwise.own_models.hugging_face import HuggingFace
+
+        return HuggingFace(model)  # type: ignore[arg-type]
+    if "x_transformers" in libraries:
+        from lengthwise.own_models.x_transformers import XTransformers
+
+        return XTransformers(model)
     if holds_layers(model):
         return TorchLayers(model)
     raise InputError(
