@@ -160,10 +160,10 @@ def main(seed: int, steps: int, resteps: int, count: int) -> dict[str, list[int]
     with lw.apply(model := GPT(), bias, tokens=IDS):
         train(model, resteps)  # the same training again
         after = table("Trained with the bias, on at most 5 digits:", model, lengths, count)
-        a, b = (random.Random(seed).randrange(10**199, 10**200) for _ in "ab")
-        print(
-            f"\ngreedy decoding of {a} + {b}: {'right' if generate(model, a, b) == a + b else 'wrong'}"
-        )
+        draw = random.Random(seed)
+        a, b = (draw.randrange(10**199, 10**200) for _ in "ab")
+        verdict = "right" if generate(model, a, b) == a + b else "wrong"
+        print(f"\ngreedy decoding of {a} + {b}: {verdict}")
     print(f"{time.perf_counter() - began:.0f} s")
     return {"before": before, "after": after}
 

@@ -68,7 +68,7 @@ def capture(
         if format is None or length is None:
             raise InputError(
                 "of a model of your own say what it was trained on: lw.capture(model, 'addition', "
-                f"length=5)"
+                "length=5)"
             )
         return capture_own(run, format, tokens=tokens, **given)
     if format is not None or tokens is not None or given:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lengthwise.arguments import as_whole
-from lengthwise.bias import CLOSED, OWN_TOKEN, AttentionBias, CalibratedBias, Causal, Line
-from lengthwise.calibration.maps import AttentionMaps, capture_problems, measure
+from lengthwise.bias import CLOSED, AttentionBias, Causal, Track
+from lengthwise.calibration.maps import AttentionMaps, Knockout, capture_problems, measure
 from lengthwise.errors import InputError
 from lengthwise.model.transformer import Output
 from lengthwise.own_models.adapter import Adapter
@@ -15,9 +15,9 @@ from lengthwise.own_models.reading import Place, Reading
 from lengthwise.own_models.tokens import SomeTokens, Tokens
 from lengthwise.own_models.wrap import adapter_of
 from lengthwise.problems.format import Format
+from lengthwise.problems.layout import ANSWER
 from lengthwise.problems.sampling import generator
 
-# More problems than these move no line: the log's "What tells a line from noise".
 _PROBLEMS = 512
 
 
@@ -88,15 +88,14 @@ def _one_row(format: Format | str) -> Format:
 
 
 def _check_obeys(adapter: Adapter, tokens: Tokens, source: Tensor, target: Tensor) -> None:
-    """Refuse a model that takes a bias and does not add it: each query is left its own token alone.
+    """Refuse a model that takes a bias and does not add it: some keys of each site are closed to it.
 
     Raises:
         InputError: for it.
     """
-    lines = [Line(OWN_TOKEN, head) for head in range(adapter.heads)]
-    bias = CalibratedBias(tokens.format, adapter.heads, lines)
-    if adapter.kind == "encoder-decoder":
-        bias = Causal(adapter.heads)
+    operand = next(segment.name for segment in tokens.format.task.segments if segment.grows)
+    bias = Knockout(Causal(adapter.heads), Track.along(operand))
+    bias = Knockout(bias, Track.along(ANSWER, -2))
     reading = Reading(bias, tokens, adapter.kind, adapter.heads, adapter.layers)
     adapter.output(reading, source, target, attention=True)
     reading.begin(source.shape[1])

@@ -169,7 +169,8 @@ def _seats(layers: AttentionLayers, own: Place) -> list[tuple[Any, Place, int]]:
     """Each attention of a stack, where it reads, and its number there."""
     found: list[tuple[Any, Place, int]] = []
     counts = {"a": 0, "c": 0}
-    for kind, layer in zip(layers.layer_types or (), layers.layers, strict=True):
+    parts: Any = layers.layers
+    for kind, layer in zip(layers.layer_types or (), parts, strict=True):
         if kind in counts:
             found.append((layer[1], own if kind == "a" else "cross", counts[kind]))
             counts[kind] += 1
