@@ -142,6 +142,10 @@ class HuggingFace(Adapter):
             )
         begin = _begin(self, reading)
         undo.append(model.register_forward_pre_hook(begin, with_kwargs=True).remove)
+        if self.kind == "encoder-decoder":
+            # `generate` calls it by itself, before the first pass of the whole.
+            encoder = model.get_encoder()
+            undo.append(encoder.register_forward_pre_hook(self._reaches, with_kwargs=True).remove)
 
         def all_used(module: nn.Module, args: tuple, output: Any) -> None:
             idle = sum(not seat.used for seat in seats)
@@ -154,9 +158,24 @@ class HuggingFace(Adapter):
         undo.append(model.register_forward_hook(all_used).remove)
         return undo
 
-    def learned(self) -> list[nn.Embedding]:
-        """Tables of absolute positions."""
-        return [m for m in self._position_modules() if isinstance(m, nn.Embedding)]
+    def _reaches(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        ids = args[0] if args else kwargs.get("input_ids")
+        if ids is not None:
+            self.check_reach(ids.shape[1])
+
+    def check_reach(self, tokens: int) -> None:
+        """Refuse what is longer than the tables of absolute positions.
+
+        Raises:
+            InputError: for it, unless positions are off.
+        """
+        tables = [one for one in self._position_modules() if isinstance(one, nn.Embedding)]
+        ends = [one.num_embeddings - getattr(one, "offset", 0) for one in tables]
+        if ends and not self._without and tokens > min(ends):
+            raise InputError(
+                f"positions of {type(self.module).__name__} end after {min(ends)} tokens, here are "
+                f"{tokens}; positions='off' switches them off"
+            )
 
     def _position_modules(self) -> list[nn.Module]:
         found = self.module.named_modules()
@@ -195,7 +214,6 @@ def _begin(adapter: HuggingFace, reading: Reading) -> Any:
     """Tells the reading, before each pass of the model, which problem it is and where its queries go
     on."""
     signature = inspect.signature(adapter.module.forward)
-    tables = [one.num_embeddings - getattr(one, "offset", 0) for one in adapter.learned()]
 
     def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         bound = signature.bind(*args, **kwargs).arguments
@@ -224,11 +242,7 @@ def _begin(adapter: HuggingFace, reading: Reading) -> Any:
             length = source.shape[1]
             rows = given.get("decoder_input_ids")
             total = max(length, first + (0 if rows is None else rows.shape[1]))
-        if tables and not adapter._without and total > min(tables):
-            raise InputError(
-                f"positions of {type(module).__name__} end after {min(tables)} tokens, here are {total}; "
-                f"positions='off' switches them off"
-            )
+        adapter.check_reach(total)
         reading.begin(length, first)
 
     return before
