@@ -327,7 +327,7 @@ def bench_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure speed: matmul, train, calibrate, decode, lines, long, solve, gpu; all of them by default.
+    """Measure speed: matmul, train, calibrate, decode, lines, long, solve, peers, gpu; by default all.
 
     Example: lengthwise bench train decode --json
     """
