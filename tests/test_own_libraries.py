@@ -257,6 +257,20 @@ def hugging_face(name):
 FAMILIES = ["gpt2", "llama", "t5", "bart"]
 
 
+def test_an_encoder_may_have_other_heads():
+    import transformers as hf
+
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": SIZE}
+    config = hf.BartConfig(encoder_attention_heads=2, decoder_attention_heads=4, **sizes)
+    model, (source, target) = hf.BartForConditionalGeneration(config).eval(), batch()
+    assert (
+        lw.capture(model, "addition", length=4, tokens=IDS, problems=2).weights["self"].shape[1]
+        == 4
+    )
+    with lw.apply(model, lines_of_addition(), tokens=IDS), torch.no_grad():
+        assert model(input_ids=source, decoder_input_ids=target).logits.isfinite().all()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_attention_of_hugging_face_models_is_that_of_their_eager_path(name):
     model, (source, target) = hugging_face(name), batch()

@@ -382,6 +382,8 @@ def test_without_with_it_stays_until_it_is_removed():
     within = model(ids)
     with pytest.raises(InputError, match="PlainGPT has a bias already; remove it first"):
         lw.apply(model, lines_of_addition(), tokens=IDS)
+    with pytest.raises(InputError, match="PlainGPT has a bias already; remove it first"):
+        lw.capture(model, "addition", length=4, tokens=IDS)
     assert torch.equal(model(ids), within)
     applied.remove()
     applied.remove()

@@ -19,6 +19,9 @@ from lengthwise.own_models.reading import Kind, Reading
 SomePositions = Literal["on", "off"] | nn.Module | Sequence[nn.Module]
 Undo = Callable[[], object]
 
+# Says, on a module, that a bias is applied to it.
+MARK = "_lengthwise_applied"
+
 
 class Adapter(ABC):
     """A model as lengthwise sees it.
@@ -103,6 +106,16 @@ class Adapter(ABC):
                 f"[problem, {self.heads} heads, {rows} queries, {keys} keys]"
             )
         return weights.detach().float()
+
+
+def refuse_applied(module: nn.Module) -> None:
+    """Refuse a model that has a bias.
+
+    Raises:
+        InputError: for it.
+    """
+    if MARK in vars(module):
+        raise InputError(f"{type(module).__name__} has a bias already; remove it first")
 
 
 @contextlib.contextmanager

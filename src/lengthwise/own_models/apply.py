@@ -10,12 +10,18 @@ from torch import nn
 from lengthwise.arguments import refuse
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import InputError
-from lengthwise.own_models.adapter import Adapter, SomePositions, Undo, silence, take_back
+from lengthwise.own_models.adapter import (
+    MARK,
+    Adapter,
+    SomePositions,
+    Undo,
+    refuse_applied,
+    silence,
+    take_back,
+)
 from lengthwise.own_models.reading import Reading
 from lengthwise.own_models.tokens import SomeTokens, Tokens
 from lengthwise.own_models.wrap import adapter_of
-
-_MARK = "_lengthwise_applied"
 
 
 class Applied:
@@ -79,8 +85,7 @@ def apply_bias(
     known = Tokens(bias.format, tokens)
     adapter = adapter_of(model, known)
     module = adapter.module
-    if _MARK in vars(module):
-        raise InputError(f"{type(module).__name__} has a bias already; remove it first")
+    refuse_applied(module)
     _check_lines(bias, adapter)
     reading = Reading(bias, known, adapter.kind, adapter.heads, adapter.layers)
     undo: list[Undo] = []
@@ -90,8 +95,8 @@ def apply_bias(
     except BaseException:
         take_back(undo)
         raise
-    vars(module)[_MARK] = True
-    return Applied(module, bias, [*undo, lambda: vars(module).pop(_MARK, None)])
+    vars(module)[MARK] = True
+    return Applied(module, bias, [*undo, lambda: vars(module).pop(MARK, None)])
 
 
 def _check_lines(bias: CalibratedBias, adapter: Adapter) -> None:

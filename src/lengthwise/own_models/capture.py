@@ -10,7 +10,7 @@ from lengthwise.bias import CLOSED, AttentionBias, Causal, Track
 from lengthwise.calibration.maps import AttentionMaps, Knockout, capture_problems, measure
 from lengthwise.errors import InputError
 from lengthwise.model.transformer import Output
-from lengthwise.own_models.adapter import Adapter
+from lengthwise.own_models.adapter import Adapter, refuse_applied
 from lengthwise.own_models.reading import Place, Reading
 from lengthwise.own_models.tokens import SomeTokens, Tokens
 from lengthwise.own_models.wrap import adapter_of
@@ -52,6 +52,7 @@ def capture_own(
     format = _one_row(format)
     known = Tokens(format, tokens)
     adapter = adapter_of(model, known)
+    refuse_applied(adapter.module)
     length = as_whole("length", length, 1)
     least = length + format.task.growth
     layout = format.at(least if width is None else as_whole("width", width, least))

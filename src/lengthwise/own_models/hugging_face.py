@@ -65,7 +65,9 @@ def attend(
         times = query.shape[1] // key.shape[1]
         key, value = (one.repeat_interleave(times, dim=1) for one in (key, value))
     bias = seat.reading.at(seat.place, seat.layer, query.shape[2], key.shape[2], query)
-    bias = None if bias is None else bias[None]
+    if bias is not None:
+        # Of an encoder, which may have other heads, all read the same.
+        bias = bias[None, :1] if seat.place == "encoder" else bias[None]
     if position_bias is not None and seat.positions:
         bias = position_bias if bias is None else position_bias + bias
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -105,7 +107,9 @@ class HuggingFace(Adapter):
             self._seats.append((part, place, counts.get(place, 0)))
             counts[place] = counts.get(place, 0) + 1
         self.layers = counts.get("self", 0)
-        heads = getattr(module.config, "num_attention_heads", None)
+        # Of BART the other name is the encoder's.
+        names = ("decoder_attention_heads", "num_attention_heads")
+        heads = next(filter(None, (getattr(module.config, name, None) for name in names)), None)
         if not self.layers or heads is None:
             raise InputError(
                 f"the attention of {type(module).__name__} can't be captured: it has none"
@@ -129,11 +133,15 @@ class HuggingFace(Adapter):
             for part, _, _ in self._seats:
                 vars(part).pop(_SEAT, None)
 
+        encoder = model.get_encoder() if self.kind == "encoder-decoder" else None
         seats = [_Seat(reading, place, layer, not self._without) for _, place, layer in self._seats]
         for (part, _, _), seat in zip(self._seats, seats, strict=True):
             vars(part)[_SEAT] = seat
         undo: list[Undo] = [restore]
-        model.set_attn_implementation(_NAME)
+        try:
+            model.set_attn_implementation(_NAME)
+        except (ImportError, KeyError, ValueError):
+            restore()
         if model.config._attn_implementation != _NAME:
             restore()
             raise InputError(
@@ -142,20 +150,21 @@ class HuggingFace(Adapter):
             )
         begin = _begin(self, reading)
         undo.append(model.register_forward_pre_hook(begin, with_kwargs=True).remove)
-        if self.kind == "encoder-decoder":
-            # `generate` calls it by itself, before the first pass of the whole.
-            encoder = model.get_encoder()
-            undo.append(encoder.register_forward_pre_hook(self._reaches, with_kwargs=True).remove)
 
         def all_used(module: nn.Module, args: tuple, output: Any) -> None:
-            idle = sum(not seat.used for seat in seats)
+            own = [seat for seat in seats if (seat.place == "encoder") == (module is encoder)]
+            idle = sum(not seat.used for seat in own)
             if idle:
                 raise InputError(
-                    f"the attention of {type(model).__name__} can't be captured: {idle} of its "
-                    f"{len(seats)} attention layers did not ask for an attention function"
+                    f"the attention of {type(model).__name__} can't be captured: {idle} of its {len(own)} "
+                    f"attention layers did not ask for an attention function"
                 )
 
         undo.append(model.register_forward_hook(all_used).remove)
+        if encoder is not None:
+            # `generate` calls it by itself, before the first pass of the whole.
+            undo.append(encoder.register_forward_pre_hook(self._reaches, with_kwargs=True).remove)
+            undo.append(encoder.register_forward_hook(all_used).remove)
         return undo
 
     def _reaches(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ Kind = Literal["decoder", "encoder-decoder"]
 Place = Literal["self", "cross", "encoder"]
 
 # Queries x keys x heads of whole matrices that are kept; what is larger is made for each pass.
-_KEPT = 16_000_000
+_KEPT = 4_000_000
 
 
 class Reading:
@@ -53,7 +53,11 @@ class Reading:
         self.settled = isinstance(bias, CalibratedBias)
         self.attention: dict[tuple[str, int], Tensor] | None = None
         self.source_length, self.first = 0, 0
-        self._whole = lru_cache(maxsize=8 * max(1, layers))(self._make)
+        named = isinstance(bias, CalibratedBias) and any(
+            line.layer is not None for line in bias.lines
+        )
+        self._by_layer = named
+        self._whole = lru_cache(maxsize=4 * (layers if named else 1))(self._make)
         if bias.heads != heads:
             raise InputError(
                 f"the bias has {bias.heads} heads, the model {heads}; calibrate maps of a model "
@@ -112,6 +116,7 @@ class Reading:
 
     def _rows(self, place: Place, layer: int, queries: int, keys: int) -> Tensor:
         rows = range(self.first, self.first + queries)
+        layer = layer if self._by_layer else 0
         layout: Layout = self.tokens.format.at(self.tokens.width(self.source_length))
         ahead = layout.source_length if self.kind == "decoder" else 0
         total = max(rows.stop, ahead + layout.target_length)
