@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 # Ids as other people number them: the end is 2, digits begin at 3.
 IDS = {**{str(digit): digit + 3 for digit in range(10)}, "+": 13, "^": 14, "$": 2}
-WIDTH, HEADS, LAYERS, SIZE = 16, 4, 2, 16
+WIDTH, HEADS, LAYERS, SIZE = 16, 4, 2, 18
 
 
 def lines_of_addition(heads: int = HEADS) -> CalibratedBias:

@@ -1,6 +1,7 @@
 """Models of a person's own: ids, the bias as tensors, capture and apply, on plain torch models."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from lengthwise.own_models.plain import Plain
 from lengthwise.own_models.reading import Reading
 from lengthwise.own_models.tokens import Tokens
 from lengthwise.problems.sampling import generator, suite_problems
+from lengthwise.tasks import TASKS
 from own_model_samples import (
     HEADS,
     IDS,
@@ -252,6 +254,22 @@ def test_need_is_the_loss_of_answers_when_their_queries_can_not_read_a_line():
     needs = {str(track): need for track, need in maps.knockout.items()}
     assert needs["a[c-1]"] == pytest.approx(loss(closed) - loss(causal(17)), abs=1e-4)
     assert abs(needs["a[c-1]"]) > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"parity_classification"}))
+@pytest.mark.parametrize("frame", ["none", "tokens"])
+def test_every_task_of_one_row_is_captured_and_applied(name, frame):
+    form = lw.Format(name, frame=frame)
+    torch.manual_seed(0)
+    model = PlainGPT(100).eval()
+    maps = lw.capture(model, form, length=3, problems=2)
+    assert maps.format == form
+    assert all(math.isfinite(need) for need in maps.knockout.values())
+    lines = [Line(track, head % HEADS) for head, track in enumerate(maps.knockout)]
+    layout = form.at(30)
+    operands = capture_problems(layout, generator(0, "test"), 2, 30 - form.task.growth, "any")
+    with lw.apply(model, CalibratedBias(form, HEADS, lines)), torch.no_grad():
+        assert model(torch.cat(layout.batch(operands), dim=1)).isfinite().all()
 
 
 class Silent(PlainGPT):
