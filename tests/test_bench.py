@@ -36,6 +36,7 @@ SMALL = {
     "lines": {"sizes": ((8, 2),), "widths": (4,)},
     "long": {"lengths": (3, 9), "long": (), "chain": 20},
     "solve": {"problems": 20, "length": 5, "strata": 2},
+    "peers": {"lengths": (2,), "steps": 1, "batch": 2},
     "gpu": {
         "device": "cpu",
         "cases": [("successor", False, False), ("successor", False, True)],

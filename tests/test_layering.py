@@ -37,6 +37,7 @@ FLOW = (
     "training",
     "proof",
     "calibration",
+    "own_models",
     "evaluation",
     "paper_repo",
     "pipeline",

@@ -14,13 +14,14 @@ from lengthwise.version import __version__
 
 if TYPE_CHECKING:
     from lengthwise.api import abc, train
-    from lengthwise.api.analysis import calibrate, capture, evaluate, prove
+    from lengthwise.api.analysis import apply, calibrate, capture, evaluate, prove
     from lengthwise.api.problems import problems
     from lengthwise.api.sweeping import sweep
     from lengthwise.bias import CalibratedBias
     from lengthwise.calibration.maps import AttentionMaps
     from lengthwise.evaluation.curve import LengthCurve
     from lengthwise.methods import Bias, Method, Positions
+    from lengthwise.problems.format import Format
     from lengthwise.runs.run import Run
     from lengthwise.settings.config import Config, InputError
     from lengthwise.settings.own_methods import use_method
@@ -31,6 +32,7 @@ _HOMES = {
     "Bias": "methods",
     "CalibratedBias": "bias",
     "Config": "settings.config",
+    "Format": "problems.format",
     "InputError": "settings.config",
     "LengthCurve": "evaluation.curve",
     "Field": "tasks",
@@ -41,6 +43,7 @@ _HOMES = {
     "Transducer": "tasks",
     "Worksheet": "tasks",
     "abc": "api",
+    "apply": "api.analysis",
     "calibrate": "api.analysis",
     "capture": "api.analysis",
     "evaluate": "api.analysis",
@@ -56,6 +59,7 @@ __all__ = [
     "CalibratedBias",
     "Config",
     "Field",
+    "Format",
     "InputError",
     "LengthCurve",
     "Method",
@@ -66,6 +70,7 @@ __all__ = [
     "Worksheet",
     "__version__",
     "abc",
+    "apply",
     "calibrate",
     "capture",
     "evaluate",

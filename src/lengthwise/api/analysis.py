@@ -1,4 +1,4 @@
-"""What is asked of a trained model from Python: capture, calibrate, evaluate, prove."""
+"""What is asked of a trained model from Python: capture, calibrate, apply, evaluate, prove."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+from torch import nn
+
 from lengthwise import calibration, proof
-from lengthwise.api.given import SomeRun, SomeSizes, as_maps, as_run, as_sizes
+from lengthwise.api.given import SomeRun, SomeSizes, as_bias, as_maps, as_run, as_sizes
 from lengthwise.arguments import (
     as_choice,
     as_choices,
@@ -21,7 +23,11 @@ from lengthwise.calibration import Lines, Maps, Policy
 from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.own_models import Adapter, Applied, apply_bias, capture_own
+from lengthwise.own_models.adapter import SomePositions
+from lengthwise.own_models.tokens import SomeTokens
 from lengthwise.pipeline import Clock
+from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import Suite
 from lengthwise.problems.sheet_sampling import SheetSuite
 from lengthwise.progress.display import observing
@@ -29,16 +35,74 @@ from lengthwise.proof import BUDGET, Certificate, Counterexample
 from lengthwise.runs.folder import VANILLA
 
 
-def capture(run: SomeRun) -> Maps:
+def capture(
+    run: SomeRun | nn.Module | Adapter,
+    format: Format | str | None = None,
+    *,
+    length: int | None = None,
+    width: int | None = None,
+    tokens: SomeTokens = None,
+    problems: int | None = None,
+    seed: int | None = None,
+) -> Maps:
     """Average what the heads of a model read, and measure what each line is worth to it.
 
     Args:
-        run: a run, or its folder; of what `abc` made, the vanilla one.
+        run: a run, or its folder; of what `abc` made, the vanilla one. Or a model of your own
+            (docs/own_models.md), and then also:
+        format: a task's name, or `lw.Format`: how its problems are written.
+        length: digits of the longest operand that it was trained on.
+        width: digits that operands are padded to; by default what the answer needs.
+        tokens: its id for each character, `{"0": 15, ..., "+": 10, "^": 11, "$": 12}`, or a function that
+            gives it; `^` stands before an answer, `$` behind it. By default in the order of our
+            vocabulary.
+        problems: how many are looked at (512).
+        seed: of the problems (0).
 
     Raises:
-        InputError: for what is no run.
+        InputError: for what is no run and no model, and for a model whose attention can't be captured.
     """
+    about = {"length": length, "width": width, "problems": problems, "seed": seed}
+    given = {name: value for name, value in about.items() if value is not None}
+    if isinstance(run, nn.Module | Adapter):
+        if format is None or length is None:
+            raise InputError(
+                "of a model of your own say what it was trained on: lw.capture(model, 'addition', "
+                "length=5)"
+            )
+        return capture_own(run, format, tokens=tokens, **given)
+    if format is not None or tokens is not None or given:
+        raise InputError(
+            "format, tokens, length and their kin are of models of your own; a run knows its own"
+        )
     return calibration.capture(as_run(run, VANILLA))
+
+
+def apply(
+    model: nn.Module | Adapter,
+    bias: CalibratedBias | SomeRun,
+    *,
+    tokens: SomeTokens = None,
+    positions: SomePositions = "off",
+) -> Applied:
+    """Let a model of your own read along the lines of a bias and nothing else, at every length.
+
+    It counts from the call on, in training and in decoding; `with lw.apply(...):` takes it back at the
+    end, `remove()` of what is returned at any time. See docs/own_models.md.
+
+    Args:
+        model: a model that `capture` takes, trained or fresh.
+        bias: from `calibrate`, its file, or a run that has one.
+        tokens: as for `capture`.
+        positions: `off` switches them off; or the module, or modules, whose output shall be zero; or
+            `on`, for a model that has none.
+
+    Raises:
+        InputError: for a bias that does not fit, a model that can't take one, or has one already.
+    """
+    found = as_bias(bias)
+    found = CalibratedBias.load(found) if isinstance(found, Path) else found
+    return apply_bias(model, found, tokens=tokens, positions=positions)  # type: ignore[arg-type]
 
 
 def calibrate(
@@ -145,7 +209,8 @@ def prove(
 
     Raises:
         InputError: for what is no run.
-        NotApplicableError: for a model that the proof can't speak about, or more contexts than the budget.
+        NotApplicableError: for a model that the proof can't speak about, or more contexts than the
+            budget.
     """
     opened, budget = as_run(run), as_whole("budget", budget, 1)
     kept = None if keep is None else as_file("keep", keep, "proof.progress.json")

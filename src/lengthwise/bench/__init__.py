@@ -18,6 +18,7 @@ from lengthwise.bench import (
     lines,
     long,
     matmul,
+    peers,
     scale,
     sheets,
     solve,
@@ -28,7 +29,9 @@ from lengthwise.settings.config import InputError
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (matmul, train, calibrate, decode, lines, long, solve, sheets, scale, gpu)
+    for module in (
+        *(matmul, train, calibrate, decode, lines, long, solve, sheets, scale, peers, gpu),
+    )
 }
 
 
@@ -41,14 +44,17 @@ def run_benchmarks(
     """Run benchmarks one after the other.
 
     Args:
-        names: names in `BENCHMARKS`, all of them by default, but for `gpu` where there is none.
+        names: names in `BENCHMARKS`, all of them by default, but for `gpu` where there is none, and for
+            `peers` where the libraries that it measures are not installed.
         repeats: measurements behind each median.
         on_progress: called with a few words before each measurement.
 
     Raises:
-        InputError: for an unknown name, fewer than one repeat, or `gpu` without a GPU.
+        InputError: for an unknown name, fewer than one repeat, `gpu` without a GPU, or `peers`
+            without the libraries.
     """
-    here = [name for name in BENCHMARKS if name != "gpu" or torch.cuda.is_available()]
+    possible = {"gpu": torch.cuda.is_available(), "peers": peers.installed()}
+    here = [name for name in BENCHMARKS if possible.get(name, True)]
     names = list(dict.fromkeys(names)) or here
     for name in names:
         as_choice("benchmark", name, BENCHMARKS)

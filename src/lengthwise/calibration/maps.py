@@ -6,7 +6,7 @@ The model returns its own attention weights; nothing is patched and no hook is l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import ANSWER, Layout
-from lengthwise.problems.sampling import NoProblemsError, generator, suite_problems
+from lengthwise.problems.sampling import NoProblemsError, Split, generator, suite_problems
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 
@@ -253,6 +253,24 @@ def _mean_weights(output: Output) -> dict[Site, Tensor]:
     }
 
 
+def capture_problems(
+    layout: Layout, rng: np.random.Generator, problems: int, length: int, split: Split
+) -> np.ndarray:
+    """Problems of exactly one length to look at attention with: half uniform, half with carry chains.
+
+    Raises:
+        NoProblemsError: when the split holds none of that length.
+    """
+    half = (problems + 1) // 2
+    drawn = [
+        suite_problems(
+            layout.task, rng, half, suite=suite, length=length, width=layout.width, split=split
+        )
+        for suite in ("uniform", "carry")
+    ]
+    return np.concatenate(drawn)
+
+
 @torch.inference_mode()
 def capture(run: Run) -> AttentionMaps:
     """Average a run's attention over problems of its training length, and knock its lines out.
@@ -270,38 +288,68 @@ def capture(run: Run) -> AttentionMaps:
     """
     config = run.config
     length, layout = config.covered_length, config.layout()
-    rng = generator(config.seed, "capture")
-    half = (config.calibration.problems + 1) // 2
     try:
-        operands = [
-            suite_problems(
-                run.task, rng, half, suite=suite, length=length, width=layout.width, split="train"
-            )
-            for suite in ("uniform", "carry")
-        ]
+        operands = capture_problems(
+            layout, generator(config.seed, "capture"), config.calibration.problems, length, "train"
+        )
     except NoProblemsError as error:
         raise InputError(f"{error}; data.length must be more than {length}") from error
-    source, target = (tokens.to(run.device) for tokens in layout.batch(np.concatenate(operands)))
+    source, target = (tokens.to(run.device) for tokens in layout.batch(operands))
+
+    def answer(bias: AttentionBias, return_attention: bool) -> Output:
+        return _answer(run, bias, layout, source, target, return_attention)
+
+    return measure(
+        answer, run.bias, config.format, layout, length, target[:, 1:], model=run.fingerprint
+    )
+
+
+# What maps ask of any model: its output under a bias on some problems, the true answers being given.
+Answer = Callable[[AttentionBias, bool], Output]
+
+
+@torch.inference_mode()
+def measure(
+    answer: Answer,
+    bias: AttentionBias,
+    format: Format,
+    layout: Layout,
+    length: int,
+    wanted: Tensor,
+    *,
+    model: str = "",
+) -> AttentionMaps:
+    """Average attention, and knock every candidate line out.
+
+    Args:
+        answer: the output of a model on the problems, under a bias; with attention where that is asked for.
+        bias: the one that it was trained with.
+        format: of the problems.
+        layout: of the problems.
+        length: digits of their operands.
+        wanted: what the model should write, `[problem, row]`.
+        model: its fingerprint.
+    """
 
     def answers(bias: AttentionBias) -> tuple[float, float]:
         """Mean loss of a problem, and share of problems answered right."""
-        logits = _answer(run, bias, layout, source, target).logits
-        losses = F.cross_entropy(logits.transpose(1, 2), target[:, 1:], reduction="none")
-        right = (logits.argmax(dim=-1) == target[:, 1:]).all(dim=1)
+        logits = answer(bias, False).logits
+        losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
+        right = (logits.argmax(dim=-1) == wanted).all(dim=1)
         return losses.sum(dim=1).mean().item(), right.float().mean().item()
 
-    output = _answer(run, run.bias, layout, source, target, return_attention=True)
-    loss, exact_match = answers(run.bias)
+    weights = _mean_weights(answer(bias, True))
+    loss, exact_match = answers(bias)
     knockout = {
-        track: answers(Knockout(run.bias, track))[0] - loss for track in candidates(layout, length)
+        track: answers(Knockout(bias, track))[0] - loss for track in candidates(layout, length)
     }
     return AttentionMaps(
-        format=config.format,
+        format=format,
         length=length,
         width=layout.width,
-        problems=len(source),
-        weights=_mean_weights(output),
+        problems=len(wanted),
+        weights=weights,
         exact_match=exact_match,
         knockout=knockout,
-        model=run.fingerprint,
+        model=model,
     )

@@ -1,0 +1,188 @@
+"""What calibration and `apply` need of a model, whoever wrote it: one adapter for each kind of
+library."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lengthwise.errors import InputError
+from lengthwise.model.transformer import Output
+from lengthwise.own_models.reading import Kind, Reading
+
+SomePositions = Literal["on", "off"] | nn.Module | Sequence[nn.Module]
+Undo = Callable[[], object]
+
+# Says, on a module, that a bias is applied to it.
+MARK = "_lengthwise_applied"
+
+
+class Adapter(ABC):
+    """A model as lengthwise sees it.
+
+    Attributes:
+        module: the model.
+        kind: `decoder` for problem and answer in one sequence.
+        layers, heads: of it; of its decoder, where it has an encoder.
+    """
+
+    module: nn.Module
+    kind: Kind
+    layers: int
+    heads: int
+
+    @abstractmethod
+    def attach(self, reading: Reading) -> list[Undo]:
+        """Give every pass of the model what it may read; what is returned takes each change back.
+
+        Where `reading.attention` is a dictionary, passes put their weights there, by site and layer.
+        """
+
+    @abstractmethod
+    def without_positions(self) -> list[Undo]:
+        """Switch positions off; what is returned takes each change back.
+
+        Raises:
+            InputError: where it isn't known how.
+        """
+
+    @abstractmethod
+    def logits(self, source: Tensor, target: Tensor) -> Tensor:
+        """Of each token of the target `[problem, row]`, after a problem `[problem, token]`."""
+
+    def output(self, reading: Reading, source: Tensor, target: Tensor, attention: bool) -> Output:
+        """What the model returns under a bias, the true answers being given.
+
+        Raises:
+            InputError: where it does not say what it attends to.
+        """
+        reading.attention = {} if attention else None
+        with attached(self, reading), quiet(self.module):
+            try:
+                logits = self.logits(source, target)
+            except IndexError as error:
+                raise InputError(
+                    f"{type(self.module).__name__} can't read problems of {source.shape[1]} tokens "
+                    f"({error}): an id past its vocabulary, or past the end of its table of positions"
+                ) from error
+        if not attention:
+            return Output(logits.float(), [])
+        rows, keys = target.shape[1], source.shape[1]
+        return Output(logits.float(), self._sites(reading, rows, keys))
+
+    def _sites(self, reading: Reading, rows: int, keys: int) -> list[dict[str, Tensor]]:
+        found = []
+        for layer in range(self.layers):
+            if self.kind == "decoder":
+                whole = self._weights(reading, "self", layer, keys + rows, keys + rows)
+                part = whole[:, :, keys:]
+                found.append({"cross": part[..., :keys], "self": part[..., keys:]})
+            else:
+                found.append(
+                    {
+                        "cross": self._weights(reading, "cross", layer, rows, keys),
+                        "self": self._weights(reading, "self", layer, rows, rows),
+                    }
+                )
+        return found
+
+    def _weights(self, reading: Reading, site: str, layer: int, rows: int, keys: int) -> Tensor:
+        assert reading.attention is not None
+        name = type(self.module).__name__
+        weights = reading.attention.get((site, layer))
+        if weights is None:
+            raise InputError(
+                f"the attention of {name} can't be captured: layer {layer} told no weights (is it fused?)"
+            )
+        if tuple(weights.shape[1:]) != (self.heads, rows, keys):
+            raise InputError(
+                f"{name} returned attention of shape {tuple(weights.shape)}; it must be "
+                f"[problem, {self.heads} heads, {rows} queries, {keys} keys]"
+            )
+        return weights.detach().float()
+
+
+def refuse_applied(module: nn.Module) -> None:
+    """Refuse a model that has a bias.
+
+    Raises:
+        InputError: for it.
+    """
+    if MARK in vars(module):
+        raise InputError(f"{type(module).__name__} has a bias already; remove it first")
+
+
+@contextlib.contextmanager
+def attached(adapter: Adapter, reading: Reading) -> Iterator[None]:
+    """While it lasts, passes of the model are under a bias."""
+    undo = adapter.attach(reading)
+    try:
+        yield
+    finally:
+        take_back(undo)
+
+
+def take_back(undo: list[Undo]) -> None:
+    """Undo changes, the last first."""
+    while undo:
+        undo.pop()()
+
+
+@contextlib.contextmanager
+def quiet(module: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, without gradients; then each part in the mode that it was in."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def silence(modules: Sequence[nn.Module]) -> list[Undo]:
+    """Modules that make positions give zeros, those of rotary ones the angle 0.
+
+    Places that they are asked for become 0, and a table is not looked up, so that it never ends.
+    """
+
+    def first(
+        module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        return tuple(map(_at_zero, args)), {name: _at_zero(one) for name, one in kwargs.items()}
+
+    def still(module: nn.Module, args: tuple, output: Any) -> Any:
+        if isinstance(output, tuple):
+            cosine, sine = output
+            return torch.ones_like(cosine), torch.zeros_like(sine)
+        return torch.zeros_like(output)
+
+    undo: list[Undo] = []
+    for module in modules:
+        if isinstance(module, nn.Embedding):
+            # Some make the places themselves, so that they would go past the end of the table.
+            vars(module)["forward"] = partial(_zeros, module)
+            undo.append(partial(vars(module).pop, "forward"))
+            continue
+        undo.append(module.register_forward_pre_hook(first, with_kwargs=True).remove)
+        undo.append(module.register_forward_hook(still).remove)
+    return undo
+
+
+def _zeros(table: nn.Embedding, places: Tensor, *others: Any, **named: Any) -> Tensor:
+    """In the place of a table's rows for `[token]`, or `[problem, token]`."""
+    return table.weight.new_zeros(*places.shape[:2], table.embedding_dim)
+
+
+def _at_zero(given: Any) -> Any:
+    """A number, or whole numbers, all 0; anything else as it is."""
+    if isinstance(given, Tensor) and not given.is_floating_point():
+        return torch.zeros_like(given)
+    return 0 if type(given) is int else given

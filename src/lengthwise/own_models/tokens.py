@@ -1,0 +1,113 @@
+"""The ids that a person's model has for the characters of our problems, and how wide its problems are."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lengthwise.arguments import refuse
+from lengthwise.errors import InputError
+from lengthwise.problems.format import Format
+from lengthwise.problems.layout import START
+
+SomeTokens = Mapping[str, int] | Callable[[str], object] | None
+
+
+class Tokens:
+    """Ids for characters: the digits of the base, the task's symbols, `^` before an answer and `$`
+    behind it.
+
+    Args:
+        format: of the problems.
+        given: an id for each character, or a function from a character to its id, such as a tokenizer's
+            `convert_tokens_to_ids`; by default the order of our own vocabulary.
+
+    Attributes:
+        ids: of each token of our vocabulary, int64 `[token]`.
+        start: the id that stands before an answer (in one sequence with its problem, people often
+            write =).
+
+    Raises:
+        InputError: for a character without an id, or two digits with the same.
+    """
+
+    def __init__(self, format: Format, given: SomeTokens = None) -> None:
+        self.format = format
+        layout = format.at(1)
+        characters = layout.vocabulary.characters
+        if given is None:
+            found = list(range(len(characters)))
+        elif isinstance(given, Mapping):
+            missing = [one for one in characters if one not in given]
+            if missing:
+                raise InputError(
+                    f"tokens names no id for {', '.join(map(repr, missing))}; {format.name} is "
+                    f"written with {' '.join(characters)} (^ stands before an answer, $ behind it)"
+                )
+            found = [_one(one, given[one]) for one in characters]
+        elif callable(given):
+            found = [_one(one, given(one)) for one in characters]
+        else:
+            refuse("tokens", "an id for each character, such as {'0': 15, '^': 2}", given)
+        digits = found[: format.base]
+        if len(set(digits)) < len(digits):
+            raise InputError(f"tokens gives two digits the same id: {digits}")
+        self.ids = torch.tensor(found)
+        self.start = found[layout.vocabulary.start]
+        # Of a framed source one start token is part of the problem.
+        self._frames = sum(segment.text == START for segment in format.task.segments)
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """The ids of tokens of our layout, of the same shape."""
+        return self.ids.to(tokens.device)[tokens]
+
+    def width(self, source_length: int) -> int:
+        """The digits that operands of a problem of so many tokens are padded to.
+
+        Raises:
+            InputError: where no width has so many.
+        """
+        one, two = (self.format.at(width).source_length for width in (1, 2))
+        width, rest = divmod(source_length - one, two - one)
+        if rest or width < 0:
+            lengths = ", ".join(str(one + k * (two - one)) for k in range(3))
+            raise InputError(
+                f"a problem of {source_length} tokens is none of {self.format.name}, whose operands are "
+                f"padded to one width: they have {lengths}, ... tokens"
+            )
+        return width + 1
+
+    def source_length(self, ids: Tensor) -> int:
+        """The tokens of the problem, where problem and answer lie in one sequence `[problem, token]`.
+
+        Raises:
+            InputError: where a problem has no start token behind it, or problems differ.
+        """
+        ends = (ids == self.start).cumsum(dim=1) > self._frames
+        if not bool(ends[:, -1].all()):
+            raise InputError(
+                f"a sequence lacks the token that ends the problem and starts the answer, id "
+                f"{self.start}; tokens={{'^': ID, ...}} says which it is"
+            )
+        lengths = ends.int().argmax(dim=1)
+        if bool((lengths != lengths[0]).any()):
+            raise InputError(
+                "the problems of one batch must be padded to one width; they have from "
+                f"{int(lengths.min())} to {int(lengths.max())} tokens"
+            )
+        return int(lengths[0])
+
+
+def _one(character: str, given: object) -> int:
+    """An id, also from a list of one as tokenizers give it."""
+    if isinstance(given, list | tuple) and len(given) == 1:
+        given = given[0]
+    try:
+        return operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(
+            f"tokens must give {character!r} one id, a whole number; got {given!r}"
+        ) from None
