@@ -20,6 +20,7 @@ Task = Annotated[
     str | None,
     typer.Option(
         "--task",
+        callback=options.known_task,
         help="The task of matrices that do not say it; or another that lines are to serve.",
         show_default="by size",
     ),
@@ -42,7 +43,6 @@ def explain_command(
         Path | None,
         typer.Option(help="Also draw which keys are open; of a vanilla run, its attention."),
     ] = None,
-    own_task: options.OwnTask = None,
     as_json: options.Json = False,
 ) -> None:
     """Say a bias in words: what each head reads.
@@ -61,9 +61,9 @@ def explain_command(
         bias: AttentionBias = _for_task(read_bias(files, task), task)
         _draw(bias, plot)
         return _print_any(bias, as_json)
-    if len(files) > 1 or task is not None:
+    opened = Run.open(files[0]) if len(files) == 1 else None
+    if opened is None or task not in (None, opened.config.task):
         raise InputError("explain takes one run folder, or the files of one bias and their --task")
-    opened = Run.open(files[0])
     _draw(opened.bias, plot, opened)
     if isinstance(opened.bias, CalibratedBias | MatrixBias):
         _print_any(opened.bias, as_json)

@@ -75,6 +75,14 @@ def _name_task(given: str | None) -> str | None:
     return given
 
 
+def known_task(given: str | None) -> str | None:
+    """The name of a task, which is known from now on where its file is given."""
+    from lengthwise.tasks.given import settings_of
+
+    found = None if given is None else settings_of(given)
+    return given if found is None else found["task"]
+
+
 def _name_method(given: str | None) -> str | None:
     """Make the method of a file known likewise."""
     if given is not None:
