@@ -136,6 +136,7 @@ def test_decoders_write_the_same():
 
 
 class TestReport:
+    @pytest.mark.slow  # a minute: each of them runs once
     def test_all_benchmarks(self, small):
         said = []
         report = run_benchmarks(BENCHMARKS, repeats=2, on_progress=said.append)

@@ -1,6 +1,6 @@
 """Benchmarks: how fast this machine runs lengthwise, and how fast the same model is in plain torch.
 
-lengthwise bench                  all of them, a few minutes; gpu where there is one
+lengthwise bench                  all of them but scale, some minutes; gpu where there is one
 lengthwise bench train --json     one of them, as JSON
 """
 
@@ -44,8 +44,9 @@ def run_benchmarks(
     """Run benchmarks one after the other.
 
     Args:
-        names: names in `BENCHMARKS`, all of them by default, but for `gpu` where there is none, and for
-            `peers` where the libraries that it measures are not installed.
+        names: names in `BENCHMARKS`; by default all of them but for `scale`, which takes a quarter of an
+            hour, for `gpu` where there is none, and for `peers` where the libraries that it measures are
+            not installed.
         repeats: measurements behind each median.
         on_progress: called with a few words before each measurement.
 
@@ -53,8 +54,8 @@ def run_benchmarks(
         InputError: for an unknown name, fewer than one repeat, `gpu` without a GPU, or `peers`
             without the libraries.
     """
-    possible = {"gpu": torch.cuda.is_available(), "peers": peers.installed()}
-    here = [name for name in BENCHMARKS if possible.get(name, True)]
+    usual = {"gpu": torch.cuda.is_available(), "peers": peers.installed(), "scale": False}
+    here = [name for name in BENCHMARKS if usual.get(name, True)]
     names = list(dict.fromkeys(names)) or here
     for name in names:
         as_choice("benchmark", name, BENCHMARKS)

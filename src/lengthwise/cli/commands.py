@@ -332,7 +332,7 @@ def bench_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure speed: matmul, train, calibrate, decode, lines, long, solve, sheets, scale, peers, gpu.
+    """Measure speed: matmul, train, calibrate, decode, lines, long, solve, sheets, peers, gpu; and scale.
 
     Example: lengthwise bench train decode --json
     """
