@@ -90,7 +90,8 @@ def verify_command(
     from lengthwise.proof import Certificate, verify
     from lengthwise.runs.run import Run
 
-    given, opened = Certificate.load(certificate), Run.open(run)
+    opened = Run.open(run)  # first: a certificate of a user's own task names what its run keeps
+    given = Certificate.load(certificate)
     with observing(True) as observer, Clock(observer).stage("prove", opened.config):
         result = verify(given, opened, on_progress=observer.checked)
     if as_json:
