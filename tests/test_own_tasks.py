@@ -401,6 +401,39 @@ def test_a_task_that_is_defined_anew_is_not_that_of_an_open_run(trained, tmp_pat
         Run.open(trained, task=Minus)
 
 
+def test_the_command_takes_the_file_that_a_run_was_trained_on_and_no_other(
+    trained, tmp_path, capsys
+):
+    same = write(tmp_path / "same.py", CODE)
+    other = write(tmp_path / "other.py", CODE.replace("class TimesThree", "class Other"))
+    for words in (
+        ["solve", str(trained), "12"],
+        ["prove", str(trained)],
+        ["explain", str(trained)],
+    ):
+        assert command([*words, "--task", str(other)]) == 2
+        assert f"{trained} was trained on times_three; {other} is other" in capsys.readouterr().err
+    assert command(["explain", str(trained), "--task", str(same)]) == 0
+    lines = lw.CalibratedBias(lw.Format("times_three"), 1, ())
+    lines.save(tmp_path / "bias.jsonl")
+    capsys.readouterr()
+    assert command(["explain", str(tmp_path / "bias.jsonl"), "--task", str(same)]) == 0
+    assert command(["explain", str(tmp_path / "bias.jsonl"), "--task", "times_three"]) == 0
+
+
+def test_a_certificate_is_verified_where_the_task_is_not_known(trained, capsys):
+    """It is read after the run, which keeps the task."""
+    run = Run.open(trained)
+    values = {"format": "lengthwise-certificate/3", "problems": run.config.format.to_dict()}
+    values |= {"proven": True, "hashes": {"rule": ""}, "cone": {"reads": []}, "tightest": ["", 0]}
+    (trained / "certificate.json").write_text(json.dumps(values))
+    _forget()
+    assert command(["verify", str(trained / "certificate.json"), str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert "certificate.json is not a certificate" in error
+    assert "unknown task" not in error
+
+
 def test_a_training_is_repeated_from_its_settings_with_the_bias_beside_them(trained):
     """task.json lies there, too, and is no bias."""
     config, bias = lw.api.training_settings(trained / "config.json")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lengthwise.errors import InputError, shorten
+
+if TYPE_CHECKING:
+    from lengthwise.runs.run import Run
 
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
@@ -73,6 +76,19 @@ def _name_task(given: str | None) -> str | None:
                 f"--task takes the file of a task of your own, such as my_task.py, got {given!r}"
             )
     return given
+
+
+def check_named(given: str | None, run: Run) -> None:
+    """Refuse a run that was trained on another task than the one of `--task`.
+
+    Raises:
+        InputError: for it.
+    """
+    from lengthwise.tasks.given import settings_of
+
+    named = {} if given is None else settings_of(given) or {}
+    if named.get("task", run.config.task) != run.config.task:
+        raise InputError(f"{run.path} was trained on {run.config.task}; {given} is {named['task']}")
 
 
 def _name_method(given: str | None) -> str | None:
