@@ -16,11 +16,13 @@ from lengthwise import tasks
 from lengthwise.api import settings
 from lengthwise.cli.entry import run as command
 from lengthwise.errors import InputError
+from lengthwise.locality import NotApplicableError
 from lengthwise.problems.sampling import generator, suite_problems, training_problems
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks.dataset import _read
 from lengthwise.tasks.kept import SOURCE, TASK
+from lengthwise.tasks.own import lost_digits, rule_digest
 from lengthwise.tasks.table import as_table, table_class
 
 CODE = '''
@@ -272,6 +274,81 @@ def test_problems_without_a_rule_are_a_task(tmp_path):
         task.answer(np.array([[[7] * 5, [1, 0, 0, 0, 0]]], np.uint8))
 
 
+class Minus(lw.Transducer):
+    """A subtraction that says in which state a problem may end, and no more."""
+
+    segments = (lw.Segment("a", "operand"), lw.Segment("-", "symbol"), lw.Segment("b", "operand"))
+    growth = 0
+    final_states = frozenset({0})
+    example = ("12-3", "9")
+
+    def step(self, borrow, a, b):
+        return int(a - b - borrow < 0), (a - b - borrow) % self.base
+
+
+def test_problems_end_in_one_of_the_final_states():
+    task, oracle = settings(Minus).make_task(), tasks.make_task("subtraction")
+    numbers = [(a, b) for a in range(0, 120, 7) for b in range(0, 120, 11)]
+    for a, b in numbers:
+        parts = [str(a), str(b)]
+        assert (task.objection(parts) is None) == (oracle.objection(parts) is None)
+    with pytest.raises(
+        InputError, match="'3-5' is no problem of minus: it ends in state 1, and problems end in 0"
+    ):
+        task.parse("3-5")
+    drawn = training_problems(task, generator(0, "any"), 200, length=3, width=3, carry_fraction=0.3)
+    assert len(drawn) == 200
+    values = (drawn.astype(int) * 10 ** np.arange(3)).sum(axis=2)
+    assert (values[:, 0] >= values[:, 1]).all()
+
+
+def test_answers_that_lose_digits_are_not_called_right(tmp_path, capsys, tiny_values):
+    """Three times a number in base 2 needs two digits more; in base 10, one."""
+    for name, kind in tasks.TASKS.items():
+        for base in [*kind.bases][:4]:
+            assert lost_digits(tasks.make_task(name, base)) is None
+    path = write(tmp_path / "my_task.py", CODE)
+    task = settings(path).make_task()
+    assert lost_digits(task) is None
+    for factor, base in ((3, 2), (3, 3), (9, 10), (10, 10), (11, 10), (5, 4)):
+        task = settings(path, [f"base={base}", f"factor={factor}"]).make_task()
+        # The largest number of six digits, and one that is as large as it may be after one more.
+        assert (lost_digits(task) is None) == (factor * (base**6 - 1) < base**7)
+    assert command(["abc", str(path), "--set", "base=2", "--out", str(tmp_path / "run")]) == 2
+    assert "answers of times_three in base 2 can have more digits than" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    run = lw.train(tiny(path, tiny_values, base=2), out=tmp_path / "run", progress=False)
+    with pytest.raises(NotApplicableError, match="can have more digits than its growth, 1"):
+        lw.prove(run)
+
+
+def test_symbols_are_no_digits_of_a_larger_base(tmp_path):
+    text = CODE.replace('"operand"),', '"operand"), lw.Segment("x", "symbol"),').replace(
+        "12", "12x"
+    )
+    path = write(tmp_path / "my_task.py", text)
+    assert settings(path, ["base=16"]).make_task().base == 16
+    with pytest.raises(InputError, match="symbol 'x' of times_three is a digit in base 36"):
+        settings(path, ["base=36"]).make_task()
+
+
+def test_an_instance_that_its_parameters_do_not_make_is_refused(tmp_path):
+    kind = type(settings(write(tmp_path / "my_task.py", CODE)).make_task())
+    assert settings(kind(factor=5)).make_task().factor == 5
+    kind.parameters = {}
+    with pytest.raises(InputError, match="name in `parameters` what else defines it"):
+        settings(kind(factor=5))
+
+
+def test_how_answers_are_read_belongs_to_the_rule(tmp_path):
+    plain = settings(write(tmp_path / "my_task.py", CODE)).make_task()
+    digests = {rule_digest(plain)}
+    for text in ("'x'", "str(int(answer[0]))"):
+        code = f"{CODE}\n    def read(self, answer):\n        return {text}\n"
+        digests.add(rule_digest(settings(write(tmp_path / "my_task.py", code)).make_task()))
+    assert len(digests) == 3
+
+
 # --- what a run keeps, and how it is opened again ---
 
 
@@ -310,6 +387,66 @@ def test_a_changed_rule_is_noticed(trained, tmp_path):
     _forget()
     settings(write(tmp_path / "same.py", CODE.replace("Three times", "3 x")))
     assert Run.open(trained).task.truth("5") == "20"
+
+
+def test_a_task_that_is_defined_anew_is_not_that_of_an_open_run(trained, tmp_path):
+    run = Run.open(trained)
+    assert run.solve("12")
+    settings(write(tmp_path / "same.py", CODE.replace("Three times", "3 x")))
+    assert run.solve("12")
+    settings(write(tmp_path / "other.py", CODE.replace("* digit", "* (9 - digit)")))
+    with pytest.raises(InputError, match="on another rule than that of times_three now"):
+        run.solve("12")
+    with pytest.raises(InputError, match="was trained on times_three, not on minus"):
+        Run.open(trained, task=Minus)
+
+
+def test_the_command_takes_the_file_that_a_run_was_trained_on_and_no_other(
+    trained, tmp_path, capsys
+):
+    same = write(tmp_path / "same.py", CODE)
+    other = write(tmp_path / "other.py", CODE.replace("class TimesThree", "class Other"))
+    for words in (
+        ["solve", str(trained), "12"],
+        ["prove", str(trained)],
+        ["explain", str(trained)],
+    ):
+        assert command([*words, "--task", str(other)]) == 2
+        assert f"{trained} was trained on times_three; {other} is other" in capsys.readouterr().err
+    assert command(["explain", str(trained), "--task", str(same)]) == 0
+    lines = lw.CalibratedBias(lw.Format("times_three"), 1, ())
+    lines.save(tmp_path / "bias.jsonl")
+    capsys.readouterr()
+    assert command(["explain", str(tmp_path / "bias.jsonl"), "--task", str(same)]) == 0
+    assert command(["explain", str(tmp_path / "bias.jsonl"), "--task", "times_three"]) == 0
+
+
+def test_a_certificate_is_verified_where_the_task_is_not_known(trained, capsys):
+    """It is read after the run, which keeps the task."""
+    run = Run.open(trained)
+    values = {"format": "lengthwise-certificate/3", "problems": run.config.format.to_dict()}
+    values |= {"proven": True, "hashes": {"rule": ""}, "cone": {"reads": []}, "tightest": ["", 0]}
+    (trained / "certificate.json").write_text(json.dumps(values))
+    _forget()
+    assert command(["verify", str(trained / "certificate.json"), str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert "certificate.json is not a certificate" in error
+    assert "unknown task" not in error
+
+
+def test_a_training_is_repeated_from_its_settings_with_the_bias_beside_them(trained):
+    """task.json lies there, too, and is no bias."""
+    config, bias = lw.api.training_settings(trained / "config.json")
+    assert (config.task, bias) == ("times_three", None)
+
+
+def test_a_run_is_shared_with_its_rule(trained, tmp_path, monkeypatch):
+    Run.open(trained).save_pretrained(tmp_path / "shared")
+    _forget()
+    monkeypatch.setattr("lengthwise.own_code._run", None)  # nothing may run a file
+    shared = Run.from_pretrained(tmp_path / "shared")
+    assert (shared.task.factor, shared.path.name) == (4, "shared")
+    assert (shared.path / SOURCE).read_text() == CODE
 
 
 def test_a_table_that_is_broken_or_another_is_refused(trained):
@@ -412,10 +549,17 @@ def test_problems_are_trained_on_calibrated_and_measured_and_not_proven(tmp_path
         (("parameters =", "name = 'addition'\n    parameters ="), "is called addition, as a task of the"),
         (("parameters =", "name = 'My Task'\n    parameters ="), "is small letters, digits and _, got 'My"),
         (('{"factor": 3}', '{"factor": 3.5}'), "parameters of TimesThree are names with numbers or texts"),
+        (("growth = 1", "growth = 1; letters = '0123456789a'"), "letters of times_three are a text of 10"),
+        (("growth = 1", "growth = 1; letters = '0122456789'"), "letters of times_three are a text of 10"),
+        (("growth = 1", "growth = 1; letters = '^123456789'"), "digit '^' of times_three is white space"),
+        (("growth = 1", "growth = 1; answer = None"), "TimesThree defines answer, which follows from step"),
+        (("growth = 1", "growth, n = 1, []"), "gives another result when it is asked again, where state "),
     ],
 )  # fmt: skip
 def test_a_class_that_is_no_task_is_one_sentence(tmp_path, capsys, change, said):
-    path = write(tmp_path / "my_task.py", CODE.replace(*change))
+    code = CODE.replace("digit + carry", "digit + carry + (self.n.append(1) or len(self.n) > 40)")
+    code = code if "n = 1, []" in change[1] else CODE  # a rule that remembers what it was asked
+    path = write(tmp_path / "my_task.py", code.replace(*change))
     assert command(["train", str(path), "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     for part in said.split(".*"):

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import lengthwise as lw
+from lengthwise import tasks
 from lengthwise.cli.entry import run as run_cli
 from lengthwise.evaluation.curve import LengthCurve, wilson
 from lengthwise.pipeline import run_abc
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
+from lengthwise.settings.own_methods import forget
 from lengthwise.sweeps.grid import make_plan
 from lengthwise.sweeps.jobs import Ended, Job, find_work, perform
 from lengthwise.sweeps.local import LocalPool, cores, share_cores
@@ -433,3 +435,54 @@ def test_settings_are_the_same_in_file_and_tables(tmp_path):
 
     assert load_plan(file).cells == small_plan().cells
     assert make_config(small_plan().cells[0].given) == small_plan().cells[0].config
+
+
+@pytest.mark.trains
+def test_tasks_and_methods_of_ones_own_are_cells(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = """
+import lengthwise as lw
+
+class Plus(lw.Transducer):
+    name = "plus"
+    segments = (lw.Segment("a", "operand"),)
+    growth, states, example = 0, 1, ("12", "12")
+
+    def step(self, state, digit):
+        return 0, digit
+"""
+    method = """
+import lengthwise as lw
+
+class Short(lw.Method):
+    name, paper, arxiv = "short", "ours", ""
+    settings = {"data.input_order": "reversed"}
+"""
+    (tmp_path / "mine.py").write_text(task)
+    (tmp_path / "short.py").write_text(method)
+    settings = {**SMALL["settings"]}
+    del settings["task"]
+    settings["training"] = {**settings["training"], "max_steps": 20}
+    grid = {"task": ["successor", "mine.py"], "method": ["nope", "short.py"]}
+    plan = make_plan({"grid": grid, "settings": settings})
+    try:
+        # In other processes, which know nothing of these files but what they are told.
+        swept = lw.sweep(grid, settings=settings, out="out", workers=1, progress=False)
+        assert [standing.failure for standing in swept.of("failed")] == []
+        assert {(s.cell.config.task, s.cell.method) for s in swept.of("done")} == {
+            (name, method) for name in ("successor", "plus") for method in ("nope", "short.py")
+        }
+        assert {c.name: c.hash for c in plan.cells} == {c.name: c.hash for c in swept.plan.cells}
+        (tmp_path / "mine.py").write_text(task.replace("0, digit", "0, 9 - digit"))
+        with pytest.raises(InputError, match=r"task=mine\.py"):  # done under another rule
+            lw.sweep(grid, settings=settings, out="out", workers=1, progress=False)
+        with pytest.raises(
+            InputError, match=r"names, or files such as my_task\.py, which every work"
+        ):
+            lw.sweep({"task": [lw.Transducer]}, out="other")
+        with pytest.raises(InputError, match=r"can't read .*none.py"):
+            lw.sweep({"task": ["none.py"]}, out="other")
+    finally:
+        tasks.TASKS.pop("plus", None)
+        tasks.make_task.cache_clear()
+        forget("short")

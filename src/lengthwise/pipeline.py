@@ -40,6 +40,7 @@ from lengthwise.runs.metrics import Metrics
 from lengthwise.runs.parts import fitted, make_bias
 from lengthwise.runs.run import LONGEST, Run
 from lengthwise.settings.config import Config, InputError
+from lengthwise.tasks.own import lost_digits
 from lengthwise.training.resuming import changed, continued, reopen
 from lengthwise.training.trainer import NotInterpolatedError, check_training, train_run
 
@@ -229,6 +230,9 @@ def check_local(config: Config) -> None:
             f"{config.task} is not local: its answer depends on all of the problem, so there are no lines "
             f"to find; `lengthwise train {config.task}` trains a model without"
         )
+    lost = lost_digits(config.make_task())
+    if lost is not None:
+        raise InputError(lost)
 
 
 def calibrate_and_retrain(

@@ -45,7 +45,7 @@ from lengthwise.pipeline import (
 from lengthwise.problems.sizes import Size
 from lengthwise.progress.display import observing
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
-from lengthwise.runs.folder import CALIBRATED, CONFIG, consists_of
+from lengthwise.runs.folder import BIAS, CALIBRATED, CONFIG, MATRICES_FILE, consists_of
 from lengthwise.runs.run import Run, config_of_file
 from lengthwise.settings.config import (
     Config,
@@ -207,7 +207,9 @@ def training_settings(
         if isinstance(source, SeedOptions):
             files = source.window_paths()
         elif isinstance(source, Path) and source.name == CONFIG:
-            of_a_run = [source.parent / name for name in consists_of(source) or ()]
+            # Beside it lie what a task and a method are known by, which are no biases.
+            parts = {*(consists_of(source) or ())} & {BIAS, MATRICES_FILE}
+            of_a_run = [source.parent / name for name in parts]
     given = found is not None or bool(files)
     config = settings(task, assignments, method=method, with_bias=given, **options)
     if files or of_a_run:

@@ -285,6 +285,7 @@ def calibrate_command(
     )
     folder = run / VANILLA if (run / VANILLA).exists() else run
     opened = Run.open(folder, device=device, set=changes)
+    options.check_named(own_task, opened)
     refuse_idle(opened.config, changes)
     refuse_uncounted(changes, _CALIBRATION, "attention is captured and calibrated")
     maps = capture(opened)

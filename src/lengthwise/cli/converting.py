@@ -20,8 +20,8 @@ Task = Annotated[
     str | None,
     typer.Option(
         "--task",
-        callback=options.known_task,
-        help="The task of matrices that do not say it; or another that lines are to serve.",
+        help="The task of matrices that do not say it; or another that lines are to serve; of your own, "
+        "its file.",
         show_default="by size",
     ),
 ]
@@ -57,13 +57,15 @@ def explain_command(
     missing = [path for path in files if not path.exists()]
     if missing:
         raise InputError(f"{missing[0]} does not exist")
+    name = _task_name(task)
     if all(path.is_file() for path in files):
-        bias: AttentionBias = _for_task(read_bias(files, task), task)
+        bias: AttentionBias = _for_task(read_bias(files, name), name)
         _draw(bias, plot)
         return _print_any(bias, as_json)
-    opened = Run.open(files[0]) if len(files) == 1 else None
-    if opened is None or task not in (None, opened.config.task):
+    if len(files) > 1 or (task is not None and task == name):
         raise InputError("explain takes one run folder, or the files of one bias and their --task")
+    opened = Run.open(files[0])
+    options.check_named(task, opened)
     _draw(opened.bias, plot, opened)
     if isinstance(opened.bias, CalibratedBias | MatrixBias):
         _print_any(opened.bias, as_json)
@@ -138,7 +140,8 @@ def convert_command(
             raise InputError(
                 "--set changes the settings of a checkpoint; name its .ini with --config"
             )
-        bias = _for_task(paper_repo.read_bias(files, task), task)
+        name = _task_name(task)
+        bias = _for_task(paper_repo.read_bias(files, name), name)
         if out.suffix == ".jsonl":
             lines, notes = paper_repo.find_lines(bias)
             lines.save(out)
@@ -195,6 +198,14 @@ def _print_evidence(path: Path, bias: CalibratedBias) -> None:
         )
         print("gives least; need: what closing the line costs a problem)")
         print("\n".join(describe(maps, bias)))
+
+
+def _task_name(given: str | None) -> str | None:
+    """The name of a task; of the file of a user's own, which is known from then on, its class's."""
+    from lengthwise.tasks.given import settings_of
+
+    own = None if given is None else settings_of(given)
+    return given if own is None else own["task"]
 
 
 def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> CalibratedBias | MatrixBias:

@@ -85,6 +85,7 @@ def evaluate_command(
         evaluation__suites=suites,
     )
     opened = Run.open(run, device=device, set=changes)
+    options.check_named(own_task, opened)
     if first is not None or last is not None:
         others = lengths, sizes, samples, suite, seed, plot, wrong_positions
         if any(option is not None for option in others):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lengthwise.errors import InputError, shorten
+
+if TYPE_CHECKING:
+    from lengthwise.runs.run import Run
 
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and problems.", show_default="0")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")]
@@ -75,12 +78,17 @@ def _name_task(given: str | None) -> str | None:
     return given
 
 
-def known_task(given: str | None) -> str | None:
-    """The name of a task, which is known from now on where its file is given."""
+def check_named(given: str | None, run: Run) -> None:
+    """Refuse a run that was trained on another task than the one of `--task`.
+
+    Raises:
+        InputError: for it.
+    """
     from lengthwise.tasks.given import settings_of
 
-    found = None if given is None else settings_of(given)
-    return given if found is None else found["task"]
+    named = {} if given is None else settings_of(given) or {}
+    if named.get("task", run.config.task) != run.config.task:
+        raise InputError(f"{run.path} was trained on {run.config.task}; {given} is {named['task']}")
 
 
 def _name_method(given: str | None) -> str | None:

@@ -46,6 +46,7 @@ def prove_command(
     if out is not None:
         check_output(out, own=CERTIFICATE)
     opened = Run.open(run)
+    options.check_named(own_task, opened)
     # A run that is only to be read is proven as well; then nothing keeps how far the proof is.
     kept = can_write(opened.path)
     file = opened.path / PROGRESS if kept else None
@@ -90,7 +91,9 @@ def verify_command(
     from lengthwise.proof import Certificate, verify
     from lengthwise.runs.run import Run
 
-    given, opened = Certificate.load(certificate), Run.open(run)
+    opened = Run.open(run)  # first: a certificate of a user's own task names what its run keeps
+    options.check_named(own_task, opened)
+    given = Certificate.load(certificate)
     with observing(True) as observer, Clock(observer).stage("prove", opened.config):
         result = verify(given, opened, on_progress=observer.checked)
     if as_json:

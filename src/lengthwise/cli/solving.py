@@ -77,6 +77,7 @@ def solve_command(
     if (file is None) == (not expressions):
         raise InputError("solve takes expressions, or --file with one expression a line")
     opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
+    options.check_named(own_task, opened)
     if expressions == ["-"]:
         file = Path("-")
     if picture is not None and (file is not None or len(expressions) > 1):

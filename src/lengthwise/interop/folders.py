@@ -14,6 +14,7 @@ from lengthwise.runs.folder import (
     CERTIFICATE,
     CONFIG,
     MATRICES_FILE,
+    METHOD_CODE,
     RESULTS_CSV,
     RESULTS_JSON,
     RULE,
@@ -23,15 +24,16 @@ from lengthwise.runs.folder import (
     results_folder,
 )
 from lengthwise.runs.run import Run
+from lengthwise.tasks.kept import SOURCE, TASK
 
 # What is read from a folder of others, and nothing else is downloaded.
 PATTERNS = (
-    *(CONFIG, WEIGHTS, BIAS, MATRICES_FILE, VERSIONS),
+    *(CONFIG, WEIGHTS, BIAS, MATRICES_FILE, VERSIONS, TASK, SOURCE, METHOD_CODE),
     *(CERTIFICATE, RULE, RESULTS_CSV, RESULTS_JSON, "README.md"),
 )
 
 # Copied byte for byte, where they are there: hashes bind them.
-_COPIED = (WEIGHTS, BIAS, MATRICES_FILE, VERSIONS)
+_COPIED = (WEIGHTS, BIAS, MATRICES_FILE, VERSIONS, TASK, SOURCE, METHOD_CODE)
 
 
 def write_folder(run: Run, folder: Path) -> None:

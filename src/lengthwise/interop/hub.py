@@ -19,6 +19,8 @@ from lengthwise.files import reason
 from lengthwise.interop.folders import PATTERNS
 from lengthwise.runs.folder import CONFIG, LOCK, WEIGHTS
 from lengthwise.runs.run import Run
+from lengthwise.settings.own_methods import SomeMethod, use_method
+from lengthwise.tasks import register
 
 
 def save_pretrained(run: Run, folder: Path | str, *, force: bool = False) -> Path:
@@ -70,6 +72,8 @@ def from_pretrained(
     source: Path | str,
     *,
     device: str | None = None,
+    task: type | None = None,
+    method: SomeMethod | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: Path | str | None = None,
@@ -83,6 +87,7 @@ def from_pretrained(
     Args:
         source: a folder that is there, else the name of a repository, such as `"someone/addition"`.
         device: `auto`, `cpu` or `cuda`; by default as its settings say.
+        task, method: as of `Run.open`, where it was trained on, or with, a class of its author's own.
         revision, token, cache_dir, force_download, local_files_only: of the Hub; see huggingface_hub.
 
     Raises:
@@ -96,8 +101,12 @@ def from_pretrained(
     if not text.strip() or "\0" in text:
         refuse("source", "a folder, or a repository such as 'someone/addition'", text)
     folder = Path(os.path.expanduser(text))
+    if task is not None:
+        register(task)
+    if method is not None:
+        use_method(method)
     if folder.is_dir():
-        run = Run.open(folder, device=device)
+        run = Run.open(folder, device=device, task=task)
     else:
         if folder.is_file() or folder.is_absolute() or text.startswith(("~", ".")):
             what = "is a file, not a folder" if folder.is_file() else "does not exist"

@@ -14,7 +14,7 @@ from lengthwise.locality import (
 )
 from lengthwise.model.positions import POSITIONS
 from lengthwise.settings.config import Config
-from lengthwise.tasks.own import has_rule
+from lengthwise.tasks.own import has_rule, lost_digits
 
 
 def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
@@ -90,6 +90,9 @@ def receptive_reaches(config: Config, bias: AttentionBias) -> list[Reach]:
             f"an answer of {config.task} depends on all of the problem, however long that is; the proof "
             f"needs outputs that depend on a bounded part of it"
         )
+    lost = lost_digits(config.make_task())
+    if lost is not None:
+        raise NotApplicableError(lost)
     period_of(config)
     _refuse_encoder(config)
     if isinstance(bias, MatrixBias):

@@ -56,7 +56,7 @@ from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.own_methods import SomeMethod, know, own_source, use_method
 from lengthwise.settings.sections import Padding
-from lengthwise.tasks import is_own, register
+from lengthwise.tasks import find_task, is_own, register
 from lengthwise.tasks.kept import TASK, check_kept, keep
 from lengthwise.version import __version__
 
@@ -87,6 +87,7 @@ class Run:
 
     def __init__(self, path: Path, config: Config, bias: AttentionBias) -> None:
         self.path, self.config, self.bias = path, config, bias
+        self._task_class = find_task(config.task)
 
     @classmethod
     def open(
@@ -111,8 +112,7 @@ class Run:
             InputError: when the folder is no run, or holds a broken file.
         """
         path = as_path("path", path, "runs/addition")
-        if task is not None:
-            register(task)
+        named = None if task is None else register(task).name  # type: ignore[attr-defined]
         if method is not None:
             use_method(method)
         if (path / CALIBRATED / CONFIG).exists():
@@ -139,6 +139,8 @@ class Run:
                 raise InputError(str(error)) from error
             check_bias(bias, config)
         check_parts(path)
+        if named not in (None, config.task):
+            raise InputError(f"{path} was trained on {config.task}, not on {named}")
         if is_own(config.task):
             check_kept(path, config.make_task())
         _check_method(path, config)
@@ -306,8 +308,12 @@ class Run:
                 width; by default the first of `paddings`. With fixed matrices always the second.
 
         Raises:
-            InputError: when the bias is of matrices that do not reach so far.
+            InputError: when the bias is of matrices that do not reach so far, or the task has been defined
+                otherwise since the run was opened.
         """
+        if find_task(self.config.task) is not self._task_class:
+            check_kept(self.path, self.config.make_task())
+            self._task_class = find_task(self.config.task)
         if self.config.is_sheet:
             return self.config.layout(length)
         width = length + self.task.growth

@@ -21,8 +21,10 @@ from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
-from lengthwise.sweeps.grid import ABC, hash_of
+from lengthwise.settings.own_methods import use_method
+from lengthwise.sweeps.grid import ABC, code_of, hash_of
 from lengthwise.sweeps.jobs import Say
+from lengthwise.tasks.given import settings_of
 from lengthwise.training.trainer import NotInterpolatedError, train_run
 
 RUN, RECORD, FAILED = "run", "cell.json", "failed.json"
@@ -89,7 +91,8 @@ def run_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
 
     Args:
         folder: of the cell.
-        values: `name`, `method`, `hash` and the `given` settings of a `Cell`, and whether to `prove`.
+        values: `name`, `method`, `hash`, `files` and the `given` settings of a `Cell`, and whether to
+            `prove`.
         say: hears how far it is.
     """
     began = time.perf_counter()
@@ -138,11 +141,17 @@ def do_nothing(folder: Path, values: dict[str, Any], say: Say) -> None:
 
 def _config(values: dict[str, Any]) -> Config:
     """The settings of a cell, as the process that planned it has them."""
+    files = values.get("files", {})
+    if "task" in files:
+        settings_of(files["task"])
+    if "method" in files:
+        use_method(files["method"])
     config = make_config(values["given"])
     given = config.model_dump(mode="json", exclude_unset=True)
-    if hash_of(values["method"], given) != values["hash"]:
+    if hash_of(values["method"], given, code_of(config)) != values["hash"]:
         raise InputError(
-            "these settings are others here than where the sweep was started; install the same lengthwise"
+            "these settings, or the files of a task or a method, are others here than where the sweep was "
+            "started; install the same lengthwise"
         )
     return config
 

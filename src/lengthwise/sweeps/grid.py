@@ -35,10 +35,15 @@ from typing import Any
 from lengthwise.arguments import as_assignments, as_flag, as_text, as_whole, refuse
 from lengthwise.errors import InputError, shorten, unknown
 from lengthwise.files import read_text
+from lengthwise.own_code import names_code
 from lengthwise.pipeline import check_local
 from lengthwise.runs.folder import sha256
 from lengthwise.settings.config import Config, make_config, refuse_idle
 from lengthwise.settings.methods import METHODS
+from lengthwise.settings.own_methods import chosen_method, own_source
+from lengthwise.tasks import is_own
+from lengthwise.tasks.given import settings_of
+from lengthwise.tasks.own import rule_digest
 
 # The method whose cells are the whole pipeline; the others train and evaluate one model.
 ABC = "abc"
@@ -72,6 +77,7 @@ class Cell:
         config: its settings.
         given: those of them that were set, as JSON values.
         hash: of those, and of the method: cells of two sweeps with the same are the same.
+        files: of a `task` or a `method` of a user's own, which workers read.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Cell:
     config: Config
     given: dict[str, Any]
     hash: str
+    files: dict[str, str]
 
     @property
     def alike(self) -> str:
@@ -183,6 +190,12 @@ def _grid(table: Any) -> dict[str, list[Any]]:
         if isinstance(value, str | bytes) or not isinstance(value, Iterable):
             refuse(f"[grid] {key}", "a list of values, such as [0, 1]", value)
         values = [one.item() if hasattr(one, "item") else one for one in value]
+        if key in ("task", "method"):
+            values = [str(one) if isinstance(one, Path) else one for one in values]
+            for one in values:
+                if not isinstance(one, str):
+                    what = f"names, or files such as my_{key}.py, which every worker reads"
+                    refuse(f"[grid] {key}", what, one)
         if not values:
             raise InputError(f"[grid] {key} is empty; give it at least one value")
         for number, one in enumerate(values):
@@ -234,28 +247,47 @@ def _cell(named: dict[str, Any], common: dict[str, Any], point: dict[str, Any]) 
     try:
         values = {**common, **point}
         method = as_text("method", values.get("method", "vanilla"), "rope")
-        if method not in METHODS and method != ABC:
+        if method not in METHODS and method != ABC and not names_code(method):
             raise InputError(unknown("method", method, (*METHODS, ABC)))
         task = as_text("task", values.get("task", Config().task), "addition")
+        files = {}
+        if names_code(method):
+            files["method"] = str(Path(method).expanduser().absolute())
+        if (of_file := settings_of(task)) is not None:
+            files["task"] = str(Path(task).expanduser().absolute())
         if "seed" in values:
             as_whole("seed", values["seed"])
         own = as_assignments("set", {k: v for k, v in point.items() if k not in _NO_SETTINGS})
         shared = {k: v for k, v in common.items() if k not in (*_NO_SETTINGS, *point)}
-        first = [] if method == ABC else METHODS[method].assignments
-        config = make_config({"task": task}, [*first, *as_assignments("set", shared), *own])
+        first = [] if method == ABC else chosen_method(method)
+        config = make_config(
+            of_file or {"task": task}, [*first, *as_assignments("set", shared), *own]
+        )
         refuse_idle(config, own)
         if method == ABC:
             check_local(config)
     except InputError as error:
         raise InputError(f"cell {shorten(name, 100)}: {error}") from error
     given = config.model_dump(mode="json", exclude_unset=True)
-    return Cell(name, axes, method, config, given, hash_of(method, given))
+    return Cell(name, axes, method, config, given, hash_of(method, given, code_of(config)), files)
 
 
-def hash_of(method: str, given: Mapping[str, Any]) -> str:
-    """That of a cell's method and of the settings that were given, but for how it is computed."""
+def code_of(config: Config) -> list[str]:
+    """What tells a task and a method of a user's own from later ones of the same name; of ours nothing."""
+    rule = [rule_digest(config.make_task())] if is_own(config.task) else []
+    code = own_source(config.model.positions, config.model.bias, of_files=True)
+    return rule if code is None else [*rule, sha256(code.encode())]
+
+
+def hash_of(method: str, given: Mapping[str, Any], code: list[str]) -> str:
+    """That of a cell's method and of the settings that were given, but for how it is computed.
+
+    Args:
+        method, given: of the cell.
+        code: from `code_of`.
+    """
     kept = {key: value for key, value in given.items() if key not in _HOW}
-    return sha256(json.dumps([method, kept], sort_keys=True).encode())[:16]
+    return sha256(json.dumps([method, kept, *code], sort_keys=True).encode())[:16]
 
 
 def name_of(axes: Mapping[str, Any]) -> str:

@@ -114,6 +114,7 @@ def jobs_of(cell: Cell, plan: Plan, out: Path, work: str = WORK) -> Iterable[Job
     """The jobs of a cell: one, or of `abc` in stages one for each."""
     folder, need = folder_of(cell, out).resolve(), None
     values = {"name": cell.name, "method": cell.method, "hash": cell.hash, "given": cell.given}
+    values |= {"files": cell.files} if cell.files else {}
     if plan.stages and cell.method == ABC:
         for stage in STAGES:
             name = f"{cell.name}/{stage}"

@@ -23,7 +23,7 @@ from lengthwise.tasks.multiplication import Multiplication
 from lengthwise.tasks.multiply_by import MultiplyBy
 from lengthwise.tasks.near import Field
 from lengthwise.tasks.nx1 import TimesDigit
-from lengthwise.tasks.own import KINDS, prepared
+from lengthwise.tasks.own import KINDS, check_letters, prepared
 from lengthwise.tasks.running import ModularSum, Parity, ParityClassification
 from lengthwise.tasks.sorting import Sorting
 from lengthwise.tasks.subtraction import Subtraction
@@ -129,8 +129,12 @@ def make_task(
 
     Raises:
         ValueError: for a base or a parameter that is not allowed.
+        InputError: for a task of a user's own whose symbols are digits of the base.
     """
-    return ALL_TASKS[name](base, **parameters)
+    task = ALL_TASKS[name](base, **parameters)
+    if is_own(name):
+        check_letters(task)
+    return task
 
 
 __all__ = [

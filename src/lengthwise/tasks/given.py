@@ -12,7 +12,7 @@ from lengthwise.files import read_text
 from lengthwise.own_code import load_class, names_code
 from lengthwise.tasks import KINDS, TuringMachine, register
 from lengthwise.tasks.dataset import dataset_class, dataset_values
-from lengthwise.tasks.own import check_rule
+from lengthwise.tasks.own import check_rule, rule_digest
 from lengthwise.tasks.table import is_table, table_class
 
 PROBLEMS = (".jsonl",)
@@ -61,7 +61,13 @@ def _of_instance(task: Any) -> dict[str, Any]:
         if not hasattr(task, name):
             raise InputError(f"{kind.__name__} does not keep its parameter {name} as self.{name}")
     chosen = {name: getattr(task, name) for name in kind.parameters}
-    return {**_checked(kind, task.base, **chosen), "base": task.base, "parameters": chosen}
+    found = _checked(kind, task.base, **chosen)
+    if rule_digest(task) != rule_digest(kind(task.base, **chosen)):
+        raise InputError(
+            f"this {kind.__name__} has another rule than one of its base and parameters "
+            f"({', '.join(map(str, chosen)) or 'none'}); name in `parameters` what else defines it"
+        )
+    return {**found, "base": task.base, "parameters": chosen}
 
 
 def _of_toml(path: Path) -> dict[str, Any] | None:

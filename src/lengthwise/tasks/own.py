@@ -10,6 +10,7 @@ import numpy as np
 
 from lengthwise.errors import InputError
 from lengthwise.own_code import check_class, told
+from lengthwise.tasks.framing import FRAME
 from lengthwise.tasks.transducer import Segment, Transducer
 from lengthwise.tasks.worksheet import LARGEST_TABLE, Worksheet
 
@@ -19,6 +20,12 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # Sights at which the rule of a sheet is asked where it has too many to ask it at all.
 _ASKED = 20_000
+
+# Rows of a table that are asked a second time, at most.
+_AGAIN = 100_000
+
+# What follows from `step`, and is what proofs speak about: a class can't say otherwise.
+_FOLLOWS = ("answer", "stepped", "tables", "propagating")
 
 
 def prepared(kind: type) -> type:
@@ -44,9 +51,13 @@ def prepared(kind: type) -> type:
         if not hasattr(task, key):
             raise InputError(f"{label} lacks {key}, which every task has")
     _check_common(task, label)
+    check_letters(task)
     if isinstance(task, Worksheet):
         _check_sheet(task, label)
     else:
+        for key in _FOLLOWS if has_rule(task) else ():
+            if getattr(kind, key) is not getattr(Transducer, key):
+                raise InputError(f"{label} defines {key}, which follows from step; leave it out")
         for key, least in (("growth", 0), ("states", 1)):
             value = getattr(task, key)
             if type(value) is not int or value < least:
@@ -74,14 +85,42 @@ def _check_common(task: Any, label: str) -> None:
             raise InputError(
                 f"segment {one.name} of {label} is an operand, a digit or a symbol, not {one.kind!r}"
             )
-        if one.kind == "symbol" and (len(one.text) != 1 or one.text in task.letters):
-            raise InputError(f"symbol {one.text!r} of {label} is one character, and no digit")
+        if one.kind == "symbol" and len(one.text) != 1:
+            raise InputError(f"symbol {one.text!r} of {label} is one character")
     example = task.example
     if not (isinstance(example, tuple) and len(example) == 2):
         raise InputError(f"example of {label} is an expression and its answer, got {example!r}")
     defaults = type(task).parameters
     if not isinstance(defaults, dict) or not all(type(v) in (int, str) for v in defaults.values()):
         raise InputError(f"parameters of {label} are names with numbers or texts, got {defaults!r}")
+
+
+def check_letters(task: Any) -> None:
+    """Refuse characters that do not tell digits and symbols apart; in a larger base there are more digits.
+
+    Raises:
+        InputError: for them.
+    """
+    letters = task.letters
+    if isinstance(task, Transducer):
+        if not isinstance(letters, str) or not len(letters) == len(set(letters)) == task.base:
+            raise InputError(
+                f"letters of {task.name} are a text of {task.base} different characters, one for each "
+                f"digit, got {letters!r}"
+            )
+        strange = [c for c in letters if c.isspace() or c in FRAME]
+        if strange:
+            raise InputError(
+                f"digit {strange[0]!r} of {task.name} is white space, or stands for a start or an end"
+            )
+    for one in task.segments:
+        if one.kind == "symbol" and (
+            one.text in letters or one.text in FRAME or one.text.isspace()
+        ):
+            raise InputError(
+                f"symbol {one.text!r} of {task.name} is a digit in base {task.base}, white space, or "
+                f"stands for a start or an end"
+            )
 
 
 def _check_sheet(task: Worksheet, label: str) -> None:
@@ -99,18 +138,67 @@ def check_rule(task: Any) -> None:
     """Ask a rule all that it may be asked, as far as its table is small.
 
     Raises:
-        InputError: where it fails, or writes what is none of the task's symbols.
+        InputError: where it fails, writes what is none of the task's symbols, or is no function.
     """
     if isinstance(task, Worksheet):
         if task.sights <= LARGEST_TABLE:
             _ = task.table
     elif has_rule(task):
-        _ = task.tables
+        _ask_again(task)
+
+
+def _ask_again(task: Transducer) -> None:
+    """Ask a rule once more, the other way round: one that draws, or that remembers, is no rule."""
+    next_state, written = task.tables
+    for place in range(next_state.size - 1, -1, -(1 + next_state.size // _AGAIN)):
+        index = tuple(map(int, np.unravel_index(place, next_state.shape)))
+        if task.stepped(*index) != (next_state[index], written[index]):
+            raise InputError(
+                f"the rule of {task.name} gives another result when it is asked again, where state "
+                f"{index[0]} reads {[*index[1:]]}; step must be a function of these alone"
+            )
 
 
 def has_rule(task: Any) -> bool:
     """Whether a task has a rule, rather than problems with answers alone."""
     return getattr(task, "ruled", True)
+
+
+def lost_digits(task: Any) -> str | None:
+    """Why answers may be longer than the columns that they get (`growth`); None where they are not.
+
+    From every state that a problem can lead to, zeros must in the end write nothing but zeros. That is of
+    answers that are read as numbers; others, and sheets, have no such limit.
+    """
+    if isinstance(task, Worksheet) or not has_rule(task) or task.writes is not None:
+        return None
+    if type(task).read is not Transducer.read:
+        return None
+    next_state, written = task.tables
+    for digits in np.ndindex(*[task.base] * len(task.fixed)):
+        column: list[Any] = [slice(None)] * len(task.operands)
+        for place, digit in zip(task.fixed, digits, strict=True):
+            column[place] = digit
+        zero = tuple(0 if isinstance(one, slice) else one for one in column)
+        reached, frontier = set[int](), {int(task.start_state)}
+        while frontier:
+            rows = next_state[(sorted(frontier), *column)]
+            frontier = set(rows.ravel().tolist()) - reached
+            reached |= frontier
+        for _ in range(task.growth):
+            reached = {int(next_state[(state, *zero)]) for state in reached}
+        if task.final_states is not None:
+            reached &= task.final_states
+        seen = set[int]()
+        while reached - seen:
+            seen |= reached
+            if any(written[(state, *zero)] for state in reached):
+                return (
+                    f"answers of {task.name} in base {task.base} can have more digits than its growth, "
+                    f"{task.growth}, leaves them, and lose those; `lengthwise check-task` shows one"
+                )
+            reached = {int(next_state[(state, *zero)]) for state in reached}
+    return None
 
 
 def rule_digest(task: Any) -> str:
@@ -124,9 +212,22 @@ def rule_digest(task: Any) -> str:
         shown += [sorted(task.final_states) if task.final_states is not None else None]
         next_state, written = task.tables
         data = next_state.astype(np.int64).tobytes() + written.tobytes()
+        if type(task).read is not Transducer.read:  # then an answer is what it says
+            data += repr(_readings(task)).encode()
     else:
         data = task.file_digest.encode()
     return hashlib.sha256(repr(shown).encode() + data).hexdigest()[:16]
+
+
+def _readings(task: Transducer) -> list[str]:
+    """How some answers are read, always the same ones."""
+    found = []
+    for row in np.random.default_rng(0).integers(0, task.base, (64, 8), np.uint8):
+        try:
+            found.append(str(task.read(row)))
+        except Exception:  # a user's, which may refuse what is no answer of its
+            found.append("")
+    return found
 
 
 def _table_of(task: Worksheet) -> bytes:

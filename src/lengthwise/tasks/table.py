@@ -85,6 +85,10 @@ def table_class(values: Mapping[str, Any], name: str = "") -> type[TableTask]:
     digits = values.get("digits", DIGITS[:10])
     if not isinstance(digits, str) or not 2 <= len(set(digits)) == len(digits) <= len(DIGITS):
         raise ValueError(f"digits is a text of 2 to 36 different characters, got {digits!r}")
+    if any(one in FRAME or one.isspace() for one in digits):
+        raise ValueError(
+            f"digits are no white space, and none of {' '.join(FRAME)}, got {digits!r}"
+        )
     segments = _segments(values.get("segments"), digits)
     rows = values["transitions"]
     if not isinstance(rows, Mapping) or not rows:

@@ -181,6 +181,11 @@ class Transducer(ABC):
         Returns:
             The digits of the answers, uint8 `[problem, column]`, or only the last that the task `writes`.
         """
+        answers, _ = self._run(operands)
+        return answers if self.writes is None else answers[:, -self.writes :]
+
+    def _run(self, operands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What every column writes, `[problem, column]`, and the state after the last, `[problem]`."""
         next_state, written = (table.reshape(self.states, -1) for table in self.tables)
         column = np.zeros((operands.shape[0], operands.shape[2]), np.int64)
         for operand in range(operands.shape[1]):
@@ -190,7 +195,7 @@ class Transducer(ABC):
         for position in range(column.shape[1]):
             answers[:, position] = written[state, column[:, position]]
             state = next_state[state, column[:, position]]
-        return answers if self.writes is None else answers[:, -self.writes :]
+        return answers, state
 
     @cached_property
     def propagating(self) -> np.ndarray:
@@ -203,8 +208,13 @@ class Transducer(ABC):
         return (next_state != next_state[:1]).any(axis=0)
 
     def admit(self, operands: np.ndarray) -> np.ndarray:
-        """Turn random digits `[problem, operand, column]` into problems of the task; most are."""
-        return operands
+        """Turn random digits `[problem, operand, column]` into problems of the task.
+
+        By default those are kept that end in one of `final_states`; a task that has few of them makes some.
+        """
+        if self.final_states is None:
+            return operands
+        return operands[np.isin(self._run(operands)[1], [*self.final_states])]
 
     def enrich(
         self, rng: np.random.Generator, operands: np.ndarray, lengths: np.ndarray
@@ -273,7 +283,21 @@ class Transducer(ABC):
 
     def objection(self, parts: list[str]) -> str | None:
         """Why operands that are well written are still no problem of the task; None where they are."""
-        return None
+        if getattr(self, "final_states", None) is None:  # sheets take this method, and have none
+            return None
+        width = max(map(len, parts)) + self.growth
+        digits = np.zeros((1, len(self.operands), width), np.uint8)
+        for place, (segment, part) in enumerate(zip(self.operands, parts, strict=True)):
+            values = {text: value for value, text in enumerate(self.texts(segment.name))}
+            digits[0, place, : len(part)] = [values[character] for character in part[::-1]]
+        digits[:, self.fixed] = digits[:, self.fixed, :1]
+        state = int(self._run(digits)[1][0])
+        if state in self.final_states:
+            return None
+        final = ", ".join(map(str, sorted(self.final_states)))
+        return (
+            f"is no problem of {self.name}: it ends in state {state}, and problems end in {final}"
+        )
 
 
 def digits_needed(number: int, base: int) -> int:
