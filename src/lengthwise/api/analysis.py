@@ -194,6 +194,7 @@ def prove(
     run: SomeRun,
     *,
     budget: int = BUDGET,
+    workers: int = 1,
     keep: Path | str | None = None,
     progress: bool | None = None,
     on_progress: Callable[[int, int], object] | None = None,
@@ -203,6 +204,8 @@ def prove(
     Args:
         run: a run, or its folder; of what `abc` made, the calibrated one.
         budget: local contexts that may be checked at most.
+        workers: processes of this machine that share the contexts, a thread each; the certificate is the same
+            for any number of them.
         keep: a file that keeps how far the proof is, so that an interrupted one goes on from there.
         progress: as for `train`.
         on_progress: called with the contexts checked so far, and about how many there are, instead.
@@ -213,9 +216,12 @@ def prove(
             budget.
     """
     opened, budget = as_run(run), as_whole("budget", budget, 1)
+    workers = as_whole("workers", workers, 1)
     kept = None if keep is None else as_file("keep", keep, "proof.progress.json")
     with (
         observing(progress, of="checked", on_progress=on_progress) as observer,
         Clock(observer).stage("prove", opened.config),
     ):
-        return proof.prove(opened, budget=budget, progress=kept, on_progress=observer.checked)
+        return proof.prove(
+            opened, budget=budget, workers=workers, progress=kept, on_progress=observer.checked
+        )
