@@ -96,10 +96,8 @@ class Checker:
         self.rounding = max(self.rounding, found["rounding"])
         if found["margin"] < self.margin:
             self.margin, self.tightest = found["margin"], found["tightest"]
-        shortest = found["shortest"]
-        if shortest is not None:
-            if self.shortest is None or shortest[0].shape[1] < self.shortest[0].shape[1]:
-                self.shortest = shortest
+        both = [one for one in (self.shortest, found["shortest"]) if one is not None]
+        self.shortest = min(both, key=lambda one: one[0].shape[1], default=None)
         for text, width in found["failed"].items():
             self.failed.setdefault(text, width)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,8 @@ def prove(
         progress: a file that keeps how far the proof is, so that an interrupted one goes on from there; it
             is removed at the end. What it holds of another model, or of another version, is not used.
         share: compute what contexts have in common once (docs/proof.md); without it, only slower.
-        workers: processes of this machine, of one thread each, that share the contexts; what is found is the
-            same for any number of them (docs/scale.md).
+        workers: processes of this machine, of one thread each, that share the contexts; what is found is
+            the same for any number of them (docs/scale.md).
         on_progress: called with the contexts checked so far, and about how many there are.
 
     Raises:
@@ -178,7 +178,7 @@ def prove(
 
 def _checked(
     run: Run, contexts: Contexts, checker: Checker, done: int, workers: int
-) -> Iterator[int]:
+) -> Generator[int]:
     """Check all batches after the first `done`; how many are, each time that there are more."""
     if workers > 1:
         yield from check_shared(run, checker.share, workers, done, checker)

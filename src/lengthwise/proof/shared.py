@@ -1,4 +1,4 @@
-"""A proof on several processes of this machine: each checks some contexts, one puts together what they find.
+"""A proof on several processes of this machine: each checks some contexts, one puts together what is found.
 
 What is found does not depend on how many they are: every context is checked in the same forward pass as
 alone, and findings are put together in the order of the contexts.
@@ -28,15 +28,16 @@ from lengthwise.workers import Workers
 SHARE = 1 << 15
 
 
-def shares_of(contexts: Contexts, done: int) -> Iterator[tuple[int, list[Batch]]]:
-    """The batches after the first `done`, some together, each time with how many there are up to there."""
+def shares_of(contexts: Contexts, done: int, least: int) -> Iterator[tuple[int, list[Batch]]]:
+    """The batches after the first `done`, so many that they have at least so many contexts together; each
+    time with how many batches there are up to there."""
     some: list[Batch] = []
     number = done
     for number, batch in enumerate(contexts, start=1):
         if number <= done:
             continue
         some.append(batch)
-        if sum(len(one.operands) for one in some) >= SHARE:
+        if sum(len(one.operands) for one in some) >= least:
             yield number, some
             some = []
     if some:
@@ -55,7 +56,7 @@ def check_shared(run: Run, share: bool, workers: int, done: int, checker: Checke
     Yields:
         How many batches the checker has seen, after each share.
     """
-    values = {"run": to_values(run), "share": share, "done": done}
+    about = {"share": share, "done": done, "least": SHARE}
     over = False
 
     def numbers() -> Iterator[int]:
@@ -64,7 +65,7 @@ def check_shared(run: Run, share: bool, workers: int, done: int, checker: Checke
             yield number
             number += 1
 
-    here = _finder(run, share, done)
+    here, values = _finder(run, **about), {"run": to_values(run), **about}
     with one_thread(), Workers(workers, here, "lengthwise.proof.shared:begin", values) as pool:
         for answer in pool.answers(numbers()):
             if answer is None:
@@ -76,17 +77,17 @@ def check_shared(run: Run, share: bool, workers: int, done: int, checker: Checke
 
 def begin(values: dict[str, Any]) -> Callable[[int], dict[str, Any] | None]:
     """Another process's part of `check_shared`."""
-    return _finder(from_values(values["run"]), values["share"], values["done"])
+    return _finder(from_values(values.pop("run")), **values)
 
 
-def _finder(run: Run, share: bool, done: int) -> Callable[[int], dict[str, Any] | None]:
+def _finder(run: Run, share: bool, done: int, least: int) -> Callable[[int], dict[str, Any] | None]:
     """What finds all that there is in a share, by its number; None past the last."""
     checker = Checker(run, share=share)
     nothing = checker.state()
     cone = receptive_cone(run.config, run.bias)
 
     def restart() -> Iterator[tuple[int, tuple[int, list[Batch]]]]:
-        return enumerate(shares_of(Contexts(run.task, cone), done))
+        return enumerate(shares_of(Contexts(run.task, cone), done, least))
 
     coming, at = restart(), -1
 
@@ -112,7 +113,7 @@ def check_sights_shared(
     workers: int,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Checked:
-    """As `check_sights`, on worker processes: they read the sights from files, and do not find them again."""
+    """As `check_sights`, on several processes: the others read the sights from files."""
     found: list[Checked] = []
     with tempfile.TemporaryDirectory(prefix="lengthwise-") as folder:
         np.save(Path(folder) / "tokens.npy", sights.tokens)

@@ -172,7 +172,8 @@ class _Worker:
             start_new_session=True,
         )
         self._write(first)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
 
     def give(self, number: int, values: Any) -> None:
         self.shares.append((number, values))
@@ -187,16 +188,17 @@ class _Worker:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        with contextlib.suppress(ValueError, OSError):  # closed, since nobody listens any more
-            for line in self.process.stdout:
-                if line.endswith("\n"):  # else it died amid a line
-                    self.lines.put((self, line))
+        for line in self.process.stdout:
+            if line.endswith("\n"):  # else it died amid a line
+                self.lines.put((self, line))
         self.lines.put((self, None))
 
     def end(self) -> None:
         """End the process; it keeps nothing that could be lost."""
         self.process.kill()
         self.process.wait()
-        with contextlib.suppress(OSError):
-            if self.process.stdin is not None:
-                self.process.stdin.close()
+        self.thread.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()
