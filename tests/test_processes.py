@@ -20,7 +20,9 @@ from lengthwise.settings.config import make_config
 from lengthwise.training.trainer import NotInterpolatedError, train_run
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-ACCELERATE = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+# Which starts several processes only so; the device is our setting.
+ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+ACCELERATE = (*ACCELERATE, "--num_machines", "1", "--main_process_port", "0")
 ACCELERATE = (*ACCELERATE, "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
 
 SETTINGS = {
@@ -86,17 +88,26 @@ def test_a_batch_in_parts_trains_the_same(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 2])
 def test_another_number_of_processes_goes_on_with_the_same_problems(tmp_path, first):
-    """From two processes to one and from one to two, cut between two rows of metrics."""
-    cut = settings(tmp_path / "cut.json", max_steps=50)
-    whole = settings(tmp_path / "whole.json", max_steps=80)
+    """From two processes to one and from one to two; the latter between two rows of metrics."""
+    whole = settings(tmp_path / "whole.json", max_steps=80, checkpoint_every=50)
     undisturbed, path = alone(whole, tmp_path / "whole"), tmp_path / "run"
-    for file, processes in ((cut, first), (whole, 3 - first)):
-        if processes == 1:
-            alone(file, path, resume=file is whole)
-        else:
-            resume = ["--resume"] if file is whole else []
-            _, err = start(TORCHRUN, "train", file, "--out", path, *resume).communicate(timeout=120)
-            assert "did not interpolate within" in err
+    if first == 2:
+        cut = settings(tmp_path / "cut.json", max_steps=40)
+        start(TORCHRUN, "train", cut, "--out", path).communicate(timeout=120)
+        assert [row[0] for row in rows(Run.open(path))] == [20, 40]
+        alone(whole, path, resume=True)
+    else:
+
+        def stop(metrics):
+            if metrics.step == 60:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            config = make_config(json.loads(whole.read_text()))
+            train_run(config, path, on_progress=stop)
+        assert torch.load(path / "checkpoint.pt", weights_only=True)["step"] == 50
+        _, err = start(TORCHRUN, "train", whole, "--out", path, "--resume").communicate(timeout=120)
+        assert "did not interpolate within 80 steps" in err
     close(Run.open(path), undisturbed)
 
 
@@ -109,6 +120,9 @@ def test_accelerate_launch_trains_as_torchrun_does(tmp_path):
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
     for name in first:
         assert torch.equal(first[name], second[name]), name
+    alone(file, tmp_path / "alone")
+    other = load_file(tmp_path / "alone" / WEIGHTS)
+    assert not all(torch.equal(first[name], other[name]) for name in first)  # they were two
 
 
 @pytest.mark.slow
