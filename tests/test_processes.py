@@ -102,8 +102,8 @@ def test_another_number_of_processes_goes_on_with_the_same_problems(tmp_path, fi
             if metrics.step == 60:
                 raise KeyboardInterrupt
 
+        config = make_config(json.loads(whole.read_text()))
         with pytest.raises(KeyboardInterrupt):
-            config = make_config(json.loads(whole.read_text()))
             train_run(config, path, on_progress=stop)
         assert torch.load(path / "checkpoint.pt", weights_only=True)["step"] == 50
         _, err = start(TORCHRUN, "train", whole, "--out", path, "--resume").communicate(timeout=120)
