@@ -229,5 +229,7 @@ def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
     assert found["kept of a smoke cell"] > found["kept of each cell, local"] / 2**10 > 0.1
     assert found["handed out and back, local"] > 0
     for name in ("a proof", "an evaluation", "a vanilla step"):
-        one, two = (found[f"{name}, {number} process{es}"] for number, es in (("one", ""), ("two", "es")))
+        one, two = (
+            found[f"{name}, {number} process{es}"] for number, es in (("one", ""), ("two", "es"))
+        )
         assert found[f"{name}, two to one"] == pytest.approx(one / two)
