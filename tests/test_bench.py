@@ -222,6 +222,7 @@ def test_alternate_warms_up_and_takes_turns():
 @pytest.mark.slow
 def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
     sizes = {"cells": 2, "steps": 20, "many": 6, "ray": False}
+    sizes |= {"base": 5, "samples": 300, "training": 8}
     monkeypatch.setitem(BENCHMARKS, "scale", partial(BENCHMARKS["scale"], **sizes))
     found = {result.case: result.value for result in run_benchmarks(["scale"]).results}
     assert found["two workers to one"] == pytest.approx(found["one worker"] / found["two workers"])
@@ -229,3 +230,8 @@ def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
     assert found["files of each cell, local"] == pytest.approx((6 + 5) / 6)
     assert found["kept of a smoke cell"] > found["kept of each cell, local"] / 2**10 > 0.1
     assert found["handed out and back, local"] > 0
+    for name in ("a proof", "an evaluation", "a vanilla step"):
+        one, two = (
+            found[f"{name}, {number} process{es}"] for number, es in (("one", ""), ("two", "es"))
+        )
+        assert found[f"{name}, two to one"] == pytest.approx(one / two)

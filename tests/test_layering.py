@@ -23,6 +23,7 @@ FLOW = (
     "arguments",
     "files",
     "own_code",
+    "workers",
     "tasks",
     "problems",
     "methods",

@@ -22,6 +22,7 @@ from lengthwise.runs.parts import make_bias, make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.settings.methods import METHODS
+from lengthwise.training.accumulating import accumulated
 from lengthwise.training.halves import (
     FEW_ROWS,
     FEW_SHARED_ROWS,
@@ -82,6 +83,16 @@ def test_shards_have_the_gradients_of_the_batch(name):
     wanted = value.detach(), case.weights.gather(parts)
     for shards in (None, Shards(1, 1), Shards(2, 1), Shards(4, 1)):
         torch.testing.assert_close(case.found(shards), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shards", [None, Shards(2, 1)])
+def test_parts_one_after_the_other_have_the_gradients_of_the_batch(shards):
+    case = Case("learned")
+    loss, grad = case.found(None)
+    for count in (1, 2, 4):
+        found = accumulated(case.loss, case.batch, case.weights, shards, count)
+        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(case.weights.whole.grad, grad, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_that_only_one_shard_uses_get_its_gradient():

@@ -506,6 +506,10 @@ def test_processes_share_every_batch():
     assert {len(part) for part in rows} == {4}
     with pytest.raises(InputError, match="must be a multiple of the 3 processes, got 16"):
         rank_rows(16, 0, 3)
+    with pytest.raises(InputError, match=r"multiple of training\.accumulate, 3; got 16$"):
+        rank_rows(16, 0, 1, 3)
+    with pytest.raises(InputError, match="accumulate, 3; got 16, and each process takes 8"):
+        rank_rows(16, 0, 2, 3)
 
 
 @pytest.mark.trains

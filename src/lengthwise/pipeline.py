@@ -142,6 +142,7 @@ def run_abc(
     prove: bool = True,
     resume: bool = False,
     force: bool = False,
+    workers: int = 1,
     observer: Observer | None = None,
 ) -> Outcome:
     """Attention Bias Calibration (paper, section 5) from nothing to a measured model.
@@ -154,6 +155,8 @@ def run_abc(
 
     With `resume` what is there goes on, under the settings of before where none are set now; after another
     calibration the model that was calibrated otherwise is set aside, as `path/calibrated-1`.
+
+    Workers are processes of this machine that share the proof and the evaluation.
 
     Of sheets `sizes` are evaluated, by default those of the settings; else `lengths`.
 
@@ -185,7 +188,7 @@ def run_abc(
         )
         proof = None
         if prove:
-            calibrated, proof = _until_proven(calibrated, bias, clock)
+            calibrated, proof = _until_proven(calibrated, bias, clock, workers)
         curve = LengthCurve([])
         with clock.stage("evaluate", config):
             for run in (vanilla, calibrated):
@@ -200,6 +203,7 @@ def run_abc(
                         run,
                         within,
                         suites=config.evaluation.suites,
+                        workers=workers,
                         on_progress=clock.observer.scored,
                         keep=lambda measured: measured.add_to(path),
                     )
@@ -337,7 +341,7 @@ def train_until_proven(
 
 
 def _until_proven(
-    run: Run, bias: CalibratedBias | MatrixBias | None, clock: Clock
+    run: Run, bias: CalibratedBias | MatrixBias | None, clock: Clock, workers: int = 1
 ) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
@@ -349,7 +353,10 @@ def _until_proven(
         try:
             with clock.stage("prove", run.config):
                 proof = prove_run(
-                    run, progress=run.path / PROGRESS, on_progress=clock.observer.checked
+                    run,
+                    workers=workers,
+                    progress=run.path / PROGRESS,
+                    on_progress=clock.observer.checked,
                 )
         except NotApplicableError as error:
             return run, NotApplicable(str(error))

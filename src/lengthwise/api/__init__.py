@@ -346,6 +346,7 @@ def abc(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    workers: int = 1,
     progress: bool | None = None,
     observer: Observer | None = None,
 ) -> Outcome:
@@ -356,6 +357,7 @@ def abc(
         sizes: of sheets, columns and rows to evaluate, such as `"20x15"` or `(20, 15)`, one or several.
         prove: prove the model right at every length where a proof applies (see `lengthwise.proof`), and
             train it on what the proof finds wrong.
+        workers: processes of this machine that share the proof and the evaluation, with the same result.
         observer: is told how far it is, instead of what `progress` shows.
 
     Returns:
@@ -369,7 +371,7 @@ def abc(
     if _processes() > 1:
         raise InputError("the pipeline runs on one process; under torchrun use `train`")
     flags = {"resume": as_flag("resume", resume), "force": as_flag("force", force)}
-    prove = as_flag("prove", prove)
+    prove, workers = as_flag("prove", prove), as_whole("workers", workers, 1)
     path = _folder(out, f"{config.task}-abc-seed{config.seed}")
     if config.is_sheet:
         asked = asked or (None if chosen is None else [Size(n, n) for n in chosen])
@@ -381,7 +383,14 @@ def abc(
     scores = 2 * count * len(config.evaluation.suites)
     with observing(progress, observer, scores=scores) as watching:
         return run_abc(
-            config, path, lengths=chosen, sizes=asked, prove=prove, observer=watching, **flags
+            config,
+            path,
+            lengths=chosen,
+            sizes=asked,
+            prove=prove,
+            workers=workers,
+            observer=watching,
+            **flags,
         )
 
 

@@ -148,6 +148,7 @@ def evaluate(
     samples: int | None = None,
     suites: str | Iterable[str] | None = None,
     seed: int | None = None,
+    workers: int = 1,
     progress: bool | None = None,
     on_progress: Callable[[Score], object] | None = None,
 ) -> LengthCurve:
@@ -160,13 +161,15 @@ def evaluate(
         samples: problems of each length; by default 1000, and 200 past 100 digits.
         suites: `uniform`, `carry`, or both; by default those of the run's settings.
         seed: of the test problems; by default the run's.
+        workers: processes of this machine that share the problems, a thread each; the scores are the same
+            for any number of them, but for `seconds`, which counts those of all.
         progress: as for `train`.
         on_progress: called with each score, instead.
 
     Raises:
         InputError: for what is no run, and for numbers or suites that can't be asked.
     """
-    opened = as_run(run)
+    opened, workers = as_run(run), as_whole("workers", workers, 1)
     if sizes is not None and lengths is not None:
         raise InputError("lengths and sizes both say what to evaluate; give one of them")
     if sizes is not None and not opened.config.is_sheet:
@@ -186,7 +189,13 @@ def evaluate(
         Clock(observer).stage("evaluate", opened.config),
     ):
         return measure(
-            opened, chosen, suites=of, samples=samples, seed=seed, on_progress=observer.scored
+            opened,
+            chosen,
+            suites=of,
+            samples=samples,
+            seed=seed,
+            workers=workers,
+            on_progress=observer.scored,
         )
 
 
@@ -194,6 +203,7 @@ def prove(
     run: SomeRun,
     *,
     budget: int = BUDGET,
+    workers: int = 1,
     keep: Path | str | None = None,
     progress: bool | None = None,
     on_progress: Callable[[int, int], object] | None = None,
@@ -203,6 +213,8 @@ def prove(
     Args:
         run: a run, or its folder; of what `abc` made, the calibrated one.
         budget: local contexts that may be checked at most.
+        workers: processes of this machine that share the contexts, a thread each; the certificate is the
+            same for any number of them.
         keep: a file that keeps how far the proof is, so that an interrupted one goes on from there.
         progress: as for `train`.
         on_progress: called with the contexts checked so far, and about how many there are, instead.
@@ -213,9 +225,12 @@ def prove(
             budget.
     """
     opened, budget = as_run(run), as_whole("budget", budget, 1)
+    workers = as_whole("workers", workers, 1)
     kept = None if keep is None else as_file("keep", keep, "proof.progress.json")
     with (
         observing(progress, of="checked", on_progress=on_progress) as observer,
         Clock(observer).stage("prove", opened.config),
     ):
-        return proof.prove(opened, budget=budget, progress=kept, on_progress=observer.checked)
+        return proof.prove(
+            opened, budget=budget, workers=workers, progress=kept, on_progress=observer.checked
+        )

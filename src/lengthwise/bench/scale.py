@@ -1,4 +1,4 @@
-"""Sweeps: how much two workers gain, here and on Ray, and what the engine itself costs.
+"""Sweeps, proofs, evaluations, trainings: how much two workers gain, and what the engine itself costs.
 
 A worker is one thread. The cells of the first measurement train for a fixed number of steps; those of the
 second do nothing, so that what is left is planning, handing out, records, tables and the page.
@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lengthwise.bench.processes import shared_training, shared_work
 from lengthwise.bench.results import Bench, measured_process, seconds
 from lengthwise.reproduce.cells import BUDGETS
 from lengthwise.sweeps.grid import Plan, make_plan
@@ -29,7 +30,15 @@ _CHILD = "import sys; from lengthwise.bench.scale import main; main(*sys.argv[1:
 
 
 def run(
-    bench: Bench, *, cells: int = 16, steps: int = 1500, many: int = 1000, ray: bool = True
+    bench: Bench,
+    *,
+    cells: int = 16,
+    steps: int = 1500,
+    many: int = 1000,
+    ray: bool = True,
+    base: int = 10,
+    samples: int = 20_000,
+    training: int = 400,
 ) -> None:
     """Sweep smoke cells on one worker, on two, on Ray; then cells that do nothing.
 
@@ -39,11 +48,15 @@ def run(
         steps: of each.
         many: cells that do nothing.
         ray: measure on Ray, too, where it is installed.
+        base, samples: see `shared_work`.
+        training: steps of `shared_training`.
     """
     plan = _plan(cells, steps)
     note = f"{cells} smoke cells of {steps} steps, a thread each"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
+        shared_training(bench, out, steps=training)
+        shared_work(bench, out, base=base, samples=samples)
         bench.say(f"{cells} smoke cells on one worker")
         one = seconds(lambda: run_sweep(plan, out / "one", lambda: LocalPool(1, 1)))
         bench.say(f"{cells} smoke cells on two workers")

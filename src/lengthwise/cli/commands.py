@@ -71,6 +71,7 @@ def abc_command(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what it will take, and write nothing.")
     ] = False,
+    workers: options.Workers = 1,
     as_json: options.Json = False,
 ) -> None:
     """Train, capture, calibrate, retrain, prove, evaluate, report.
@@ -110,6 +111,7 @@ def abc_command(
         resume=resume,
         force=force,
         prove=prove is not False,
+        workers=workers,
         progress=True,
     )
     report_file = write_report([outcome.path], outcome.path / "report.html")

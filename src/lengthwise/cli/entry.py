@@ -120,8 +120,11 @@ def _known(error: Exception, command: str) -> int:
     from lengthwise.own_code import own_error
     from lengthwise.proof import NotApplicableError
     from lengthwise.settings.config import InputError
+    from lengthwise.training.processes import ProcessLostError
     from lengthwise.training.trainer import NotInterpolatedError
 
+    if isinstance(error, ProcessLostError):  # the first may be the one that has gone
+        return _fail(str(error), code=1, everywhere=True)
     if isinstance(error, InputError | NotApplicableError):
         return _fail(str(error))
     if isinstance(error, NotInterpolatedError | NoLinesError | FloatingPointError):
@@ -150,10 +153,10 @@ def _usage(error: TyperException) -> str:
     return " ".join(message.split())
 
 
-def _fail(message: str, code: int = 2) -> int:
+def _fail(message: str, code: int = 2, everywhere: bool = False) -> int:
     line = f"lengthwise: {' '.join(message.split())}"
     _tell_torchrun(line)
-    if main_process():
+    if everywhere or main_process():
         # The terminal may be what has gone.
         with contextlib.suppress(OSError):
             print(line, file=sys.stderr)

@@ -52,6 +52,7 @@ def evaluate_command(
             "--to", metavar="NUMBER", help="... to this one, or `ceil`: the first mistake."
         ),
     ] = None,
+    workers: options.Workers = 1,
     own_method: options.OwnMethod = None,
     set_: options.Set = None,
     attention: options.Attention = None,
@@ -92,6 +93,10 @@ def evaluate_command(
             raise InputError(
                 "--from and --to ask numbers of one range; leave the other options out"
             )
+        if workers > 1:
+            raise InputError(
+                "--from and --to ask numbers of one range on one process; leave --workers out"
+            )
         if opened.config.is_sheet:
             raise InputError("--from and --to ask numbers; problems of sheets are none")
         refuse_uncounted(changes, _COUNTING_IN_RANGES, "numbers of a range are asked")
@@ -131,6 +136,7 @@ def evaluate_command(
             suites=suites,
             samples=samples,
             seed=seed,
+            workers=workers,
             on_progress=observer.scored,
             keep=lambda measured: _keep(measured, kept),
         )

@@ -57,6 +57,12 @@ Samples = Annotated[
         show_default="1000; 200 past 100 digits, 20 from 10,000, 4 from 100,000",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes of this machine that share the work, a thread each: the same result."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ def prove_command(
         Path | None,
         typer.Option(help="The certificate to write.", show_default="beside the weights"),
     ] = None,
+    workers: options.Workers = 1,
     own_task: options.OwnTask = None,
     own_method: options.OwnMethod = None,
     as_json: options.Json = False,
@@ -54,9 +56,10 @@ def prove_command(
     if expected.contexts <= budget:
         begun = file is not None and file.exists()
         again = "Going on with an interrupted proof; in all " if begun else "There are "
-        print(f"{again}{expected}", file=sys.stderr)
+        shared = replace(expected, seconds=expected.seconds / workers)
+        print(f"{again}{shared}", file=sys.stderr)
     with locked(opened.path) if kept else nullcontext():
-        result = prove(opened, budget=budget, keep=file, progress=True)
+        result = prove(opened, budget=budget, workers=workers, keep=file, progress=True)
         if not isinstance(result, Certificate):
             if kept:  # a counterexample is checked against it, too
                 save_rule(opened.path, rule_text(opened.task))

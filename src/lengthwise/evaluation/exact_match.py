@@ -10,6 +10,7 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,13 +22,14 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole, as_wholes
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
-from lengthwise.evaluation.curve import LengthCurve, Score, gather, wilson
+from lengthwise.evaluation.curve import LengthCurve, Score, gather
+from lengthwise.evaluation.shares import Answered, Question, answering, scores_of
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import NoProblemsError, Suite, generator, suite_problems
+from lengthwise.runs.elsewhere import from_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
-from lengthwise.settings.sections import Padding
 
 # Rows x keys x problems that one pass may hold.
 CELLS = 40_000_000
@@ -37,6 +39,9 @@ _PROBE = 64
 
 # Problems with more rows than this are read by lines, where the bias has no more, so many at a time.
 _LONG, _BLOCK = 2000, 2048
+
+# Rows of a share of long problems, about.
+_SHARE_ROWS = 20_000
 
 # More problems of a length than anyone waits for; their digits have to fit the memory, too.
 _MOST_SAMPLES = 10_000_000
@@ -52,6 +57,7 @@ def evaluate_run(
     suites: Iterable[Suite] = ("uniform", "carry"),
     samples: int | None = None,
     seed: int | None = None,
+    workers: int = 1,
     on_progress: Callable[[Score], object] | None = None,
     keep: Callable[[LengthCurve], object] | None = None,
 ) -> LengthCurve:
@@ -68,16 +74,25 @@ def evaluate_run(
         samples: problems of each length; by default 1000, 200 past 100 digits, 20 from 10,000 on and
             4 from 100,000 on.
         seed: of the test problems; the run's own by default.
+        workers: processes of this machine, of one thread each, that share the problems; the scores are the
+            same for any number of them, but for their seconds.
         on_progress: called with each score.
         keep: called with what was measured where the measurement does not end; what ended it is raised
             again. Where it can't be kept, that is said on stderr.
     """
-    scores = (
-        _score(run, suite, length, padding, count, of)
+    questions = [
+        Question(suite, length, padding, count, of, _each(run, run.layout(length, padding)))
         for suite, length, count, of in test_sets(run, lengths, suites, samples, seed)
         for padding in run.paddings(length)
-    )
-    return gather(scores, on_progress, keep)
+    ]
+    begin = "lengthwise.evaluation.exact_match:begin"
+    with contextlib.closing(scores_of(run, questions, _Asker(run), begin, workers)) as scores:
+        return gather(scores, on_progress, keep)
+
+
+def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
+    """Another process's part of `evaluate_run`."""
+    return answering(_Asker(from_values(values)))
 
 
 def test_sets(
@@ -98,59 +113,36 @@ def test_sets(
             yield suite, length, samples or run.config.evaluation.samples_at(length), seed
 
 
-def _score(run: Run, suite: Suite, length: int, padding: Padding, count: int, seed: int) -> Score:
-    began = time.perf_counter()
-    layout = run.layout(length, padding)
-    operands, split = draw_problems(run, layout, suite, length, count, seed)
-    right, worst = exact_matches(run, layout, operands)
-    longer = layout.width > length + run.task.growth
-    return score_of(
-        *(run, seed, suite, split, right.numpy(), worst, began),
-        length=length,
-        width=layout.width,
-        padding="training" if longer else "answer",
-    )
+def _each(run: Run, layout: Layout) -> int:
+    """Problems of a share: few enough that there are some, many enough to be read at once."""
+    rows = layout.target_length
+    if rows > _LONG and follows_lines(run.config, run.bias):
+        return max(1, _SHARE_ROWS // rows)
+    return 64 if rows > 2 * _PROBE else 256
 
 
-def score_of(
-    run: Run,
-    seed: int,
-    suite: str,
-    split: str,
-    right: np.ndarray,
-    worst: float,
-    began: float,
-    **where: Any,
-) -> Score:
-    """A row of results.
+class _Asker:
+    """Asks a model shares of problems; it keeps those that it drew last."""
 
-    Args:
-        run: whose model answered.
-        seed, suite, split: of the problems.
-        right: which of them are right, bool `[problem]`.
-        worst: the largest loss of a symbol.
-        began: when drawing them began, by `time.perf_counter`.
-        where: length, width and padding; of sheets rows.
-    """
-    correct, count = int(right.sum()), len(right)
-    low, high = wilson(correct, count)
-    return Score(
-        task=run.config.task,
-        base=run.config.base,
-        method=run.method,
-        seed=run.config.seed,
-        problem_seed=seed,
-        suite=suite,
-        split=split,
-        n=count,
-        correct=correct,
-        low=round(low, 6),
-        high=round(high, 6),
-        worst_loss=round(worst, 6),
-        seconds=round(time.perf_counter() - began, 3),
-        model=run.fingerprint,
-        **where,
-    )
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.drawn: tuple[Question, Layout, np.ndarray, str] | None = None
+
+    def __call__(self, question: Question, first: int) -> Answered:
+        began, length = time.perf_counter(), int(question.size)
+        if self.drawn is None or self.drawn[0] != question:
+            layout = self.run.layout(length, question.padding)
+            suite, count, seed = question.suite, question.count, question.seed
+            problems, split = draw_problems(self.run, layout, suite, length, count, seed)  # type: ignore[arg-type]
+            self.drawn = question, layout, problems, split
+        _, layout, problems, split = self.drawn
+        some = problems[first : first + question.each]
+        right, worst = exact_matches(self.run, layout, some)
+        longer = layout.width > length + self.run.task.growth
+        padding = "training" if longer else "answer"
+        where = {"length": length, "width": layout.width, "padding": padding}
+        seconds = time.perf_counter() - began
+        return Answered(right.int().tolist(), worst, seconds, split, where)
 
 
 def draw_problems(

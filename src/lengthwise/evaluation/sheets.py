@@ -7,8 +7,10 @@ decoding writes exactly that sheet. Most wrong sheets are known by their first t
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,14 @@ from lengthwise.arguments import as_whole
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
 from lengthwise.evaluation.curve import LengthCurve, Score, gather
-from lengthwise.evaluation.exact_match import score_of
+from lengthwise.evaluation.shares import Answered, Question, answering, scores_of
 from lengthwise.model import plan_attention
 from lengthwise.problems.sampling import NoProblemsError, Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
 from lengthwise.problems.sheets import IGNORED, SheetLayout
 from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
+from lengthwise.runs.elsewhere import from_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import Padding
@@ -46,6 +49,7 @@ def evaluate_sheets(
     suites: Iterable[SheetSuite] = ("uniform", "hard"),
     samples: int | None = None,
     seed: int | None = None,
+    workers: int = 1,
     on_progress: Callable[[Score], object] | None = None,
     keep: Callable[[LengthCurve], object] | None = None,
 ) -> LengthCurve:
@@ -59,42 +63,63 @@ def evaluate_sheets(
         run.check_size(size)
     samples = None if samples is None else as_whole("samples", samples, 1, 10_000_000)
     seed = run.config.seed if seed is None else as_whole("seed", seed)
-    table = make_sight_table(run.model, run.bias, run.task, run.device)
-    scores = (
-        _score(run, table, suite, size, padding, count, seed)
+    questions = [
+        Question(suite, str(size), padding, count, seed, _each(run, size, padding, count))
         for size in sizes
         for suite in suites
         for padding in run.paddings(size)
         for count in [samples or run.config.evaluation.samples_of(size)]
-    )
-    return gather(scores, on_progress, keep)
+    ]
+    begin = "lengthwise.evaluation.sheets:begin"
+    with contextlib.closing(scores_of(run, questions, _Asker(run), begin, workers)) as scores:
+        return gather(scores, on_progress, keep)
 
 
-def _score(
-    run: Run,
-    table: SightTable | None,
-    suite: SheetSuite,
-    size: Size,
-    padding: Padding,
-    count: int,
-    seed: int,
-) -> Score:
-    began = time.perf_counter()
-    problems, split = draw_sheets(run, suite, size, count, seed)
-    layout: SheetLayout = run.config.layout(run.config.size if padding == "training" else size)
-    if layout.width > size.longest:
-        problems = np.pad(problems, ((0, 0), (0, 0), (0, layout.width - size.longest)))
-    if isinstance(run.bias, CalibratedBias):
-        right, worst = _match_written(run, table, layout, problems)
-    else:
-        right, worst = _match_given(run, layout, problems)
-    return score_of(
-        *(run, seed, suite, split, right, worst, began),
-        length=size.columns,
-        rows=size.rows,
-        width=layout.width,
-        padding=padding,
-    )
+def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
+    """Another process's part of `evaluate_sheets`."""
+    return answering(_Asker(from_values(values)))
+
+
+def _each(run: Run, size: Size, padding: Padding, count: int) -> int:
+    """Sheets of a share: those that are written at once; of a model without lines all, as they are cut by
+    what is still undecided."""
+    if not isinstance(run.bias, CalibratedBias):
+        return count
+    return max(1, _TOKENS // _layout(run, size, padding).tokens_at_most)
+
+
+def _layout(run: Run, size: Size, padding: Padding) -> SheetLayout:
+    return run.config.layout(run.config.size if padding == "training" else size)
+
+
+class _Asker:
+    """Asks a model shares of sheets; it keeps the problems that it drew last, and what the model writes."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.table = make_sight_table(run.model, run.bias, run.task, run.device)
+        self.drawn: tuple[Question, np.ndarray, str] | None = None
+
+    def __call__(self, question: Question, first: int) -> Answered:
+        began, run, size = time.perf_counter(), self.run, Size.parse(str(question.size))
+        layout = _layout(run, size, question.padding)
+        if self.drawn is None or self.drawn[0] != question:
+            suite, count, seed = question.suite, question.count, question.seed
+            problems, split = draw_sheets(run, suite, size, count, seed)  # type: ignore[arg-type]
+            if layout.width > size.longest:
+                wider = layout.width - size.longest
+                problems = np.pad(problems, ((0, 0), (0, 0), (0, wider)))
+            self.drawn = question, problems, split
+        _, problems, split = self.drawn
+        some = problems[first : first + question.each]
+        if isinstance(run.bias, CalibratedBias):
+            right, worst = _match_written(run, self.table, layout, some)
+        else:
+            right, worst = _match_given(run, layout, some)
+        where = {"length": size.columns, "rows": size.rows, "width": layout.width}
+        where |= {"padding": question.padding}
+        seconds = time.perf_counter() - began
+        return Answered(right.astype(int).tolist(), worst, seconds, split, where)
 
 
 def draw_sheets(
@@ -126,16 +151,11 @@ def _match_written(
     Where there is no table, losses are not known, and 0 stands for them.
     """
     assert isinstance(run.bias, CalibratedBias)
-    each = max(1, _TOKENS // layout.tokens_at_most)
-    right = np.zeros(len(problems), bool)
     if table is not None:
         table.worst = 0.0
-    for first in range(0, len(problems), each):
-        some = problems[first : first + each]
-        truth = true_sheets(layout.task, layout.parts(some), **layout.limits)
-        written = decode_sheets(run.model, run.bias, layout, some, device=run.device, table=table)
-        right[first : first + each] = written.same_as(truth)
-    return right, 0.0 if table is None else table.worst
+    truth = true_sheets(layout.task, layout.parts(problems), **layout.limits)
+    written = decode_sheets(run.model, run.bias, layout, problems, device=run.device, table=table)
+    return written.same_as(truth), 0.0 if table is None else table.worst
 
 
 @torch.inference_mode()

@@ -88,6 +88,19 @@ class Checker:
         """Go on from a `state`; one that is none changes nothing."""
         vars(self).update({name: read(state[name]) for name, read in _FOUND.items()})
 
+    def add(self, state: dict[str, Any]) -> None:
+        """What another checker has found in the batches that follow, as its `state`."""
+        found = {name: read(state[name]) for name, read in _FOUND.items()}
+        self.contexts += found["contexts"]
+        self.failing += found["failing"]
+        self.rounding = max(self.rounding, found["rounding"])
+        if found["margin"] < self.margin:
+            self.margin, self.tightest = found["margin"], found["tightest"]
+        both = [one for one in (self.shortest, found["shortest"]) if one is not None]
+        self.shortest = min(both, key=lambda one: one[0].shape[1], default=None)
+        for text, width in found["failed"].items():
+            self.failed.setdefault(text, width)
+
     @torch.inference_mode()
     def check(self, batch: Batch) -> None:
         """Check every context of a batch."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
 from lengthwise.proof.scope import period_of, receptive_cone
+from lengthwise.proof.shared import SHARE, check_shared, check_sights_shared
+from lengthwise.proof.sheets import CHUNK as SIGHTS
 from lengthwise.proof.sheets import check_sights, contexts_of_sheet, refute
 from lengthwise.runs.folder import RULE, versions
 from lengthwise.runs.run import Run
@@ -99,6 +102,7 @@ def prove(
     budget: int = BUDGET,
     progress: Path | None = None,
     share: bool = True,
+    workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Certificate | Counterexample:
     """Prove that a calibrated model is right at every length, or find a problem that it gets wrong.
@@ -112,6 +116,8 @@ def prove(
         progress: a file that keeps how far the proof is, so that an interrupted one goes on from there; it
             is removed at the end. What it holds of another model, or of another version, is not used.
         share: compute what contexts have in common once (docs/proof.md); without it, only slower.
+        workers: processes of this machine, of one thread each, that share the contexts; what is found is
+            the same for any number of them (docs/scale.md).
         on_progress: called with the contexts checked so far, and about how many there are.
 
     Raises:
@@ -123,7 +129,7 @@ def prove(
     cone = receptive_cone(run.config, run.bias)
     rule = rule_text(run.task)
     if run.config.is_sheet:
-        return _prove_sheet(run, cone, rule, budget, share, on_progress)
+        return _prove_sheet(run, cone, rule, budget, share, workers, on_progress)
     contexts = Contexts(run.task, cone)
     bound = contexts.bound()
     if bound > budget:
@@ -133,17 +139,17 @@ def prove(
     done, before = kept.load(checker)
     saved = time.perf_counter()
     try:
-        for number, batch in enumerate(contexts, start=1):
-            if number <= done:
-                continue
-            checker.check(batch)
-            now = time.perf_counter()
-            kept.remember(number, before + now - began, checker)
-            if now - saved > _SAVE_EVERY:
-                kept.save()
-                saved = now
-            if on_progress is not None:
-                on_progress(checker.contexts, bound)
+        # Processes of which some would have nothing to do are not started.
+        workers = min(workers, -(-bound // SHARE))
+        with contextlib.closing(_checked(run, contexts, checker, done, workers)) as numbers:
+            for number in numbers:
+                now = time.perf_counter()
+                kept.remember(number, before + now - began, checker)
+                if now - saved > _SAVE_EVERY:
+                    kept.save()
+                    saved = now
+                if on_progress is not None:
+                    on_progress(checker.contexts, bound)
     except BaseException:
         kept.save()
         raise
@@ -170,17 +176,35 @@ def prove(
     return checker.counterexample(cone, float_bound, seconds)
 
 
+def _checked(
+    run: Run, contexts: Contexts, checker: Checker, done: int, workers: int
+) -> Generator[int]:
+    """Check all batches after the first `done`; how many are, each time that there are more."""
+    if workers > 1:
+        yield from check_shared(run, checker.share, workers, done, checker)
+        return
+    for number, batch in enumerate(contexts, start=1):
+        if number > done:
+            checker.check(batch)
+            yield number
+
+
 def _prove_sheet(
     run: Run,
     cone: Cone,
     rule: str,
     budget: int,
     share: bool,
+    workers: int,
     on_progress: Callable[[int, int], object] | None,
 ) -> Certificate | Counterexample:
     began = time.perf_counter()
     sights = contexts_of_sheet(run, cone, budget)
-    checked = check_sights(run, sights, share, on_progress)
+    workers = min(workers, -(-len(sights) // SIGHTS))
+    if workers > 1:
+        checked = check_sights_shared(run, sights, share, workers, on_progress)
+    else:
+        checked = check_sights(run, sights, share, on_progress)
     float_bound = _SAFETY * checked.rounding
     margin = float(checked.margins.min())
     if sights.unclear or margin <= 2 * float_bound:

@@ -28,7 +28,7 @@ from lengthwise.tasks import Worksheet
 from lengthwise.tasks.near import SHEET
 
 # Sights of one forward pass; of each those with the smallest margins are measured again.
-_CHUNK, _MEASURED = 8192, 64
+CHUNK, _MEASURED = 8192, 64
 
 # Failing problems kept for a further training; problems that are searched for them, in so many rounds.
 _DRILL, _SEARCHED, _ROUNDS = 256, 2000, 60
@@ -48,8 +48,16 @@ class Checked:
     given: Tensor
     rounding: float
 
+    @classmethod
+    def joined(cls, parts: list[Checked]) -> Checked:
+        """What is made of some sights, and of those that follow them."""
+        return cls(
+            torch.cat([part.margins for part in parts]),
+            torch.cat([part.given for part in parts]),
+            max(part.rounding for part in parts),
+        )
 
-@torch.inference_mode()
+
 def check_sights(
     run: Run,
     sights: Sights,
@@ -57,33 +65,38 @@ def check_sights(
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Checked:
     """Run all sights through a run's model."""
+    found = []
+    for first in range(0, len(sights), CHUNK):
+        found.append(check_some(run, sights, first, share))
+        if on_progress is not None:
+            on_progress(min(first + CHUNK, len(sights)), len(sights))
+    return Checked.joined(found)
+
+
+@torch.inference_mode()
+def check_some(run: Run, sights: Sights, first: int, share: bool) -> Checked:
+    """Run a chunk of sights, from `first` on, through a run's model."""
     model, bias = run.model, run.bias
     assert isinstance(bias, CalibratedBias)
+    tokens = sights.tokens[:, first : first + CHUNK]
+    wanted = torch.from_numpy(sights.wanted[first : first + CHUNK].astype(np.int64))
+    logits = _logits(run, model, bias, sights, tokens, "lines", share).cpu()
+    right = logits.gather(1, wanted[:, None])[:, 0]
+    others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
+    # A logit that is no number must count as wrong.
+    margins = (right - others).nan_to_num(nan=float("-inf"))
+    least = margins.topk(min(_MEASURED, len(margins)), largest=False).indices
+    few = tokens[:, least.numpy()]
     exact = copy.deepcopy(model).double()
-    margins, given, rounding = [], [], 0.0
-    for first in range(0, len(sights), _CHUNK):
-        tokens = sights.tokens[:, first : first + _CHUNK]
-        wanted = torch.from_numpy(sights.wanted[first : first + _CHUNK].astype(np.int64))
-        logits = _logits(run, model, bias, sights, tokens, "lines", share).cpu()
-        right = logits.gather(1, wanted[:, None])[:, 0]
-        others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
-        # A logit that is no number must count as wrong.
-        margin = (right - others).nan_to_num(nan=float("-inf"))
-        margins.append(margin)
-        given.append(logits.argmax(dim=1))
-        least = margin.topk(min(_MEASURED, len(margin)), largest=False).indices
-        few = tokens[:, least.numpy()]
-        truth = _logits(run, exact, bias, sights, few, "lines", False).cpu()
-        found = [logits[least]]
-        paths: tuple[Path, ...] = ("dense", "lines", "auto")
-        for path, together in itertools.product(paths, (True, False)):
-            found.append(_logits(run, model, bias, sights, few, path, together).cpu())
-        for one in found:
-            moved = (one.double() - truth).abs().max().item()
-            rounding = max(rounding, moved if moved == moved else float("inf"))
-        if on_progress is not None:
-            on_progress(first + len(wanted), len(sights))
-    return Checked(torch.cat(margins), torch.cat(given), rounding)
+    truth = _logits(run, exact, bias, sights, few, "lines", False).cpu()
+    found, rounding = [logits[least]], 0.0
+    paths: tuple[Path, ...] = ("dense", "lines", "auto")
+    for path, together in itertools.product(paths, (True, False)):
+        found.append(_logits(run, model, bias, sights, few, path, together).cpu())
+    for one in found:
+        moved = (one.double() - truth).abs().max().item()
+        rounding = max(rounding, moved if moved == moved else float("inf"))
+    return Checked(margins, logits.argmax(dim=1), rounding)
 
 
 def _logits(

@@ -184,9 +184,13 @@ class TrainingSettings(Settings):
     `precision = "bfloat16"` multiplies matrices of a training step in that type (weights, optimizer and
     validation stay float32); with `execution = "compiled"` its passes are compiled, on a GPU into CUDA
     graphs. Both are for GPUs.
+
+    A batch of `batch_size` problems goes through the model in `accumulate` parts, one after the other: the
+    same step up to rounding, in less memory.
     """
 
     batch_size: Count = 128
+    accumulate: Count = 1
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     cooldown_steps: Annotated[int, Field(ge=0)] = 0

@@ -10,15 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 from lengthwise.sweeps.jobs import GRACE, Ended, Job
-
-# What libraries read to know how many threads to use.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-# Variables by which torchrun tells processes that they train together; workers do not.
-_TOGETHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+from lengthwise.workers import environment
 
 
 def cores() -> int:
@@ -173,14 +167,8 @@ class _Worker:
 
 
 def _environment(number: int, threads: int) -> dict[str, str]:
-    """That of a worker: its threads, its GPU where there are several, and where the package lies."""
-    values = {key: value for key, value in os.environ.items() if key not in _TOGETHER}
-    values |= dict.fromkeys(_THREADS, str(threads))
-    # Threads that wait by spinning would take the time of other workers (docs/log.md).
-    values.setdefault("GOMP_SPINCOUNT", "1000")
-    package = str(Path(__file__).parents[2])
-    others = values.get("PYTHONPATH")
-    values["PYTHONPATH"] = os.pathsep.join([package, others] if others else [package])
+    """That of a worker, with its GPU where there are several."""
+    values = environment(threads)
     gpus = values.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if not gpus[0]:
         gpus = [str(n) for n in range(_gpus())]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -10,10 +14,16 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, reduce
 
 from lengthwise.files import reason
+from lengthwise.runs.folder import CHECKPOINT
 from lengthwise.settings.config import InputError
 
 # Steps between two questions of the processes to each other: one costs a small part of a step.
 ASKING = 8
+
+# How gloo and NCCL say that another process does not answer.
+_LOST = re.compile(
+    r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Tt]imed out waiting|TCPStore"
+)
 
 _VARIABLES = ("ACCELERATE_", "FORK_LAUNCHED", "LOCAL_RANK", "MASTER_", "RANK", "WORLD_SIZE")
 
@@ -38,6 +48,36 @@ def make_accelerator(device: torch.device, *, find_unused: bool) -> Accelerator:
         ) from error
 
 
+class ProcessLostError(RuntimeError):
+    """One of the processes that trained together has gone, so that the others could not go on."""
+
+
+@contextlib.contextmanager
+def together(accelerator: Accelerator, path: Path) -> Iterator[None]:
+    """Training with others: what fails because one of them has gone is said so.
+
+    Args:
+        accelerator: of the processes.
+        path: the run folder.
+
+    Raises:
+        ProcessLostError: when one has gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Of errors of a connection torch has no kind: gloo raises the plain one.
+        if accelerator.num_processes == 1 or not _LOST.search(str(error)):
+            raise
+        kept = (
+            "its last checkpoint is whole" if (path / CHECKPOINT).exists() else "no checkpoint yet"
+        )
+        raise ProcessLostError(
+            f"one of the {accelerator.num_processes} processes that train {path} has gone, and the others "
+            f"end, too ({kept}); --resume goes on, on as many processes or on others"
+        ) from error
+
+
 def any_asked(accelerator: Accelerator, asked: bool, step: int) -> bool:
     """Whether any process was asked to stop; all of them say the same after the same step.
 
@@ -57,14 +97,25 @@ def any_asked(accelerator: Accelerator, asked: bool, step: int) -> bool:
     return bool(cast(torch.Tensor, reduce(flag, reduction="sum")) > 0)
 
 
-def rank_rows(batch_size: int, rank: int, processes: int) -> slice:
+def rank_rows(batch_size: int, rank: int, processes: int, parts: int = 1) -> slice:
     """The rows of every batch that one process takes: each n-th, so that together they take all.
 
+    Args:
+        batch_size: problems of a batch.
+        rank, processes: of the process; of all.
+        parts: in which each takes its rows (`training.accumulate`).
+
     Raises:
-        InputError: when the processes' shares would differ.
+        InputError: when the processes' shares would differ, or the parts of each.
     """
     if batch_size % processes:
         raise InputError(
             f"training.batch_size must be a multiple of the {processes} processes, got {batch_size}"
+        )
+    if batch_size // processes % parts:
+        each = f", and each process takes {batch_size // processes}" if processes > 1 else ""
+        raise InputError(
+            f"training.batch_size must be a multiple of training.accumulate, {parts}; got {batch_size}"
+            f"{each}"
         )
     return slice(rank, None, processes)

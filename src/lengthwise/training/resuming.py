@@ -20,10 +20,11 @@ from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import RETRAINED, Config, InputError, flat_settings, overlaid
 
-# What may differ when a training goes on: none of it changes the steps that are done, or the next one.
+# What may differ when a training goes on: none of it changes the steps that are done, or the next one (by
+# more than rounding).
 _FREE = re.compile(
     r"(device|attention|decode|(evaluation|calibration|retraining)\..*|"
-    r"training\.(max_steps|checkpoint_every|keep_checkpoints_every))"
+    r"training\.(accumulate|max_steps|checkpoint_every|keep_checkpoints_every))"
 )
 
 

@@ -49,11 +49,12 @@ from lengthwise.runs.parts import (
 )
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, InputError
+from lengthwise.training.accumulating import accumulated
 from lengthwise.training.batches import draw_positions, make_batches
 from lengthwise.training.drill import drill_sights
-from lengthwise.training.halves import Shards, backward, choose_shards, shard_threads
+from lengthwise.training.halves import Shards, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
-from lengthwise.training.processes import any_asked, make_accelerator, rank_rows
+from lengthwise.training.processes import any_asked, make_accelerator, rank_rows, together
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
 from lengthwise.version import __version__
@@ -135,8 +136,9 @@ def train_run(
                 save_settings(run)
             else:
                 Run.create(path, config, bias)
-        accelerator.wait_for_everyone()
-        return trainer.train()
+        with together(accelerator, path):
+            accelerator.wait_for_everyone()
+            return trainer.train()
 
 
 def check_training(config: Config, path: Path, bias: CalibratedBias | None = None) -> None:
@@ -198,7 +200,10 @@ class Trainer:
         self.sights = self._lay_out_sights()
         self.shards = self._choose_shards()
         self.rank_rows = rank_rows(
-            self.settings.batch_size, accelerator.process_index, accelerator.num_processes
+            self.settings.batch_size,
+            accelerator.process_index,
+            accelerator.num_processes,
+            self.settings.accumulate,
         )
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
@@ -249,7 +254,8 @@ class Trainer:
         # Threads share what autocast has converted: sums would differ from run to run.
         if apart or self.settings.precision != "float32":
             return None
-        problems, rows = self.settings.batch_size, self.held_out.target.shape[1] - 1
+        problems = self.settings.batch_size // self.settings.accumulate
+        rows = self.held_out.target.shape[1] - 1
         return choose_shards(self.bare, self.plan, problems, rows)
 
     def check(self) -> None:
@@ -298,8 +304,8 @@ class Trainer:
                 if self.step % self.settings.checkpoint_every == 0:
                     self._save(path)
         self.accelerator.wait_for_everyone()
+        self._save(path)
         if self.accelerator.is_main_process:
-            self._save(path)
             self.run.save_model(self.bare)
         self.accelerator.wait_for_everyone()
         raise_if_unfinished(self.run)
@@ -330,9 +336,10 @@ class Trainer:
             own = self.model(seen.source, seen.inputs, laid_out, last=seen.count).logits[0]
             return loss + _SIGHTS * F.cross_entropy(own.float(), wanted)
 
-        # Neither mixed precision nor accumulation: accelerate's own calls would divide by one and check
-        # for both, a fiftieth of a step. Gradients of several processes are averaged by the model.
-        self.loss_sum += backward(mean_loss, parts, self.weights, self.shards)
+        # Accelerate's own calls would check for mixed precision and accumulation, a fiftieth of a step.
+        # Gradients of several processes are averaged by the model.
+        count = self.settings.accumulate
+        self.loss_sum += accumulated(mean_loss, parts, self.weights, self.shards, count)
         self.optimizer.step()
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
@@ -408,7 +415,9 @@ class Trainer:
             Run.create(folder, self.config, drawn).save_model(self.bare)
 
     def _save(self, path: Path) -> None:
-        """Write a checkpoint: everything that the next step depends on."""
+        """Write a checkpoint: everything that the next step depends on, however many processes do it."""
+        # Of all processes: on as many or on others, each goes on from the mean.
+        loss_sum = cast(Tensor, reduce(self.loss_sum, reduction="mean"))
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -423,7 +432,7 @@ class Trainer:
             "cooling_since": self.schedule.cooling_since,
             "warming_since": self.schedule.warming_since,
             "cooldowns": self.schedule.cooldowns,
-            "loss_sum": self.loss_sum,
+            "loss_sum": loss_sum,
             "loss_count": self.loss_count,
         }
         write_with(path, lambda temporary: torch.save(state, temporary))
