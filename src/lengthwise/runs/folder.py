@@ -22,7 +22,8 @@ import torch
 from filelock import lock_descriptor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.files import read_text, save_tensors, sha256, write_text
+from lengthwise.errors import shorten
+from lengthwise.files import from_json, read_text, save_tensors, sha256, write_text
 from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import (
     FILES,
@@ -80,9 +81,20 @@ def consists_of(config: Path) -> dict[str, str] | None:
     """The files that a run's config.json names, each with its hash; None where it does not say.
 
     Raises:
-        InputError: when the file can't be read.
+        InputError: when the file can't be read, or names what is no file of a run.
     """
-    return load_values(config).get(FILES)
+    parts = load_values(config).get(FILES)
+    if parts is None:
+        return None
+    if not isinstance(parts, dict) or not all(isinstance(v, str) for v in parts.values()):
+        raise InputError(f"{config}: {FILES} is a table of names and hashes")
+    for name in parts:
+        # One elsewhere would be read whole, whatever it is.
+        if name not in _WRITTEN:
+            raise InputError(
+                f"{config}: {FILES} names {shorten(name)!r}, which is no file of a run"
+            )
+    return parts
 
 
 def check_parts(folder: Path) -> None:
@@ -181,7 +193,7 @@ def _git(*arguments: str) -> str | None:
 def written_by(folder: Path) -> str | None:
     """The version of lengthwise that wrote a run, as versions.json says; None where it does not."""
     try:
-        values = json.loads(read_text(folder / VERSIONS))
+        values = from_json(read_text(folder / VERSIONS))
         return str(values["lengthwise"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -17,7 +17,7 @@ from lengthwise.arguments import as_flag, as_path, as_text, as_texts
 from lengthwise.bias import BIASES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
-from lengthwise.files import read_text, reason, save_tensors, sha256, write_text
+from lengthwise.files import from_json, read_text, reason, save_tensors, sha256, write_text
 from lengthwise.model import POSITIONS, Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sizes import Size, size_of
@@ -239,7 +239,11 @@ class Run:
                 about = file.metadata() or {}
         except Exception as error:  # safetensors and the system raise many kinds
             raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        said, here = (json.loads(text) for text in (about.get(_MODEL, "{}"), self._describe()))
+        try:
+            said = dict(from_json(about.get(_MODEL, "{}")))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} does not say what its weights are of: {error}") from error
+        here = json.loads(self._describe())
         for key in sorted(said.keys() & here.keys()):
             if said[key] != here[key]:
                 raise InputError(
@@ -293,7 +297,7 @@ class Run:
         path = self.path / METRICS
         try:
             text = read_text(path) if path.exists() else ""
-            return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+            return [from_json(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
         except ValueError as error:
             raise InputError(f"{path} holds a broken row: {error}") from error
 
