@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
 
+from lengthwise.errors import shorten
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,7 +33,7 @@ MOST_TEXT, MOST_SETTINGS = 256 << 20, 8 << 20
 _DEEPEST = 64
 
 # A key of TOML with so many dots takes the parser time that grows with their square.
-_LONG_KEY = re.compile(r'(?:(?:[\w-]+|"[^"\n]*"|\'[^\'\n]*\')[ \t]*\.[ \t]*){64}')
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 UTF8_MARK = b"\xef\xbb\xbf"
 # UTF-32's little-endian mark begins with that of UTF-16.
@@ -237,6 +239,10 @@ def check_format(found: object, wanted: str) -> None:
     raise ValueError(f"its format is {found!r}, this lengthwise reads {wanted!r}: {advice}")
 
 
+# Types of fields, as they are written, and those of JSON values that they take.
+_TYPES = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
 def from_row(kind: type[T], row: Any) -> T:
     """A dataclass from a row of a file that may have been written by a newer version.
 
@@ -244,6 +250,10 @@ def from_row(kind: type[T], row: Any) -> T:
         TypeError, ValueError: when it is no such row, in words that fit behind the file's name.
     """
     known = getattr(kind, "__dataclass_fields__", {})
+    for name in known.keys() & (row.keys() if isinstance(row, dict) else set()):
+        wanted = _TYPES.get(known[name].type, ())
+        if wanted and type(row[name]) not in wanted:
+            raise ValueError(f"{name} can't be {shorten(repr(row[name]))}")
     if isinstance(row, dict) and (others := sorted(row.keys() - known.keys())):
         raise ValueError(
             f"{others[0]!r} is unknown to this lengthwise; a newer one may have written it"

@@ -347,6 +347,8 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         config = Config.model_validate(merged)
     except ValidationError as error:
         raise InputError(_explain(error)) from error
+    except UnicodeEncodeError as error:  # of bytes that are no text, as of an argument
+        raise InputError(f"a setting has {error.object!r} in it, which is no text") from error
     for part, key in filled:
         (getattr(config, part) if part else config).model_fields_set.discard(key)
     return config
