@@ -373,14 +373,19 @@ def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
                 _remove_written(entry)
         elif entry.name == CHECKPOINTS:
             for kept in sorted(entry.glob("step-*")):
-                _remove_written(kept)
-                _remove_empty(kept)
+                remove_run(kept)
         elif entry.name == PLOTS:
             for name in _PICTURES:
                 (entry / name).unlink(missing_ok=True)
         else:
             continue
         _remove_empty(entry)
+
+
+def remove_run(path: Path) -> None:
+    """Remove what the package wrote of a run, and its folder, if nothing else is in it."""
+    _remove_written(path)
+    _remove_empty(path)
 
 
 def _remove_empty(path: Path) -> None:

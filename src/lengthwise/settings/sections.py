@@ -180,7 +180,8 @@ class TrainingSettings(Settings):
 
     With `until = "max_steps"` it ends there, whatever the model answers, and the rate does not fall.
     Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
-    `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
+    `checkpoints/step-N`; of these the last `keep_checkpoints` stay (0: all), and the best of those that
+    were measured. Training starts from the weights of the run `initial`, if one is named, and leaves
     what is `frozen` as it is.
 
     `precision = "bfloat16"` multiplies matrices of a training step in that type (weights, optimizer and
@@ -201,6 +202,7 @@ class TrainingSettings(Settings):
     checkpoint_every: Count = 500
     until: Literal["interpolates", "max_steps"] = "interpolates"
     keep_checkpoints_every: Annotated[int, Field(ge=0)] = 0
+    keep_checkpoints: Annotated[int, Field(ge=0)] = 0
     initial: str | None = None
     frozen: Literal["nothing", "embeddings"] = "nothing"
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -23,7 +23,7 @@ from lengthwise.settings.config import RETRAINED, Config, InputError, flat_setti
 # What may differ when a training goes on: none of it changes the steps that are done, or the next one.
 _FREE = re.compile(
     r"(device|attention|decode|(evaluation|calibration|retraining)\..*|"
-    r"training\.(max_steps|checkpoint_every|keep_checkpoints_every))"
+    r"training\.(max_steps|checkpoint_every|keep_checkpoints(_every)?))"
 )
 
 
