@@ -96,10 +96,10 @@ def test_a_sweep_killed_at_twenty_moments_ends_in_the_same_table(tmp_path):
 
 
 def test_a_checkpoint_killed_half_way_leaves_the_one_before(tmp_path):
-    code, _ = start("train", tmp_path / "run", ("half", 12), _TRAINING)
+    code, _ = start("train", tmp_path / "run", ("half", 10), _TRAINING)
     assert code == -signal.SIGKILL
     before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    assert [*(tmp_path / "run").glob(".*.part")]  # what was begun; it is never read
+    assert [*(tmp_path / "run").glob(f".{CHECKPOINT}.*.part")]  # what was begun; it is never read
     code, _ = start("train", tmp_path / "run", ("half", 2), _TRAINING)
     assert code == -signal.SIGKILL
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before

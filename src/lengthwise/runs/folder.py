@@ -209,6 +209,8 @@ def locked(path: Path) -> Iterator[None]:
         InputError: when another process holds it, or it can't be written.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if (path / LOCK).is_symlink():  # opening it would make a file elsewhere
+        raise InputError(f"{path / LOCK} is a link, which no lock of ours is; remove it")
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK).open("a")

@@ -122,8 +122,8 @@ def table_class(values: Mapping[str, Any], name: str = "") -> type[TableTask]:
 
 def _whole(values: Mapping[str, Any], key: str, least: int) -> int:
     value = values.get(key)
-    if type(value) is not int or value < least:
-        raise ValueError(f"{key} is a whole number from {least} up, got {value!r}")
+    if type(value) is not int or not least <= value <= _MOST:
+        raise ValueError(f"{key} is a whole number from {least} to {_MOST:,}, got {value!r}")
     return value
 
 
