@@ -22,6 +22,7 @@ from lengthwise.runs.folder import CHECKPOINT, METRICS, WEIGHTS
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
+from lengthwise.training import trainer
 from lengthwise.training.batches import Batches
 from lengthwise.training.schedule import Schedule
 from lengthwise.training.trainer import NotInterpolatedError, Trainer, rank_rows, train_run
@@ -335,6 +336,48 @@ def test_a_diverging_training_says_so(tmp_path):
     config = small(learning_rate=1e30, warmup_steps=0)
     with pytest.raises(FloatingPointError, match=r"lower training\.learning_rate"):
         train_run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at", [30, 37, 40])
+def test_what_is_not_finite_is_never_kept_and_its_step_is_named(tmp_path, monkeypatch, at, number):
+    real, steps = trainer.backward, itertools.count(1)
+
+    def backward(loss, batch, weights, shards):
+        value = real(loss, batch, weights, shards)
+        if next(steps) == at:
+            weights.whole.grad *= number
+            value = value * number
+        return value
+
+    monkeypatch.setattr(trainer, "backward", backward)
+    config = small(checkpoint_every=5, evaluate_every=20, keep_checkpoints_every=10)
+    with pytest.raises(FloatingPointError, match=rf"not finite at step {at};.*is of before that"):
+        train_run(config, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    assert state["step"] == (at - 1) // 5 * 5
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+    assert [row.step for row in read_metrics(Run.open(tmp_path / "run"))] == [20]
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert kept == {f"step-{step}" for step in range(10, at, 10)}
+
+
+def test_of_kept_models_the_last_and_the_best_stay(tmp_path, monkeypatch):
+    real, losses = Trainer._measure, {10: 5.0, 20: 0.5, 30: 0.7, 40: 4.0, 50: 4.0, 60: 0.6}
+
+    def measure(self, source, target):
+        metrics = real(self, source, target)
+        rows = (self.run.path / METRICS).read_text().splitlines()
+        row = json.loads(rows[-1]) | {"exact_match": 0.5, "validation_loss": losses[metrics.step]}
+        (self.run.path / METRICS).write_text("\n".join([*rows[:-1], json.dumps(row)]) + "\n")
+        return metrics
+
+    monkeypatch.setattr(Trainer, "_measure", measure)
+    config = small(evaluate_every=10, keep_checkpoints_every=10, keep_checkpoints=2)
+    folder = train(tmp_path / "run", config).path / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"step-20", "step-50", "step-60"}
+    assert all(Run.open(path).model for path in folder.iterdir())
 
 
 def schedule(**settings):

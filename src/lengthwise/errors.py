@@ -5,9 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Characters of a message; a longer one repeats what somebody gave, and nobody reads that.
+_LONGEST = 1500
+
 
 class InputError(ValueError):
     """What a person gave can't be used; the message says what was given and what is allowed."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shorten(str(message), _LONGEST))
 
 
 class NoProblemsError(ValueError):
@@ -16,7 +22,7 @@ class NoProblemsError(ValueError):
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     """`unknown task 'adition'; did you mean 'addition'? known: ...`"""
-    names = sorted(known)
+    names, given = sorted(known), shorten(given)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return f"unknown {kind} {given!r}{hint} known: {', '.join(names)}"

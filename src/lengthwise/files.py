@@ -6,19 +6,34 @@ import contextlib
 import csv
 import hashlib
 import io
+import json
 import os
+import re
 import secrets
 import shutil
+import stat
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
 
+from lengthwise.errors import shorten
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+# Bytes of a text that is read at once, and of one that a person writes; more has another purpose than ours.
+MOST_TEXT, MOST_SETTINGS = 256 << 20, 8 << 20
+
+# How deep tables may lie in each other. Ours need a handful of levels.
+_DEEPEST = 64
+
+# A key of TOML with so many dots takes the parser time that grows with their square.
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 UTF8_MARK = b"\xef\xbb\xbf"
 # UTF-32's little-endian mark begins with that of UTF-16.
@@ -109,16 +124,40 @@ def append_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def read_text(path: Path | str) -> str:
+def read_bytes(path: Path | str, most: int = MOST_TEXT) -> bytes:
+    """The content of a file, whatever it says of its size: no more than so many bytes are read.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: in a few words that fit behind the file's name, when it is larger, or a pipe that lies
+            about as a file would (reading one waits for ever).
+    """
+    path = Path(path)
+    if stat.S_ISFIFO(path.stat().st_mode) and not path.is_relative_to("/dev"):
+        raise ValueError("it is a pipe, not a file")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > most else file.read(most + 1)
+    if max(size, len(data)) > most:
+        raise ValueError(f"it has more than {most >> 20} MiB; such a file is not read")
+    return data
+
+
+def read_text(path: Path | str, most: int = MOST_TEXT) -> str:
     """The text of a file that a person may have saved: UTF-8, with or without a byte order mark.
 
     Lines end in `\\n`, however they ended in the file.
 
+    Args:
+        path: the file.
+        most: bytes; a larger file is refused before it is read.
+
     Raises:
         OSError: when it can't be read.
-        ValueError: in a few words that fit behind the file's name, when it is saved in another encoding.
+        ValueError: in a few words that fit behind the file's name, when it is saved in another encoding, or
+            as `read_bytes`.
     """
-    data = Path(path).read_bytes()
+    data = read_bytes(path, most)
     check_encoding(data)
     try:
         text = data.removeprefix(UTF8_MARK).decode("utf-8")
@@ -136,6 +175,50 @@ def check_encoding(data: bytes) -> None:
     """
     if data.startswith(_OTHER_MARKS) or b"\0" in data:
         raise ValueError("it is not UTF-8 text, but UTF-16 or no text at all; save it as UTF-8")
+
+
+def from_json(text: str) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: for what is no JSON, or nested so deeply that nobody could walk through it.
+    """
+    try:
+        return _walked(json.loads(text))
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """What a TOML text says.
+
+    Raises:
+        ValueError: as `from_json`.
+    """
+    if _LONG_KEY.search(text):
+        raise ValueError(_TOO_DEEP)
+    try:
+        return _walked(tomllib.loads(text))
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+_TOO_DEEP = f"it is nested more than {_DEEPEST} levels deep"
+
+
+def _walked(values: Any) -> Any:
+    """Values, if they are not nested too deeply."""
+    level = [values] if isinstance(values, dict | list) else []
+    for _ in range(_DEEPEST):
+        if not level:
+            return values
+        level = [
+            inner
+            for held in level
+            for inner in (held.values() if isinstance(held, dict) else held)
+            if isinstance(inner, dict | list)
+        ]
+    raise ValueError(_TOO_DEEP)
 
 
 def check_format(found: object, wanted: str) -> None:
@@ -156,6 +239,10 @@ def check_format(found: object, wanted: str) -> None:
     raise ValueError(f"its format is {found!r}, this lengthwise reads {wanted!r}: {advice}")
 
 
+# Types of fields, as they are written, and those of JSON values that they take.
+_TYPES = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
 def from_row(kind: type[T], row: Any) -> T:
     """A dataclass from a row of a file that may have been written by a newer version.
 
@@ -163,6 +250,10 @@ def from_row(kind: type[T], row: Any) -> T:
         TypeError, ValueError: when it is no such row, in words that fit behind the file's name.
     """
     known = getattr(kind, "__dataclass_fields__", {})
+    for name in known.keys() & (row.keys() if isinstance(row, dict) else set()):
+        wanted = _TYPES.get(known[name].type, ())
+        if wanted and type(row[name]) not in wanted:
+            raise ValueError(f"{name} can't be {shorten(repr(row[name]))}")
     if isinstance(row, dict) and (others := sorted(row.keys() - known.keys())):
         raise ValueError(
             f"{others[0]!r} is unknown to this lengthwise; a newer one may have written it"

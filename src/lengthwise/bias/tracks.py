@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import SITES, Site
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, shorten
 from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, ROW, Places, Span, site_of
 from lengthwise.tasks.near import LAST, SHEET
 
@@ -57,9 +57,9 @@ class Affine:
                 constant += value
             end = term.end()
         if not bare or end < len(bare):
-            raise ValueError(f"{text!r} is no place such as c, c-1 or 2*r+c")
+            raise ValueError(f"{shorten(text)!r} is no place such as c, c-1 or 2*r+c")
         if max(map(abs, [constant, *factors.values()])) > _FARTHEST:
-            raise ValueError(f"an offset lies within {_FARTHEST} columns, got {text}")
+            raise ValueError(f"an offset lies within {_FARTHEST} columns, got {shorten(text)}")
         return cls(tuple(sorted((a, f) for a, f in factors.items() if f)), constant)
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Track:
         """
         match = _TRACK.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is no line such as a[c-1]")
+            raise ValueError(f"{shorten(text)!r} is no line such as a[c-1]")
         if match["place"] is None:
             return cls(text)
         place = tuple(map(Affine.parse, match["place"].split(",")))

@@ -33,7 +33,7 @@ from lengthwise.bias import (
     relative_index,
     track_row,
 )
-from lengthwise.files import check_format, save_tensors
+from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
@@ -116,7 +116,7 @@ class AttentionMaps:
         path = as_file("path", path, "maps.safetensors")
         with reading(path):
             with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["about"])
+                about = from_json(file.metadata()["about"])
                 if (found := about.pop("format", EARLIER)) == EARLIER:
                     names = {"base", "parameters", "alignment", "input_order", "frame"}
                     others = {name: about.pop(name) for name in names & about.keys()}

@@ -14,7 +14,7 @@ from lengthwise.arguments import as_file
 from lengthwise.bias import Track
 from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.calibration.maps import reading
-from lengthwise.files import check_format, save_tensors
+from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.problems.format import Format
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size
@@ -95,7 +95,7 @@ class SheetMaps:
         """Whether a file says that it holds such maps."""
         try:
             with safe_open(path, "pt") as file:
-                return json.loads(file.metadata()["about"]).get("format") == FORMAT
+                return from_json(file.metadata()["about"]).get("format") == FORMAT
         except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError):
             return False  # what is wrong with it, whoever reads it says
 
@@ -108,7 +108,7 @@ class SheetMaps:
         """
         path = as_file("path", path, "maps.safetensors")
         with reading(path), safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["about"])
+            about = from_json(file.metadata()["about"])
             check_format(about.pop("format", None), FORMAT)
             names = [name for name in file.keys() if name.startswith(_WEIGHTS)]  # noqa: SIM118
             weights = {name.removeprefix(_WEIGHTS): file.get_tensor(name) for name in names}

@@ -154,7 +154,9 @@ def _usage(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int = 2, everywhere: bool = False) -> int:
-    line = f"lengthwise: {' '.join(message.split())}"
+    # What a stranger's file says must not reach the terminal as a command to it.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    line = f"lengthwise: {shown}"
     _tell_torchrun(line)
     if everywhere or main_process():
         # The terminal may be what has gone.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.arguments import as_folder, as_path, refuse
-from lengthwise.files import from_row, read_text, write_csv, write_text
+from lengthwise.files import from_json, from_row, read_text, write_csv, write_text
 from lengthwise.runs.folder import RESULTS_CSV, RESULTS_JSON
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import Padding
@@ -266,7 +266,7 @@ class LengthCurve:
         if path.name != RESULTS_JSON:
             path = path / RESULTS_JSON
         try:
-            return cls(from_row(Score, row) for row in json.loads(read_text(path)))
+            return cls(from_row(Score, row) for row in from_json(read_text(path)))
         except OSError as error:
             raise InputError(f"{folder} holds no results: {error.strerror}") from error
         except (TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lengthwise.files import read_text
+from lengthwise.files import MOST_SETTINGS, read_text
 from lengthwise.paper_repo.arithmetic import evaluate_arithmetic
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import DIGITS, TASKS
@@ -315,7 +315,7 @@ def load_ini(path: Path) -> SeedOptions:
         inline_comment_prefixes=("#",), interpolation=None, default_section="\0"
     )
     try:
-        parser.read_string(read_text(path), str(path))
+        parser.read_string(read_text(path, MOST_SETTINGS), str(path))
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from error
     except (configparser.Error, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lengthwise.errors import shorten
 from lengthwise.tasks.worksheet import Worksheet
 
 
@@ -29,7 +30,7 @@ class Size:
         columns, mark, rows = text.strip().lower().partition("x")
         numbers = [columns, rows if mark else columns]
         if not all(number.isdecimal() and len(number) < 10 and int(number) for number in numbers):
-            raise ValueError(f"a size is written like 20x15, got {text!r}")
+            raise ValueError(f"a size is written like 20x15, got {shorten(text)!r}")
         return cls(*map(int, numbers))
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from lengthwise.arguments import as_file
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Track
 from lengthwise.errors import shorten
-from lengthwise.files import check_format, read_text, write_text
+from lengthwise.files import check_format, from_json, from_row, read_text, write_text
 from lengthwise.locality import Cone
 from lengthwise.problems.format import Format
 from lengthwise.proof.rule import rule_text, save_rule
@@ -111,7 +111,7 @@ class Certificate:
         """
         path = as_file("path", path, CERTIFICATE)
         try:
-            values = json.loads(read_text(path))
+            values = from_json(read_text(path))
             if not isinstance(values, dict) or "format" not in values:
                 raise ValueError(f"it has no format, {FORMAT!r}")
             found = values.pop("format")
@@ -125,10 +125,10 @@ class Certificate:
             if values.get("problems") is not None:
                 values["problems"] = Format.read(values["problems"])
             values["tightest"] = (str(values["tightest"][0]), int(values["tightest"][1]))
-            return cls(**values)
+            return from_row(cls, values)
         except OSError as error:
             raise InputError(f"can't read certificate {path}: {error.strerror}") from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a certificate: {error}") from error
 
 

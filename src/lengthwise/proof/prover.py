@@ -12,7 +12,7 @@ from typing import Any
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
-from lengthwise.files import read_text, write_text
+from lengthwise.files import from_json, read_text, write_text
 from lengthwise.locality import (
     Batch,
     Cone,
@@ -300,7 +300,7 @@ class _Progress:
         if self.path is None:
             return 0, 0.0
         try:
-            values = json.loads(read_text(self.path))
+            values = from_json(read_text(self.path))
             if {name: values[name] for name in self.key} != self.key:
                 return 0, 0.0
             batches, seconds = int(values["batches"]), float(values["seconds"])

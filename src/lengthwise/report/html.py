@@ -5,7 +5,6 @@ The page needs no network and no script: pictures are inlined, and so are the nu
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Evidence, Maps, SheetMaps, evidence_of, kept_maps
 from lengthwise.evaluation.curve import LengthCurve
-from lengthwise.files import read_text, write_text
+from lengthwise.files import from_json, read_text, write_text
 from lengthwise.problems.sizes import Size
 from lengthwise.proof import Certificate, NotApplicableError, hashes
 from lengthwise.report import plots, sheet_plots, summary
@@ -205,7 +204,7 @@ def _versions(run: Run) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(read_text(path)))
+        return dict(from_json(read_text(path)))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold versions: {error}") from error
 

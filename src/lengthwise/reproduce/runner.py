@@ -14,7 +14,7 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
 from lengthwise.evaluation.curve import Score
 from lengthwise.evaluation.exact_match import evaluate_run
-from lengthwise.files import read_text, write_text
+from lengthwise.files import from_json, read_text, write_text
 from lengthwise.pipeline import calibrate_and_retrain
 from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of
 from lengthwise.runs.folder import CONFIG, locked
@@ -59,7 +59,7 @@ class Record:
             InputError: when it is broken.
         """
         try:
-            values = json.loads(read_text(path))
+            values = from_json(read_text(path))
             cell = Cell(**values.pop("cell"))
             scores = tuple(Score(**score) for score in values.pop("scores"))
             return cls(cell=cell, scores=scores, **values)
@@ -180,7 +180,7 @@ def check_budget(out: Path, budget_name: str) -> None:
     path = out / BUDGET_FILE
     if path.exists():
         try:
-            begun = json.loads(read_text(path))["budget"]
+            begun = from_json(read_text(path))["budget"]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} does not name a budget: {error}; remove it") from error
         if begun != budget_name:

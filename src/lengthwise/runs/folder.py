@@ -22,7 +22,8 @@ import torch
 from filelock import lock_descriptor
 
 from lengthwise.bias import SITES, CalibratedBias
-from lengthwise.files import read_text, save_tensors, sha256, write_text
+from lengthwise.errors import shorten
+from lengthwise.files import from_json, read_text, save_tensors, sha256, write_text
 from lengthwise.problems.layout import Layout
 from lengthwise.settings.config import (
     FILES,
@@ -80,9 +81,20 @@ def consists_of(config: Path) -> dict[str, str] | None:
     """The files that a run's config.json names, each with its hash; None where it does not say.
 
     Raises:
-        InputError: when the file can't be read.
+        InputError: when the file can't be read, or names what is no file of a run.
     """
-    return load_values(config).get(FILES)
+    parts = load_values(config).get(FILES)
+    if parts is None:
+        return None
+    if not isinstance(parts, dict) or not all(isinstance(v, str) for v in parts.values()):
+        raise InputError(f"{config}: {FILES} is a table of names and hashes")
+    for name in parts:
+        # One elsewhere would be read whole, whatever it is.
+        if name not in _WRITTEN:
+            raise InputError(
+                f"{config}: {FILES} names {shorten(name)!r}, which is no file of a run"
+            )
+    return parts
 
 
 def check_parts(folder: Path) -> None:
@@ -181,7 +193,7 @@ def _git(*arguments: str) -> str | None:
 def written_by(folder: Path) -> str | None:
     """The version of lengthwise that wrote a run, as versions.json says; None where it does not."""
     try:
-        values = json.loads(read_text(folder / VERSIONS))
+        values = from_json(read_text(folder / VERSIONS))
         return str(values["lengthwise"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -197,6 +209,8 @@ def locked(path: Path) -> Iterator[None]:
         InputError: when another process holds it, or it can't be written.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if (path / LOCK).is_symlink():  # opening it would make a file elsewhere
+        raise InputError(f"{path / LOCK} is a link, which no lock of ours is; remove it")
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK).open("a")
@@ -361,14 +375,19 @@ def _remove_written(path: Path, keep: tuple[str, ...] = ()) -> None:
                 _remove_written(entry)
         elif entry.name == CHECKPOINTS:
             for kept in sorted(entry.glob("step-*")):
-                _remove_written(kept)
-                _remove_empty(kept)
+                remove_run(kept)
         elif entry.name == PLOTS:
             for name in _PICTURES:
                 (entry / name).unlink(missing_ok=True)
         else:
             continue
         _remove_empty(entry)
+
+
+def remove_run(path: Path) -> None:
+    """Remove what the package wrote of a run, and its folder, if nothing else is in it."""
+    _remove_written(path)
+    _remove_empty(path)
 
 
 def _remove_empty(path: Path) -> None:

@@ -17,7 +17,7 @@ from lengthwise.arguments import as_flag, as_path, as_text, as_texts
 from lengthwise.bias import BIASES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
 from lengthwise.errors import shorten
-from lengthwise.files import read_text, reason, save_tensors, sha256, write_text
+from lengthwise.files import from_json, read_text, reason, save_tensors, sha256, write_text
 from lengthwise.model import POSITIONS, Transformer
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sizes import Size, size_of
@@ -204,6 +204,7 @@ class Run:
             raise InputError(
                 f"{self.path} holds no trained model yet; finish it with `lengthwise {finish} --resume`"
             )
+        self._check_shapes(path)
         # Whoever asks first may be inside inference mode; the weights must not be bound to it.
         with torch.inference_mode(False):
             model = make_model(self.config)
@@ -221,18 +222,35 @@ class Run:
             weights = load_file(path)
         except Exception as error:  # safetensors raises many kinds
             raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        wanted = model.state_dict()
-        for name in dict.fromkeys([*wanted, *weights]):
-            shapes = [
-                "none" if name not in tensors else str(list(tensors[name].shape))
-                for tensors in (weights, wanted)
-            ]
-            if shapes[0] != shapes[1]:
-                raise InputError(
-                    f"{path} does not hold this run's weights: of {name} it has {shapes[0]}, the model of "
-                    f"{path.with_name(CONFIG)} {shapes[1]}"
-                )
+        _compare({name: list(tensor.shape) for name, tensor in weights.items()}, model, path)
         model.load_state_dict(weights)
+
+    def _check_shapes(self, path: Path) -> None:
+        """Refuse weights of another size before a model of the settings' size takes memory.
+
+        Raises:
+            InputError: for those.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                names = [*file.keys()]
+                shapes = {name: file.get_slice(name).get_shape() for name in names}
+        except Exception as error:  # safetensors and the system raise many kinds
+            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+        layers = self.config.model.layers + self.config.model.encoder_layers
+        if layers > len(names):
+            raise InputError(
+                f"{path} does not hold this run's weights: it has {len(names)} tensors, the model of "
+                f"{path.with_name(CONFIG)} {layers} layers"
+            )
+        try:
+            with torch.device("meta"):
+                model = make_model(self.config)
+        except (OverflowError, RuntimeError) as error:
+            raise InputError(
+                f"{path.with_name(CONFIG)} describes no model that could be made: {reason(error)}"
+            ) from error
+        _compare(shapes, model, path)
 
     def _check_described(self, path: Path) -> None:
         """Refuse weights that say themselves to be of other settings, or of another bias."""
@@ -241,7 +259,11 @@ class Run:
                 about = file.metadata() or {}
         except Exception as error:  # safetensors and the system raise many kinds
             raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        said, here = (json.loads(text) for text in (about.get(_MODEL, "{}"), self._describe()))
+        try:
+            said = dict(from_json(about.get(_MODEL, "{}")))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} does not say what its weights are of: {error}") from error
+        here = json.loads(self._describe())
         for key in sorted(said.keys() & here.keys()):
             if said[key] != here[key]:
                 raise InputError(
@@ -295,7 +317,7 @@ class Run:
         path = self.path / METRICS
         try:
             text = read_text(path) if path.exists() else ""
-            return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+            return [from_json(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
         except ValueError as error:
             raise InputError(f"{path} holds a broken row: {error}") from error
 
@@ -463,6 +485,21 @@ class Run:
             written,
             complete=False,
         )
+
+
+def _compare(shapes: dict[str, list[int]], model: Transformer, path: Path) -> None:
+    """Refuse weights that are not those of a model.
+
+    Raises:
+        InputError: for the first that differs.
+    """
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in dict.fromkeys([*wanted, *shapes]):
+        if shapes.get(name) != wanted.get(name):
+            raise InputError(
+                f"{path} does not hold this run's weights: of {name} it has {shapes.get(name, 'none')}, "
+                f"the model of {path.with_name(CONFIG)} {wanted.get(name, 'none')}"
+            )
 
 
 def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:

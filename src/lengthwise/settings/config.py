@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import json
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +23,7 @@ from pydantic import (
 from lengthwise.arguments import as_assignments
 from lengthwise.bias import BIASES
 from lengthwise.errors import InputError, unknown
-from lengthwise.files import read_text
+from lengthwise.files import MOST_SETTINGS, from_json, from_toml, read_text
 from lengthwise.methods import Bias, Positions
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import PAPER_LIMIT
@@ -349,6 +347,8 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
         config = Config.model_validate(merged)
     except ValidationError as error:
         raise InputError(_explain(error)) from error
+    except UnicodeEncodeError as error:  # of bytes that are no text, as of an argument
+        raise InputError(f"a setting has {error.object!r} in it, which is no text") from error
     for part, key in filled:
         (getattr(config, part) if part else config).model_fields_set.discard(key)
     return config
@@ -500,9 +500,11 @@ def _key_and_value(assignment: str) -> tuple[str, Any]:
 def _value(text: str) -> Any:
     """A value as TOML reads it; anything else is text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = from_toml(f"value = {text}")
+    except ValueError:
         return text
+    # A text of several lines may set more than one value.
+    return values["value"] if len(values) == 1 else text
 
 
 def _explain(error: ValidationError) -> str:
@@ -571,8 +573,8 @@ def load_values(path: Path) -> dict[str, Any]:
         InputError: when the file can't be read or parsed.
     """
     try:
-        text = read_text(path)
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        text = read_text(path, MOST_SETTINGS)
+        values = from_json(text) if path.suffix == ".json" else from_toml(text)
         if not isinstance(values, dict):
             raise ValueError(f"settings are a table of keys and values, got {values!r}")
         return values

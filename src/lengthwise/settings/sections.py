@@ -15,6 +15,8 @@ from lengthwise.problems.sampling import Distribution
 from lengthwise.problems.sizes import Size
 
 Count = Annotated[int, Field(ge=1)]
+# Each is walked over when a run is opened, whoever wrote its settings.
+_MOST_LAYERS = 1000
 # By no more than the answer needs; at least to the training width.
 Padding = Literal["answer", "training"]
 # Sheets of more than 100 x 100 cells that are asked.
@@ -123,7 +125,7 @@ class ModelSettings(Settings):
 
     width: Count = 64
     heads: Count = 4
-    layers: Count = 2
+    layers: Annotated[int, Field(ge=1, le=_MOST_LAYERS)] = 2
     feed_forward: Count = 256
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     positions: Positions = "sinusoidal"
@@ -136,7 +138,7 @@ class ModelSettings(Settings):
     t5_buckets: Annotated[int, Field(ge=4)] = 32
     t5_distance: Count = 128
     shaw_distance: Count = 16
-    encoder_layers: Annotated[int, Field(ge=0)] = 0
+    encoder_layers: Annotated[int, Field(ge=0, le=_MOST_LAYERS)] = 0
     norm: Literal["pre", "post"] = "pre"
     embedding_scale: Literal["none", "sqrt"] = "none"
 
@@ -178,7 +180,8 @@ class TrainingSettings(Settings):
 
     With `until = "max_steps"` it ends there, whatever the model answers, and the rate does not fall.
     Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
-    `checkpoints/step-N`. Training starts from the weights of the run `initial`, if one is named, and leaves
+    `checkpoints/step-N`; of these the last `keep_checkpoints` stay (0: all), and the best of those that
+    were measured. Training starts from the weights of the run `initial`, if one is named, and leaves
     what is `frozen` as it is.
 
     `precision = "bfloat16"` multiplies matrices of a training step in that type (weights, optimizer and
@@ -203,6 +206,7 @@ class TrainingSettings(Settings):
     checkpoint_every: Count = 500
     until: Literal["interpolates", "max_steps"] = "interpolates"
     keep_checkpoints_every: Annotated[int, Field(ge=0)] = 0
+    keep_checkpoints: Annotated[int, Field(ge=0)] = 0
     initial: str | None = None
     frozen: Literal["nothing", "embeddings"] = "nothing"
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -14,7 +14,7 @@ from lengthwise.calibration import NoLinesError
 from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.files import check_format, read_text, write_text
+from lengthwise.files import check_format, from_json, read_text, write_text
 from lengthwise.pipeline import Observer, Stage, calibrate_and_retrain, run_abc
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked
@@ -74,7 +74,7 @@ class Record:
         """
         path = folder / RECORD
         try:
-            values = json.loads(read_text(path))
+            values = from_json(read_text(path))
             check_format(values.pop("format"), FORMAT)
             scores = tuple(Score(**score) for score in values.pop("scores"))
             return cls(**values, scores=scores)

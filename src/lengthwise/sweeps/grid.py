@@ -26,7 +26,6 @@ import itertools
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any
 
 from lengthwise.arguments import as_assignments, as_flag, as_text, as_whole, refuse
 from lengthwise.errors import InputError, shorten, unknown
-from lengthwise.files import read_text
+from lengthwise.files import MOST_SETTINGS, from_toml, read_text
 from lengthwise.own_code import names_code
 from lengthwise.pipeline import check_local
 from lengthwise.runs.folder import sha256
@@ -124,7 +123,7 @@ def load_plan(path: Path) -> Plan:
         InputError: in one line that begins with the file's name, for the first thing that is wrong.
     """
     try:
-        tables = tomllib.loads(read_text(path))
+        tables = from_toml(read_text(path, MOST_SETTINGS))
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve
-from lengthwise.files import read_text, write_csv, write_text
+from lengthwise.files import from_json, read_text, write_csv, write_text
 from lengthwise.sweeps.cell import FAILED, Record
 from lengthwise.sweeps.grid import Cell, Plan
 from lengthwise.sweeps.jobs import Ended
@@ -191,7 +191,7 @@ def failure_of(folder: Path) -> str | None:
     """Why a cell failed; None where it did not."""
     path = folder / FAILED
     try:
-        return str(json.loads(read_text(path))["error"])
+        return str(from_json(read_text(path))["error"])
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lengthwise.errors import InputError
-from lengthwise.files import check_format, read_text, write_text
+from lengthwise.files import check_format, from_json, read_text, write_text
 from lengthwise.report.sweeps import write_sweep_report
 from lengthwise.runs.folder import LOCK, locked
 from lengthwise.sweeps.cell import FAILED, STAGES
@@ -42,7 +42,7 @@ def open_sweep(plan: Plan, out: Path) -> Sweep:
     path = out / SWEEP
     if path.exists():
         try:
-            check_format(json.loads(read_text(path)).get("format"), FORMAT)
+            check_format(from_json(read_text(path)).get("format"), FORMAT)
         except (AttributeError, ValueError) as error:
             raise InputError(f"{path} is not of a sweep: {error}") from error
     elif any(not entry.name.startswith(".") for entry in found):
@@ -129,7 +129,7 @@ def _is_done(job: Job, standings: dict[str, Standing]) -> bool:
     if standings[name].record is not None:
         return True
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(read_text(job.folder / f"{stage}.json"))
+        told = from_json(read_text(job.folder / f"{stage}.json"))
         return bool(stage) and told["hash"] == job.values["hash"]
     return False
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import InputError
-from lengthwise.files import read_text
+from lengthwise.files import MOST_SETTINGS, from_toml, read_text
 from lengthwise.own_code import load_class, names_code
 from lengthwise.tasks import KINDS, TuringMachine, register
 from lengthwise.tasks.dataset import dataset_class, dataset_values
@@ -72,8 +71,8 @@ def _of_instance(task: Any) -> dict[str, Any]:
 
 def _of_toml(path: Path) -> dict[str, Any] | None:
     try:
-        text = read_text(path)
-        values = tomllib.loads(text)
+        text = read_text(path, MOST_SETTINGS)
+        values = from_toml(text)
     except (OSError, ValueError):
         return None  # what is said of settings files
     if "transitions" not in values or "task" in values:

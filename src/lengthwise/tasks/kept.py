@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import InputError, shorten
-from lengthwise.files import read_text, sha256, write_text
+from lengthwise.files import from_json, read_text, sha256, write_text
 from lengthwise.own_code import source_of
 from lengthwise.tasks.dataset import Dataset, dataset_class
 from lengthwise.tasks.own import rule_digest
@@ -50,7 +50,7 @@ def read_kept(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(read_text(path))
+        values = from_json(read_text(path))
         if not isinstance(values, dict) or not isinstance(values.get("name"), str):
             raise ValueError(f"it describes no task: {shorten(str(values))}")
         return values

@@ -14,12 +14,13 @@ halting = ["done"]
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any
+
+from lengthwise.files import from_toml
 
 LEFT, STAY, RIGHT = -1, 0, 1
 _MOVES = {"L": LEFT, "N": STAY, "R": RIGHT}
@@ -85,8 +86,8 @@ def read_machine(text: str) -> Machine:
     if "\n" not in text and text not in known:
         raise ValueError(f"machine is a TOML file, or one of {', '.join(known)}, not {text[:60]!r}")
     try:
-        values = tomllib.loads(known.get(text, text))
-    except tomllib.TOMLDecodeError as error:
+        values = from_toml(known.get(text, text))
+    except ValueError as error:
         raise ValueError(f"the machine is no TOML: {error}") from error
     return _checked(values)
 

@@ -27,10 +27,10 @@ after the other, in the order of the segments: `"12" = "3 none"`.
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from lengthwise.files import from_toml
 from lengthwise.tasks.framing import FRAME
 from lengthwise.tasks.transducer import DIGITS, Segment, Transducer
 
@@ -126,8 +126,8 @@ def table_class(values: Mapping[str, Any], name: str = "") -> type[TableTask]:
 
 def _whole(values: Mapping[str, Any], key: str, least: int) -> int:
     value = values.get(key)
-    if type(value) is not int or value < least:
-        raise ValueError(f"{key} is a whole number from {least} up, got {value!r}")
+    if type(value) is not int or not least <= value <= _MOST:
+        raise ValueError(f"{key} is a whole number from {least} to {_MOST:,}, got {value!r}")
     return value
 
 
@@ -186,7 +186,7 @@ def read_table(text: str, name: str) -> type[TableTask]:
     Raises:
         ValueError: as `table_class`, and for what is no TOML.
     """
-    return table_class(tomllib.loads(text), name)
+    return table_class(from_toml(text), name)
 
 
 # What a class may define of its own and still be its table: all else changes more than the rule.

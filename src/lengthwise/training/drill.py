@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from lengthwise.files import from_json
 from lengthwise.locality.sheets import WRITES
 from lengthwise.problems.layout import Layout, digits_of
 from lengthwise.problems.sheets import Seen, SheetLayout
@@ -53,7 +52,7 @@ def drill_sights(config: Config, task: Worksheet) -> tuple[Seen, Tensor] | None:
     if not texts:
         return None
     try:
-        rows = [json.loads(text) for text in texts]
+        rows = [from_json(text) for text in texts]
         tracks = [track for track in rows[0] if track != WRITES]
         seen = [
             [CLOSED if row[track] is None else task.token(row[track]) for row in rows]

@@ -24,7 +24,7 @@ from lengthwise.settings.config import RETRAINED, Config, InputError, flat_setti
 # more than rounding).
 _FREE = re.compile(
     r"(device|attention|decode|(evaluation|calibration|retraining)\..*|"
-    r"training\.(accumulate|max_steps|checkpoint_every|keep_checkpoints_every))"
+    r"training\.(accumulate|max_steps|checkpoint_every|keep_checkpoints(_every)?))"
 )
 
 

@@ -54,6 +54,7 @@ from lengthwise.training.batches import draw_positions, make_batches
 from lengthwise.training.drill import drill_sights
 from lengthwise.training.halves import Shards, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
+from lengthwise.training.keeping import Finite, thin_out
 from lengthwise.training.processes import any_asked, make_accelerator, rank_rows, together
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
@@ -208,6 +209,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self.tokens = 0  # since the last row of metrics
+        self.finite = Finite(self.device)
 
     def plan_for(self, layout: Layout | SheetLayout, target: Tensor) -> list[LayerPlan]:
         """The bias laid out at one width, once; for sheets read along lines, none (`sheet_logits`).
@@ -341,6 +343,7 @@ class Trainer:
         count = self.settings.accumulate
         self.loss_sum += accumulated(mean_loss, parts, self.weights, self.shards, count)
         self.optimizer.step()
+        self.finite.add(self.loss_sum)
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
         self.step += 1
@@ -381,10 +384,7 @@ class Trainer:
         values = torch.stack([right, losses.mean(), losses.max(), cast(Tensor, train_loss)])
         # Every process decides on the same numbers: those of the first.
         exact, loss, worst, mean_loss = cast(Tensor, broadcast(values)).tolist()
-        if not mean_loss < float("inf"):
-            raise FloatingPointError(
-                f"the loss is {mean_loss} at step {self.step}; lower training.learning_rate"
-            )
+        self._check_finite(loss, worst, mean_loss)
         rate = self.optimizer.param_groups[0]["lr"]
         done = self.schedule.measured(self.step, exact, loss, worst)
         metrics = Metrics(
@@ -402,17 +402,24 @@ class Trainer:
             append_text(self.run.path / METRICS, json.dumps(asdict(metrics)) + "\n")
             self.on_progress(metrics)
         self.loss_sum.zero_()
+        self.finite.restart()
         self.loss_count = self.tokens = 0
         self._mark = time.perf_counter()
         return metrics
 
+    def _check_finite(self, *losses: float) -> None:
+        """Stop where numbers are not finite; the last checkpoint, which is, stays."""
+        self.finite.check(self.run, self.step, self.loss_count, self.weights.whole.detach(), losses)
+
     def _keep(self) -> None:
         """Keep the model so far, as a run folder."""
         if self.accelerator.is_main_process:
+            self._check_finite()
             bias = self.run.bias
             drawn = bias if isinstance(bias, CalibratedBias | MatrixBias) else None
             folder = self.run.path / CHECKPOINTS / f"step-{self.step}"
             Run.create(folder, self.config, drawn).save_model(self.bare)
+            thin_out(self.run, read_metrics(self.run), self.settings.keep_checkpoints)
 
     def _save(self, path: Path) -> None:
         """Write a checkpoint: everything that the next step depends on, however many processes do it."""
@@ -420,6 +427,7 @@ class Trainer:
         loss_sum = cast(Tensor, reduce(self.loss_sum, reduction="mean"))
         if not self.accelerator.is_main_process:
             return
+        self._check_finite()
         state = {
             "format": CHECKPOINT_FORMAT,
             "lengthwise": __version__,
@@ -455,6 +463,7 @@ class Trainer:
             self.schedule.cooldowns = state.get("cooldowns", 0)
             self.loss_sum.copy_(state["loss_sum"])
             self.loss_count = state["loss_count"]
+            self.finite.restart(self.loss_count)
         except InputError:
             raise
         except Exception as error:  # a broken file raises many kinds
