@@ -283,7 +283,8 @@ class Transducer(ABC):
 
     def objection(self, parts: list[str]) -> str | None:
         """Why operands that are well written are still no problem of the task; None where they are."""
-        if getattr(self, "final_states", None) is None:  # sheets take this method, and have none
+        allowed = getattr(self, "final_states", None)  # sheets take this method, and have none
+        if allowed is None:
             return None
         width = max(map(len, parts)) + self.growth
         digits = np.zeros((1, len(self.operands), width), np.uint8)
@@ -292,9 +293,9 @@ class Transducer(ABC):
             digits[0, place, : len(part)] = [values[character] for character in part[::-1]]
         digits[:, self.fixed] = digits[:, self.fixed, :1]
         state = int(self._run(digits)[1][0])
-        if state in self.final_states:
+        if state in allowed:
             return None
-        final = ", ".join(map(str, sorted(self.final_states)))
+        final = ", ".join(map(str, sorted(allowed)))
         return (
             f"is no problem of {self.name}: it ends in state {state}, and problems end in {final}"
         )
