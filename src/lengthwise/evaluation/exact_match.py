@@ -11,7 +11,6 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -122,27 +121,26 @@ def _each(run: Run, layout: Layout) -> int:
 
 
 class _Asker:
-    """Asks a model shares of problems; it keeps those that it drew last."""
+    """Asks a model problems of one row."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.drawn: tuple[Question, Layout, np.ndarray, str] | None = None
 
-    def __call__(self, question: Question, first: int) -> Answered:
-        began, length = time.perf_counter(), int(question.size)
-        if self.drawn is None or self.drawn[0] != question:
-            layout = self.run.layout(length, question.padding)
-            suite, count, seed = question.suite, question.count, question.seed
-            problems, split = draw_problems(self.run, layout, suite, length, count, seed)  # type: ignore[arg-type]
-            self.drawn = question, layout, problems, split
-        _, layout, problems, split = self.drawn
-        some = problems[first : first + question.each]
-        right, worst = exact_matches(self.run, layout, some)
+    def draw(self, question: Question) -> tuple[np.ndarray, str]:
+        """All problems of a question, and their split."""
+        length, suite, seed = int(question.size), question.suite, question.seed
+        layout = self.run.layout(length, question.padding)
+        return draw_problems(self.run, layout, suite, length, question.count, seed)  # type: ignore[arg-type]
+
+    def answer(self, question: Question, problems: np.ndarray, split: str) -> Answered:
+        """What becomes of some of them."""
+        length = int(question.size)
+        layout = self.run.layout(length, question.padding)
+        right, worst = exact_matches(self.run, layout, problems)
         longer = layout.width > length + self.run.task.growth
         padding = "training" if longer else "answer"
         where = {"length": length, "width": layout.width, "padding": padding}
-        seconds = time.perf_counter() - began
-        return Answered(right.int().tolist(), worst, seconds, split, where)
+        return Answered(right.int().tolist(), worst, split, where)
 
 
 def draw_problems(

@@ -8,7 +8,6 @@ decoding writes exactly that sheet. Most wrong sheets are known by their first t
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -93,33 +92,33 @@ def _layout(run: Run, size: Size, padding: Padding) -> SheetLayout:
 
 
 class _Asker:
-    """Asks a model shares of sheets; it keeps the problems that it drew last, and what the model writes."""
+    """Asks a model sheets; it keeps what the model writes."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.table = make_sight_table(run.model, run.bias, run.task, run.device)
-        self.drawn: tuple[Question, np.ndarray, str] | None = None
 
-    def __call__(self, question: Question, first: int) -> Answered:
-        began, run, size = time.perf_counter(), self.run, Size.parse(str(question.size))
-        layout = _layout(run, size, question.padding)
-        if self.drawn is None or self.drawn[0] != question:
-            suite, count, seed = question.suite, question.count, question.seed
-            problems, split = draw_sheets(run, suite, size, count, seed)  # type: ignore[arg-type]
-            if layout.width > size.longest:
-                wider = layout.width - size.longest
-                problems = np.pad(problems, ((0, 0), (0, 0), (0, wider)))
-            self.drawn = question, problems, split
-        _, problems, split = self.drawn
-        some = problems[first : first + question.each]
-        if isinstance(run.bias, CalibratedBias):
-            right, worst = _match_written(run, self.table, layout, some)
+    def draw(self, question: Question) -> tuple[np.ndarray, str]:
+        """All problems of a question, and their split."""
+        size, suite, seed = Size.parse(str(question.size)), question.suite, question.seed
+        problems, split = draw_sheets(self.run, suite, size, question.count, seed)  # type: ignore[arg-type]
+        layout = _layout(self.run, size, question.padding)
+        if layout.width > size.longest:
+            wider = layout.width - size.longest
+            problems = np.pad(problems, ((0, 0), (0, 0), (0, wider)))
+        return problems, split
+
+    def answer(self, question: Question, problems: np.ndarray, split: str) -> Answered:
+        """What becomes of some of them."""
+        size = Size.parse(str(question.size))
+        layout = _layout(self.run, size, question.padding)
+        if isinstance(self.run.bias, CalibratedBias):
+            right, worst = _match_written(self.run, self.table, layout, problems)
         else:
-            right, worst = _match_given(run, layout, some)
+            right, worst = _match_given(self.run, layout, problems)
         where = {"length": size.columns, "rows": size.rows, "width": layout.width}
         where |= {"padding": question.padding}
-        seconds = time.perf_counter() - began
-        return Answered(right.astype(int).tolist(), worst, seconds, split, where)
+        return Answered(right.astype(int).tolist(), worst, split, where)
 
 
 def draw_sheets(
