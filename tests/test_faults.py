@@ -1,4 +1,4 @@
-"""Faults of the machine amid a training: one clear error, and the last good state comes to the same bits."""
+"""Faults of the machine amid a training: one clear error; the last good state comes to the same bits."""
 
 from __future__ import annotations
 
