@@ -81,3 +81,13 @@ def test_messages_that_are_explained_are_those_of_the_code():
     missing = [part for part in parts if len(part) > 3 and part not in said]
     assert len(parts) > 40
     assert missing == []
+
+
+def test_every_fault_has_the_test_that_the_page_names():
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", text)
+    assert len(named) > 30
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text("utf-8"), (file, test)
+    rows = [line for line in text.splitlines() if re.match(r"\| (?!fault )\w", line)]
+    assert [row for row in rows if "::test_" not in row] == []

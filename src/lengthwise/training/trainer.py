@@ -428,6 +428,10 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self._check_finite()
+        if not self.run.path.is_dir():  # a new one would hold a checkpoint and no run
+            raise OSError(
+                f"{self.run.path} is no longer there; where it was moved to, --resume goes on with it"
+            )
         state = {
             "format": CHECKPOINT_FORMAT,
             "lengthwise": __version__,
