@@ -578,7 +578,7 @@ def test_a_class_that_is_no_task_is_one_sentence(tmp_path, capsys, change, said)
         (('"ab"', '"aa"'), "digits is a text of 2 to 36 different characters"),
         (('["x"]', '["x", "a"]'), "a column is 2 of the digits ab, one for each operand"),
         (('["x"]', "[3]"), "segments is a list such as"),
-        (("growth = 2", "growth = true"), "growth is a whole number from 0 up, got True"),
+        (("growth = 2", "growth = true"), "growth is a whole number from 0 to 1,000,000, got True"),
         (("growth", "grows"), "a table has no 'grows'; it has "),
         (('["bab", "bbbb"]', '"bab"'), "example is an expression and its answer"),
     ],

@@ -21,7 +21,7 @@ import lengthwise.report.notebook
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration import Evidence
 from lengthwise.calibration.maps import AttentionMaps, candidates
-from lengthwise.evaluation.exact_match import LengthCurve, Score, wilson
+from lengthwise.evaluation.curve import LengthCurve, Score, wilson
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import Layout
 from lengthwise.report import canvas, plots, summary

@@ -342,16 +342,16 @@ def test_a_diverging_training_says_so(tmp_path):
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize("at", [30, 37, 40])
 def test_what_is_not_finite_is_never_kept_and_its_step_is_named(tmp_path, monkeypatch, at, number):
-    real, steps = trainer.backward, itertools.count(1)
+    real, steps = trainer.accumulated, itertools.count(1)
 
-    def backward(loss, batch, weights, shards):
-        value = real(loss, batch, weights, shards)
+    def accumulated(loss, batch, weights, shards, count):
+        value = real(loss, batch, weights, shards, count)
         if next(steps) == at:
             weights.whole.grad *= number
             value = value * number
         return value
 
-    monkeypatch.setattr(trainer, "backward", backward)
+    monkeypatch.setattr(trainer, "accumulated", accumulated)
     config = small(checkpoint_every=5, evaluate_every=20, keep_checkpoints_every=10)
     with pytest.raises(FloatingPointError, match=rf"not finite at step {at};.*is of before that"):
         train_run(config, tmp_path / "run")
