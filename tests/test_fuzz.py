@@ -133,4 +133,4 @@ def test_command_lines_end_in_one_line(elsewhere, capfd):
 
 @pytest.mark.slow
 def test_many_command_lines_end_in_one_line(elsewhere, capfd):
-    _fuzz_lines(1_500, capfd)
+    _fuzz_lines(800, capfd)
