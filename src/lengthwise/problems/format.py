@@ -41,7 +41,10 @@ class Format:
 
     def __post_init__(self) -> None:
         if find_task(self.name) is None:
-            raise ValueError(unknown("task", self.name, ALL_TASKS))
+            raise ValueError(
+                f"{unknown('task', self.name, ALL_TASKS)}; one of your own is known by its file "
+                f"(--task FILE)"
+            )
         task = ALL_TASKS[self.name]
         words = {"alignment": Alignment, "input_order": InputOrder, "frame": Frame}
         for key, kind in words.items():
