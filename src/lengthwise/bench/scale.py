@@ -37,7 +37,7 @@ def run(
     many: int = 1000,
     ray: bool = True,
     base: int = 10,
-    samples: int = 20_000,
+    samples: int = 60_000,
     training: int = 400,
 ) -> None:
     """Sweep smoke cells on one worker, on two, on Ray; then cells that do nothing.
