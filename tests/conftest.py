@@ -2,6 +2,7 @@
 
 Fixtures, from cheap to dear:
 
+- `call`: runs a command; gives its exit code, stdout and stderr.
 - `tiny_values`: nested settings (a fresh dict) of a successor model that trains in 2 to 5 seconds.
 - `tiny_config`: the same as a frozen `Config`; change it with `make_config(tiny_values, [...])`.
 - `tiny_file`: the same as a settings file.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from lengthwise.bias import CalibratedBias, Line, Track
+from lengthwise.cli import entry
 from lengthwise.pipeline import Outcome, run_abc
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
@@ -75,6 +78,18 @@ _TINY: dict[str, Any] = {
     "calibration": {"problems": 128},
     "evaluation": {"lengths": [4, 30, 100], "samples": 100, "long_samples": 100},
 }
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; returns exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = entry.run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

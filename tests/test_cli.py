@@ -13,23 +13,11 @@ import time
 
 import pytest
 
-from lengthwise.cli import commands, demo, entry
+from lengthwise.cli import commands, demo
 from lengthwise.runs.folder import locked
 from lengthwise.version import __version__
 
 COMMANDS = [command.name for command in commands.app.registered_commands]
-
-
-@pytest.fixture
-def call(capsys):
-    """Run a command; returns exit code, stdout, stderr."""
-
-    def run(*arguments):
-        code = entry.run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_version(call):

@@ -7,20 +7,9 @@ import sys
 import pytest
 
 import lengthwise as lw
-from lengthwise.cli import entry
 from lengthwise.interop.records import rows, to_dataset
 from lengthwise.problems.worked import worked
 from lengthwise.tasks import ALL_TASKS, WORKSHEETS
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        code = entry.run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def small(task, **named):

@@ -14,18 +14,6 @@ from seed_helpers import REAL, TorchModel, make_ini, save_windows
 pytestmark = pytest.mark.trains
 
 
-@pytest.fixture
-def call(capsys):
-    """Run a command; returns exit code, stdout, stderr."""
-
-    def run(*arguments):
-        code = entry.run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """`train.py CONFIG EPOCHS`: three epochs of ten steps."""

@@ -7,12 +7,10 @@ import json
 import os
 import queue
 import subprocess
-import sys
-import threading
 import time
 
 from lengthwise.sweeps.jobs import GRACE, Ended, Job
-from lengthwise.workers import environment
+from lengthwise.workers import Child, environment
 
 
 def cores() -> int:
@@ -74,7 +72,7 @@ class LocalPool:
     def _hear(self, worker: _Worker, line: str | None) -> list[Ended | tuple[str, str]]:
         if line is None:
             self._workers.remove(worker)
-            worker.end()
+            worker.end(GRACE)
             code = worker.process.returncode
             if worker.job is None:
                 return []
@@ -104,32 +102,21 @@ class LocalPool:
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.end()
+            worker.end(GRACE)
         self._workers.clear()
 
 
-class _Worker:
-    """A worker process, and the thread that hears it."""
+class _Worker(Child):
+    """A worker process, and the job that it does."""
 
     def __init__(
         self, number: int, threads: int, lines: queue.Queue[tuple[_Worker, str | None]]
     ) -> None:
-        self.number, self.lines = number, lines
+        self.number = number
         self.job: Job | None = None
         self.began = 0.0
-        self.process = subprocess.Popen(
-            # Nothing is imported from the working folder that was not before.
-            [sys.executable, "-P", "-m", "lengthwise.sweeps.worker", str(GRACE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=_environment(number, threads),
-            # Ctrl-C is for the process that was started; it tells the workers when they are to end.
-            start_new_session=True,
-        )
-        self.thread = threading.Thread(target=self._listen, daemon=True)
-        self.thread.start()
+        command = ["lengthwise.sweeps.worker", str(GRACE)]
+        super().__init__(command, _environment(number, threads), lines)
 
     @property
     def spent(self) -> float:
@@ -138,32 +125,7 @@ class _Worker:
 
     def give(self, job: Job) -> None:
         self.job, self.began = job, time.monotonic()
-        assert self.process.stdin is not None
-        # One that has died is heard of by the end of its lines.
-        with contextlib.suppress(OSError):
-            self.process.stdin.write(job.to_json() + "\n")
-            self.process.stdin.flush()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.endswith("\n"):  # else it died amid a line
-                self.lines.put((self, line))
-        self.lines.put((self, None))
-
-    def end(self) -> None:
-        """At the end of its input it ends; one that does not is ended."""
-        with contextlib.suppress(OSError):
-            if self.process.stdin is not None:
-                self.process.stdin.close()
-        try:
-            self.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.thread.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self.write(job.to_json() + "\n")
 
 
 def _environment(number: int, threads: int) -> dict[str, str]:

@@ -11,14 +11,12 @@ import contextlib
 import json
 import os
 import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import InputError
+from lengthwise.workers.child import Child
 
 # What libraries read to know how many threads to use.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -154,51 +152,14 @@ class Workers:
             )
 
 
-class _Worker:
-    """A worker process, and the thread that hears it."""
+class _Worker(Child):
+    """One of the others, and the shares that it holds."""
 
     def __init__(self, first: str, lines: queue.Queue[tuple[_Worker, str | None]]) -> None:
-        self.lines = lines
         self.shares: list[tuple[int, Any]] = []
-        self.process = subprocess.Popen(
-            # Nothing is imported from the working folder that was not before.
-            [sys.executable, "-P", "-m", "lengthwise.workers.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=environment(1),
-            # Ctrl-C is for the process that was started, which ends its workers.
-            start_new_session=True,
-        )
-        self._write(first)
-        self.thread = threading.Thread(target=self._listen, daemon=True)
-        self.thread.start()
+        super().__init__(["lengthwise.workers.process"], environment(1), lines)
+        self.write(first)
 
     def give(self, number: int, values: Any) -> None:
         self.shares.append((number, values))
-        self._write(json.dumps({"share": number, "values": values}) + "\n")
-
-    def _write(self, line: str) -> None:
-        assert self.process.stdin is not None
-        # One that has died is heard of by the end of its lines.
-        with contextlib.suppress(OSError):
-            self.process.stdin.write(line)
-            self.process.stdin.flush()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.endswith("\n"):  # else it died amid a line
-                self.lines.put((self, line))
-        self.lines.put((self, None))
-
-    def end(self) -> None:
-        """End the process; it keeps nothing that could be lost."""
-        self.process.kill()
-        self.process.wait()
-        self.thread.join()
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            with contextlib.suppress(OSError):
-                stream.close()
+        self.write(json.dumps({"share": number, "values": values}) + "\n")
