@@ -27,7 +27,8 @@ from lengthwise.problems.sizes import Size
 from lengthwise.problems.worked import worked
 from lengthwise.proof import Certificate
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import load_config, make_config, shipped_configs
+from lengthwise.settings.config import make_config
+from lengthwise.settings.files import load_config, shipped_configs
 from lengthwise.sweeps.grid import load_plan
 from lengthwise.tasks import TASKS, WORKSHEETS, machine
 from lengthwise.tasks.dataset import dataset_class, dataset_values

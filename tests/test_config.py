@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lengthwise.settings.config import (
-    Config,
-    InputError,
-    flat_settings,
-    for_a_bias,
-    load_config,
-    make_config,
-    refuse_idle,
-    with_options,
-)
+from lengthwise.settings.assignments import for_a_bias, refuse_idle, with_options
+from lengthwise.settings.config import Config, InputError, flat_settings, make_config
+from lengthwise.settings.files import load_config
 from lengthwise.settings.sections import Settings
 from lengthwise.tasks import TASKS
 

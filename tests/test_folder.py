@@ -21,7 +21,8 @@ from lengthwise.proof import Certificate
 from lengthwise.runs import folder as module
 from lengthwise.runs.folder import LOCK, check_folder, locked, prepare, versions
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import InputError, load_config, shipped_configs
+from lengthwise.settings.config import InputError
+from lengthwise.settings.files import load_config, shipped_configs
 
 needs_full = pytest.mark.skipif(
     not os.path.exists("/dev/full"), reason="needs a device that is always full"

@@ -14,14 +14,8 @@ from lengthwise.proof.certificate import hashes
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.parts import make_bias
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import (
-    Config,
-    InputError,
-    flat_settings,
-    load_config,
-    make_config,
-    overlaid,
-)
+from lengthwise.settings.config import Config, InputError, flat_settings, make_config, overlaid
+from lengthwise.settings.files import load_config
 from lengthwise.tasks import TASKS, Successor, make_task
 from lengthwise.training.resuming import continued
 from lengthwise.training.trainer import train_run

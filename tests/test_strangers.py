@@ -19,7 +19,8 @@ from lengthwise.files import MOST_SETTINGS, from_json, from_toml, read_bytes, re
 from lengthwise.paper_repo.tensors import load_tensors
 from lengthwise.runs.folder import CONFIG, METHOD_CODE, WEIGHTS
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import InputError, load_config, make_config
+from lengthwise.settings.config import InputError, make_config
+from lengthwise.settings.files import load_config
 from lengthwise.sweeps.grid import load_plan
 from lengthwise.tasks.given import settings_of
 from lengthwise.tasks.kept import SOURCE, TASK

@@ -47,14 +47,9 @@ from lengthwise.progress.display import observing
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
 from lengthwise.runs.folder import BIAS, CALIBRATED, CONFIG, MATRICES_FILE, consists_of
 from lengthwise.runs.run import Run, config_of_file
-from lengthwise.settings.config import (
-    Config,
-    InputError,
-    for_a_bias,
-    load_config,
-    refuse_idle,
-    with_options,
-)
+from lengthwise.settings.assignments import for_a_bias, refuse_idle, with_options
+from lengthwise.settings.config import Config, InputError
+from lengthwise.settings.files import load_config
 from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.own_methods import SomeMethod, chosen_method, own_name

@@ -14,7 +14,8 @@ from lengthwise.problems.items import Problems
 from lengthwise.problems.sampling import Suite
 from lengthwise.problems.sheet_sampling import SheetSuite
 from lengthwise.problems.sizes import Size
-from lengthwise.settings.config import Config, refuse_uncounted, with_options
+from lengthwise.settings.assignments import refuse_uncounted, with_options
+from lengthwise.settings.config import Config
 
 SPLITS = ("train", "validation", "test")
 

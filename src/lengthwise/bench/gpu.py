@@ -17,7 +17,8 @@ from lengthwise.bench.models import Precision, Steps, bench_config
 from lengthwise.bench.results import Bench, seconds
 from lengthwise.bench.train import step_flops
 from lengthwise.runs.parts import make_device
-from lengthwise.settings.config import load_config, make_config, shipped_configs
+from lengthwise.settings.config import make_config
+from lengthwise.settings.files import load_config, shipped_configs
 
 # A task, whether the model is of the paper's size, and whether it has a calibrated bias.
 CASES = tuple(

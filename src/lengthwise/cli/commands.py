@@ -177,7 +177,7 @@ def train_command(
     from lengthwise.arguments import as_choice
     from lengthwise.proof import NotApplicable
     from lengthwise.runs.metrics import read_metrics
-    from lengthwise.settings.config import with_options
+    from lengthwise.settings.assignments import with_options
 
     as_choice("end of training", until, ("interpolated", "proven"))
     config, loaded = training_settings(
@@ -269,7 +269,7 @@ def calibrate_command(
     from lengthwise.pipeline import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output, save_dense
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import refuse_idle, refuse_uncounted, with_options
+    from lengthwise.settings.assignments import refuse_idle, refuse_uncounted, with_options
 
     as_choice("policy", policy or "auto", ("auto", "paper"))
     as_choice("choice of lines", lines or "all", ("fewest", "all"))

@@ -170,7 +170,7 @@ def config_command(
     Example: lengthwise config default > mine.toml
     """
     from lengthwise.arguments import as_choice
-    from lengthwise.settings.config import load_config, shipped_configs
+    from lengthwise.settings.files import load_config, shipped_configs
 
     known = shipped_configs()
     if name is None:

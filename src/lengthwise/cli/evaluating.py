@@ -72,7 +72,7 @@ def evaluate_command(
     from lengthwise.progress.display import observing, print_curve
     from lengthwise.runs.folder import check_output, results_folder
     from lengthwise.runs.run import Run
-    from lengthwise.settings.config import refuse_uncounted, with_options
+    from lengthwise.settings.assignments import refuse_uncounted, with_options
 
     known = dict.fromkeys([*get_args(Suite), *get_args(SheetSuite)])
     if lengths is not None and sizes is not None:

@@ -70,7 +70,7 @@ def solve_command(
     """
     from lengthwise.runs.run import Run
     from lengthwise.runs.sheets import SheetAnswer
-    from lengthwise.settings.config import with_options
+    from lengthwise.settings.assignments import with_options
 
     expressions = expressions or []
     options.refuse_unknown_options(context, [str(run), *expressions])

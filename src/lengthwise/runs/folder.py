@@ -25,14 +25,8 @@ from lengthwise.bias import SITES, CalibratedBias
 from lengthwise.errors import shorten
 from lengthwise.files import from_json, read_text, save_tensors, sha256, write_text
 from lengthwise.problems.layout import Layout
-from lengthwise.settings.config import (
-    FILES,
-    Config,
-    InputError,
-    load_config,
-    load_values,
-    make_config,
-)
+from lengthwise.settings.config import Config, InputError, make_config
+from lengthwise.settings.files import FILES, load_config, load_values
 from lengthwise.tasks.kept import SOURCE, TASK
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"

@@ -51,7 +51,9 @@ from lengthwise.runs.parts import (
     make_model,
 )
 from lengthwise.runs.sheets import answer_sheets
-from lengthwise.settings.config import Config, InputError, load_config, make_config, with_options
+from lengthwise.settings.assignments import with_options
+from lengthwise.settings.config import Config, InputError, make_config
+from lengthwise.settings.files import load_config
 from lengthwise.settings.method_tables import TABLES
 from lengthwise.settings.methods import method_of
 from lengthwise.settings.own_methods import SomeMethod, know, own_source, use_method

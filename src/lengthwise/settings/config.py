@@ -1,11 +1,9 @@
-"""Settings: frozen, typed, unknown keys refused; from TOML files and `--set KEY=VALUE`."""
+"""Settings: frozen, typed, unknown keys refused."""
 
 from __future__ import annotations
 
 import copy
-import fnmatch
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,10 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from lengthwise.arguments import as_assignments
-from lengthwise.bias import BIASES
 from lengthwise.errors import InputError, unknown
-from lengthwise.files import MOST_SETTINGS, from_json, from_toml, read_text
 from lengthwise.methods import Bias, Positions
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import PAPER_LIMIT
@@ -41,10 +36,10 @@ from lengthwise.settings.method_tables import (
 from lengthwise.settings.parameters import (
     TABLE,
     Parameters,
-    content,
     fill,
     gather,
     gather_assignments,
+    key_and_value,
     parameter_names,
 )
 from lengthwise.settings.sections import (
@@ -56,12 +51,8 @@ from lengthwise.settings.sections import (
     Settings,
     TrainingSettings,
 )
-from lengthwise.tasks import ALIASES, ALL_TASKS, find_task, register
-from lengthwise.tasks.kept import reopened
+from lengthwise.tasks import ALIASES, ALL_TASKS, find_task
 from lengthwise.tasks.transducer import digits_needed
-
-# The part of a run's config.json that names its other files.
-FILES = "files"
 
 # The parts of the first training's settings that hold what the second has of its own, where not `training`.
 _PARTS = {"positions": "model", "dropout": "model"} | dict.fromkeys(
@@ -317,7 +308,7 @@ def make_config(values: dict[str, Any], assignments: Iterable[str] = ()) -> Conf
     if not isinstance(values, dict):
         raise InputError(f"settings are a table of keys and values, got {values!r}")
     merged = gather(copy.deepcopy(values), Config.model_fields)
-    given = map(_key_and_value, assignments)
+    given = map(key_and_value, assignments)
     for key, value in gather_assignments(given, Config.model_fields):
         *parents, last = key.split(".")
         place = merged
@@ -386,127 +377,6 @@ def flat_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def with_options(assignments: Any, **options: Any) -> list[str]:
-    """Assignments, with those of options that have a setting of their own; None is an option not given.
-
-    Args:
-        assignments: such as `data.length=6`, or whatever else `as_assignments` takes.
-        options: by the setting's name, with `__` for its dots.
-
-    Raises:
-        InputError: when an option and an assignment say two things about one setting.
-    """
-    assignments = as_assignments("set", assignments)
-    chosen = _texts(assignments)
-    given = {name.replace("__", "."): v for name, v in options.items() if v is not None}
-    for key, value in given.items():
-        if key in chosen and _value(chosen[key]) != _value(str(value)):
-            option = key.rpartition(".")[2]
-            raise InputError(
-                f"{option} {value} and {key}={chosen[key]} contradict each other; give one of them"
-            )
-    return [*(f"{key}={value}" for key, value in given.items()), *assignments]
-
-
-def for_a_bias(
-    values: dict[str, Any], assignments: Iterable[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """Settings of a training with a calibrated bias, which `Config.for_retraining` makes.
-
-    There the `retraining` part counts. What was set of the first training alone is meant for this one, too.
-
-    Raises:
-        InputError: when an assignment has no place, or two contradict each other.
-    """
-    values, assignments = copy.deepcopy(values), list(assignments)
-    chosen = _texts(assignments)
-    if "model.bias" in chosen:
-        raise InputError(
-            f"model.bias={chosen['model.bias']} can't be set beside a bias that is given: that one counts"
-        )
-    for first, second in RETRAINED.items():
-        part, _, name = first.partition(".")
-        if first in chosen and second not in chosen:
-            assignments.append(f"{second}={chosen[first]}")
-        elif first in chosen and _value(chosen[first]) != _value(chosen[second]):
-            raise InputError(
-                f"{first}={chosen[first]} and {second}={chosen[second]} contradict each other; with a "
-                f"calibrated bias {second} counts"
-            )
-        given, own = values.get(part), values.setdefault("retraining", {})
-        if isinstance(given, dict) and isinstance(own, dict) and name in given:
-            own.setdefault(name, given[name])
-    return values, assignments
-
-
-# Settings that count only with some value of another one.
-_COUNTS_WITH = {
-    "model.period": ("model.positions", "cyclic"),
-    "model.max_positions": ("model.positions", "learned"),
-    **{f"model.{key}": ("model.bias", name) for name, b in BIASES.items() for key in b.settings},
-    "calibration.kappa_cross": ("calibration.policy", "paper"),
-    "calibration.kappa_self": ("calibration.policy", "paper"),
-}
-
-
-def refuse_idle(config: Config, assignments: Iterable[str]) -> None:
-    """Refuse assignments that would change nothing.
-
-    Raises:
-        InputError: for the first of them, with what it depends on.
-    """
-    values = flat_settings(config)
-    for key in _texts(assignments):
-        if key in _COUNTS_WITH:
-            name, wanted = _COUNTS_WITH[key]
-            # Positions are those of the first training, or of the second.
-            if wanted not in (values[name], values[RETRAINED.get(name, name)]):
-                raise InputError(
-                    f"{key} counts only with {name}={wanted}; here that is {values[name]!r}"
-                )
-
-
-def refuse_uncounted(assignments: Iterable[str], counting: Iterable[str], when: str) -> None:
-    """Refuse assignments to settings that change nothing in some use of a trained model.
-
-    Args:
-        assignments: as `make_config` has found them to be good.
-        counting: the settings that count, or patterns of such, as `evaluation.*`.
-        when: the use, as the message is to say it.
-
-    Raises:
-        InputError: for the first of them, with those that count.
-    """
-    for key in _texts(assignments):
-        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in counting):
-            raise InputError(
-                f"{key} does not count when {when}; what does: {', '.join(sorted(counting))}"
-            )
-
-
-def _texts(assignments: Iterable[str]) -> dict[str, str]:
-    """What each setting is assigned, last, as text."""
-    parted = (each.partition("=") for each in assignments)
-    return {key.strip(): text.strip() for key, _, text in parted}
-
-
-def _key_and_value(assignment: str) -> tuple[str, Any]:
-    key, separator, text = assignment.partition("=")
-    if not separator or not key:
-        raise InputError(f"--set takes KEY=VALUE, got {assignment!r}")
-    return key.strip(), _value(text.strip())
-
-
-def _value(text: str) -> Any:
-    """A value as TOML reads it; anything else is text."""
-    try:
-        values = from_toml(f"value = {text}")
-    except ValueError:
-        return text
-    # A text of several lines may set more than one value.
-    return values["value"] if len(values) == 1 else text
-
-
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
@@ -527,58 +397,3 @@ def _explain(error: ValidationError) -> str:
             else f"{'.'.join(path)}: {message}"
         )
     return f"{'.'.join(path)}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
-
-
-def shipped_configs() -> dict[str, Path]:
-    """The settings files that come with the package, by name."""
-    # In a checkout they lie at its top, where a person looks for them.
-    package = Path(__file__).parents[1]
-    places = package / "configs", package.parents[1] / "configs"
-    folder = next((place for place in places if place.is_dir()), places[0])
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file (ours) or of a run's config.json, as nested values.
-
-    A task that is not known is the one that the run's folder keeps, as far as that needs no code.
-    Parameters lie in their table, wherever the file has them. A TOML file may name files that hold texts of
-    them, beside it or from the working folder; a run's own settings hold the texts.
-
-    Raises:
-        InputError: when the file, or one that it names, can't be read or parsed.
-    """
-    values = load_values(path)
-    values.pop(FILES, None)
-    name = values.get("task")
-    if path.suffix == ".json" and isinstance(name, str) and find_task(name) is None:
-        kept = reopened(path.parent, name)
-        if kept is not None:
-            register(kept)
-    try:
-        values = gather(values, Config.model_fields)
-        table = values.get(TABLE)
-        if isinstance(table, dict) and path.suffix != ".json":
-            folders = path.parent, Path()
-            values[TABLE] = {name: content(name, held, *folders) for name, held in table.items()}
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return values
-
-
-def load_values(path: Path) -> dict[str, Any]:
-    """All that a settings file holds: of a run, besides the settings, the files that belong to it.
-
-    Raises:
-        InputError: when the file can't be read or parsed.
-    """
-    try:
-        text = read_text(path, MOST_SETTINGS)
-        values = from_json(text) if path.suffix == ".json" else from_toml(text)
-        if not isinstance(values, dict):
-            raise ValueError(f"settings are a table of keys and values, got {values!r}")
-        return values
-    except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not a settings file: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from lengthwise.arguments import as_text, as_whole
 from lengthwise.errors import InputError, shorten, unknown
-from lengthwise.files import read_text
+from lengthwise.files import from_toml, read_text
 from lengthwise.tasks import ALL_TASKS
 
 # What the table is called in the settings.
@@ -146,3 +146,20 @@ def content(name: str, value: Any, *folders: Path) -> Any:
             except ValueError as error:
                 raise InputError(f"{TABLE}.{name}: {path}: {error}") from error
     return value
+
+
+def key_and_value(assignment: str) -> tuple[str, Any]:
+    key, separator, text = assignment.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set takes KEY=VALUE, got {assignment!r}")
+    return key.strip(), as_value(text.strip())
+
+
+def as_value(text: str) -> Any:
+    """A value as TOML reads it; anything else is text."""
+    try:
+        values = from_toml(f"value = {text}")
+    except ValueError:
+        return text
+    # A text of several lines may set more than one value.
+    return values["value"] if len(values) == 1 else text

@@ -37,7 +37,8 @@ from lengthwise.files import MOST_SETTINGS, from_toml, read_text
 from lengthwise.own_code import names_code
 from lengthwise.pipeline import check_local
 from lengthwise.runs.folder import sha256
-from lengthwise.settings.config import Config, make_config, refuse_idle
+from lengthwise.settings.assignments import refuse_idle
+from lengthwise.settings.config import Config, make_config
 from lengthwise.settings.methods import METHODS
 from lengthwise.settings.own_methods import chosen_method, own_source
 from lengthwise.tasks import is_own
