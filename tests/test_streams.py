@@ -242,6 +242,27 @@ def test_torchruns_summary_is_told_why(monkeypatch, tmp_path, capsys):
 # --- progress and tables ---
 
 
+def test_what_failed_is_said_though_a_launcher_asks_to_end(monkeypatch, capsys):
+    """As torchrun does, at once, of the others where one process has gone."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def tell(error, command):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return entry._fail(f"{command} failed: {error}")
+
+    def fail(arguments, **options):
+        raise ValueError("lost")
+
+    monkeypatch.setattr(entry, "_known", tell)
+    monkeypatch.setattr(entry, "app", fail)
+    try:
+        assert entry.run(["train"]) == 2
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "lengthwise: train failed: lost\n"
+
+
 @pytest.mark.parametrize("columns", ["20", "40"])
 def test_a_table_in_a_pipe_is_as_wide_as_it_needs(tiny_abc, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)

@@ -32,7 +32,7 @@ from lengthwise.cli import (  # noqa: F401
 from lengthwise.cli.commands import app, main_process
 from lengthwise.cli.streams import flush_streams, prepare_streams
 from lengthwise.errors import unknown
-from lengthwise.training.interrupts import STOP_SIGNALS
+from lengthwise.training.interrupts import STOP_SIGNALS, uninterrupted
 
 # What the parser returns after Ctrl-C.
 _INTERRUPTED = 130
@@ -91,7 +91,8 @@ def _run(arguments: list[str]) -> int:
         where = f" {place}" if place else ""
         return _fail(f"{error.strerror or error}{where}")
     except Exception as error:
-        return _known(error, _command(arguments))
+        with uninterrupted():
+            return _known(error, _command(arguments))
 
 
 # What an interrupted command keeps, and how it goes on; of the others there is nothing to keep.

@@ -37,3 +37,21 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C and `STOP_SIGNALS` while the last words are said.
+
+    Launchers ask the others to end as soon as one process has gone, which may be amid what these have to say
+    about it. Outside the main thread signals are left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in (signal.SIGINT, *STOP_SIGNALS)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
