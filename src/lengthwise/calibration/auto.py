@@ -65,8 +65,11 @@ def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
     layers, heads = maps.weights["cross"].shape[:2]
     cross = [item for item in chosen if item.track.site == "cross"]
     own = [item for item in chosen if item.track.site == "self"]
-    lines = assign(cross, heads, layers)
-    lines += assign(own, heads, layers, spare=OWN_TOKEN)
+    if maps.joint:  # one attention for both: a head reads one line, wherever that leads
+        lines = assign(chosen, heads, layers, spare=OWN_TOKEN)
+    else:
+        lines = assign(cross, heads, layers)
+        lines += assign(own, heads, layers, spare=OWN_TOKEN)
     return CalibratedBias(maps.format, heads, lines)
 
 

@@ -62,6 +62,7 @@ class AttentionMaps:
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
         model: the fingerprint of the run whose attention it is; maps of version 0.1 do not say.
+        joint: whether problem and answer are read in one attention, whose weights are then parted.
     """
 
     format: Format
@@ -72,6 +73,7 @@ class AttentionMaps:
     exact_match: float
     knockout: dict[Track, float]
     model: str = ""
+    joint: bool = False
 
     @property
     def task(self) -> str:
@@ -97,7 +99,7 @@ class AttentionMaps:
             InputError: where `path` is no path, or a folder.
         """
         path = as_file("path", path, "maps.safetensors")
-        names = ("length", "width", "problems", "exact_match", "model")
+        names = ("length", "width", "problems", "exact_match", "model", "joint")
         about = {
             "format": FORMAT,
             "task": self.format.to_dict(),
@@ -300,7 +302,9 @@ def capture(run: Run) -> AttentionMaps:
         return _answer(run, bias, layout, source, target, return_attention)
 
     return measure(
-        answer, run.bias, config.format, layout, length, target[:, 1:], model=run.fingerprint
+        *(answer, run.bias, config.format, layout, length, target[:, 1:]),
+        model=run.fingerprint,
+        joint=run.model.joint,
     )
 
 
@@ -318,6 +322,7 @@ def measure(
     wanted: Tensor,
     *,
     model: str = "",
+    joint: bool = False,
 ) -> AttentionMaps:
     """Average attention, and knock every candidate line out.
 
@@ -329,6 +334,7 @@ def measure(
         length: digits of their operands.
         wanted: what the model should write, `[problem, row]`.
         model: its fingerprint.
+        joint: as of `AttentionMaps`.
     """
 
     def answers(bias: AttentionBias) -> tuple[float, float]:
@@ -352,4 +358,5 @@ def measure(
         exact_match=exact_match,
         knockout=knockout,
         model=model,
+        joint=joint,
     )

@@ -125,6 +125,7 @@ def capture_sheets(run: Run) -> SheetMaps:
         others=tuple(sorted(others, key=lambda item: -item.need)),
         weights={str(track): weights[track] for track in tracks},
         model=run.fingerprint,
+        joint=run.model.joint,
     )
 
 
@@ -311,6 +312,8 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     chosen = [*chosen, *more[:extra]]
     cross = [item for item in chosen if item.track.site == "cross"]
     own = [item for item in chosen if item.track.site == "self"]
+    if maps.joint:
+        return CalibratedBias(maps.format, maps.heads, _joint_lines(chosen, maps))
     heads, last = range(maps.heads), range(1, maps.layers)
     found_lines = assign(cross, maps.heads, maps.layers)
     # What a cell read itself lies in tokens alone: the first layer reads them, later ones their own query.
@@ -318,3 +321,16 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     found_lines += [Line(line.track, line.head, 0) for line in first]
     found_lines += [Line(LAST_TOKEN, head, layer) for layer in last for head in heads]
     return CalibratedBias(maps.format, maps.heads, found_lines)
+
+
+def _joint_lines(chosen: list[SheetEvidence], maps: SheetMaps) -> list[Line]:
+    """One line to a head that reads problem and answer in one attention.
+
+    As where they are read apart, what a cell read itself is read in the first layer.
+    """
+    found: list[Line] = []
+    for line in assign(chosen, maps.heads, 1, spare=LAST_TOKEN):
+        for layer in range(maps.layers):
+            own = layer and line.site == "self"
+            found.append(Line(LAST_TOKEN if own else line.track, line.head, layer))
+    return found

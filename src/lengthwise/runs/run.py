@@ -281,7 +281,7 @@ class Run:
         )
         values = {"task": config.task, "base": config.base, **config.parameters}
         values |= {f"data.{key}": getattr(config.data, key) for key in laid}
-        values |= {f"model.{key}": value for key, value in config.model.model_dump().items()}
+        values |= {f"model.{key}": value for key, value in config.model.identity().items()}
         for table in TABLES.values():
             values |= {f"{table}.{key}": value for key, value in getattr(config, table).items()}
         return json.dumps({**values, "bias": sha256(bias.encode())[:16]})
