@@ -46,7 +46,7 @@ def problems(config, width=5, count=6):
 
 
 def by_hand(model: Transformer, bias, layout, source, target):
-    """Logits of the answer's rows: one sequence, and a mask in which the problem's tokens see themselves."""
+    """Logits of the answer's rows: one sequence, and a mask where the problem's tokens see themselves."""
     tokens = torch.cat([source, target[:, :-1]], dim=1)
     begin, count = source.shape[1], tokens.shape[1]
     x = model.source_embedding.weight[tokens]
@@ -173,7 +173,9 @@ def test_gradients_are_those_of_the_mask():
 
 def test_learned_positions_end_where_both_end():
     config, model = make("learned", max_positions=20)
-    assert [width for width in range(2, 12) if model.reaches(config.layout(width))] == [*range(2, 7)]
+    assert [width for width in range(2, 12) if model.reaches(config.layout(width))] == [
+        *range(2, 7)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ context is a walk of one fixed length through the graph, and starts and ends are
 the model, written here once more, in double precision.
 
 Exit code 0: the program agrees, or the counterexample is one. 1: it does not, and says where. 2: it can't
-say, and why: it speaks about calibrated biases, without positions and without an encoder.
+say, and why: it speaks about calibrated biases, without positions, an encoder, or one sequence.
 """
 
 import argparse
@@ -148,10 +148,9 @@ class Model:
     def __init__(self, rule: Rule, config: dict, weights: dict, lines: list[dict]) -> None:
         settings = config["model"]
         self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
-        self.joint = settings.get("kind") == "decoder"  # problem and answer in one sequence
         scale = settings["width"] ** 0.5 if settings["embedding_scale"] == "sqrt" else 1.0
-        sides = ("source", "source" if self.joint else "target")
-        self.source, self.target = (scale * self.weights[f"{side}_embedding.weight"] for side in sides)
+        for side in ("source", "target"):
+            self.weights[f"{side}_embedding.weight"] *= scale
         self.heads, self.layers = settings["heads"], settings["layers"]
         norms = self._norm, lambda name, x: x
         self.before, self.after = norms if settings["norm"] == "pre" else norms[::-1]
@@ -174,7 +173,7 @@ class Model:
     def _row(self, layers: int, row: int, symbols: np.ndarray) -> np.ndarray:
         """A row `[context, channel]` after some layers."""
         if not layers:
-            return self.target[symbols[:, self.index["", row]]]
+            return self.weights["target_embedding.weight"][symbols[:, self.index["", row]]]
         # Rows that see the same tokens are the same row. (A token is a byte, and so is nothing.)
         seen = symbols[:, [self.index[place] for place in self.seen(layers, row)]].astype(np.uint8)
         _, one, which = np.unique(seen, axis=0, return_index=True, return_inverse=True)
@@ -182,39 +181,26 @@ class Model:
 
     def _layer(self, layer: int, row: int, symbols: np.ndarray) -> np.ndarray:
         """A row after a layer: self-attention, cross-attention, feed-forward."""
-        of, slots, cross = f"layers.{layer}.", [], []
+        of, slots = f"layers.{layer}.", []
+
+        def own(x: np.ndarray) -> list[np.ndarray]:
+            x = self.before(of + "norm_self", x)
+            return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
+
         x = self._row(layer, row, symbols)
         for (_, distance), heads in self.tracks[layer, "self"].items():
             there = symbols[:, self.index["", row + distance]] != NOTHING
-            before = self._row(layer, row + distance, symbols)
-            slots.append((*self._own(of, before)[1:], there, heads))
-        key, value = self._source(layer)
+            slots.append((*own(self._row(layer, row + distance, symbols))[1:], there, heads))
+        read = self._linear(of + "self_attention.out", self._read(own(x)[0], slots))
+        x, slots = self.after(of + "norm_self", x + read), []
+        query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
+        source = self.weights["source_embedding.weight"]
+        key, value = np.split(self._linear(of + "cross_attention.key_value", source), 2, axis=1)
         for (name, distance), heads in self.tracks[layer, "cross"].items():
             token = symbols[:, self.index[name, row + distance]]
-            cross.append((key[token], value[token], token != NOTHING, heads))
-        x = self._add(of, "self", x, self._read(self._own(of, x)[0], slots + cross * self.joint))
-        if not self.joint:
-            query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
-            x = self._add(of, "cross", x, self._read(query, cross))
-        return self._feed_forward(of, x)
-
-    def _source(self, layer: int) -> list[np.ndarray]:
-        """Keys and values of the source's tokens; in one sequence these go through the layers, too."""
-        x, of = self.source, f"layers.{layer}."
-        if not self.joint:
-            return np.split(self._linear(of + "cross_attention.key_value", x), 2, axis=1)
-        for below in map("layers.{}.".format, range(layer)):
-            x = self._feed_forward(below, self._add(below, "self", x, self._own(below, x)[2]))
-        return self._own(of, x)[1:]
-
-    def _own(self, of: str, x: np.ndarray) -> list[np.ndarray]:
-        x = self.before(of + "norm_self", x)
-        return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
-
-    def _add(self, of: str, site: str, x: np.ndarray, read: np.ndarray) -> np.ndarray:
-        return self.after(f"{of}norm_{site}", x + self._linear(f"{of}{site}_attention.out", read))
-
-    def _feed_forward(self, of: str, x: np.ndarray) -> np.ndarray:
+            slots.append((key[token], value[token], token != NOTHING, heads))
+        read = self._linear(of + "cross_attention.out", self._read(query, slots))
+        x = self.after(of + "norm_cross", x + read)
         hidden = self._linear(of + "expand", self.before(of + "norm_feed_forward", x))
         read = self._linear(of + "contract", np.maximum(hidden, 0.0))
         return self.after(of + "norm_feed_forward", x + read)
@@ -317,10 +303,10 @@ def open_run(folder: Path) -> tuple[Path, Rule, Model]:
     """The files of a run, or of the calibrated one that `lengthwise abc` made."""
     path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
     config = json.loads((path / "config.json").read_bytes())
-    if config["model"]["positions"] != "none":
-        raise RefusedError(f"positions are {config['model']['positions']!r}; here, 'none' can be")
-    if config["model"]["encoder_layers"]:
-        raise RefusedError("the model has an encoder; here it can have none")
+    known = {"positions": "none", "encoder_layers": 0, "kind": "encoder-decoder"}
+    for name, usual in known.items():
+        if (own := config["model"].get(name, usual)) != usual:
+            raise RefusedError(f"model.{name} is {own!r}; this program knows {usual!r}")
     for file, hint in (("bias.jsonl", "calibrated bias"), ("rule.json", "rule of a proof")):
         if not (path / file).exists():
             raise RefusedError(f"{path} has no {hint} ({file}); see `lengthwise prove`")

@@ -54,11 +54,10 @@ class Joint:
 
 
 def share_attention(own: Plan, cross: Plan) -> bool:
-    """Whether some head may read two keys, so that scores decide: of rows, of the source, or one of each."""
-    if own.scores or cross.scores:
+    """Whether some head may read two keys, so that scores decide: of rows, of the source, or of both."""
+    if isinstance(own, DensePlan) or not isinstance(cross, LinesPlan) or own.scores or cross.scores:
         return True
     there = isinstance(own, OwnPlan) or own.index[..., 0] < own.keys
-    assert isinstance(cross, LinesPlan)  # an own plan is of rows, and what scores nothing has lines
     return bool(((cross.index[..., 0] < cross.keys) & there).any())
 
 

@@ -139,8 +139,8 @@ class Transformer(nn.Module):
         self.tables = nn.ModuleDict(
             {s: make_tables(learned, n, heads, width) for s, n in sites.items() if n and learned}
         )
-        kind = self.scheme.method
-        self.ids = None if kind is None else IdVectors(ids or kind(), axes, width, heads)
+        method = self.scheme.method
+        self.ids = None if method is None else IdVectors(ids or method(), axes, width, heads)
         self._position_cache: Tensor | None = None
 
     @property
@@ -231,12 +231,14 @@ class Transformer(nn.Module):
     def _scores(
         self, site: SomeSite, layer: int, ids: Ids | None = None, begin: int = 0
     ) -> dict[str, Any]:
-        """What scores follow from besides products and the bias: options of a reader of rows from `begin`."""
+        """What scores follow from besides products and the bias: options of a reader.
+
+        Args:
+            begin: the position of the first row.
+        """
         turn: Turn | None = None
         if self.scheme.kind == "rotate":
-
-            def turn(x: Tensor, first: int) -> Tensor:
-                return self._turn(x, first + begin)
+            turn = lambda x, first: self._turn(x, first + begin)  # noqa: E731
         options: dict[str, Any] = {}
         if ids is not None and self.ids is not None and self.ids.turns:
             turn = self.ids.turn(ids.source if site == "encoder" else ids.target)
@@ -267,8 +269,8 @@ class Transformer(nn.Module):
     def remember(self, memory: Embedded) -> list[Embedded]:
         """The source as each layer reads it.
 
-        Read through cross-attention it is the same to all. In one sequence its tokens go through the layers,
-        too, and read themselves alone: what they are follows from each entry.
+        Read through cross-attention it is the same to all. In one sequence its tokens go through the
+        layers, too, and read themselves alone: what they are follows from each entry.
         """
         if not self.joint:
             return [memory] * len(self.layers)

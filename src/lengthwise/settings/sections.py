@@ -107,8 +107,8 @@ class ModelSettings(Settings):
     """The transformer.
 
     Attributes:
-        kind: `encoder-decoder` reads the problem through cross-attention; `decoder` reads problem and answer
-            as one sequence, in one attention (`lengthwise.model.joint`).
+        kind: `encoder-decoder` reads the problem through cross-attention; `decoder` reads problem and
+            answer as one sequence, in one attention (`lengthwise.model.joint`).
         width, heads, layers, feed_forward, dropout: its size; `layers` are those of the decoder.
         positions: a name in `lengthwise.model.POSITIONS`; what it has of settings is in `positions`.
         period: T of `cyclic` positions.
@@ -166,8 +166,8 @@ class ModelSettings(Settings):
             raise ValueError("a decoder has no encoder: model.encoder_layers must be 0")
         if getattr(BIASES[self.bias](self), "learned", None) is not None:
             raise ValueError(
-                f"bias {self.bias!r} learns numbers for problem and answer apart, but a decoder reads both in "
-                f"one attention; model.kind must be encoder-decoder"
+                f"bias {self.bias!r} learns numbers for problem and answer apart, but a decoder reads both "
+                f"in one attention; model.kind must be encoder-decoder"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -190,8 +190,8 @@ class ModelSettings(Settings):
         scheme = POSITIONS[positions]
         if self.kind == "decoder" and (scheme.period is not None or scheme.kind == "ids"):
             raise ValueError(
-                f"position scheme {positions!r} numbers problem and answer apart, but a decoder reads both as "
-                f"one sequence; model.kind must be encoder-decoder"
+                f"position scheme {positions!r} numbers problem and answer apart, but a decoder reads both "
+                f"as one sequence; model.kind must be encoder-decoder"
             )
 
 
