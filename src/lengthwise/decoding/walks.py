@@ -64,7 +64,7 @@ def walk(any_rows: AnyRows, fronts: np.ndarray, steps: int) -> np.ndarray:
     memory, plan = any_rows.lay_out(flat, owners, number)
     view = [
         (Cache(own["self"], len(flat)), Source(own["cross"], source, readers=len(flat)))
-        for own, source in zip(plan, model.remember(memory), strict=True)
+        for own, source in zip(plan, model.memories(memory), strict=True)
     ]
     steps_of = [[sites[site].split(times) for site in SITES] for sites in plan]
     written: list[Tensor] = []

@@ -3,7 +3,7 @@
 One softmax shares itself out among tokens of the problem and of the answer; what may be read of either is
 said by the same bias as where they are read apart, so lines, cones and contexts are the same. Tokens of the
 problem read themselves alone: what a layer knows of one is what that token is, and a line that leads to it
-names it. Their states are worked out once for each token that differs (`Transformer.remember`).
+names it. Their states are worked out once for each token that differs (`Transformer.memories`).
 """
 
 from __future__ import annotations

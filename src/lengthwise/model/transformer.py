@@ -266,7 +266,7 @@ class Transformer(nn.Module):
         ]
         return Embedded(self.encoder_norm(run(self.encoder_layers, memory.table, view)))
 
-    def remember(self, memory: Embedded) -> list[Embedded]:
+    def memories(self, memory: Embedded) -> list[Embedded]:
         """The source as each layer reads it.
 
         Read through cross-attention it is the same to all. In one sequence its tokens go through the
@@ -308,7 +308,7 @@ class Transformer(nn.Module):
         last = target.shape[1] if last is None else last
         indexed = rows.index is not None and memory.index is not None
         if not return_attention and indexed and self.shares(plan):
-            view, index = view_distinct(rows, self.remember(memory), plan, last)
+            view, index = view_distinct(rows, self.memories(memory), plan, last)
             return Output(look_up(index, self.logits(rows.table, view)), [])
         view = self.view(rows, memory, plan, return_attention, ids, begin)
         logits = self.logits(rows.table, view)[:, -last:]
@@ -338,7 +338,7 @@ class Transformer(nn.Module):
             begin: the position of the first row, for a scheme that turns by positions.
         """
         index, view = rows.index, []
-        for layer, (sites, source) in enumerate(zip(plan, self.remember(memory), strict=True)):
+        for layer, (sites, source) in enumerate(zip(plan, self.memories(memory), strict=True)):
             own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer, ids, begin))
             cross = Source(sites["cross"], source, keep=keep, **self._scores("cross", layer, ids))
             if isinstance(own.plan, OwnPlan) and not keep:
@@ -387,7 +387,7 @@ class Transformer(nn.Module):
         """A view of the next row, with a cache of `rows` rows."""
         start = source.new_zeros(len(source), rows)
         ids = None if self.ids is None else self.ids.ids(plan, start[:, :1])
-        memories = self.remember(self._read_source(source, plan, ids))
+        memories = self.memories(self._read_source(source, plan, ids))
         begin = self.first_position(source.shape[1])
         view = [
             (
