@@ -11,7 +11,8 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.proof import Certificate
 from lengthwise.report.html import open_folder
-from lengthwise.runs.run import Run, read_config
+from lengthwise.runs.run import Run
+from lengthwise.runs.settings import read_config
 from lengthwise.settings.config import InputError, make_config
 from lengthwise.training.checkpoint import FORMAT
 from lengthwise.training.trainer import NotInterpolatedError, train_run

@@ -21,7 +21,7 @@ from lengthwise.progress.notebook import LiveLine, in_notebook
 from lengthwise.proof import Counterexample, NotApplicable, estimate
 from lengthwise.report import plots
 from lengthwise.report.plots import mistake_histogram
-from lengthwise.runs.run import Answer
+from lengthwise.runs.answer import Answer
 from lengthwise.settings.sections import ModelSettings
 from lengthwise.tasks import TASKS
 

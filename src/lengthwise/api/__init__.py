@@ -46,7 +46,8 @@ from lengthwise.problems.sizes import Size
 from lengthwise.progress.display import observing
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
 from lengthwise.runs.folder import BIAS, CALIBRATED, CONFIG, MATRICES_FILE, consists_of
-from lengthwise.runs.run import Run, config_of_file
+from lengthwise.runs.run import Run
+from lengthwise.runs.settings import config_of_file
 from lengthwise.settings.assignments import for_a_bias, refuse_idle, with_options
 from lengthwise.settings.config import Config, InputError
 from lengthwise.settings.files import load_config

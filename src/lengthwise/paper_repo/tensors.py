@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site, trace_lines
+from lengthwise.bias.dense import check_dense
 from lengthwise.bias.matrix import CLOSED_THERE
 from lengthwise.files import write_with
-from lengthwise.runs.folder import check_dense
 from lengthwise.settings.config import InputError, unknown
 from lengthwise.tasks import TASKS
 
