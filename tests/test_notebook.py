@@ -15,7 +15,7 @@ import lengthwise as lw
 import lengthwise.report.notebook
 from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias, Track
 from lengthwise.evaluation.mistakes import Mistakes
-from lengthwise.pipeline import Silent
+from lengthwise.pipeline.stages import Silent
 from lengthwise.problems.layout import Layout
 from lengthwise.progress.notebook import LiveLine, in_notebook
 from lengthwise.proof import Counterexample, NotApplicable, estimate

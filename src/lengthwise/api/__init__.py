@@ -33,15 +33,10 @@ from lengthwise.arguments import (
 )
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.paper_repo import SeedOptions, load_ini, read_bias
-from lengthwise.pipeline import (
-    Clock,
-    NotProvenError,
-    Observer,
-    Outcome,
-    Proof,
-    run_abc,
-    train_until_proven,
-)
+from lengthwise.pipeline import run_abc
+from lengthwise.pipeline.outcome import Outcome, Proof
+from lengthwise.pipeline.stages import Clock, Observer
+from lengthwise.pipeline.until_proven import NotProvenError, train_until_proven
 from lengthwise.problems.sizes import Size
 from lengthwise.progress.display import observing
 from lengthwise.proof import Counterexample, NotApplicable, NotApplicableError
