@@ -211,8 +211,8 @@ class Knockout:
 
 
 @torch.inference_mode()
-def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, Tensor]:
-    """A run's attention, averaged over uniform problems of any length, longer than it was trained on too.
+def average_attention(run: Run, length: int) -> dict[Site, Tensor]:
+    """A run's attention, averaged over 64 uniform problems of a length, longer than it was trained on too.
 
     Returns:
         Per site, float32 `[layer, head, query, key]`, the true answers being given.
@@ -221,7 +221,7 @@ def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, T
     operands = suite_problems(
         run.task,
         generator(run.config.seed, "capture", length),
-        problems,
+        64,
         suite="uniform",
         length=length,
         width=layout.width,

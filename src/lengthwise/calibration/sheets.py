@@ -94,7 +94,7 @@ def capture_sheets(run: Run) -> SheetMaps:
         site: torch.stack([layer[site] for layer in output.attention]).cpu() for site in SITES
     }  # [layer, problem, head, query, key]
     tracks = sheet_candidates(layout.task)
-    cells = {track: _cells(track, sheets, layout, len(source)) for track in tracks}
+    cells = {track: _cells(track, sheets, len(source)) for track in tracks}
     tracks = [track for track in tracks if bool(cells[track][1].any())]
     weights = {track: _along(attention, track, cells[track], sheets, target) for track in tracks}
     loss, exact = reader.loss({})
@@ -203,7 +203,7 @@ def _close(plan: DensePlan, closed: Tensor, device: torch.device) -> DensePlan:
     return DensePlan(found.to(device), open_rows, plan.relative)
 
 
-def _cells(track: Track, sheets: Sheets, layout: SheetLayout, count: int) -> tuple[Tensor, Tensor]:
+def _cells(track: Track, sheets: Sheets, count: int) -> tuple[Tensor, Tensor]:
     """The key that each query reads along a track, in its own problem, and whether there is one, each
     `[problem, query]`."""
     queries = torch.arange(sheets.target_length)

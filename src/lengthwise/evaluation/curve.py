@@ -129,8 +129,9 @@ def gather(
     return LengthCurve(found)
 
 
-def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a share (95 % by default)."""
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """The Wilson score interval of a share, 95 %."""
+    z = 1.959964
     share, spread = correct / n, z * z / n
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
