@@ -10,7 +10,6 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,8 +20,8 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole, as_wholes
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
-from lengthwise.evaluation.curve import LengthCurve, Score, gather
-from lengthwise.evaluation.shares import Answered, Question, answering, scores_of
+from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import NoProblemsError, Suite, generator, suite_problems
@@ -85,8 +84,7 @@ def evaluate_run(
         for padding in run.paddings(length)
     ]
     begin = "lengthwise.evaluation.exact_match:begin"
-    with contextlib.closing(scores_of(run, questions, _Asker(run), begin, workers)) as scores:
-        return gather(scores, on_progress, keep)
+    return ask_all(run, questions, _Asker(run), begin, workers, on_progress, keep)
 
 
 def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
