@@ -32,7 +32,6 @@ def fewest(task: Worksheet, size: Size, found: Sequence[SheetEvidence]) -> list[
     """The fewest that tell every symbol, of equally few those with the fewest sights; none where none do.
 
     Args:
-        task: the worksheet.
         size: of training.
         found: lines that a model needs, or may need.
     """

@@ -66,7 +66,6 @@ def evaluate_run(
     and the length.
 
     Args:
-        run: the run.
         lengths: digits.
         suites: `uniform`, `carry`, or both (see `suite_problems`).
         samples: problems of each length; by default 1000, 200 past 100 digits, 20 from 10,000 on and
@@ -167,7 +166,6 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     Problems longer than learned positions reach are wrong, all of them.
 
     Args:
-        run: the run.
         layout: the task at the problems' width.
         operands: digits `[problem, operand, column]`.
 

@@ -26,7 +26,6 @@ def answer_columns(
     """Answer problems of any lengths, side by side.
 
     Args:
-        run: the run.
         problems: the operands of each, as text.
         on_progress: called with the symbols written so far and their number.
     """

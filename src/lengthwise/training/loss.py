@@ -26,8 +26,6 @@ class Loss:
     """Cross-entropy of problems of any width or size, read along one bias.
 
     Args:
-        config: the settings.
-        bias: the bias.
         model: as its maker made it; the losses are of one that may be wrapped or compiled.
         device: where the tokens are.
     """

@@ -85,7 +85,6 @@ def train_run(
     """Train a model in a run folder until it meets its criterion.
 
     Args:
-        config: the settings.
         path: the run folder.
         bias: a calibrated bias, or one of matrices; without one, the settings name the bias.
         resume: continue from the last checkpoint (or do nothing if the run is done). Settings that were not
