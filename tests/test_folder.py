@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.evaluation.exact_match import LengthCurve
+from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import append_text, check_format, read_text, write_with
 from lengthwise.paper_repo import load_ini
 from lengthwise.proof import Certificate

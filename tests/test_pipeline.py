@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from lengthwise import pipeline
 from lengthwise.calibration import kept_maps
-from lengthwise.evaluation.exact_match import LengthCurve
+from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.pipeline import run_abc, stages
 from lengthwise.pipeline.stages import Silent
 from lengthwise.pipeline.until_proven import train_until_proven

@@ -33,12 +33,13 @@ from lengthwise.bias import (
     relative_index,
     track_row,
 )
+from lengthwise.errors import NoProblemsError
 from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import ANSWER, Layout
-from lengthwise.problems.sampling import NoProblemsError, Split, generator, suite_problems
+from lengthwise.problems.sampling import Split, generator, suite_problems
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 

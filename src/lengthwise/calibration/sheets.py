@@ -19,12 +19,13 @@ from lengthwise.calibration.auto import Lines, NoLinesError, assign
 from lengthwise.calibration.evidence import HINT, NEEDED, SHOWN, SheetEvidence
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheet_sets import fewest
+from lengthwise.errors import NoProblemsError
 from lengthwise.locality import NotApplicableError, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 from lengthwise.model import plan_attention
 from lengthwise.model.plans import AttentionPlan, DensePlan, LayerPlan, close_safely
 from lengthwise.model.transformer import Output
-from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.runs.run import Run

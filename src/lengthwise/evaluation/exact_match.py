@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole, as_wholes
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
+from lengthwise.errors import NoProblemsError
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
-from lengthwise.problems.sampling import NoProblemsError, Suite, generator, suite_problems
+from lengthwise.problems.sampling import Suite, generator, suite_problems
 from lengthwise.runs.elsewhere import from_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError

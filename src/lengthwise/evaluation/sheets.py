@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
+from lengthwise.errors import NoProblemsError
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
 from lengthwise.model import plan_attention
-from lengthwise.problems.sampling import NoProblemsError, Split, generator
+from lengthwise.problems.sampling import Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
 from lengthwise.problems.sheets import IGNORED, SheetLayout
 from lengthwise.problems.sizes import Size
