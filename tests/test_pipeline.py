@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from lengthwise import pipeline
 from lengthwise.calibration import kept_maps
-from lengthwise.evaluation.exact_match import LengthCurve
-from lengthwise.pipeline import Silent, run_abc
+from lengthwise.evaluation.curve import LengthCurve
+from lengthwise.pipeline import run_abc, stages
+from lengthwise.pipeline.stages import Silent
+from lengthwise.pipeline.until_proven import train_until_proven
 from lengthwise.proof import Certificate, Counterexample, NotApplicable
 from lengthwise.runs.folder import WEIGHTS
 from lengthwise.runs.run import Run
@@ -88,7 +90,7 @@ def test_resume_after_a_crash_reaches_the_same_weights(tiny_abc, tiny_config, tm
 
 def test_a_failed_retraining_gets_one_more_line(tiny_abc, tiny_config, tmp_path, monkeypatch):
     shutil.copytree(tiny_abc.path / "vanilla", tmp_path / "run" / "vanilla")
-    real = pipeline.train_run
+    real = stages.train_run
     begun = []
 
     def fail_once(config, path, **arguments):
@@ -99,7 +101,7 @@ def test_a_failed_retraining_gets_one_more_line(tiny_abc, tiny_config, tmp_path,
                 raise NotInterpolatedError(run, _last(run))
         return real(config, path, **arguments)
 
-    monkeypatch.setattr(pipeline, "train_run", fail_once)
+    monkeypatch.setattr(stages, "train_run", fail_once)
     monkeypatch.setattr(pipeline, "suffices", lambda maps, bias: False)
     recorder = Recorder()
     outcome = run_abc(tiny_config, tmp_path / "run", resume=True, observer=recorder)
@@ -358,6 +360,6 @@ def test_settings_that_are_refused_later_on_are_not_kept(tiny_abc, tmp_path):
 def test_a_proven_training_goes_on_without_naming_its_bias(tiny_abc, tmp_path):
     run = shutil.copytree(tiny_abc.path / "calibrated", tmp_path / "run")
     config = make_config({"task": "successor"})
-    opened, proof = pipeline.train_until_proven(config, run, resume=True)
+    opened, proof = train_until_proven(config, run, resume=True)
     assert proof.proven
     assert opened.fingerprint == tiny_abc.calibrated.fingerprint

@@ -1,5 +1,6 @@
 """Run folders: what they hold, what they refuse, and that nothing in them is half written."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -15,10 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack
 from lengthwise.files import write_bytes, write_with
-from lengthwise.runs import run as run_module
+from lengthwise.runs.answer import Answer
+from lengthwise.runs.columns import read_answer
 from lengthwise.runs.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
 from lengthwise.runs.parts import check_bias, make_device
-from lengthwise.runs.run import Answer, Run
+from lengthwise.runs.run import Run
+from lengthwise.runs.versions import versions
 from lengthwise.settings.config import InputError, make_config
 
 
@@ -96,10 +99,10 @@ def test_malformed_expressions_are_refused(tiny_abc, expression, message):
 def test_an_answer_that_is_none_is_no_number_in_disguise(tiny_abc):
     layout = tiny_abc.calibrated.layout(2)
     end = layout.vocabulary.end
-    read = tiny_abc.calibrated._read
-    assert read(layout, np.array([1, 2, 0, end])) == Answer("21", "120", complete=True)
+    read = functools.partial(read_answer, tiny_abc.calibrated.task, layout)
+    assert read(np.array([1, 2, 0, end])) == Answer("21", "120", complete=True)
     for tokens, written in (([1, end, end, end], "1$$$"), ([1, 2, 0, 3], "1203")):
-        answer = read(layout, np.array(tokens))
+        answer = read(np.array(tokens))
         assert (answer.work, answer.complete) == (written, False)
         assert answer.text == (
             "no answer: 3 digits and an end ($) were due, least significant digit first, but the model "
@@ -362,8 +365,8 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
 
 def test_versions_do_without_git(monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "PATH": ""})
-    versions = run_module.versions()
-    assert (versions["git_commit"], versions["git_changed"]) == (None, None)
+    found = versions()
+    assert (found["git_commit"], found["git_changed"]) == (None, None)
 
 
 def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
+from lengthwise.errors import NoProblemsError
 from lengthwise.problems.sampling import (
-    NoProblemsError,
     add_chains,
     generator,
     split_of,

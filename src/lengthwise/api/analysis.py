@@ -26,7 +26,7 @@ from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.own_models import Adapter, Applied, apply_bias, capture_own
 from lengthwise.own_models.adapter import SomePositions
 from lengthwise.own_models.tokens import SomeTokens
-from lengthwise.pipeline import Clock
+from lengthwise.pipeline.stages import Clock
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import Suite
 from lengthwise.problems.sheet_sampling import SheetSuite

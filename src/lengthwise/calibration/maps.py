@@ -33,12 +33,13 @@ from lengthwise.bias import (
     relative_index,
     track_row,
 )
+from lengthwise.errors import NoProblemsError
 from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import ANSWER, Layout
-from lengthwise.problems.sampling import NoProblemsError, Split, generator, suite_problems
+from lengthwise.problems.sampling import Split, generator, suite_problems
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 
@@ -213,8 +214,8 @@ class Knockout:
 
 
 @torch.inference_mode()
-def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, Tensor]:
-    """A run's attention, averaged over uniform problems of any length, longer than it was trained on too.
+def average_attention(run: Run, length: int) -> dict[Site, Tensor]:
+    """A run's attention, averaged over 64 uniform problems of a length, longer than it was trained on too.
 
     Returns:
         Per site, float32 `[layer, head, query, key]`, the true answers being given.
@@ -223,7 +224,7 @@ def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, T
     operands = suite_problems(
         run.task,
         generator(run.config.seed, "capture", length),
-        problems,
+        64,
         suite="uniform",
         length=length,
         width=layout.width,

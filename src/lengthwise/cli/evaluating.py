@@ -66,7 +66,7 @@ def evaluate_command(
     """
     from lengthwise.arguments import as_choice
     from lengthwise.evaluation import measure
-    from lengthwise.pipeline import Clock
+    from lengthwise.pipeline.stages import Clock
     from lengthwise.problems.sampling import Suite
     from lengthwise.problems.sheet_sampling import SheetSuite
     from lengthwise.progress.display import observing, print_curve

@@ -89,7 +89,7 @@ def verify_command(
 
     Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
     """
-    from lengthwise.pipeline import Clock
+    from lengthwise.pipeline.stages import Clock
     from lengthwise.progress.display import observing
     from lengthwise.proof import Certificate, verify
     from lengthwise.runs.run import Run

@@ -57,7 +57,6 @@ def count_mistakes(
     it: that is what a reader of the answer sees. A model that stops early leaves end tokens.
 
     Args:
-        run: the run.
         lengths: digits.
         suites: `uniform`, `carry`, or both.
         samples: problems of each length; by default those of the run's settings.
@@ -119,7 +118,6 @@ def check_range(
     """Ask every number from `first` to `last` of a task with one operand.
 
     Args:
-        run: the run.
         first, last: both included.
         stop_at_first: stop at the first wrong answer.
         keep: wrong answers to report.

@@ -6,15 +6,17 @@ The shares are the same however many processes there are, so that the scores are
 from __future__ import annotations
 
 import base64
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from lengthwise.evaluation.curve import Score, wilson
+from lengthwise.errors import InputError
+from lengthwise.evaluation.curve import LengthCurve, Score, wilson
 from lengthwise.runs.elsewhere import one_thread, to_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.sections import Padding
@@ -70,18 +72,43 @@ class Ask(Protocol):
         ...
 
 
-def scores_of(
-    run: Run, questions: Sequence[Question], ask: Ask, begin: str, workers: int
-) -> Generator[Score]:
-    """Scores, one after the other.
+def ask_all(
+    run: Run,
+    questions: Sequence[Question],
+    ask: Ask,
+    begin: str,
+    workers: int,
+    on_progress: Callable[[Score], object] | None,
+    keep: Callable[[LengthCurve], object] | None,
+) -> LengthCurve:
+    """Ask all questions, a score each.
 
     Args:
         run: whose model answers.
-        questions: one for each score.
         ask: draws, and answers shares in this process.
         begin: what makes another process answer likewise, by `answering`.
-        workers: processes.
+        workers, on_progress, keep: as of `evaluate_run`.
     """
+    found: list[Score] = []
+    with closing(_scores(run, questions, ask, begin, workers)) as scores:
+        try:
+            for score in scores:
+                found.append(score)
+                if on_progress is not None:
+                    on_progress(score)
+        except BaseException:
+            if keep is not None and found:
+                try:
+                    keep(LengthCurve(found))
+                except (InputError, OSError) as error:
+                    print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
+            raise
+    return LengthCurve(found)
+
+
+def _scores(
+    run: Run, questions: Sequence[Question], ask: Ask, begin: str, workers: int
+) -> Generator[Score]:
     shares = sum(-(-question.count // question.each) for question in questions)
     workers = min(workers, shares)
     with ExitStack() as stack:

@@ -30,7 +30,6 @@ def save_pretrained(run: Run, folder: Path | str, *, force: bool = False) -> Pat
     whole or not at all.
 
     Args:
-        run: the run.
         folder: where to; it must hold nothing.
         force: write over what an earlier call wrote there.
 
@@ -130,7 +129,6 @@ def push_to_hub(run: Run, repo: str, **options: Any) -> str:
     """Save a run to a repository of the Hub, which is made where it is not there.
 
     Args:
-        run: the run.
         repo: its name, such as `"someone/addition"`.
         options: `private`, `token`, `commit_message`, `branch`, `create_pr` and others of
             huggingface_hub's `ModelHubMixin.push_to_hub`.

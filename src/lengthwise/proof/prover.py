@@ -29,8 +29,9 @@ from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.proof.shared import SHARE, check_shared, check_sights_shared
 from lengthwise.proof.sheets import CHUNK as SIGHTS
 from lengthwise.proof.sheets import check_sights, contexts_of_sheet, refute
-from lengthwise.runs.folder import RULE, versions
+from lengthwise.runs.folder import RULE
 from lengthwise.runs.run import Run
+from lengthwise.runs.versions import versions
 from lengthwise.settings.config import InputError
 
 BUDGET = 50_000_000

@@ -15,7 +15,8 @@ from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import check_format, from_json, read_text, write_text
-from lengthwise.pipeline import Observer, Stage, calibrate_and_retrain, run_abc
+from lengthwise.pipeline import calibrate_and_retrain, run_abc
+from lengthwise.pipeline.stages import Observer, Stage
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked
 from lengthwise.runs.metrics import Metrics, read_metrics
