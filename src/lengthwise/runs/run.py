@@ -49,6 +49,7 @@ from lengthwise.runs.parts import (
     make_bias,
     make_device,
     make_model,
+    shapes_alone,
 )
 from lengthwise.runs.sheets import answer_sheets
 from lengthwise.settings.assignments import with_options
@@ -246,7 +247,7 @@ class Run:
                 f"{path.with_name(CONFIG)} {layers} layers"
             )
         try:
-            with torch.device("meta"):
+            with shapes_alone():
                 model = make_model(self.config)
         except (OverflowError, RuntimeError) as error:
             raise InputError(
