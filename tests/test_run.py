@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +21,7 @@ from lengthwise.files import write_bytes, write_with
 from lengthwise.runs.answer import Answer
 from lengthwise.runs.columns import read_answer
 from lengthwise.runs.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
-from lengthwise.runs.parts import check_bias, make_device
+from lengthwise.runs.parts import check_bias, make_device, make_model
 from lengthwise.runs.run import Run
 from lengthwise.runs.versions import versions
 from lengthwise.settings.config import InputError, make_config
@@ -390,3 +392,16 @@ def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
     run.model = SimpleNamespace(reaches=lambda *lengths: True)
     assert run.answers(["0110", "111"]) == [Answer("0", "010"), Answer("1", "101")]
     assert run.solve_many(["0110", "111"]) == ["0", "1"]
+
+
+@pytest.mark.trains
+def test_a_run_is_opened_without_torchs_compiler(tmp_path):
+    """It takes a second to load, of every worker and of every question to a model."""
+    config = make_config({"task": "successor", "device": "cpu"}, ["model.embedding_scale=sqrt"])
+    run = Run.create(tmp_path / "run", config, None)
+    run.save_model(make_model(config))
+    code = "import sys, lengthwise as lw; lw.Run.open(sys.argv[1]).model; print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(run.path)]
+    loaded = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert "torch._dynamo" not in loaded

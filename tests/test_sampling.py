@@ -180,6 +180,18 @@ def test_equal_arguments_give_equal_draws():
         assert first.dtype == np.uint8
 
 
+@pytest.mark.parametrize("name", [*TASK_NAMES, "nx1", "parity"])
+def test_problems_do_not_depend_on_how_many_are_worked_on_at_once(name, monkeypatch):
+    task = TASKS[name]()
+    draws = []
+    for at_once in (1, 500, 10**9):
+        monkeypatch.setattr("lengthwise.problems.sampling._AT_ONCE", at_once)
+        rng = generator(0, "test")
+        draws.append(suite_problems(task, rng, 40, suite="carry", length=9, width=12))
+    np.testing.assert_array_equal(draws[0], draws[2])
+    np.testing.assert_array_equal(draws[1], draws[2])
+
+
 def test_seed_stream_and_step_all_matter():
     draws = {}
     for seed, stream, step in itertools.product(

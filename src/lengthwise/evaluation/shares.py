@@ -9,8 +9,10 @@ import base64
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,7 +118,10 @@ def _scores(
         if workers > 1:
             stack.enter_context(one_thread())
             pool = stack.enter_context(Workers(workers, answering(ask), begin, to_values(run)))
-            answers = pool.answers(_drawn(ask, questions))
+            # One process draws. It goes on answering meanwhile, or the others would run out of shares.
+            ahead = ThreadPoolExecutor(1)
+            stack.callback(ahead.shutdown, wait=False, cancel_futures=True)
+            answers = pool.answers(_drawn(ask, questions, ahead))
         else:
             answers = map(answering(ask), _drawn(ask, questions))
         for question in questions:
@@ -124,11 +129,25 @@ def _scores(
             yield _score(run, question, parts)
 
 
-def _drawn(ask: Ask, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
-    """Shares as JSON values, with their problems: one process draws, which costs a third of short ones."""
-    for question in questions:
-        began = time.perf_counter()
-        problems, split = ask.draw(question)
+def _drawn(
+    ask: Ask, questions: Sequence[Question], ahead: Executor | None = None
+) -> Iterator[dict[str, Any]]:
+    """Shares as JSON values, with their problems: one process draws, which costs a tenth of short ones.
+
+    Args:
+        ask, questions: as of `scores_of`.
+        ahead: draws a question's problems while those of the one before are handed out.
+    """
+
+    def draw(question: Question) -> tuple[np.ndarray, str, float]:
+        began = time.thread_time()
+        return *ask.draw(question), time.thread_time() - began
+
+    coming = None
+    for question, following in zip_longest(questions, questions[1:]):
+        problems, split, seconds = draw(question) if coming is None else coming.result()
+        if ahead is not None and following is not None:
+            coming = ahead.submit(draw, following)
         for first in range(0, question.count, question.each):
             some = np.ascontiguousarray(problems[first : first + question.each], np.uint8)
             yield {
@@ -136,7 +155,7 @@ def _drawn(ask: Ask, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
                 "problems": base64.b64encode(some.tobytes()).decode(),
                 "shape": some.shape,
                 "split": split,
-                "seconds": 0.0 if first else time.perf_counter() - began,
+                "seconds": 0.0 if first else seconds,
             }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -13,7 +12,7 @@ from lengthwise.bias import AttentionBias, CalibratedBias
 from lengthwise.files import from_json, reason, save_tensors, sha256
 from lengthwise.model import Transformer
 from lengthwise.runs.folder import CONFIG
-from lengthwise.runs.parts import make_model
+from lengthwise.runs.parts import make_model, shapes_alone
 from lengthwise.settings.config import Config, InputError
 from lengthwise.settings.method_tables import TABLES
 
@@ -71,7 +70,7 @@ def check_shapes(path: Path, config: Config) -> None:
             f"{path.with_name(CONFIG)} {layers} layers"
         )
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             model = make_model(config)
     except (OverflowError, RuntimeError) as error:
         raise InputError(

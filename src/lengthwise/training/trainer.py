@@ -50,7 +50,15 @@ from lengthwise.training.halves import Shards, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.keeping import Finite, thin_out
 from lengthwise.training.loss import Loss
-from lengthwise.training.processes import any_asked, make_accelerator, rank_rows, together
+from lengthwise.training.processes import (
+    any_asked,
+    average,
+    begin_alike,
+    make_accelerator,
+    prepared,
+    rank_rows,
+    together,
+)
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
 
@@ -168,7 +176,7 @@ class Trainer:
         if self.settings.frozen == "embeddings":
             model.source_embedding.requires_grad_(False)
             model.target_embedding.requires_grad_(False)
-        self.model = accelerator.prepare(model)
+        self.model = prepared(accelerator, model)
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         if self.settings.execution == "compiled":
             self.model = compiled(self.model, self.device)
@@ -228,6 +236,7 @@ class Trainer:
     def train(self) -> Run:
         if (self.run.path / CHECKPOINT).exists():
             self._load()
+        begin_alike(self.accelerator, self.weights)
         if self.accelerator.is_main_process:
             self._trim_metrics()
         held_out = self.held_out
@@ -274,9 +283,9 @@ class Trainer:
             parts = (*parts, drawn[self.rank_rows].to(self.device))
         mean_loss = self.loss.of_problems(self.model, batch.layout, plan)
         # Accelerate's own calls would check for mixed precision and accumulation, a fiftieth of a step.
-        # Gradients of several processes are averaged by the model.
         count = self.settings.accumulate
         self.loss_sum += accumulated(mean_loss, parts, self.weights, self.shards, count)
+        average(self.accelerator, self.weights)
         self.optimizer.step()
         self.finite.add(self.loss_sum)
         self.loss_count += 1
