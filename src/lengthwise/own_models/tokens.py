@@ -62,6 +62,8 @@ class Tokens:
         self._ends = characters[vocabulary.start], characters[vocabulary.end]
         self._tell_apart([one for one in characters if one not in self._ends])
         self._tell_apart([*characters[: format.base], self._ends[1]])
+        if self._frames:
+            self.check_one_sequence()
         self.ids = torch.tensor(found)
         self.start = found[layout.vocabulary.start]
 
