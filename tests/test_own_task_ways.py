@@ -42,18 +42,25 @@ from functools import cached_property
 import lengthwise as lw
 
 
-class Recopied(lw.Worksheet):
-    segments = (lw.Segment("a", "operand"),)
-    axes = {"a": "c"}
-    follows = ("a[c]",)
-    example = ("97", "97")
+class Wheels(lw.Worksheet):
+    segments = (lw.Segment("a", "operand"), lw.Segment("+", "symbol"), lw.Segment("b", "operand"))
+    axes = {"a": "c", "b": "r"}
+    follows = ("a[c]", "b[r]", "sheet[r-1,c].digit", "sheet[r,c-1].carry")
+    example = ("97+855", "15")
 
     @cached_property
     def fields(self):
-        return (lw.Field("digit", self.base),)
+        return lw.Field("digit", self.base), lw.Field("carry", 2)
 
-    def cell(self, digit):
-        return "$" if digit is None else (digit,)
+    def cell(self, *seen):
+        wheel, steps, above, carry = seen
+        if steps is None:
+            return "$"
+        if wheel is None:
+            return ";"
+        shown = above if isinstance(above, int) else wheel
+        carry, digit = divmod(shown + (steps if carry is None else carry), self.base)
+        return digit, carry
 
     def answer(self, rows):
         return rows[-1][:, 0].tolist()
