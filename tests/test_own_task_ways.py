@@ -97,8 +97,8 @@ def test_the_digest_binds_how_a_class_writes_and_reads_problems(file):
 
 
 def test_the_digest_of_a_sheet_binds_how_its_problems_are_written(file):
-    found = {digest(file, f"{SHEET}\n    {WAYS[one]}\n") for one in ("parse", "texts", "objection")}
-    assert len({digest(file, SHEET), *found}) == 4
+    found = {digest(file, f"{SHEET}\n    {WAYS[one]}\n") for one in ("parse", "objection")}
+    assert len({digest(file, SHEET), *found}) == 3
 
 
 def test_a_format_of_a_file_of_a_class_and_of_an_instance(file):
