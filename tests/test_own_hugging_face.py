@@ -280,6 +280,29 @@ def test_caches_of_several_problems_are_decoded_in_turn():
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"cache_implementation": "static"}, {"prompt_lookup_num_tokens": 3}, {"num_beams": 3}],
+)
+def test_other_ways_to_generate(options):
+    model, (source, target) = hugging_face("llama"), batch(9, 1)
+    with lw.apply(model, lines_of_addition(), tokens=IDS):
+        without = {"num_beams": options.get("num_beams", 1), "use_cache": False}
+        wanted = generate(model, source, target, max_new_tokens=9, **without)
+        assert torch.equal(generate(model, source, target, max_new_tokens=9, **options), wanted)
+
+
+def test_half_precision():
+    model, (source, target) = hugging_face("llama").to(torch.bfloat16), batch(9, 2)
+    assert lw.capture(model, "addition", length=4, tokens=IDS, problems=2).weights[
+        "self"
+    ].dtype == (torch.float32)
+    with lw.apply(model, lines_of_addition(), tokens=IDS), torch.no_grad():
+        logits = model(torch.cat([source, target], 1)).logits
+    assert logits.dtype == torch.bfloat16
+    assert logits.isfinite().all()
+
+
 def test_a_cache_of_before_does_not_fit():
     model, ids = hugging_face("llama"), torch.cat(batch(), 1)
     before = model(ids, use_cache=True).past_key_values
