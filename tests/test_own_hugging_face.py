@@ -285,7 +285,7 @@ def test_caches_of_several_problems_are_decoded_in_turn():
     [{"cache_implementation": "static"}, {"prompt_lookup_num_tokens": 3}, {"num_beams": 3}],
 )
 def test_other_ways_to_generate(options):
-    model, (source, target) = hugging_face("llama"), batch(9, 1)
+    model, (source, target) = hugging_face("llama"), [one[:1] for one in batch(9)]
     with lw.apply(model, lines_of_addition(), tokens=IDS):
         without = {"num_beams": options.get("num_beams", 1), "use_cache": False}
         wanted = generate(model, source, target, max_new_tokens=9, **without)
