@@ -327,12 +327,14 @@ def test_a_deep_copy_has_the_bias_of_its_own(name):
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
-def test_gradient_checkpointing_goes_back_to_the_pass_that_it_repeats():
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_goes_back_to_the_pass_that_it_repeats(reentrant):
     model, found = hugging_face("llama").train(), []
     long, short = torch.cat(batch(9), 1), torch.cat(batch(4), 1)
     for on in (False, True):
         model.zero_grad()
-        model.gradient_checkpointing_enable() if on else None
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant}) if on else None
         with lw.apply(model, lines_of_addition(), tokens=IDS):
             loss = model(long, use_cache=False).logits.logsumexp(-1).sum()
             with torch.no_grad():

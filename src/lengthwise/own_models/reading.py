@@ -55,6 +55,7 @@ class Reading:
         self.source_length, self.first = 0, 0
         # What passes with gradients were of, by their shape; backward may go through them again.
         self._passes: dict[tuple[Place, int, int], set[tuple[int, int]]] = {}
+        self._learns = False
         if kind == "decoder":
             tokens.check_one_sequence()
         self._uncompiled: Any = torch.compiler.disable(self._at)
@@ -84,6 +85,8 @@ class Reading:
         """
         self.tokens.width(source_length)
         self.source_length, self.first = source_length, first
+        # Asked here, for some checkpointing runs a model's layers without gradients at first.
+        self._learns = torch.is_grad_enabled()
 
     def __deepcopy__(self, memo: object) -> Reading:
         """Itself: a deep copy of a model shares it, as it shares the hooks that tell it of each pass."""
@@ -95,11 +98,12 @@ class Reading:
         Raises:
             InputError: where passes of one shape were of problems of several widths.
         """
-        passes = self._passes.setdefault((place, queries, keys), set())
+        shape = place, queries, keys
         if not _in_backward():
-            if torch.is_grad_enabled():
-                passes.add((self.source_length, self.first))
+            if self._learns:
+                self._passes.setdefault(shape, set()).add((self.source_length, self.first))
             return
+        passes = self._passes.get(shape, set())
         if len(passes) > 1:
             raise InputError(
                 f"gradient checkpointing can't tell passes of {queries} queries and {keys} keys apart, "
