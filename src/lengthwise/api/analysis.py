@@ -50,7 +50,7 @@ def capture(
     Args:
         run: a run, or its folder; of what `abc` made, the vanilla one. Or a model of your own
             (docs/own_models.md), and then also:
-        format: a task's name, or `lw.Format`: how its problems are written.
+        format: a task's name or file, or `lw.Format`: how its problems are written.
         length: digits of the longest operand that it was trained on.
         width: digits that operands are padded to; by default what the answer needs.
         tokens: its id for each character, `{"0": 15, ..., "+": 10, "^": 11, "$": 12}`, or a function that

@@ -329,7 +329,7 @@ def report_command(
         raise InputError(
             f"can't write {target}: {folders[0]} is only to be read; --out FILE writes the report elsewhere"
         )
-    written = write_report(folders, target)
+    written = write_report(folders, target, task=options.name_of(own_task))
     show(as_json, {"report": str(written)}, written)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from lengthwise.arguments import as_flag, as_folder, as_text, refuse
 from lengthwise.errors import InputError, shorten
 from lengthwise.files import reason
-from lengthwise.interop.folders import PATTERNS
+from lengthwise.interop.folders import PATTERNS, refuse_others
 from lengthwise.runs.folder import CONFIG, LOCK, WEIGHTS
 from lengthwise.runs.run import Run
 from lengthwise.settings.own_methods import SomeMethod, use_method
@@ -105,6 +105,7 @@ def from_pretrained(
     if method is not None:
         use_method(method)
     if folder.is_dir():
+        refuse_others(folder)
         run = Run.open(folder, device=device, task=task)
     else:
         if folder.is_file() or folder.is_absolute() or text.startswith(("~", ".")):
