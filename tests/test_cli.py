@@ -330,9 +330,9 @@ def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err == (
-        "lengthwise: interrupted; what was finished is kept, and --resume continues it\n"
-    )
+    *progress, last = err.splitlines()
+    assert last == "lengthwise: interrupted; what was finished is kept, and --resume continues it"
+    assert all(line.startswith("Train") for line in progress)  # where it takes long
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
