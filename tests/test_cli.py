@@ -431,13 +431,13 @@ def test_abc_says_what_it_reached_and_ends_with_it(call, tiny_abc, tiny_file, tm
 def test_abc_where_no_proof_applies_is_judged_by_what_was_measured(
     call, tiny_abc, tiny_file, tmp_path, monkeypatch
 ):
-    from lengthwise import pipeline
+    from lengthwise import attempts
     from lengthwise.proof import NotApplicableError
 
     def refuse(*arguments, **options):
         raise NotApplicableError("there are too many contexts")
 
-    monkeypatch.setattr(pipeline, "prove_run", refuse)
+    monkeypatch.setattr(attempts, "prove_run", refuse)
     folder = shutil.copytree(tiny_abc.path, tmp_path / "run")
     again = ("abc", tiny_file, "--out", folder, "--resume", "--lengths", "5")
     code, out, _ = call(*again)

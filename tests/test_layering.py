@@ -41,6 +41,8 @@ FLOW = (
     "own_models",
     "evaluation",
     "paper_repo",
+    "stages",
+    "attempts",
     "pipeline",
     "forecast",
     "report",

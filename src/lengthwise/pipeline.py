@@ -3,67 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
+from lengthwise.attempts import (
+    SELECTION,
+    Proof,
+    calibrate_and_retrain,
+    train_and_calibrate,
+    until_proven,
+    with_drill,
+)
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.calibration import Maps, calibrate, capture, kept_maps, suffices
+from lengthwise.calibration import Maps
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import write_bytes
 from lengthwise.problems.sizes import Size
-from lengthwise.proof import (
-    Certificate,
-    Counterexample,
-    NotApplicable,
-    NotApplicableError,
-    receptive_cone,
-)
-from lengthwise.proof import prove as prove_run
-from lengthwise.runs.folder import (
-    BIAS,
-    CALIBRATED,
-    CERTIFICATE,
-    CONFIG,
-    MAPS,
-    PROGRESS,
-    VANILLA,
-    check_folder,
-    locked,
-    prepare,
-    set_aside,
-)
-from lengthwise.runs.metrics import Metrics
+from lengthwise.proof import Certificate, Counterexample, receptive_cone
+from lengthwise.runs.folder import CONFIG, VANILLA, check_folder, locked, prepare
 from lengthwise.runs.parts import fitted, make_bias
 from lengthwise.runs.run import LONGEST, Run
 from lengthwise.settings.config import Config, InputError
+from lengthwise.stages import Clock, Observer, Silent, Stage
 from lengthwise.tasks.own import lost_digits
-from lengthwise.training.resuming import changed, continued, reopen
-from lengthwise.training.trainer import NotInterpolatedError, check_training, train_run
-
-Proof = Certificate | Counterexample | NotApplicable
-# The settings of a calibration that are arguments of `calibrate`.
-SELECTION = {"policy", "kappa_cross", "kappa_self", "lines"}
-
-Stage = Literal["train", "calibrate", "retrain", "prove", "evaluate"]
-
-
-class Observer:
-    """What the pipeline tells while it works; here every method does nothing."""
-
-    def begin(self, stage: Stage, config: Config) -> None: ...
-    def trained(self, stage: Stage, metrics: Metrics) -> None: ...
-    def calibrated(self, bias: CalibratedBias, attempt: int) -> None: ...
-    def checked(self, contexts: int, total: int) -> None: ...
-    def scored(self, score: Score) -> None: ...
-    def end(self, stage: Stage, seconds: float) -> None: ...
-
-
-class Silent(Observer):
-    """An observer that says nothing."""
+from lengthwise.training.resuming import reopen
+from lengthwise.training.trainer import check_training
 
 
 @dataclass(frozen=True)
@@ -148,10 +114,8 @@ def run_abc(
     """Attention Bias Calibration (paper, section 5) from nothing to a measured model.
 
     The vanilla model is trained in `path/vanilla`, the one with the calibrated bias in `path/calibrated`.
-    If the retrained model does not interpolate, its lines were too few: calibration adds one more and
-    tries again, up to `calibration.attempts` times; or, where they tell every symbol, the training goes on
-    for as many steps again. Unless `prove` is false, problems that the proof finds the model to get wrong
-    are drilled in another retraining, and so on, up to as many times.
+    Unless `prove` is false, problems that the proof finds the model to get wrong are drilled in another
+    retraining, and so on. What is tried again where a step fails, and how often: `lengthwise.attempts`.
 
     With `resume` what is there goes on, under the settings of before where none are set now; after another
     calibration the model that was calibrated otherwise is set aside, as `path/calibrated-1`.
@@ -180,15 +144,12 @@ def run_abc(
             check_training(each, path)
     with locked(path), _unchanged_where_refused(path / VANILLA / CONFIG, resume):
         prepare(path, resume=resume, force=force, pipeline=True)
-        vanilla = clock.train("train", config, path / VANILLA, resume=resume)
-        config = vanilla.config  # where it was begun before, changed by what is set now
+        vanilla, maps, bias, calibrated = train_and_calibrate(config, path, clock, resume=resume)
+        config = vanilla.config
         lengths = config.evaluation.lengths if lengths is None else lengths
-        maps, bias, calibrated = calibrate_and_retrain(
-            config, path / CALIBRATED, vanilla, resume=resume, clock=clock
-        )
         proof = None
         if prove:
-            calibrated, proof = _until_proven(calibrated, bias, clock, workers)
+            calibrated, proof = until_proven(calibrated, bias, clock, workers)
         curve = LengthCurve([])
         with clock.stage("evaluate", config):
             for run in (vanilla, calibrated):
@@ -239,63 +200,6 @@ def check_local(config: Config) -> None:
         raise InputError(lost)
 
 
-def calibrate_and_retrain(
-    config: Config, folder: Path, vanilla: Run, *, resume: bool = False, clock: Clock | None = None
-) -> tuple[Maps, CalibratedBias, Run]:
-    """Turn what a vanilla model attends to into a bias, and train a fresh model with it.
-
-    Args:
-        config: the settings of the vanilla model; its `retraining` part makes those of the other.
-        folder: of the other model.
-        vanilla: the vanilla model.
-        resume: go on with what the folder holds.
-        clock: times the stages and tells of them.
-
-    Raises:
-        NotInterpolatedError: when no attempt meets its criterion.
-        NoLinesError: when calibration finds no line.
-    """
-    clock, retraining = clock or Clock(Silent()), config.for_retraining()
-    if resume and (folder / CONFIG).exists():
-        retraining = _with_drill(retraining, Run.open(folder).config.data.drill)
-    with clock.stage("calibrate", config):
-        settings = config.calibration
-        maps = kept_maps(vanilla) if resume else None
-        # Of one row, half of them carry chains.
-        count = settings.problems if config.is_sheet else 2 * ((settings.problems + 1) // 2)
-        if maps is None or maps.problems != count:
-            maps = capture(vanilla)
-            maps.save(vanilla.path / MAPS)
-        attempts = settings.attempts if settings.policy == "auto" else 1
-        chosen = settings.model_dump(include=SELECTION)
-        biases = [calibrate(maps, **chosen, extra=attempt) for attempt in range(attempts)]
-    begun = CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
-    if begun in biases:
-        continued(Run.open(folder).config, retraining, folder, retraining=True)
-    elif begun is not None:
-        check_training(retraining, folder, biases[0])
-        set_aside(folder)
-    first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
-    tries = [(attempt, biases[attempt], 1) for attempt in range(first, attempts)]
-    if suffices(maps, biases[first]):
-        # Lines that tell every symbol are not too few: what a model lacks then is steps.
-        tries = [(first, biases[first], times) for times in range(1, attempts + 1)]
-    for number, (attempt, bias, times) in enumerate(tries, start=1):
-        if times == 1:
-            clock.observer.calibrated(bias, attempt)
-        steps, same = times * retraining.training.max_steps, bias == begun
-        longer = retraining if times == 1 else changed(retraining, "training", max_steps=steps)
-        try:
-            run = clock.train("retrain", longer, folder, bias=bias, resume=same, force=not same)
-        except NotInterpolatedError:
-            if number == len(tries):
-                raise
-            begun = bias
-            continue
-        return maps, bias, run
-    raise AssertionError("the last attempt returns or raises")
-
-
 class NotProvenError(RuntimeError):
     """A training ended, but its model could not be proven; the run is kept."""
 
@@ -329,7 +233,7 @@ def train_until_proven(
     begun = resume and (path / CONFIG).exists()
     if begun:
         opened = Run.open(path)
-        config = _with_drill(config, (*config.data.drill, *opened.config.data.drill))
+        config = with_drill(config, (*config.data.drill, *opened.config.data.drill))
         going_on = reopen(path, config, bias)
         bias = bias or (opened.bias if isinstance(opened.bias, CalibratedBias) else None)
         receptive_cone(going_on.config, going_on.bias)
@@ -337,67 +241,20 @@ def train_until_proven(
         receptive_cone(config, bias or make_bias(config))
     clock = Clock(observer or Silent())
     run = clock.train("retrain", config, path, bias=bias, resume=resume, force=force)
-    return _until_proven(run, bias, clock)
+    return until_proven(run, bias, clock)
 
 
-def _until_proven(
-    run: Run, bias: CalibratedBias | MatrixBias | None, clock: Clock, workers: int = 1
-) -> tuple[Run, Proof]:
-    """Prove the run; where the proof finds failing contexts, train on them and prove again.
-
-    A new model is trained from nothing on the problems of before, with those that failed drilled besides,
-    up to `calibration.attempts` times in all.
-    """
-    attempts = run.config.calibration.attempts
-    for attempt in range(attempts):
-        try:
-            with clock.stage("prove", run.config):
-                proof = prove_run(
-                    run,
-                    workers=workers,
-                    progress=run.path / PROGRESS,
-                    on_progress=clock.observer.checked,
-                )
-        except NotApplicableError as error:
-            return run, NotApplicable(str(error))
-        if isinstance(proof, Certificate):
-            proof.save(run.path / CERTIFICATE)
-            return run, proof
-        if not proof.drill or attempt == attempts - 1:
-            break
-        retraining = _with_drill(run.config, (*run.config.data.drill, *proof.drill))
-        run = clock.train("retrain", retraining, run.path, bias=bias, force=True)
-    return run, proof
-
-
-def _with_drill(config: Config, drill: tuple[str, ...]) -> Config:
-    return changed(config, "data", drill=tuple(dict.fromkeys(drill)))
-
-
-class Clock:
-    """Times the stages and tells the observer when they begin and end."""
-
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
-        self.seconds: dict[str, float] = {}
-
-    def train(self, stage: Stage, config: Config, path: Path, **options: Any) -> Run:
-        """Train a run as a stage; `options` are those of `train_run`."""
-        with self.stage(stage, config):
-            return train_run(
-                config,
-                path,
-                on_progress=lambda metrics: self.observer.trained(stage, metrics),
-                **options,
-            )
-
-    @contextlib.contextmanager
-    def stage(self, stage: Stage, config: Config) -> Iterator[None]:
-        self.observer.begin(stage, config)
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - began
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-        self.observer.end(stage, spent)
+__all__ = [
+    "SELECTION",
+    "Clock",
+    "NotProvenError",
+    "Observer",
+    "Outcome",
+    "Proof",
+    "Silent",
+    "Stage",
+    "calibrate_and_retrain",
+    "check_local",
+    "run_abc",
+    "train_until_proven",
+]
