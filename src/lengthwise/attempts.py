@@ -145,22 +145,27 @@ def calibrate_and_retrain(
             maps.save(vanilla.path / MAPS)
         attempts = settings.attempts if settings.policy == "auto" else 1
         chosen = settings.model_dump(include=SELECTION)
+        begun = (
+            CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
+        )
         try:
-            biases = [calibrate(maps, **chosen, extra=attempt) for attempt in range(attempts)]
+            biases = [calibrate(maps, **chosen)]
         except NoLinesError as error:
             if settle:
                 raise
             raise _HiddenLinesError("shows no lines that can be read along") from error
-        if not (settle or suffices(maps, biases[0])):
+        enough = suffices(maps, biases[0])
+        if not (settle or enough):
             raise _HiddenLinesError("shows lines that leave a case open")
-    begun = CalibratedBias.load(folder / BIAS) if resume and (folder / CONFIG).exists() else None
+        if not enough or begun not in (None, biases[0]):
+            biases += [calibrate(maps, **chosen, extra=extra) for extra in range(1, attempts)]
     if begun in biases:
         continued(Run.open(folder).config, retraining, folder, retraining=True)
     elif begun is not None:
         check_training(retraining, folder, biases[0])
         set_aside(folder)
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
-    tries = [(attempt, biases[attempt], 1) for attempt in range(first, attempts)]
+    tries = [(attempt, bias, 1) for attempt, bias in enumerate(biases)][first:]
     if suffices(maps, biases[first]):
         # Lines that tell every symbol are not too few: what a model lacks then is steps.
         tries = [(first, biases[first], times) for times in range(1, attempts + 1)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
@@ -42,7 +43,7 @@ def choose(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
             f"on all of the problem"
         )
     if lines == "fewest":
-        chosen = select(evidence, lambda some: _seen(maps, some), BUDGET)
+        chosen = select(evidence, partial(_seen, maps), BUDGET)
     else:
         chosen = [item for item in evidence if item.strength >= 1]
     more = [item for item in evidence if item not in chosen][:extra]
@@ -106,8 +107,13 @@ def _within(
     return found
 
 
-def _seen(maps: AttentionMaps, chosen: Sequence[Evidence]) -> Contexts | KnownContexts:
-    """What a row sees that reads these tracks and its own token."""
+def _seen(
+    maps: AttentionMaps, chosen: Sequence[Evidence], *, everywhere: bool = False
+) -> Contexts | KnownContexts:
+    """What a row sees that reads these tracks and its own token: dealt out, or each in every layer."""
+    if everywhere:
+        lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
+        return contexts_of(maps, CalibratedBias(maps.format, 1, lines))
     return contexts_of(maps, lines_of(maps, chosen))
 
 
