@@ -23,7 +23,7 @@ NEEDED, _MISSING = 0.05, 3
 class Seen(Protocol):
     """What a row sees that reads some tracks and its own token.
 
-    They are dealt out to heads and layers; or read `everywhere`, in every layer: a row can't see more of them.
+    They are dealt out to heads and layers; or read `everywhere`, in every layer: no row sees more of them.
     """
 
     def __call__(
@@ -101,8 +101,8 @@ def _sets(
     """Sets of lines that may be enough, in addition to those chosen, the smallest first.
 
     Whoever sees more knows no less: a line without which even all others, read in every layer, leave a
-    case open is in each set that is enough. Of multi_addition with four numbers such lines were four, and the 220
-    sets of three had taken half a minute.
+    case open is in each set that is enough. A model of multi_addition with four numbers lacked four such
+    lines, and to try all sets of three others took half a minute.
 
     Yields:
         Lines that are in each set, and the sets of others, all of the same size.

@@ -1,0 +1,171 @@
+"""What is tried again where a step fails: other vanilla models, and trainings with a drill."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+
+import pytest
+
+from lengthwise import attempts, pipeline
+from lengthwise.attempts import train_and_calibrate, until_proven
+from lengthwise.calibration import NoLinesError
+from lengthwise.pipeline import run_abc
+from lengthwise.proof import Counterexample
+from lengthwise.runs.folder import MAPS
+from lengthwise.runs.run import Run
+from lengthwise.settings.config import make_config
+from lengthwise.stages import Clock, Silent
+
+pytestmark = pytest.mark.trains
+
+
+class Listener(Silent):
+    """Writes down what is noted."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def noted(self, what: str) -> None:
+        self.notes.append(what)
+
+
+@pytest.fixture
+def begun(tiny_abc, tmp_path):
+    """A folder in which the vanilla model is trained, and nothing else done."""
+    path = tmp_path / "run"
+    shutil.copytree(tiny_abc.path / "vanilla", path / "vanilla")
+    (path / "vanilla" / MAPS).unlink()
+    return path
+
+
+def hide_lines_of(monkeypatch, fingerprints: set[str]) -> list[str]:
+    """Let the attention of some models show nothing; returns the models that are looked at."""
+    looked_at, real = [], attempts.calibrate
+
+    def calibrate(maps, **settings):
+        looked_at.append(maps.model)
+        if maps.model in fingerprints:
+            raise NoLinesError("nothing")
+        return real(maps, **settings)
+
+    monkeypatch.setattr(attempts, "calibrate", calibrate)
+    return looked_at
+
+
+def test_another_vanilla_model_where_the_first_hides_its_lines(
+    tiny_abc, tiny_config, begun, monkeypatch
+):
+    first = tiny_abc.vanilla.fingerprint
+    looked_at = hide_lines_of(monkeypatch, {first})
+    listener = Listener()
+    outcome = run_abc(tiny_config, begun, lengths=[4], resume=True, observer=listener)
+    assert outcome.right
+    assert looked_at == [first, outcome.vanilla.fingerprint]
+    assert Run.open(begun / "vanilla-1").fingerprint == first
+    seed = outcome.vanilla.config.seed
+    assert seed != tiny_config.seed
+    # The same settings otherwise, and one seed for both models.
+    assert outcome.vanilla.config.model_copy(update={"seed": 1}) == tiny_abc.vanilla.config
+    assert outcome.calibrated.config.seed == seed
+    assert listener.notes[0].startswith(
+        "The vanilla model of seed 1 shows no lines that can be read along: another is trained, of seed "
+        f"{seed} ("
+    )
+    # It goes on with that one, under the seed that was asked for, too; and with the settings of before.
+    for config in (tiny_config, make_config({"task": "successor"})):
+        again = run_abc(config, begun, lengths=[4], resume=True)
+        assert again.vanilla.fingerprint == outcome.vanilla.fingerprint
+        assert again.calibrated.fingerprint == outcome.calibrated.fingerprint
+    assert not (begun / "vanilla-2").exists()
+    # Ended between two of them, it trains the same one.
+    shutil.rmtree(begun / "vanilla")
+    shutil.rmtree(begun / "calibrated")
+    made = train_and_calibrate(
+        make_config({"task": "successor"}), begun, Clock(Silent()), resume=True
+    )
+    assert made[0].fingerprint == outcome.vanilla.fingerprint
+
+
+def test_force_removes_models_set_aside(tiny_config, begun, monkeypatch):
+    shutil.copytree(begun / "vanilla", begun / "vanilla-1")
+    monkeypatch.setattr(pipeline, "train_and_calibrate", lambda *arguments, **settings: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_abc(tiny_config, begun, force=True)
+    assert not (begun / "vanilla-1").exists()
+
+
+def test_no_other_vanilla_model_without_need(tiny_abc, tiny_values, begun, monkeypatch):
+    """Where one attempt is allowed, and where it is not known that there are lines."""
+    looked_at = hide_lines_of(monkeypatch, {tiny_abc.vanilla.fingerprint})
+    tiny_values["calibration"] |= {"attempts": 1}
+    with pytest.raises(NoLinesError, match="nothing"):
+        run_abc(make_config(tiny_values), begun, resume=True)
+    tiny_values["calibration"] |= {"attempts": 3}
+    monkeypatch.setattr(attempts, "has_rule", lambda task: False)
+    with pytest.raises(NoLinesError, match="nothing"):
+        run_abc(make_config(tiny_values), begun, resume=True)
+    assert len(looked_at) == 2
+    assert not (begun / "vanilla-1").exists()
+
+
+def test_lines_that_leave_a_case_open_are_settled_for_only_with_the_last(
+    tiny_abc, tiny_config, begun, monkeypatch
+):
+    monkeypatch.setattr(attempts, "suffices", lambda maps, bias: False)
+    config = Run.open(begun / "vanilla").config
+    arguments = (config, begun / "calibrated", Run.open(begun / "vanilla"))
+    with pytest.raises(NoLinesError, match="shows lines that leave a case open"):
+        attempts.calibrate_and_retrain(*arguments, settle=False)
+    _, _, run = attempts.calibrate_and_retrain(*arguments)
+    assert run.fingerprint == tiny_abc.calibrated.fingerprint
+
+
+def prove_in_turn(monkeypatch, tiny_abc, failing: list[int], attempts_set: int) -> int:
+    """Trainings that `until_proven` does where the proofs find so many contexts failing."""
+    left = list(failing)
+    refuted = Counterexample(
+        *("successor", 10, "1999", 0, "0002$", "0001$", -1.0, 232, 1, 1e-4, ("1999",), 0.1)
+    )
+    monkeypatch.setattr(
+        attempts,
+        "prove_run",
+        lambda run, **arguments: dataclasses.replace(refuted, failing=left.pop(0)),
+    )
+    run = tiny_abc.calibrated
+    config = run.config.model_copy(
+        update={"calibration": run.config.calibration.model_copy(update={"attempts": attempts_set})}
+    )
+    trained = []
+
+    class Idle(Clock):
+        def stage(self, stage, config):
+            return contextlib.nullcontext()
+
+        def train(self, stage, config, path, **options):
+            trained.append(config)
+            return Run(run.path, config, run.bias)
+
+    _, proof = until_proven(Run(run.path, config, run.bias), tiny_abc.bias, Idle(Silent()))
+    assert not proof.proven
+    return 1 + len(trained)
+
+
+@pytest.mark.parametrize(
+    ("failing", "attempts_set", "trainings"),
+    [
+        ([4, 4, 4, 4], 3, 3),
+        ([4, 9, 5, 1], 3, 3),
+        # The third is the best so far: two more.
+        ([4, 4, 1, 2, 3, 0], 3, 5),
+        ([9, 8, 7, 7, 7, 0], 3, 5),
+        ([4, 4], 1, 1),
+        ([4, 5, 0], 2, 2),
+        ([4, 3, 3, 0], 2, 3),
+    ],
+)
+def test_drilling_ends_when_no_progress_is_made(
+    tiny_abc, monkeypatch, failing, attempts_set, trainings
+):
+    assert prove_in_turn(monkeypatch, tiny_abc, failing, attempts_set) == trainings
