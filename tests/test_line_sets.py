@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import pytest
 import torch
 
 from lengthwise.bias import SITES, Site, Track
-from lengthwise.calibration import Evidence, auto
+from lengthwise.calibration import Evidence, auto, calibrate, gather_evidence
+from lengthwise.calibration.account import left_alone, unusual
 from lengthwise.calibration.line_sets import fewest, select
 from lengthwise.calibration.maps import AttentionMaps, candidates
 from lengthwise.problems.format import Format
@@ -143,3 +145,54 @@ def test_a_line_that_one_layer_can_do_nothing_with_stays():
         chosen = [Evidence(Track.parse(text), 0.5, 5.0, (0.0,) * 4) for text in texts]
         bias = auto.lines_of(maps, chosen)
         assert auto._within(maps, chosen, bias, 1) == bias
+
+
+def test_how_lines_were_found_is_told():
+    """Of those that did not simply pass: what heads read by turns, and what is left to one layer."""
+    maps = maps_of("addition", 10)
+    length, layout = maps.length, maps.layout
+    for site, weights in maps.weights.items():
+        rows = (
+            torch.arange(1.0, weights.shape[2] + 1)[:, None] if site == "self" else weights.shape[3]
+        )
+        weights[:] = 1 / rows
+    for place, text in enumerate(sorted(FOUR)):
+        track = Track.parse(text)
+        for row in range(length + 1):  # in even rows one head, in odd ones another
+            (key,), (inside,) = track.keys(layout, torch.tensor([row]))
+            if inside:
+                maps.weights["cross"][row % 2, place, row, key] += 0.4
+    needed = {track: 5.0 * (str(track) in FOUR) for track in maps.knockout}
+    maps = dataclasses.replace(maps, knockout=needed)
+    assert all(item.support <= 0 for item in gather_evidence(maps) if str(item.track) in FOUR)
+    bias = calibrate(maps)
+    assert {str(line.track) for line in bias.lines} == {*FOUR, "answer[c-1]"}
+    told = unusual(maps, bias)
+    assert len(told) == 4
+    assert told[0].endswith(
+        "heads take turns at it (support 0.43, of one head 0.00), closing it costs 5.00 nats"
+    )
+    # Of lines that pass nothing is told.
+    plain = planted_everywhere(maps)
+    assert unusual(plain, calibrate(plain)) == []
+
+
+def planted_everywhere(maps: AttentionMaps) -> AttentionMaps:
+    """Maps in which every head that takes turns reads in all rows."""
+    cross = maps.weights["cross"].amax(dim=0, keepdim=True).expand(2, -1, -1, -1)
+    return dataclasses.replace(maps, weights={**maps.weights, "cross": cross})
+
+
+def test_a_line_left_to_one_layer_is_told_with_what_it_saves():
+    maps = maps_of("subtraction", 16)
+    chosen = [
+        Evidence(Track.parse(t), 0.5, 5.0, (0.0,) * 4) for t in ("a[c]", "b[c]", "answer[c-2]")
+    ]
+    bias = auto.lines_of(maps, chosen)
+    assert left_alone(bias) == {}
+    moved = auto._within(maps, chosen, bias, BUDGET)
+    assert left_alone(moved) == {Track.parse("answer[c-2]"): 1}
+    assert unusual(maps, moved)[-1] == (
+        "answer[c-2] is read in layer 1 alone: 4,145,152 local contexts; in all layers 128,557,824, too "
+        "many to prove"
+    )
