@@ -8,15 +8,17 @@ import shutil
 
 import pytest
 
-from lengthwise import attempts, pipeline
+from lengthwise import attempts, pipeline, stages
 from lengthwise.attempts import train_and_calibrate, until_proven
 from lengthwise.calibration import NoLinesError
 from lengthwise.pipeline import run_abc
 from lengthwise.proof import Counterexample
 from lengthwise.runs.folder import MAPS
+from lengthwise.runs.metrics import Metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.stages import Clock, Silent
+from lengthwise.training.trainer import NotInterpolatedError
 
 pytestmark = pytest.mark.trains
 
@@ -169,3 +171,43 @@ def test_drilling_ends_when_no_progress_is_made(
     tiny_abc, monkeypatch, failing, attempts_set, trainings
 ):
     assert prove_in_turn(monkeypatch, tiny_abc, failing, attempts_set) == trainings
+
+
+@pytest.mark.parametrize("steps_set", [True, False])
+def test_another_vanilla_model_where_the_first_does_not_interpolate(
+    tiny_abc, tiny_values, tmp_path, monkeypatch, steps_set
+):
+    """But for a number of steps that somebody set."""
+    seeds = []
+
+    def train_run(config, path, **arguments):
+        seeds.append(config.seed)
+        shutil.copytree(tiny_abc.path / "vanilla", path)
+        run = Run.open(path)
+        if len(seeds) < 3:
+            raise NotInterpolatedError(run, Metrics(**run.metrics()[-1]))
+        return Run(path, config, run.bias)
+
+    monkeypatch.setattr(stages, "train_run", train_run)
+    monkeypatch.setattr(attempts, "calibrate_and_retrain", lambda *a, **settings: (settings,))
+    if not steps_set:
+        del tiny_values["training"]["max_steps"]
+    config, listener = make_config(tiny_values), Listener()
+    clock = Clock(listener)
+    clock.seconds["train"] = 0.0
+    if steps_set:
+        with pytest.raises(NotInterpolatedError):
+            train_and_calibrate(config, tmp_path, clock)
+        assert seeds == [1]
+        return
+    vanilla, settings = train_and_calibrate(config, tmp_path, clock)
+    assert vanilla.config.seed == seeds[-1]
+    assert len(set(seeds)) == 3
+    # The third is the last: whatever its lines are, a model is trained with them.
+    assert settings["settle"]
+    assert [note.split(":")[0] for note in listener.notes] == [
+        f"The vanilla model of seed {seed} does not interpolate in "
+        f"{tiny_abc.vanilla.metrics()[-1]['step']} steps"
+        for seed in (1, 1)  # the seed in the copied folder
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["vanilla", "vanilla-1", "vanilla-2"]
