@@ -90,7 +90,9 @@ def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
         return "passed, but not in the bias" if item.strength >= 1 else "no"
     if item.track in (OWN_TOKEN, LAST_TOKEN):
         return "default of heads left over"
-    return "chosen" if item.strength >= 1 else "added to have more lines"
+    if item.strength >= 1:
+        return "chosen"
+    return "chosen, heads take turns" if item.turns >= 1 else "added to have more lines"
 
 
 def account(maps: Maps, bias: CalibratedBias) -> list[Finding]:

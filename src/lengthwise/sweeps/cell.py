@@ -10,18 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.attempts import train_and_calibrate
 from lengthwise.calibration import NoLinesError
 from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import check_format, from_json, read_text, write_text
-from lengthwise.pipeline import Observer, Stage, calibrate_and_retrain, run_abc
+from lengthwise.pipeline import run_abc
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
 from lengthwise.settings.own_methods import use_method
+from lengthwise.stages import Clock, Observer, Stage
 from lengthwise.sweeps.grid import ABC, code_of, hash_of
 from lengthwise.sweeps.jobs import Say
 from lengthwise.tasks.given import settings_of
@@ -124,13 +126,11 @@ def run_stage(folder: Path, values: dict[str, Any], say: Say) -> None:
     """
     config, observer, path = _config(values), _Sayer(say), folder / RUN
     with _held(folder):
-        vanilla, interpolates = _train(config, path / VANILLA, observer)
-        if values["stage"] == "retrain" and interpolates:
-            try:
-                observer.begin("retrain", config)
-                calibrate_and_retrain(vanilla.config, path / CALIBRATED, vanilla, resume=True)
-            except (NotInterpolatedError, NoLinesError):
-                pass  # the last job says so
+        if values["stage"] == "train":
+            _train(config, path / VANILLA, observer)
+        else:
+            with contextlib.suppress(NotInterpolatedError, NoLinesError):  # the last job says so
+                train_and_calibrate(config, path, Clock(observer), resume=True)
         write_text(folder / f"{values['stage']}.json", json.dumps({"hash": values["hash"]}) + "\n")
 
 
