@@ -69,9 +69,9 @@ def train_and_calibrate(
             vanilla = clock.train("train", config, path / VANILLA, resume=resume)
             config = vanilla.config  # where it was begun before, changed by what is set now
             begun = resume and (path / CALIBRATED / CONFIG).exists()
-            settle = not begun and _another_may_help(config, number)
+            settle = begun or not _another_may_help(config, number)
             made = calibrate_and_retrain(
-                *(config, path / CALIBRATED, vanilla), resume=resume, clock=clock, settle=not settle
+                *(config, path / CALIBRATED, vanilla), resume=resume, clock=clock, settle=settle
             )
             return vanilla, *made
         except _HiddenLinesError as error:

@@ -176,10 +176,12 @@ def run_abc(
 def _unchanged_where_refused(file: Path, resume: bool) -> Iterator[None]:
     """Put the settings of a begun run back where those that are set now are refused later on."""
     before = file.read_bytes() if resume and file.exists() else None
+    folder = file.parent.stat().st_ino if before is not None else 0
     try:
         yield
     except InputError:
-        if before is not None:
+        # Not into the folder of another model that was trained since.
+        if before is not None and file.parent.exists() and file.parent.stat().st_ino == folder:
             write_bytes(file, before)
         raise
 
