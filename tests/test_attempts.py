@@ -10,7 +10,7 @@ import pytest
 
 from lengthwise import attempts, pipeline, stages
 from lengthwise.attempts import train_and_calibrate, until_proven
-from lengthwise.calibration import NoLinesError
+from lengthwise.calibration import NoLinesError, auto
 from lengthwise.pipeline import run_abc
 from lengthwise.proof import Counterexample
 from lengthwise.runs.folder import MAPS
@@ -124,6 +124,21 @@ def test_lines_that_leave_a_case_open_are_settled_for_only_with_the_last(
     assert run.fingerprint == tiny_abc.calibrated.fingerprint
 
 
+@pytest.mark.parametrize("prove", [True, False])
+def test_lines_with_which_a_proof_would_be_too_long_are_settled_for_only_with_the_last(
+    tiny_abc, tiny_config, begun, monkeypatch, prove
+):
+    monkeypatch.setattr(auto, "BUDGET", 100)
+    vanilla = Run.open(begun / "vanilla")
+    monkeypatch.setattr(stages, "train_run", lambda config, path, **settings: vanilla)
+    arguments = (vanilla.config, begun / "calibrated", vanilla)
+    if prove:
+        with pytest.raises(NoLinesError, match="shows lines with 232 contexts, too many to prove"):
+            attempts.calibrate_and_retrain(*arguments, settle=False)
+    _, bias, _ = attempts.calibrate_and_retrain(*arguments, settle=prove, prove=prove)
+    assert bias == tiny_abc.bias
+
+
 def prove_in_turn(monkeypatch, tiny_abc, failing: list[int], attempts_set: int) -> int:
     """Trainings that `until_proven` does where the proofs find so many contexts failing."""
     left = list(failing)
@@ -189,7 +204,9 @@ def test_another_vanilla_model_where_the_first_does_not_interpolate(
         return Run(path, config, run.bias)
 
     monkeypatch.setattr(stages, "train_run", train_run)
-    monkeypatch.setattr(attempts, "calibrate_and_retrain", lambda *a, **settings: (settings,))
+    monkeypatch.setattr(
+        attempts, "calibrate_and_retrain", lambda *a, **settings: ("maps", settings, "run")
+    )
     if not steps_set:
         del tiny_values["training"]["max_steps"]
     config, listener = make_config(tiny_values), Listener()
@@ -200,11 +217,11 @@ def test_another_vanilla_model_where_the_first_does_not_interpolate(
             train_and_calibrate(config, tmp_path, clock)
         assert seeds == [1]
         return
-    vanilla, settings = train_and_calibrate(config, tmp_path, clock)
+    vanilla, _, settings, _ = train_and_calibrate(config, tmp_path, clock)
     assert vanilla.config.seed == seeds[-1]
     assert len(set(seeds)) == 3
     # The third is the last: whatever its lines are, a model is trained with them.
-    assert settings["settle"]
+    assert dict(settings)["settle"]  # type: ignore[call-overload]
     assert [note.split(":")[0] for note in listener.notes] == [
         f"The vanilla model of seed {seed} does not interpolate in "
         f"{tiny_abc.vanilla.metrics()[-1]['step']} steps"

@@ -8,7 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.calibration import Maps, NoLinesError, calibrate, capture, kept_maps, suffices
+from lengthwise.calibration import (
+    Maps,
+    NoLinesError,
+    calibrate,
+    capture,
+    kept_maps,
+    suffices,
+    too_many,
+)
 from lengthwise.calibration.account import unusual
 from lengthwise.problems.sampling import generator
 from lengthwise.proof import Certificate, Counterexample, NotApplicable, NotApplicableError
@@ -36,18 +44,19 @@ SELECTION = {"policy", "kappa_cross", "kappa_self", "lines"}
 
 
 class _HiddenLinesError(NoLinesError):
-    """What a vanilla model shows of its lines does not tell every symbol."""
+    """What a vanilla model shows of its lines does not tell every symbol, or too little to prove it."""
 
 
 def train_and_calibrate(
-    config: Config, path: Path, clock: Clock, *, resume: bool = False
+    config: Config, path: Path, clock: Clock, *, resume: bool = False, prove: bool = True
 ) -> tuple[Run, Maps, CalibratedBias, Run]:
     """A vanilla model, in `path/vanilla`; its lines; and a fresh model with them, in `path/calibrated`.
 
     Of a task of one row with a rule it is known whether lines tell every symbol, and that some do. Where
     those that a vanilla model shows don't, no training can make up for it: another vanilla model is
-    trained, from another seed, and so where one does not interpolate (unless its steps were set). The one
-    before is set aside, as `path/vanilla-1`; there are `calibration.attempts` of them at most.
+    trained, from another seed. So it is where one does not interpolate (unless its steps were set), and,
+    if the model is to be proven, where its lines have too many contexts. The one before is set aside, as
+    `path/vanilla-1`; there are `calibration.attempts` of them at most.
 
     Raises:
         NotInterpolatedError: when the last vanilla model, or its retraining, does not meet its criterion.
@@ -71,7 +80,13 @@ def train_and_calibrate(
             begun = resume and (path / CALIBRATED / CONFIG).exists()
             settle = begun or not _another_may_help(config, number)
             made = calibrate_and_retrain(
-                *(config, path / CALIBRATED, vanilla), resume=resume, clock=clock, settle=settle
+                config,
+                path / CALIBRATED,
+                vanilla,
+                resume=resume,
+                clock=clock,
+                settle=settle,
+                prove=prove,
             )
             return vanilla, *made
         except _HiddenLinesError as error:
@@ -113,6 +128,7 @@ def calibrate_and_retrain(
     resume: bool = False,
     clock: Clock | None = None,
     settle: bool = True,
+    prove: bool = True,
 ) -> tuple[Maps, CalibratedBias, Run]:
     """Turn what a vanilla model attends to into a bias, and train a fresh model with it.
 
@@ -122,7 +138,9 @@ def calibrate_and_retrain(
         vanilla: the vanilla model.
         resume: go on with what the folder holds.
         clock: times the stages and tells of them.
-        settle: train with lines that leave a case open, too, for there are no others.
+        settle: train with lines that leave a case open, too, or with which a proof would be too long, for
+            there are no others.
+        prove: whether the model is to be proven.
 
     If the retrained model does not interpolate, its lines were too few: one more is added and the training
     repeated, up to `calibration.attempts` times; or, where they tell every symbol, it goes on for as many
@@ -157,6 +175,8 @@ def calibrate_and_retrain(
         enough = suffices(maps, biases[0])
         if not (settle or enough):
             raise _HiddenLinesError("shows lines that leave a case open")
+        if not settle and prove and (contexts := too_many(maps, biases[0])):
+            raise _HiddenLinesError(f"shows lines with {contexts:,} contexts, too many to prove")
         if not enough or begun not in (None, biases[0]):
             biases += [calibrate(maps, **chosen, extra=extra) for extra in range(1, attempts)]
     if begun in biases:

@@ -144,7 +144,9 @@ def run_abc(
             check_training(each, path)
     with locked(path), _unchanged_where_refused(path / VANILLA / CONFIG, resume):
         prepare(path, resume=resume, force=force, pipeline=True)
-        vanilla, maps, bias, calibrated = train_and_calibrate(config, path, clock, resume=resume)
+        vanilla, maps, bias, calibrated = train_and_calibrate(
+            config, path, clock, resume=resume, prove=prove
+        )
         config = vanilla.config
         lengths = config.evaluation.lengths if lengths is None else lengths
         proof = None
