@@ -10,7 +10,7 @@ import torch
 
 from lengthwise.bias import SITES, Site, Track
 from lengthwise.calibration import Evidence, auto, calibrate, gather_evidence
-from lengthwise.calibration.account import left_alone, unusual
+from lengthwise.calibration.account import account, left_alone, unusual
 from lengthwise.calibration.line_sets import fewest, select
 from lengthwise.calibration.maps import AttentionMaps, candidates
 from lengthwise.problems.format import Format
@@ -171,6 +171,9 @@ def test_how_lines_were_found_is_told():
     assert len(told) == 4
     assert told[0].endswith(
         "heads take turns at it (support 0.43, of one head 0.00), closing it costs 5.00 nats"
+    )
+    assert str(account(maps, bias)[0]).startswith(
+        "a[c-1]: chosen, heads take turns (support 0.00 (0.43 by turns), need 5.00 nats)"
     )
     # Of lines that pass nothing is told.
     plain = planted_everywhere(maps)

@@ -34,7 +34,8 @@ class Finding:
 
     def __str__(self) -> str:
         one = self.evidence
-        numbers = f"support {one.support + 0.0:.2f}, need {one.need + 0.0:.2f} nats"
+        turns = f" ({one.shared:.2f} by turns)" if one.strength < 1 <= one.turns else ""
+        numbers = f"support {one.support + 0.0:.2f}{turns}, need {one.need + 0.0:.2f} nats"
         others = f"; {', '.join(map(str, self.instead))} would do instead" if self.instead else ""
         return f"{one.track}: {self.fate} ({numbers}){others}"
 
