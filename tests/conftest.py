@@ -30,7 +30,8 @@ from hypothesis import HealthCheck, settings
 
 from lengthwise.bias import CalibratedBias, Line, Track
 from lengthwise.cli import entry
-from lengthwise.pipeline import Outcome, run_abc
+from lengthwise.pipeline import run_abc
+from lengthwise.pipeline.outcome import Outcome
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
 from lengthwise.training.trainer import train_run

@@ -21,6 +21,7 @@ from lengthwise.bias import CalibratedBias, Track
 from lengthwise.cli.options import parse_lengths, parse_sizes
 from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve
+from lengthwise.files import from_toml
 from lengthwise.paper_repo import load_ini
 from lengthwise.problems.format import Format
 from lengthwise.problems.sizes import Size
@@ -33,7 +34,7 @@ from lengthwise.sweeps.grid import load_plan
 from lengthwise.tasks import TASKS, WORKSHEETS, machine
 from lengthwise.tasks.dataset import dataset_class, dataset_values
 from lengthwise.tasks.kept import reopened
-from lengthwise.tasks.table import read_table
+from lengthwise.tasks.table import table_class
 from sweep_helpers import SMALL_FILE
 
 HERE = Path(__file__).parent
@@ -253,7 +254,7 @@ def _problems(path: Path) -> None:
 
 
 def _table(text: str) -> None:
-    kind = read_table(text, "mine")
+    kind = table_class(from_toml(text), "mine")
     task: Any = kind()
     for state in range(task.states):
         for digit in range(task.base):

@@ -6,10 +6,16 @@ import math
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+import lengthwise as lw
 from lengthwise.bias import CalibratedBias, Line
+from lengthwise.calibration.maps import capture_problems
+from lengthwise.own_models.tokens import Tokens
+from lengthwise.problems.sampling import generator, suite_problems
 
+ADDITION = lw.Format("addition")
 ROOT = Path(__file__).parent.parent
 
 # Ids as other people number them: the end is 2, digits begin at 3.
@@ -132,3 +138,96 @@ class TorchGPT(nn.Module):
     def forward(self, ids):
         x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
         return self.head(self.body(x, mask=causal(ids.shape[1]), is_causal=True))
+
+
+def drawn(width, count=3, tokens=IDS):
+    """Ids of problems of `width` - 1 digits: sources and what the model reads of the answers."""
+    layout, known = ADDITION.at(width), Tokens(ADDITION, tokens)
+    operands = suite_problems(
+        layout.task,
+        generator(0, "test"),
+        count,
+        suite="uniform",
+        length=width - 1,
+        width=width,
+        split="any",
+    )
+    source, target = layout.batch(operands)
+    return known.of(source), known.of(target)
+
+
+def seeded(make):
+    torch.manual_seed(0)
+    return make().eval()
+
+
+def state_of(model):
+    """All that hooks, marks and overridden methods could change."""
+    return [
+        (name, dict(part._forward_hooks), dict(part._forward_pre_hooks), "forward" in vars(part))
+        for name, part in model.named_modules()
+    ] + [sorted(vars(model))]
+
+
+def batch(length=4, count=8):
+    """Ids of the problems that capture looks at, and what is read of their answers."""
+    layout = ADDITION.at(length + 1)
+    operands = capture_problems(layout, generator(0, "capture"), count, length, "any")
+    source, target = (Tokens(ADDITION, IDS).of(one) for one in layout.batch(operands))
+    return source, target[:, :-1]
+
+
+def settled(width, kind, bias=None):
+    """Of a bias as its lines say: every mask, made from `dense` and words, not from `Reading`."""
+    bias, layout = bias or lines_of_addition(), ADDITION.at(width)
+    rows = range(layout.target_length)
+    cross = bias.dense("cross", 0, layout, rows)
+    cross[..., width].masked_fill_((cross == -math.inf).all(-1), 0)
+    own = bias.dense("self", 0, layout, rows)
+    source = layout.source_length
+    alone = torch.full((source, source), -math.inf).fill_diagonal_(0)
+    if kind == "pair":
+        return {"cross": cross, "self": own, "encoder": alone.expand(HEADS, -1, -1)}
+    whole = torch.full((HEADS, source + len(rows), source + len(rows)), -math.inf)
+    whole[:, :source, :source] = alone
+    whole[:, source:, :source] = cross
+    return whole
+
+
+def changed(model):
+    """Names of modules that something of ours is left in."""
+    return [
+        name
+        for name, part in model.named_modules()
+        if any("lengthwise" in repr(hook) for hook in part._forward_pre_hooks.values())
+        or any("lengthwise" in repr(hook) for hook in part._forward_hooks.values())
+        or "forward" in vars(part)
+        or any(key.startswith("_lengthwise") for key in vars(part))
+    ]
+
+
+class Fused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(SIZE, SIZE)
+
+    def forward(self, ids):
+        x = self.wte(ids)[:, None]
+        return F.scaled_dot_product_attention(x, x, x, is_causal=True)[:, 0]
+
+
+def expected_in_one_sequence(width, queries):
+    """A slow loop over text: which keys each head of `lines_of_addition` may read."""
+    plus, start = width, 2 * width + 1
+    found = torch.zeros(HEADS, queries, queries, dtype=torch.bool)
+    for query in range(queries):
+        for head in range(HEADS):
+            column = query - start - (head >= 2)
+            if query < start:
+                key = query
+            elif 0 <= column < width:
+                key = width - 1 - column + (width + 1) * (head % 2)
+            else:
+                key = plus
+            found[head, query, key] = True
+    return found

@@ -47,9 +47,11 @@ def test_one_number_is_as_good_as_many(one):
 
 @pytest.mark.parametrize("given", NO_NUMBERS)
 def test_what_is_no_number_is_refused(given):
-    for convert in (arguments.as_whole, arguments.as_wholes):
-        with pytest.raises(lw.InputError, match=r"lengths takes .* from 0 up, such as .*; got "):
-            convert("lengths", given, 0)
+    for convert, least in ((arguments.as_whole, 0), (arguments.as_wholes, 1)):
+        with pytest.raises(
+            lw.InputError, match=rf"lengths takes .* from {least} up, such as .*; got "
+        ):
+            convert("lengths", given)
 
 
 def test_an_endless_range_is_not_listed():

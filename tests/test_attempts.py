@@ -8,16 +8,16 @@ import shutil
 
 import pytest
 
-from lengthwise import attempts, pipeline, stages
-from lengthwise.attempts import train_and_calibrate, until_proven
+from lengthwise import pipeline
 from lengthwise.calibration import NoLinesError, auto
-from lengthwise.pipeline import run_abc
+from lengthwise.pipeline import attempts, run_abc, stages, until_proven
+from lengthwise.pipeline.attempts import train_and_calibrate
+from lengthwise.pipeline.stages import Clock, Silent
 from lengthwise.proof import Counterexample
 from lengthwise.runs.folder import MAPS
 from lengthwise.runs.metrics import Metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
-from lengthwise.stages import Clock, Silent
 from lengthwise.training.trainer import NotInterpolatedError
 
 pytestmark = pytest.mark.trains
@@ -140,13 +140,13 @@ def test_lines_with_which_a_proof_would_be_too_long_are_settled_for_only_with_th
 
 
 def prove_in_turn(monkeypatch, tiny_abc, failing: list[int], attempts_set: int) -> int:
-    """Trainings that `until_proven` does where the proofs find so many contexts failing."""
+    """Trainings that `prove_and_drill` does where the proofs find so many contexts failing."""
     left = list(failing)
     refuted = Counterexample(
         *("successor", 10, "1999", 0, "0002$", "0001$", -1.0, 232, 1, 1e-4, ("1999",), 0.1)
     )
     monkeypatch.setattr(
-        attempts,
+        until_proven,
         "prove_run",
         lambda run, **arguments: dataclasses.replace(refuted, failing=left.pop(0)),
     )
@@ -164,7 +164,9 @@ def prove_in_turn(monkeypatch, tiny_abc, failing: list[int], attempts_set: int) 
             trained.append(config)
             return Run(run.path, config, run.bias)
 
-    _, proof = until_proven(Run(run.path, config, run.bias), tiny_abc.bias, Idle(Silent()))
+    _, proof = until_proven.prove_and_drill(
+        Run(run.path, config, run.bias), tiny_abc.bias, Idle(Silent())
+    )
     assert not proof.proven
     return 1 + len(trained)
 

@@ -19,7 +19,7 @@ from lengthwise.bench import (
     train,
 )
 from lengthwise.bench.models import bench_config, hand_bias
-from lengthwise.bench.results import alternate
+from lengthwise.bench.results import alternate, wanted
 from lengthwise.bias import CLOSED
 from lengthwise.bias.base import causal
 from lengthwise.calibration import KAPPA_CROSS, KAPPA_SELF
@@ -222,7 +222,7 @@ def test_alternate_warms_up_and_takes_turns():
 @pytest.mark.slow
 def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
     sizes = {"cells": 2, "steps": 20, "many": 6, "ray": False}
-    sizes |= {"base": 5, "samples": 300, "training": 8}
+    sizes |= {"base": 5, "samples": 300, "training": 8, "turns": 1}
     monkeypatch.setitem(BENCHMARKS, "scale", partial(BENCHMARKS["scale"], **sizes))
     found = {result.case: result.value for result in run_benchmarks(["scale"]).results}
     assert found["two workers to one"] == pytest.approx(found["one worker"] / found["two workers"])
@@ -235,3 +235,13 @@ def test_scale_measures_sweeps_and_what_they_keep(monkeypatch):
             found[f"{name}, {number} process{es}"] for number, es in (("one", ""), ("two", "es"))
         )
         assert found[f"{name}, two to one"] == pytest.approx(one / two)
+    each, step = found["a vanilla step, a checkpoint each"], found["a vanilla step, one process"]
+    cost = max(0.0, each - step)  # one in 500 steps
+    assert found["checkpoints"] == pytest.approx(100 * cost / (500 * step + cost))
+
+
+def test_a_note_says_what_was_wanted_and_whether_it_is():
+    assert wanted([1.4, 1.6, 1.5], least=1.5) == "wanted: at least 1.5, met"
+    assert wanted([1.49], least=1.5) == "wanted: at least 1.5, missed"
+    assert wanted([2.9], most=3) == "wanted: less than 3, met"
+    assert wanted([3.0], most=3) == "wanted: less than 3, missed"

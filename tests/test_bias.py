@@ -566,12 +566,12 @@ def test_explain():
     assert bias.explain() == "\n".join(
         [
             "Calibrated bias for addition: 3 heads",
-            "  reading the problem (cross-attention)",
+            "  reading the problem",
             "    head 0 reads a[c], the digit of a in the column being written, "
             "and b[c-1], the digit of b in the column before it (-1.50)",
             "    head 1 reads nothing",
             "    head 2 reads in layer 1 the symbol '+'",
-            "  reading the answer so far (self-attention)",
+            "  reading the answer so far",
             "    head 0 reads nothing",
             "    head 1 reads answer[c-1], the symbol written last",
             "    head 2 reads the diagonal at offset +0 of the whole sequence, "
@@ -587,10 +587,10 @@ def test_explain():
 def test_explain_names_heads_that_read_the_same_together():
     lines = [Line("a[c]", head) for head in (0, 2, 3)]
     assert CalibratedBias("successor", 4, lines).explain().splitlines()[1:] == [
-        "  reading the problem (cross-attention)",
+        "  reading the problem",
         "    heads 0, 2, 3 read a[c], the digit of a in the column being written",
         "    head 1 reads nothing",
-        "  reading the answer so far (self-attention)",
+        "  reading the answer so far",
         "    heads 0, 1, 2, 3 read nothing",
     ]
 

@@ -680,8 +680,12 @@ def give_line(run: Run, text: str, layer: int | None = 0) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda run: set_model(run, positions="sinusoidal"), "the model has positions"),
-        (lambda run: set_model(run, encoder_layers=1), "or an encoder"),
+        (
+            lambda run: set_model(run, positions="sinusoidal"),
+            "models of the settings {'positions': 'none'",
+        ),
+        (lambda run: set_model(run, encoder_layers=1), "'encoder_layers': 0"),
+        (lambda run: set_model(run, kind="decoder"), "'kind': 'encoder-decoder'"),
         (
             lambda run: give_line(run, "sheet[r-2,c].digit"),
             "head 0 reads sheet[r-2,c].digit, which",

@@ -375,8 +375,9 @@ def give_line(run: Run, track: MatrixTrack | str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda run: set_model(run, positions="sinusoidal"), "positions are 'sinusoidal'"),
-        (lambda run: set_model(run, encoder_layers=1), "the model has an encoder"),
+        (lambda run: set_model(run, positions="sinusoidal"), "model.positions is 'sinusoidal'"),
+        (lambda run: set_model(run, encoder_layers=1), "model.encoder_layers is 1"),
+        (lambda run: set_model(run, kind="decoder"), "model.kind is 'decoder'"),
         (lambda run: (run.path / BIAS).unlink(), "has no calibrated bias (bias.jsonl)"),
         (lambda run: (run.path / RULE).unlink(), "has no rule of a proof (rule.json)"),
         (lambda run: give_line(run, MatrixTrack("cross", "diagonal")), "reads a line of a matrix"),

@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from helpers import carry_problems, half_trained
 from lengthwise.api import analysis
 from lengthwise.decoding.greedy import greedy_decode
-from lengthwise.evaluation.curve import wilson
-from lengthwise.evaluation.exact_match import (
-    LengthCurve,
-    Score,
-    evaluate_run,
-    exact_matches,
-)
+from lengthwise.evaluation.curve import LengthCurve, Score, wilson
+from lengthwise.evaluation.exact_match import evaluate_run, exact_matches
 from lengthwise.problems.layout import Layout, digits_of
 from lengthwise.problems.sampling import generator, split_of, suite_problems
 from lengthwise.settings.config import InputError, make_config

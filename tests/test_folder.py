@@ -14,13 +14,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from lengthwise.bias import CalibratedBias, MatrixBias
-from lengthwise.evaluation.exact_match import LengthCurve
+from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import append_text, check_format, read_text, write_with
 from lengthwise.paper_repo import load_ini
 from lengthwise.proof import Certificate
 from lengthwise.runs import folder as module
-from lengthwise.runs.folder import LOCK, check_folder, locked, prepare, versions
+from lengthwise.runs import versions as versions_module
+from lengthwise.runs.folder import LOCK, check_folder, locked, prepare
 from lengthwise.runs.run import Run
+from lengthwise.runs.versions import versions
 from lengthwise.settings.config import InputError
 from lengthwise.settings.files import load_config, shipped_configs
 
@@ -232,7 +234,7 @@ def repository(tmp_path, monkeypatch):
     git(tmp_path, "init", "-q", str(top))
     git(top, "add", ".")
     git(top, "commit", "-q", "-m", "theirs")
-    monkeypatch.setattr(module, "__file__", str(package / "runs" / "folder.py"))
+    monkeypatch.setattr(versions_module, "__file__", str(package / "runs" / "versions.py"))
     return top
 
 

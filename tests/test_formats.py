@@ -11,9 +11,11 @@ from lengthwise.bias import CalibratedBias
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.proof import Certificate
 from lengthwise.report.html import open_folder
-from lengthwise.runs.run import Run, read_config
+from lengthwise.runs.run import Run
+from lengthwise.runs.settings import read_config
 from lengthwise.settings.config import InputError, make_config
-from lengthwise.training.trainer import CHECKPOINT_FORMAT, NotInterpolatedError, train_run
+from lengthwise.training.checkpoint import FORMAT
+from lengthwise.training.trainer import NotInterpolatedError, train_run
 from lengthwise.version import __version__
 
 
@@ -46,7 +48,7 @@ def test_a_checkpoint_of_another_version_says_so(tmp_path, tiny_values, content,
     torch.save(content, path / "checkpoint.pt")
     with pytest.raises(InputError, match="train again with --force") as error:
         train_run(config, path, resume=True)
-    for word in (str(path / "checkpoint.pt"), CHECKPOINT_FORMAT, __version__, *words):
+    for word in (str(path / "checkpoint.pt"), FORMAT, __version__, *words):
         assert word in str(error.value)
 
 

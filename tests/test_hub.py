@@ -226,6 +226,10 @@ def other_weights(folder):
         (without("bias.jsonl"), "lacks bias.jsonl"),
         (another_version, "lengthwise 9.0.0 wrote it, this is"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "llama"}'),
+            "holds a model of Hugging Face transformers, not a run; load it there",
+        ),
         (lambda folder: (folder / "bias.jsonl").write_text("no\n"), "bias.jsonl"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04pickle"), "weights"),
     ],

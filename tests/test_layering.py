@@ -41,8 +41,6 @@ FLOW = (
     "own_models",
     "evaluation",
     "paper_repo",
-    "stages",
-    "attempts",
     "pipeline",
     "forecast",
     "report",

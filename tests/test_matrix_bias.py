@@ -192,7 +192,7 @@ def test_layers_may_have_matrices_of_their_own(tmp_path):
 
 def test_dense_matrices_that_calibrate_writes_can_be_read(tmp_path):
     from lengthwise.bias import CalibratedBias
-    from lengthwise.runs.folder import save_dense
+    from lengthwise.bias.dense import save_dense
 
     lines = CalibratedBias("successor", 2, [Line("a[c]")])
     layout = Layout(TASKS["successor"](), 7)

@@ -92,6 +92,15 @@ def test_a_range_of_numbers(tiny_abc, untrained):
         check_range(run, 3, 2)
 
 
+@pytest.mark.trains
+def test_two_processes_ask_a_range_as_one(untrained, monkeypatch):
+    monkeypatch.setattr("lengthwise.evaluation.mistakes._BATCH", 8)
+    for options in ({}, {"keep": 3}, {"stop_at_first": True}):
+        one = check_range(untrained, 5, 60, **options)
+        assert one.wrong
+        assert check_range(untrained, 5, 60, workers=2, **options) == one
+
+
 def test_ranges_are_for_one_operand(tmp_path):
     config = make_config({"task": "addition"})
     run = Run.create(tmp_path / "run", config, None)

@@ -15,13 +15,13 @@ import lengthwise as lw
 import lengthwise.report.notebook
 from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias, Track
 from lengthwise.evaluation.mistakes import Mistakes
-from lengthwise.pipeline import Silent
+from lengthwise.pipeline.stages import Silent
 from lengthwise.problems.layout import Layout
 from lengthwise.progress.notebook import LiveLine, in_notebook
 from lengthwise.proof import Counterexample, NotApplicable, estimate
 from lengthwise.report import plots
 from lengthwise.report.plots import mistake_histogram
-from lengthwise.runs.run import Answer
+from lengthwise.runs.answer import Answer
 from lengthwise.settings.sections import ModelSettings
 from lengthwise.tasks import TASKS
 

@@ -215,6 +215,11 @@ def test_an_installed_package_declares_methods(file, tmp_path, monkeypatch):
             "a name is letters, digits, - and _, got 'my dig",
         ),
         (
+            DIGITS.replace('("coordinates",)', '("colour",)'),
+            "needs is a tuple of 'segments', 'coordinates', 'lengths', or of none of them, got",
+        ),
+        (DIGITS.replace('("coordinates",)', '"lengths"'), "needs is a tuple of 'segments', "),
+        (
             DIGITS.replace("@dataclass(frozen=True)\n", ""),
             "method Digits: size is no setting yet; write @dataclass(frozen=True) above the class",
         ),

@@ -14,6 +14,7 @@ from lengthwise.proof.certificate import hashes
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.parts import make_bias
 from lengthwise.runs.run import Run
+from lengthwise.runs.weights import describe
 from lengthwise.settings.config import Config, InputError, flat_settings, make_config, overlaid
 from lengthwise.settings.files import load_config
 from lengthwise.tasks import TASKS, Successor, make_task
@@ -208,7 +209,7 @@ def test_a_run_of_before_is_the_same_run(tmp_path):
     assert hashes(run)["model"] == (
         "ad933d218c7b30f80a3d2e38620b06b65aab00176a8625a3341c5f8a92fbc2a0"
     )
-    described = run._describe()
+    described = describe(run.config, run.bias)
     assert described.startswith('{"task": "multi_addition", "base": 5, "operands": 4, "data.align')
     other = make_config({"task": "multiply_by"})
     assert hashes(Run(tmp_path, other, make_bias(other)))["model"] == (

@@ -9,10 +9,12 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from lengthwise import attempts, pipeline, stages
+from lengthwise import pipeline
 from lengthwise.calibration import kept_maps
-from lengthwise.evaluation.exact_match import LengthCurve
-from lengthwise.pipeline import Silent, run_abc
+from lengthwise.evaluation.curve import LengthCurve
+from lengthwise.pipeline import attempts, run_abc, stages
+from lengthwise.pipeline.stages import Silent
+from lengthwise.pipeline.until_proven import train_until_proven
 from lengthwise.proof import Certificate, Counterexample, NotApplicable
 from lengthwise.runs.folder import WEIGHTS
 from lengthwise.runs.run import Run
@@ -360,6 +362,6 @@ def test_settings_that_are_refused_later_on_are_not_kept(tiny_abc, tmp_path):
 def test_a_proven_training_goes_on_without_naming_its_bias(tiny_abc, tmp_path):
     run = shutil.copytree(tiny_abc.path / "calibrated", tmp_path / "run")
     config = make_config({"task": "successor"})
-    opened, proof = pipeline.train_until_proven(config, run, resume=True)
+    opened, proof = train_until_proven(config, run, resume=True)
     assert proof.proven
     assert opened.fingerprint == tiny_abc.calibrated.fingerprint

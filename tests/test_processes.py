@@ -112,6 +112,16 @@ def test_another_number_of_processes_goes_on_with_the_same_problems(tmp_path, fi
 
 
 @pytest.mark.slow
+def test_three_processes_train_as_one(tmp_path):
+    """Of two, each gives the other its gradient; more reduce theirs."""
+    file = settings(tmp_path / "settings.json", max_steps=40, batch_size=48, accumulate=2)
+    three = (*TORCHRUN[:3], "3", "-m")
+    _, err = start(three, "train", file, "--out", tmp_path / "three").communicate(timeout=120)
+    assert "did not interpolate within 40 steps" in err, err
+    close(Run.open(tmp_path / "three"), alone(file, tmp_path / "alone"))
+
+
+@pytest.mark.slow
 def test_accelerate_launch_trains_as_torchrun_does(tmp_path):
     file = settings(tmp_path / "settings.json", max_steps=40)
     for name, launcher in (("one", TORCHRUN), ("two", ACCELERATE)):

@@ -29,7 +29,8 @@ from lengthwise.bias import CalibratedBias, Line, MatrixTrack
 from lengthwise.cli import entry
 from lengthwise.locality import Batch, Contexts
 from lengthwise.model import plan_attention
-from lengthwise.pipeline import NotProvenError, run_abc, train_until_proven
+from lengthwise.pipeline import run_abc
+from lengthwise.pipeline.until_proven import NotProvenError, train_until_proven
 from lengthwise.problems.layout import Layout, digits_of
 from lengthwise.problems.sampling import in_split
 from lengthwise.proof import (
@@ -514,7 +515,7 @@ def test_abc_trains_until_proven(tiny_abc, tiny_config, tmp_path, monkeypatch):
     def prove_later(run, **arguments):
         return verdicts.pop() if verdicts else prove(run, **arguments)
 
-    monkeypatch.setattr("lengthwise.attempts.prove_run", prove_later)
+    monkeypatch.setattr("lengthwise.pipeline.until_proven.prove_run", prove_later)
     shutil.copytree(tiny_abc.path, tmp_path / "run")
     outcome = run_abc(tiny_config, tmp_path / "run", prove=True, resume=True)
     assert isinstance(outcome.proof, Certificate)
@@ -552,7 +553,7 @@ def test_abc_goes_on_where_the_proof_does_not_apply(
     def too_many(run, **arguments):
         raise NotApplicableError("there are 9 local contexts, more than the budget of 3")
 
-    monkeypatch.setattr("lengthwise.attempts.prove_run", too_many)
+    monkeypatch.setattr("lengthwise.pipeline.until_proven.prove_run", too_many)
     shutil.copytree(tiny_abc.path, tmp_path / "run")
     arguments = ["abc", str(tiny_file), "--out", str(tmp_path / "run"), "--resume", "--prove"]
     assert entry.run([*arguments, "--lengths", "30"]) == 2
@@ -625,7 +626,7 @@ def test_training_until_proven_drills_what_fails(tiny_abc, tiny_config, tmp_path
     def prove_later(run, **arguments):
         return verdicts.pop() if verdicts else prove(run, **arguments)
 
-    monkeypatch.setattr("lengthwise.attempts.prove_run", prove_later)
+    monkeypatch.setattr("lengthwise.pipeline.until_proven.prove_run", prove_later)
     config, bias = tiny_config.for_retraining(), tiny_abc.bias
     run, proof = train_until_proven(config, tmp_path / "run", bias=bias)
     assert isinstance(proof, Certificate)

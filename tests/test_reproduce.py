@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lengthwise.cli.entry import run as run_cli
-from lengthwise.evaluation.exact_match import Score
+from lengthwise.evaluation.curve import Score
 from lengthwise.reproduce import BUDGETS, TARGETS, Cell, cells_of, draw_figures, measure, remaining
 from lengthwise.reproduce.cells import (
     PROTOCOLS,

@@ -1,11 +1,14 @@
 """Run folders: what they hold, what they refuse, and that nothing in them is half written."""
 
+import functools
 import json
 import multiprocessing
 import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from lengthwise.bias import CalibratedBias, Line, MatrixTrack
 from lengthwise.files import write_bytes, write_with
-from lengthwise.runs import run as run_module
+from lengthwise.runs.answer import Answer
+from lengthwise.runs.columns import read_answer
 from lengthwise.runs.folder import CONFIG, LOCK, VERSIONS, WEIGHTS, locked, prepare
-from lengthwise.runs.parts import check_bias, make_device
-from lengthwise.runs.run import Answer, Run
+from lengthwise.runs.parts import check_bias, make_device, make_model
+from lengthwise.runs.run import Run
+from lengthwise.runs.versions import versions
 from lengthwise.settings.config import InputError, make_config
 
 
@@ -96,10 +101,10 @@ def test_malformed_expressions_are_refused(tiny_abc, expression, message):
 def test_an_answer_that_is_none_is_no_number_in_disguise(tiny_abc):
     layout = tiny_abc.calibrated.layout(2)
     end = layout.vocabulary.end
-    read = tiny_abc.calibrated._read
-    assert read(layout, np.array([1, 2, 0, end])) == Answer("21", "120", complete=True)
+    read = functools.partial(read_answer, tiny_abc.calibrated.task, layout)
+    assert read(np.array([1, 2, 0, end])) == Answer("21", "120", complete=True)
     for tokens, written in (([1, end, end, end], "1$$$"), ([1, 2, 0, 3], "1203")):
-        answer = read(layout, np.array(tokens))
+        answer = read(np.array(tokens))
         assert (answer.work, answer.complete) == (written, False)
         assert answer.text == (
             "no answer: 3 digits and an end ($) were due, least significant digit first, but the model "
@@ -362,8 +367,8 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
 
 def test_versions_do_without_git(monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "PATH": ""})
-    versions = run_module.versions()
-    assert (versions["git_commit"], versions["git_changed"]) == (None, None)
+    found = versions()
+    assert (found["git_commit"], found["git_changed"]) == (None, None)
 
 
 def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
@@ -387,3 +392,16 @@ def test_the_work_of_parity_is_its_scratchpad(tmp_path, monkeypatch):
     run.model = SimpleNamespace(reaches=lambda *lengths: True)
     assert run.answers(["0110", "111"]) == [Answer("0", "010"), Answer("1", "101")]
     assert run.solve_many(["0110", "111"]) == ["0", "1"]
+
+
+@pytest.mark.trains
+def test_a_run_is_opened_without_torchs_compiler(tmp_path):
+    """It takes a second to load, of every worker and of every question to a model."""
+    config = make_config({"task": "successor", "device": "cpu"}, ["model.embedding_scale=sqrt"])
+    run = Run.create(tmp_path / "run", config, None)
+    run.save_model(make_model(config))
+    code = "import sys, lengthwise as lw; lw.Run.open(sys.argv[1]).model; print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(run.path)]
+    loaded = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert "torch._dynamo" not in loaded

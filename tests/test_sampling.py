@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import Multiple
+from lengthwise.errors import NoProblemsError
 from lengthwise.problems.sampling import (
-    NoProblemsError,
     add_chains,
     generator,
     split_of,
@@ -178,6 +178,18 @@ def test_equal_arguments_give_equal_draws():
         first, second = (draw(Addition(), seed=5, step=9) for _ in range(2))
         np.testing.assert_array_equal(first, second)
         assert first.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", [*TASK_NAMES, "nx1", "parity"])
+def test_problems_do_not_depend_on_how_many_are_worked_on_at_once(name, monkeypatch):
+    task = TASKS[name]()
+    draws = []
+    for at_once in (1, 500, 10**9):
+        monkeypatch.setattr("lengthwise.problems.sampling._AT_ONCE", at_once)
+        rng = generator(0, "test")
+        draws.append(suite_problems(task, rng, 40, suite="carry", length=9, width=12))
+    np.testing.assert_array_equal(draws[0], draws[2])
+    np.testing.assert_array_equal(draws[1], draws[2])
 
 
 def test_seed_stream_and_step_all_matter():

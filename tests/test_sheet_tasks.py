@@ -16,8 +16,8 @@ import lengthwise as lw
 from lengthwise.bias import Track
 from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.calibration.sheet_sets import fewest
+from lengthwise.errors import NoProblemsError
 from lengthwise.problems.layout import digits_of
-from lengthwise.problems.sampling import NoProblemsError
 from lengthwise.problems.sheet_sampling import of_split, suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sheets import SheetLayout

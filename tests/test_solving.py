@@ -203,7 +203,10 @@ def test_a_reader_that_leaves_early_ends_it_quietly(process):
         for _ in range(10_000):
             solver.stdin.write(b"9\n" * 1000)
             solver.stdin.flush()
-    assert solver.stderr.read() == b""
+    told = solver.stderr.read().splitlines()
+    assert [
+        line for line in told if b" lines answered" not in line
+    ] == []  # progress, where it takes long
     solver.stderr.close()
     assert solver.wait() == 0
 

@@ -21,12 +21,13 @@ from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
 from lengthwise.settings.own_methods import forget
 from lengthwise.sweeps.grid import make_plan
-from lengthwise.sweeps.jobs import Ended, Job, find_work, perform
+from lengthwise.sweeps.jobs import Ended, Job, perform
 from lengthwise.sweeps.local import LocalPool, cores, share_cores
 from lengthwise.sweeps.loop import ATTEMPTS, State, run_jobs
 from lengthwise.sweeps.results import CELLS
 from lengthwise.sweeps.sweep import run_sweep
 from lengthwise.training.trainer import train_run
+from lengthwise.workers.process import find
 from sweep_helpers import SMALL, SMALL_FILE, Here, results, small_plan, wait_for_rows
 
 ROPE0 = "method=rope,seed=0"
@@ -131,7 +132,7 @@ def test_a_job_is_its_line():
 @pytest.mark.parametrize("name", ["os:system", "lengthwise.sweeps.cell", "lengthwisely:f", ""])
 def test_only_work_of_the_package_is_done(name):
     with pytest.raises(InputError, match="names no work"):
-        find_work(name)
+        find(name)
     assert "names no work" in str(perform(Job("a", name, Path())).error)
 
 

@@ -24,8 +24,9 @@ from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
 from lengthwise.training import trainer
 from lengthwise.training.batches import Batches
+from lengthwise.training.processes import rank_rows
 from lengthwise.training.schedule import Schedule
-from lengthwise.training.trainer import NotInterpolatedError, Trainer, rank_rows, train_run
+from lengthwise.training.trainer import NotInterpolatedError, Trainer, train_run
 
 STEPS = 60
 

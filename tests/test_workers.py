@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,8 +21,10 @@ import lengthwise as lw
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation import measure
+from lengthwise.evaluation.shares import Question, _drawn
 from lengthwise.problems.sizes import Size
-from lengthwise.proof import Counterexample, prove
+from lengthwise.proof import Counterexample, prove, verify
+from lengthwise.proof.shared import check_shared
 from lengthwise.runs.elsewhere import from_values, to_values
 from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
@@ -192,6 +197,23 @@ def test_two_processes_prove_sheets_with_the_same_certificate(multiplication):
 
 
 @pytest.mark.trains
+def test_two_processes_verify_a_certificate(tiny_abc, monkeypatch):
+    run, asked = tiny_abc.calibrated, []
+
+    def shared(run, share, workers, *rest):
+        asked.append(workers)
+        return check_shared(run, share, workers, *rest)
+
+    monkeypatch.setattr("lengthwise.proof.prover.SHARE", 8)
+    monkeypatch.setattr("lengthwise.proof.prover.check_shared", shared)
+    certificate = prove(run)
+    assert same(verify(certificate, run, workers=2)) == same(certificate)
+    assert asked == [2]
+    with pytest.raises(InputError, match="the certificate says contexts 7; proven is"):
+        verify(dataclasses.replace(certificate, contexts=7), run, workers=2)
+
+
+@pytest.mark.trains
 def test_a_model_changed_in_memory_is_not_taken_for_the_one_in_its_folder(untrained):
     values, other = to_values(untrained), Run.open(untrained.path)
     assert same(prove(from_values(json.loads(json.dumps(values))))) == same(prove(untrained))
@@ -213,6 +235,33 @@ def test_two_processes_score_as_one(tiny_abc):
         assert scores(two) == scores(one)
         assert shown == two.scores
     assert {score.accuracy for score in one} == {1.0}
+
+
+def test_problems_are_drawn_ahead_while_others_are_answered():
+    """The second question's are there before the first's are all handed out, and only those."""
+    drawn = []
+
+    class Ask:
+        def draw(self, question):
+            drawn.append(question.size)
+            return np.full((question.count, 1, 2), question.size, np.uint8), "test"
+
+    questions = [Question("uniform", size, "answer", 5, 0, 2) for size in (3, 4, 5)]
+    alone = [*_drawn(Ask(), questions)]
+    assert drawn == [3, 4, 5]
+    drawn.clear()
+    with ThreadPoolExecutor(1) as ahead:
+        shares = _drawn(Ask(), questions, ahead)
+        ahead_of = [next(shares)]
+        until = time.monotonic() + 20
+        while len(drawn) < 2 and time.monotonic() < until:
+            time.sleep(0.001)
+        assert drawn == [3, 4]
+        ahead_of += shares
+    assert drawn == [3, 4, 5]
+    assert [{**share, "seconds": 0} for share in ahead_of] == [
+        {**share, "seconds": 0} for share in alone
+    ]
 
 
 @pytest.mark.trains

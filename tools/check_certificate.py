@@ -11,7 +11,7 @@ context is a walk of one fixed length through the graph, and starts and ends are
 the model, written here once more, in double precision.
 
 Exit code 0: the program agrees, or the counterexample is one. 1: it does not, and says where. 2: it can't
-say, and why: it speaks about calibrated biases, without positions and without an encoder.
+say, and why: it speaks about calibrated biases, without positions, an encoder, or one sequence.
 """
 
 import argparse
@@ -303,10 +303,10 @@ def open_run(folder: Path) -> tuple[Path, Rule, Model]:
     """The files of a run, or of the calibrated one that `lengthwise abc` made."""
     path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
     config = json.loads((path / "config.json").read_bytes())
-    if config["model"]["positions"] != "none":
-        raise RefusedError(f"positions are {config['model']['positions']!r}; here, 'none' can be")
-    if config["model"]["encoder_layers"]:
-        raise RefusedError("the model has an encoder; here it can have none")
+    known = {"positions": "none", "encoder_layers": 0, "kind": "encoder-decoder"}
+    for name, usual in known.items():
+        if (own := config["model"].get(name, usual)) != usual:
+            raise RefusedError(f"model.{name} is {own!r}; this program knows {usual!r}")
     for file, hint in (("bias.jsonl", "calibrated bias"), ("rule.json", "rule of a proof")):
         if not (path / file).exists():
             raise RefusedError(f"{path} has no {hint} ({file}); see `lengthwise prove`")

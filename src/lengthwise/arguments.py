@@ -54,16 +54,16 @@ def as_whole(name: str, given: object, least: int = 0, most: int | None = None) 
     return number
 
 
-def as_wholes(name: str, given: object, least: int = 1) -> list[int]:
-    """One or several whole numbers: a number, a list, a range, an array, ...
+def as_wholes(name: str, given: object) -> list[int]:
+    """One or several whole numbers from 1 up: a number, a list, a range, an array, ...
 
     Raises:
         InputError: for what holds something else, nothing, or more than anyone asks for.
     """
-    wanted = f"whole numbers from {least} up, such as 60, [6, 60] or range(1, 61)"
+    wanted = "whole numbers from 1 up, such as 60, [6, 60] or range(1, 61)"
     many = _many(name, given, wanted)
     try:
-        numbers = [as_whole(name, one, least) for one in many]
+        numbers = [as_whole(name, one, 1) for one in many]
     except InputError:
         numbers = []
     if not numbers:
@@ -71,15 +71,15 @@ def as_wholes(name: str, given: object, least: int = 1) -> list[int]:
     return numbers
 
 
-def as_number(name: str, given: object, least: float = 0.0) -> float:
-    """A finite number.
+def as_number(name: str, given: object) -> float:
+    """A finite number, 0 or more.
 
     Raises:
-        InputError: for what is none, or is less than `least`.
+        InputError: for what is none.
     """
     real = isinstance(given, int | float | np.number) and not isinstance(given, bool)
-    if not real or not math.isfinite(number := float(given)) or number < least:  # type: ignore[arg-type]
-        refuse(name, f"a number from {least:g} up", given)
+    if not real or not math.isfinite(number := float(given)) or number < 0:  # type: ignore[arg-type]
+        refuse(name, "a number from 0 up", given)
     return number
 
 

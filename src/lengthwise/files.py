@@ -149,7 +149,6 @@ def read_text(path: Path | str, most: int = MOST_TEXT) -> str:
     Lines end in `\\n`, however they ended in the file.
 
     Args:
-        path: the file.
         most: bytes; a larger file is refused before it is read.
 
     Raises:

@@ -92,7 +92,6 @@ def forecast(
     """Time a few steps of each stage; which lines calibration will find is guessed.
 
     Args:
-        config: the settings.
         lengths: digits to evaluate, where they are not those of the settings.
         sizes: of sheets, likewise.
 
@@ -139,7 +138,6 @@ def _evaluation(
     """Problems of the evaluation of one model, and about how many seconds it takes.
 
     Args:
-        config: the settings.
         step: seconds of a step of its training.
         lengths, sizes: what is asked.
     """

@@ -26,7 +26,7 @@ from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.own_models import Adapter, Applied, apply_bias, capture_own
 from lengthwise.own_models.adapter import SomePositions
 from lengthwise.own_models.tokens import SomeTokens
-from lengthwise.pipeline import Clock
+from lengthwise.pipeline.stages import Clock
 from lengthwise.problems.format import Format
 from lengthwise.problems.sampling import Suite
 from lengthwise.problems.sheet_sampling import SheetSuite
@@ -50,7 +50,7 @@ def capture(
     Args:
         run: a run, or its folder; of what `abc` made, the vanilla one. Or a model of your own
             (docs/own_models.md), and then also:
-        format: a task's name, or `lw.Format`: how its problems are written.
+        format: a task's name or file, or `lw.Format`: how its problems are written.
         length: digits of the longest operand that it was trained on.
         width: digits that operands are padded to; by default what the answer needs.
         tokens: its id for each character, `{"0": 15, ..., "+": 10, "^": 11, "$": 12}`, or a function that

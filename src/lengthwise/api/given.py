@@ -10,7 +10,7 @@ from lengthwise.arguments import as_path, refuse
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration import Maps, SheetMaps, capture, load_maps
 from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.pipeline import Outcome
+from lengthwise.pipeline.outcome import Outcome
 from lengthwise.problems.sizes import Size
 from lengthwise.runs.folder import CALIBRATED, CONFIG, VANILLA
 from lengthwise.runs.run import Run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
-from lengthwise.api import Assignments, settings
 from lengthwise.api.given import SomeSizes, as_sizes
+from lengthwise.api.task_settings import Assignments, settings
 from lengthwise.arguments import as_choice, as_whole, as_wholes
 from lengthwise.errors import InputError
 from lengthwise.problems.format import Format

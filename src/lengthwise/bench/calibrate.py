@@ -20,17 +20,17 @@ from lengthwise.problems.layout import Layout
 _HEADS, _LAYERS, _LENGTH = 8, 2, 6
 
 
-def hand_maps(task: str = "addition", heads: int = _HEADS) -> AttentionMaps:
+def hand_maps() -> AttentionMaps:
     """Maps of a model that reads what `hand_bias` opens and, faintly, everything else."""
-    format = Format(task)
+    format = Format("addition")
     layout = format.at(_LENGTH + format.task.growth)
-    bias, rows = hand_bias(task, heads), range(layout.target_length)
+    bias, rows = hand_bias(format.name, _HEADS), range(layout.target_length)
     weights: dict[Site, Tensor] = {}
     for site in SITES:
         reads = (bias.dense(site, 0, layout, rows) > CLOSED).float() * 9
         weights[site] = (reads / reads.sum(dim=-1, keepdim=True).clamp(min=1) * 5).softmax(dim=-1)
         weights[site] = weights[site].expand(_LAYERS, -1, -1, -1).contiguous()
-    needed = {*hand_tracks(task), OWN_TOKEN}
+    needed = {*hand_tracks(format.name), OWN_TOKEN}
     knockout = {track: 1.0 if track in needed else 0.0 for track in candidates(layout, _LENGTH)}
     return AttentionMaps(format, _LENGTH, layout.width, 512, weights, 1.0, knockout)
 

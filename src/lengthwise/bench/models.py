@@ -58,7 +58,6 @@ class Steps:
     """Training steps of a model on a device, on problems drawn once, without a schedule.
 
     Args:
-        config: the settings.
         calibrated: with a bias made by hand, instead of the causal mask alone.
         device: where it is.
         precision: of the products in a step.

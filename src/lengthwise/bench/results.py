@@ -159,6 +159,14 @@ def ratios(slow: Iterable[float], fast: Iterable[float]) -> list[float]:
     return [one / other for one, other in zip(slow, fast, strict=True)]
 
 
+def wanted(found: Iterable[float], *, least: float | None = None, most: float | None = None) -> str:
+    """What a median was meant to be, and whether it is, as a note of `Bench.add`."""
+    value = statistics.median(found)
+    if least is not None:
+        return f"wanted: at least {least:g}, {'met' if value >= least else 'missed'}"
+    return f"wanted: less than {most:g}, {'met' if most is None or value < most else 'missed'}"
+
+
 # A child's peak memory counts that of the process that started it, up to the moment it becomes its own
 # (getrusage(2)); so a small process stands between.
 _LAUNCHER = """

@@ -240,7 +240,7 @@ class CalibratedBias:
         before = None
         for site, heads, words in self.readings():
             if site != before:
-                out.append(f"  {_READING[site]} ({site}-attention)")
+                out.append(f"  {_READING[site]}")
             out.append(f"    {heads} {words}")
             before = site
         return "\n".join(out)

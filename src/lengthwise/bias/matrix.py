@@ -188,7 +188,6 @@ class MatrixBias:
         """Read matrices: a file that `save` wrote, or dense matrices `cross.0`, `self.0`, ...
 
         Args:
-            path: the file.
             task: the task's name, for files that do not say it.
 
         Raises:

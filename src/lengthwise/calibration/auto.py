@@ -68,11 +68,15 @@ def lines_of(
     Args:
         maps: of the model.
         chosen: the tracks.
-        only: of each track of the answer the one layer that reads it; left out, all layers read all.
+        only: of each track of the answer the one layer that reads it; left out, all layers read all. Not of
+            models with one attention for both.
     """
     layers, heads = maps.weights["cross"].shape[:2]
     cross = [item for item in chosen if item.track.site == "cross"]
     own = [item for item in chosen if item.track.site == "self"]
+    if maps.joint:  # one attention for both: a head reads one line, wherever that leads
+        lines = assign(chosen, heads, layers, spare=OWN_TOKEN)
+        return CalibratedBias(maps.format, heads, lines)
     lines = assign(cross, heads, layers)
     if only is None:
         lines += assign(own, heads, layers, spare=OWN_TOKEN)
@@ -96,7 +100,12 @@ def _within(
     """
     own = [item.track for item in chosen if item.track.site == "self"]
     contexts, layers = contexts_of(maps, bias), range(len(maps.weights["cross"]))
-    if contexts.bound() <= budget or not 0 < len(own) <= _MOST_MOVED or not contexts.suffice():
+    if (
+        maps.joint
+        or contexts.bound() <= budget
+        or not 0 < len(own) <= _MOST_MOVED
+        or not contexts.suffice()
+    ):
         return bias
     found, fewest = bias, contexts.bound()
     for places in itertools.product(reversed(layers), repeat=len(own)):

@@ -74,7 +74,10 @@ def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
         rows = real_rows(track, layout, maps.length)
         keys, _ = track.keys(layout, rows)
         attention = maps.weights[track.site][:, :, rows, keys]  # [layer, head, row]
-        open_keys = rows + 1.0 if track.site == "self" else torch.tensor(layout.source_length)
+        written, source = rows + 1.0, torch.tensor(float(layout.source_length))
+        open_keys = written if track.site == "self" else source
+        if maps.joint:
+            open_keys = written + source
         beyond = (attention - 1 / open_keys) / (1 - 1 / open_keys)
         found.append(
             Evidence(

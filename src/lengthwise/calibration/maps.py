@@ -33,12 +33,13 @@ from lengthwise.bias import (
     relative_index,
     track_row,
 )
+from lengthwise.errors import NoProblemsError
 from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.transformer import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import ANSWER, Layout
-from lengthwise.problems.sampling import NoProblemsError, Split, generator, suite_problems
+from lengthwise.problems.sampling import Split, generator, suite_problems
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 
@@ -62,6 +63,7 @@ class AttentionMaps:
         knockout: per candidate track, what it costs to close it to every head of every layer: the
             rise of the loss of a problem, nats, summed over its symbols.
         model: the fingerprint of the run whose attention it is; maps of version 0.1 do not say.
+        joint: whether problem and answer are read in one attention, whose weights are then parted.
     """
 
     format: Format
@@ -72,6 +74,7 @@ class AttentionMaps:
     exact_match: float
     knockout: dict[Track, float]
     model: str = ""
+    joint: bool = False
 
     @property
     def task(self) -> str:
@@ -97,7 +100,7 @@ class AttentionMaps:
             InputError: where `path` is no path, or a folder.
         """
         path = as_file("path", path, "maps.safetensors")
-        names = ("length", "width", "problems", "exact_match", "model")
+        names = ("length", "width", "problems", "exact_match", "model", "joint")
         about = {
             "format": FORMAT,
             "task": self.format.to_dict(),
@@ -211,8 +214,8 @@ class Knockout:
 
 
 @torch.inference_mode()
-def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, Tensor]:
-    """A run's attention, averaged over uniform problems of any length, longer than it was trained on too.
+def average_attention(run: Run, length: int) -> dict[Site, Tensor]:
+    """A run's attention, averaged over 64 uniform problems of a length, longer than it was trained on too.
 
     Returns:
         Per site, float32 `[layer, head, query, key]`, the true answers being given.
@@ -221,7 +224,7 @@ def average_attention(run: Run, length: int, problems: int = 64) -> dict[Site, T
     operands = suite_problems(
         run.task,
         generator(run.config.seed, "capture", length),
-        problems,
+        64,
         suite="uniform",
         length=length,
         width=layout.width,
@@ -300,7 +303,9 @@ def capture(run: Run) -> AttentionMaps:
         return _answer(run, bias, layout, source, target, return_attention)
 
     return measure(
-        answer, run.bias, config.format, layout, length, target[:, 1:], model=run.fingerprint
+        *(answer, run.bias, config.format, layout, length, target[:, 1:]),
+        model=run.fingerprint,
+        joint=run.model.joint,
     )
 
 
@@ -318,6 +323,7 @@ def measure(
     wanted: Tensor,
     *,
     model: str = "",
+    joint: bool = False,
 ) -> AttentionMaps:
     """Average attention, and knock every candidate line out.
 
@@ -329,6 +335,7 @@ def measure(
         length: digits of their operands.
         wanted: what the model should write, `[problem, row]`.
         model: its fingerprint.
+        joint: as of `AttentionMaps`.
     """
 
     def answers(bias: AttentionBias) -> tuple[float, float]:
@@ -352,4 +359,5 @@ def measure(
         exact_match=exact_match,
         knockout=knockout,
         model=model,
+        joint=joint,
     )

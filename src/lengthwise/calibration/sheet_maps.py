@@ -39,6 +39,7 @@ class SheetMaps:
         others: the other candidates, their needs measured after all that were found.
         weights: of each track `[kind of query, layer, head]`: attention along it, averaged.
         model: the fingerprint of the run.
+        joint: as of `AttentionMaps`.
     """
 
     format: Format
@@ -49,6 +50,7 @@ class SheetMaps:
     others: tuple[SheetEvidence, ...]
     weights: dict[str, Tensor]
     model: str = ""
+    joint: bool = False
 
     @property
     def task(self) -> str:
@@ -83,7 +85,7 @@ class SheetMaps:
             "format": FORMAT,
             "task": self.format.to_dict(),
             "size": str(self.size),
-            **{name: getattr(self, name) for name in ("problems", "exact_match", "model")},
+            **{name: getattr(self, name) for name in ("problems", "exact_match", "model", "joint")},
             "found": [_row(item) for item in self.found],
             "others": [_row(item) for item in self.others],
         }

@@ -14,8 +14,9 @@ import numpy as np
 
 from lengthwise.bias import Track
 from lengthwise.calibration.evidence import SheetEvidence
+from lengthwise.errors import NoProblemsError
 from lengthwise.locality.sheets import LAST_TOKEN, tell_apart
-from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.problems.sizes import Size
@@ -32,7 +33,6 @@ def fewest(task: Worksheet, size: Size, found: Sequence[SheetEvidence]) -> list[
     """The fewest that tell every symbol, of equally few those with the fewest sights; none where none do.
 
     Args:
-        task: the worksheet.
         size: of training.
         found: lines that a model needs, or may need.
     """

@@ -19,12 +19,13 @@ from lengthwise.calibration.auto import Lines, NoLinesError, assign
 from lengthwise.calibration.evidence import HINT, NEEDED, SHOWN, SheetEvidence
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheet_sets import fewest
+from lengthwise.errors import NoProblemsError
 from lengthwise.locality import NotApplicableError, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 from lengthwise.model import plan_attention
 from lengthwise.model.plans import AttentionPlan, DensePlan, LayerPlan, close_safely
 from lengthwise.model.transformer import Output
-from lengthwise.problems.sampling import NoProblemsError, generator
+from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.runs.run import Run
@@ -94,7 +95,7 @@ def capture_sheets(run: Run) -> SheetMaps:
         site: torch.stack([layer[site] for layer in output.attention]).cpu() for site in SITES
     }  # [layer, problem, head, query, key]
     tracks = sheet_candidates(layout.task)
-    cells = {track: _cells(track, sheets, layout, len(source)) for track in tracks}
+    cells = {track: _cells(track, sheets, len(source)) for track in tracks}
     tracks = [track for track in tracks if bool(cells[track][1].any())]
     weights = {track: _along(attention, track, cells[track], sheets, target) for track in tracks}
     loss, exact = reader.loss({})
@@ -125,6 +126,7 @@ def capture_sheets(run: Run) -> SheetMaps:
         others=tuple(sorted(others, key=lambda item: -item.need)),
         weights={str(track): weights[track] for track in tracks},
         model=run.fingerprint,
+        joint=run.model.joint,
     )
 
 
@@ -203,7 +205,7 @@ def _close(plan: DensePlan, closed: Tensor, device: torch.device) -> DensePlan:
     return DensePlan(found.to(device), open_rows, plan.relative)
 
 
-def _cells(track: Track, sheets: Sheets, layout: SheetLayout, count: int) -> tuple[Tensor, Tensor]:
+def _cells(track: Track, sheets: Sheets, count: int) -> tuple[Tensor, Tensor]:
     """The key that each query reads along a track, in its own problem, and whether there is one, each
     `[problem, query]`."""
     queries = torch.arange(sheets.target_length)
@@ -311,6 +313,8 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     chosen = [*chosen, *more[:extra]]
     cross = [item for item in chosen if item.track.site == "cross"]
     own = [item for item in chosen if item.track.site == "self"]
+    if maps.joint:
+        return CalibratedBias(maps.format, maps.heads, _joint_lines(chosen, maps))
     heads, last = range(maps.heads), range(1, maps.layers)
     found_lines = assign(cross, maps.heads, maps.layers)
     # What a cell read itself lies in tokens alone: the first layer reads them, later ones their own query.
@@ -318,3 +322,16 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
     found_lines += [Line(line.track, line.head, 0) for line in first]
     found_lines += [Line(LAST_TOKEN, head, layer) for layer in last for head in heads]
     return CalibratedBias(maps.format, maps.heads, found_lines)
+
+
+def _joint_lines(chosen: list[SheetEvidence], maps: SheetMaps) -> list[Line]:
+    """One line to a head that reads problem and answer in one attention.
+
+    As where they are read apart, what a cell read itself is read in the first layer.
+    """
+    found: list[Line] = []
+    for line in assign(chosen, maps.heads, 1, spare=LAST_TOKEN):
+        for layer in range(maps.layers):
+            own = layer and line.site == "self"
+            found.append(Line(LAST_TOKEN if own else line.track, line.head, layer))
+    return found

@@ -20,7 +20,7 @@ def check_task_command(
 
     Example: lengthwise check-task my_task.py
     """
-    from lengthwise.api import settings
+    from lengthwise.api.task_settings import settings
     from lengthwise.task_checks import check_task
 
     checks = check_task(settings(task, set_ or ()))

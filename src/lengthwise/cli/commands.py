@@ -81,7 +81,8 @@ def abc_command(
 
     Example: lengthwise abc addition --out runs/addition --lengths 6,60,1000
     """
-    from lengthwise.api import abc, abc_settings
+    from lengthwise.api import abc
+    from lengthwise.api.task_settings import abc_settings
     from lengthwise.forecast import forecast
     from lengthwise.progress.display import print_curve
     from lengthwise.proof import NotApplicable
@@ -173,7 +174,8 @@ def train_command(
     """
     from dataclasses import asdict
 
-    from lengthwise.api import run_training, training_settings
+    from lengthwise.api import run_training
+    from lengthwise.api.task_settings import training_settings
     from lengthwise.arguments import as_choice
     from lengthwise.proof import NotApplicable
     from lengthwise.runs.metrics import read_metrics
@@ -265,9 +267,10 @@ def calibrate_command(
     Example: lengthwise calibrate runs/base --out addition.bias.jsonl
     """
     from lengthwise.arguments import as_choice
+    from lengthwise.bias.dense import save_dense
     from lengthwise.calibration import calibrate, capture
     from lengthwise.pipeline import SELECTION
-    from lengthwise.runs.folder import VANILLA, check_output, save_dense
+    from lengthwise.runs.folder import VANILLA, check_output
     from lengthwise.runs.run import Run
     from lengthwise.settings.assignments import refuse_idle, refuse_uncounted, with_options
 
@@ -326,7 +329,7 @@ def report_command(
         raise InputError(
             f"can't write {target}: {folders[0]} is only to be read; --out FILE writes the report elsewhere"
         )
-    written = write_report(folders, target)
+    written = write_report(folders, target, task=options.name_of(own_task))
     show(as_json, {"report": str(written)}, written)
 
 

@@ -66,7 +66,7 @@ def evaluate_command(
     """
     from lengthwise.arguments import as_choice
     from lengthwise.evaluation import measure
-    from lengthwise.pipeline import Clock
+    from lengthwise.pipeline.stages import Clock
     from lengthwise.problems.sampling import Suite
     from lengthwise.problems.sheet_sampling import SheetSuite
     from lengthwise.progress.display import observing, print_curve
@@ -93,14 +93,10 @@ def evaluate_command(
             raise InputError(
                 "--from and --to ask numbers of one range; leave the other options out"
             )
-        if workers > 1:
-            raise InputError(
-                "--from and --to ask numbers of one range on one process; leave --workers out"
-            )
         if opened.config.is_sheet:
             raise InputError("--from and --to ask numbers; problems of sheets are none")
         refuse_uncounted(changes, _COUNTING_IN_RANGES, "numbers of a range are asked")
-        return _ask_range(opened, first, last, as_json)
+        return _ask_range(opened, first, last, workers, as_json)
     refuse_uncounted(changes, _COUNTING, "a run is evaluated")
     keys = [assignment.partition("=")[0].strip() for assignment in set_ or []]
     if opened.config.is_sheet and "evaluation.lengths" in keys:
@@ -171,7 +167,7 @@ def _keep(curve: LengthCurve, folder: Path) -> None:
         curve.add_to(folder)
 
 
-def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> None:
+def _ask_range(run: Run, first: str | None, last: str | None, workers: int, as_json: bool) -> None:
     from dataclasses import asdict
 
     from lengthwise.evaluation.mistakes import check_range
@@ -183,7 +179,7 @@ def _ask_range(run: Run, first: str | None, last: str | None, as_json: bool) -> 
     start = _number("--from", first or "0")
     search = last == "ceil"
     stop = start + _CEILING - 1 if search else _number("--to", last)
-    result = check_range(run, start, stop, stop_at_first=search)
+    result = check_range(run, start, stop, stop_at_first=search, workers=workers)
     if as_json:
         return print_json(asdict(result))
     print(

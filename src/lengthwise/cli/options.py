@@ -90,11 +90,17 @@ def check_named(given: str | None, run: Run) -> None:
     Raises:
         InputError: for it.
     """
+    named = name_of(given)
+    if named not in (None, run.config.task):
+        raise InputError(f"{run.path} was trained on {run.config.task}; {given} is {named}")
+
+
+def name_of(given: str | None) -> str | None:
+    """What the task of a file is called; None where none is given."""
     from lengthwise.tasks.given import settings_of
 
     named = {} if given is None else settings_of(given) or {}
-    if named.get("task", run.config.task) != run.config.task:
-        raise InputError(f"{run.path} was trained on {run.config.task}; {given} is {named['task']}")
+    return named.get("task")
 
 
 def _name_method(given: str | None) -> str | None:

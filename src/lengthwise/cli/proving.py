@@ -78,6 +78,7 @@ def prove_command(
 def verify_command(
     certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate file.")],
     run: options.RunFolder,
+    workers: options.Workers = 1,
     own_task: options.OwnTask = None,
     own_method: options.OwnMethod = None,
     as_json: options.Json = False,
@@ -89,7 +90,7 @@ def verify_command(
 
     Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
     """
-    from lengthwise.pipeline import Clock
+    from lengthwise.pipeline.stages import Clock
     from lengthwise.progress.display import observing
     from lengthwise.proof import Certificate, verify
     from lengthwise.runs.run import Run
@@ -98,7 +99,7 @@ def verify_command(
     options.check_named(own_task, opened)
     given = Certificate.load(certificate)
     with observing(True) as observer, Clock(observer).stage("prove", opened.config):
-        result = verify(given, opened, on_progress=observer.checked)
+        result = verify(given, opened, workers=workers, on_progress=observer.checked)
     if as_json:
         print_json({**result.to_dict(), "binds_rule": given.binds_rule})
     else:

@@ -22,7 +22,8 @@ from lengthwise.errors import InputError
 from lengthwise.files import UTF8_MARK, check_encoding
 
 if TYPE_CHECKING:
-    from lengthwise.runs.run import Answer, Run
+    from lengthwise.runs.answer import Answer
+    from lengthwise.runs.run import Run
 
 # Lines that are looked ahead, and their bytes: what is answered together, and so what may wait.
 AHEAD_LINES, AHEAD_BYTES = 4096, 2_000_000

@@ -176,9 +176,17 @@ class AnyRows:
 
     def embed(self, tokens: np.ndarray, rows: np.ndarray) -> Embedded:
         """Embed the tokens that rows read."""
-        own = torch.from_numpy(rows - self.streams.first[self.streams.problems(rows)])
+        own = torch.from_numpy(self.positions(rows, self.streams.problems(rows)))
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         return self.model.embed_at(self.model.target_embedding, ids, own)
+
+    def positions(self, rows: np.ndarray, problems: np.ndarray) -> np.ndarray:
+        """Where flat rows stand in their sequences; those before the first row stand there."""
+        own = (rows - self.streams.first[problems]).clip(min=0)
+        if not self.model.joint:
+            return own
+        first = self.streams.source_first
+        return own + first[problems + 1] - first[problems]
 
     def around(self, rows: np.ndarray) -> tuple[np.ndarray, Embedded, list[LinePlan]]:
         """What flat rows, sorted, need.

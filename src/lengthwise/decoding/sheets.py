@@ -38,7 +38,6 @@ class SightTable:
     Args:
         model: the model, in evaluation mode.
         bias: lines near the cell being written.
-        task: the worksheet.
         device: where the model is.
 
     Attributes:

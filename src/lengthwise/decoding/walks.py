@@ -53,7 +53,7 @@ def walk(any_rows: AnyRows, fronts: np.ndarray, steps: int) -> np.ndarray:
     flat, owners = rows.ravel(), np.tile(problems, times)
     inputs = streams.inputs(rows[: back + 1].clip(min=streams.first[problems]))
     given = torch.from_numpy(inputs.astype(np.int64)).to(any_rows.device)
-    positions = torch.from_numpy(rows - streams.first[problems]).clamp(min=0)
+    positions = torch.from_numpy(any_rows.positions(rows, problems))
 
     def number(found: OpenKeys) -> OpenKeys:
         """Rows read as `time * count + problem`."""
@@ -63,8 +63,8 @@ def walk(any_rows: AnyRows, fronts: np.ndarray, steps: int) -> np.ndarray:
 
     memory, plan = any_rows.lay_out(flat, owners, number)
     view = [
-        (Cache(own["self"], len(flat)), Source(own["cross"], memory, readers=len(flat)))
-        for own in plan
+        (Cache(own["self"], len(flat)), Source(own["cross"], source, readers=len(flat)))
+        for own, source in zip(plan, model.memories(memory), strict=True)
     ]
     steps_of = [[sites[site].split(times) for site in SITES] for sites in plan]
     written: list[Tensor] = []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,37 +99,9 @@ class Score:
         return self.n * self.length * max(1, self.rows) / max(self.seconds, 1e-3)
 
 
-def gather(
-    scores: Iterable[Score],
-    on_progress: Callable[[Score], object] | None,
-    keep: Callable[[LengthCurve], object] | None,
-) -> LengthCurve:
-    """Scores as they are measured.
-
-    Args:
-        scores: measures them, one after the other.
-        on_progress: called with each.
-        keep: called with what was measured where the measurement does not end; what ended it is raised
-            again. Where it can't be kept, that is said on stderr.
-    """
-    found: list[Score] = []
-    try:
-        for score in scores:
-            found.append(score)
-            if on_progress is not None:
-                on_progress(score)
-    except BaseException:
-        if keep is not None and found:
-            try:
-                keep(LengthCurve(found))
-            except (InputError, OSError) as error:
-                print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
-        raise
-    return LengthCurve(found)
-
-
-def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a share (95 % by default)."""
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """The Wilson score interval of a share, 95 %."""
+    z = 1.959964
     share, spread = correct / n, z * z / n
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))

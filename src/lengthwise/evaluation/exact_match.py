@@ -10,7 +10,6 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,11 +20,12 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole, as_wholes
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
-from lengthwise.evaluation.curve import LengthCurve, Score, gather
-from lengthwise.evaluation.shares import Answered, Question, answering, scores_of
+from lengthwise.errors import NoProblemsError
+from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
-from lengthwise.problems.sampling import NoProblemsError, Suite, generator, suite_problems
+from lengthwise.problems.sampling import Suite, generator, suite_problems
 from lengthwise.runs.elsewhere import from_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
@@ -67,7 +67,6 @@ def evaluate_run(
     and the length.
 
     Args:
-        run: the run.
         lengths: digits.
         suites: `uniform`, `carry`, or both (see `suite_problems`).
         samples: problems of each length; by default 1000, 200 past 100 digits, 20 from 10,000 on and
@@ -85,8 +84,7 @@ def evaluate_run(
         for padding in run.paddings(length)
     ]
     begin = "lengthwise.evaluation.exact_match:begin"
-    with contextlib.closing(scores_of(run, questions, _Asker(run), begin, workers)) as scores:
-        return gather(scores, on_progress, keep)
+    return ask_all(run, questions, _Asker(run), begin, workers, on_progress, keep)
 
 
 def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
@@ -169,7 +167,6 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
     Problems longer than learned positions reach are wrong, all of them.
 
     Args:
-        run: the run.
         layout: the task at the problems' width.
         operands: digits `[problem, operand, column]`.
 

@@ -5,9 +5,11 @@ Exact match (`exact_match.py`) says how many answers are wrong; here they are de
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +19,11 @@ from lengthwise.evaluation.exact_match import CELLS, draw_problems, test_sets
 from lengthwise.files import write_csv
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sampling import Suite
+from lengthwise.runs.elsewhere import from_values, one_thread, to_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import DIGITS
+from lengthwise.workers import Workers
 
 # Numbers of a range that are decoded at once.
 _BATCH = 512
@@ -57,7 +61,6 @@ def count_mistakes(
     it: that is what a reader of the answer sees. A model that stops early leaves end tokens.
 
     Args:
-        run: the run.
         lengths: digits.
         suites: `uniform`, `carry`, or both.
         samples: problems of each length; by default those of the run's settings.
@@ -114,15 +117,22 @@ class RangeResult:
 
 
 def check_range(
-    run: Run, first: int, last: int, *, stop_at_first: bool = False, keep: int = 10
+    run: Run,
+    first: int,
+    last: int,
+    *,
+    stop_at_first: bool = False,
+    keep: int = 10,
+    workers: int = 1,
 ) -> RangeResult:
     """Ask every number from `first` to `last` of a task with one operand.
 
     Args:
-        run: the run.
         first, last: both included.
         stop_at_first: stop at the first wrong answer.
         keep: wrong answers to report.
+        workers: processes of this machine, of one thread each, that share the numbers; the result is that
+            of one.
 
     Raises:
         InputError: for a task of several operands, or an empty range.
@@ -133,22 +143,46 @@ def check_range(
         )
     if not 0 <= first <= last:
         raise InputError(f"a range goes up from 0 or more, got {first} to {last}")
+    ask, begin = _asking(run), "lengthwise.evaluation.mistakes:begin"
+    shares = range(first, last + 1, _BATCH)
+    ranges = ([start, min(start + _BATCH - 1, last)] for start in shares)
     asked, correct, wrong = 0, 0, []
-    digits = str.maketrans(DIGITS[: run.task.base], run.task.letters)
-    for start in range(first, last + 1, _BATCH):
-        numbers = [
-            np.base_repr(number, run.task.base).lower().translate(digits)
-            for number in range(start, min(start + _BATCH, last + 1))
-        ]
-        for text, answer in zip(numbers, run.solve_many(numbers), strict=True):
-            right = truth(run, text)
-            asked += 1
-            correct += answer == right
-            if answer != right and len(wrong) < keep:
-                wrong.append((text, answer, right))
-            if answer != right and stop_at_first:
-                return RangeResult(first, first + asked - 1, asked, correct, tuple(wrong))
+    with ExitStack() as stack:
+        answers: Iterable[list[list[Any]]] = map(ask, ranges)
+        if min(workers, len(shares)) > 1:
+            stack.enter_context(one_thread())
+            pool = Workers(min(workers, len(shares)), ask, begin, to_values(run))
+            answers = stack.enter_context(pool).answers(ranges)
+        for start, found in zip(shares, answers, strict=True):
+            wrong += [tuple(texts) for _, *texts in found][: keep - len(wrong)]
+            if found and stop_at_first:
+                asked += found[0][0] - start + 1
+                return RangeResult(first, first + asked - 1, asked, asked - 1, tuple(wrong[:1]))
+            count = min(_BATCH, last + 1 - start)
+            asked, correct = asked + count, correct + count - len(found)
     return RangeResult(first, last, asked, correct, tuple(wrong))
+
+
+def begin(values: dict[str, Any]) -> Callable[[list[int]], list[list[Any]]]:
+    """Another process's part of `check_range`."""
+    return _asking(from_values(values))
+
+
+def _asking(run: Run) -> Callable[[list[int]], list[list[Any]]]:
+    """What asks the numbers from one to another, both included: of each that is answered wrong the number,
+    its text, the answer, the truth."""
+    digits = str.maketrans(DIGITS[: run.task.base], run.task.letters)
+
+    def ask(ends: list[int]) -> list[list[Any]]:
+        numbers = range(ends[0], ends[1] + 1)
+        texts = [
+            np.base_repr(number, run.task.base).lower().translate(digits) for number in numbers
+        ]
+        found = zip(numbers, texts, run.solve_many(texts), strict=True)
+        told = [[number, text, answer, truth(run, text)] for number, text, answer in found]
+        return [one for one in told if one[2] != one[3]]
+
+    return ask
 
 
 def truth(run: Run, expression: str) -> str:

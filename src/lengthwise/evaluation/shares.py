@@ -6,15 +6,19 @@ The shares are the same however many processes there are, so that the scores are
 from __future__ import annotations
 
 import base64
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import numpy as np
 
-from lengthwise.evaluation.curve import Score, wilson
+from lengthwise.errors import InputError
+from lengthwise.evaluation.curve import LengthCurve, Score, wilson
 from lengthwise.runs.elsewhere import one_thread, to_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.sections import Padding
@@ -70,18 +74,43 @@ class Ask(Protocol):
         ...
 
 
-def scores_of(
-    run: Run, questions: Sequence[Question], ask: Ask, begin: str, workers: int
-) -> Generator[Score]:
-    """Scores, one after the other.
+def ask_all(
+    run: Run,
+    questions: Sequence[Question],
+    ask: Ask,
+    begin: str,
+    workers: int,
+    on_progress: Callable[[Score], object] | None,
+    keep: Callable[[LengthCurve], object] | None,
+) -> LengthCurve:
+    """Ask all questions, a score each.
 
     Args:
         run: whose model answers.
-        questions: one for each score.
         ask: draws, and answers shares in this process.
         begin: what makes another process answer likewise, by `answering`.
-        workers: processes.
+        workers, on_progress, keep: as of `evaluate_run`.
     """
+    found: list[Score] = []
+    with closing(_scores(run, questions, ask, begin, workers)) as scores:
+        try:
+            for score in scores:
+                found.append(score)
+                if on_progress is not None:
+                    on_progress(score)
+        except BaseException:
+            if keep is not None and found:
+                try:
+                    keep(LengthCurve(found))
+                except (InputError, OSError) as error:
+                    print(f"lengthwise: what was measured is not kept: {error}", file=sys.stderr)
+            raise
+    return LengthCurve(found)
+
+
+def _scores(
+    run: Run, questions: Sequence[Question], ask: Ask, begin: str, workers: int
+) -> Generator[Score]:
     shares = sum(-(-question.count // question.each) for question in questions)
     workers = min(workers, shares)
     with ExitStack() as stack:
@@ -89,7 +118,10 @@ def scores_of(
         if workers > 1:
             stack.enter_context(one_thread())
             pool = stack.enter_context(Workers(workers, answering(ask), begin, to_values(run)))
-            answers = pool.answers(_drawn(ask, questions))
+            # One process draws. It goes on answering meanwhile, or the others would run out of shares.
+            ahead = ThreadPoolExecutor(1)
+            stack.callback(ahead.shutdown, wait=False, cancel_futures=True)
+            answers = pool.answers(_drawn(ask, questions, ahead))
         else:
             answers = map(answering(ask), _drawn(ask, questions))
         for question in questions:
@@ -97,11 +129,25 @@ def scores_of(
             yield _score(run, question, parts)
 
 
-def _drawn(ask: Ask, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
-    """Shares as JSON values, with their problems: one process draws, which costs a third of short ones."""
-    for question in questions:
-        began = time.perf_counter()
-        problems, split = ask.draw(question)
+def _drawn(
+    ask: Ask, questions: Sequence[Question], ahead: Executor | None = None
+) -> Iterator[dict[str, Any]]:
+    """Shares as JSON values, with their problems: one process draws, which costs a tenth of short ones.
+
+    Args:
+        ask, questions: as of `scores_of`.
+        ahead: draws a question's problems while those of the one before are handed out.
+    """
+
+    def draw(question: Question) -> tuple[np.ndarray, str, float]:
+        began = time.thread_time()
+        return *ask.draw(question), time.thread_time() - began
+
+    coming = None
+    for question, following in zip_longest(questions, questions[1:]):
+        problems, split, seconds = draw(question) if coming is None else coming.result()
+        if ahead is not None and following is not None:
+            coming = ahead.submit(draw, following)
         for first in range(0, question.count, question.each):
             some = np.ascontiguousarray(problems[first : first + question.each], np.uint8)
             yield {
@@ -109,7 +155,7 @@ def _drawn(ask: Ask, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
                 "problems": base64.b64encode(some.tobytes()).decode(),
                 "shape": some.shape,
                 "split": split,
-                "seconds": 0.0 if first else time.perf_counter() - began,
+                "seconds": 0.0 if first else seconds,
             }
 
 

@@ -7,7 +7,6 @@ decoding writes exactly that sheet. Most wrong sheets are known by their first t
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,10 +17,11 @@ import torch.nn.functional as F
 from lengthwise.arguments import as_whole
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
-from lengthwise.evaluation.curve import LengthCurve, Score, gather
-from lengthwise.evaluation.shares import Answered, Question, answering, scores_of
+from lengthwise.errors import NoProblemsError
+from lengthwise.evaluation.curve import LengthCurve, Score
+from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
 from lengthwise.model import plan_attention
-from lengthwise.problems.sampling import NoProblemsError, Split, generator
+from lengthwise.problems.sampling import Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
 from lengthwise.problems.sheets import IGNORED, SheetLayout
 from lengthwise.problems.sizes import Size
@@ -70,8 +70,7 @@ def evaluate_sheets(
         for count in [samples or run.config.evaluation.samples_of(size)]
     ]
     begin = "lengthwise.evaluation.sheets:begin"
-    with contextlib.closing(scores_of(run, questions, _Asker(run), begin, workers)) as scores:
-        return gather(scores, on_progress, keep)
+    return ask_all(run, questions, _Asker(run), begin, workers, on_progress, keep)
 
 
 def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:

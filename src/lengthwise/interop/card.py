@@ -28,9 +28,9 @@ def safe(text: object, most: int = 200) -> str:
     return escape(_MARKS.sub(r"\\\1", line), quote=False)
 
 
-def code(text: object, most: int = 200) -> str:
+def code(text: object) -> str:
     """Any text as code within a line, but of no table, where `|` would end a cell."""
-    line = " ".join(shorten(str(text), most).split()) or " "
+    line = " ".join(shorten(str(text), 200).split()) or " "
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""

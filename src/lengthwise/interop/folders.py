@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve
-from lengthwise.files import write_bytes
+from lengthwise.files import from_json, read_text, write_bytes
 from lengthwise.interop.card import write_card
 from lengthwise.proof import Certificate, NotApplicableError, hashes
 from lengthwise.runs.folder import (
@@ -54,6 +54,23 @@ def write_folder(run: Run, folder: Path) -> None:
     if curve.scores:
         curve.save(folder)
     write_bytes(folder / CONFIG, (run.path / CONFIG).read_bytes())
+
+
+def refuse_others(folder: Path) -> None:
+    """Refuse a folder that holds a model of Hugging Face transformers.
+
+    Raises:
+        InputError: for it; what else is no run, opening it says.
+    """
+    try:
+        values = from_json(read_text(folder / CONFIG))
+    except (OSError, ValueError, RecursionError):
+        return
+    if isinstance(values, dict) and {"model_type", "architectures"} & values.keys():
+        raise InputError(
+            f"{folder} holds a model of Hugging Face transformers, not a run; load it there, and "
+            f"lw.capture and lw.apply take it"
+        )
 
 
 def certificate_of(run: Run) -> Certificate | None:

@@ -16,7 +16,7 @@ from typing import Any
 from lengthwise.arguments import as_flag, as_folder, as_text, refuse
 from lengthwise.errors import InputError, shorten
 from lengthwise.files import reason
-from lengthwise.interop.folders import PATTERNS
+from lengthwise.interop.folders import PATTERNS, refuse_others
 from lengthwise.runs.folder import CONFIG, LOCK, WEIGHTS
 from lengthwise.runs.run import Run
 from lengthwise.settings.own_methods import SomeMethod, use_method
@@ -30,7 +30,6 @@ def save_pretrained(run: Run, folder: Path | str, *, force: bool = False) -> Pat
     whole or not at all.
 
     Args:
-        run: the run.
         folder: where to; it must hold nothing.
         force: write over what an earlier call wrote there.
 
@@ -106,6 +105,7 @@ def from_pretrained(
     if method is not None:
         use_method(method)
     if folder.is_dir():
+        refuse_others(folder)
         run = Run.open(folder, device=device, task=task)
     else:
         if folder.is_file() or folder.is_absolute() or text.startswith(("~", ".")):
@@ -130,7 +130,6 @@ def push_to_hub(run: Run, repo: str, **options: Any) -> str:
     """Save a run to a repository of the Hub, which is made where it is not there.
 
     Args:
-        run: the run.
         repo: its name, such as `"someone/addition"`.
         options: `private`, `token`, `commit_message`, `branch`, `create_pr` and others of
             huggingface_hub's `ModelHubMixin.push_to_hub`.

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
-from lengthwise.interop.folders import PATTERNS, card_text, write_folder
+from lengthwise.interop.folders import PATTERNS, card_text, refuse_others, write_folder
 from lengthwise.runs.run import Run
 
 
@@ -43,6 +43,7 @@ class RunOnHub(
         folder = model_id
         if not os.path.isdir(model_id):
             folder = snapshot_download(model_id, allow_patterns=[*PATTERNS], **options)
+        refuse_others(Path(folder))
         return cls(Run.open(folder, device=device))
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

@@ -41,7 +41,8 @@ class Method:
         name: what it is called: the value of `model.positions` or `model.bias`, and of `--method`.
         paper: where it comes from.
         arxiv: the number there, where there is one.
-        needs: what of the problems it asks for: `segments`, `coordinates`, `lengths`.
+        needs: what of the problems it asks for, of `segments`, `coordinates` and `lengths`: a note for
+            who reads it, all of them being told in any case.
         settings: what else it sets, by dotted names, such as `{"data.input_order": "reversed"}`.
     """
 

@@ -63,21 +63,22 @@ def number_rows(parts: Sequence[tuple[Tensor, int]]) -> Numbers:
 
 
 def view_distinct(
-    rows: Embedded, memory: Embedded, plan: list[LayerPlan], last: int
+    rows: Embedded, memories: list[Embedded], plan: list[LayerPlan], last: int
 ) -> tuple[View, Tensor]:
     """A view of the rows that differ, and which of those that the last layer leaves each row is.
 
     Args:
         rows: the tokens that the rows read, with an index.
-        memory: the source, with an index.
+        memories: the source as each layer reads it, with the same index.
         plan: one whose plans all say what they read.
         last: how many rows, at the end of each sequence, are asked for.
 
     Returns:
         The view, to be given `rows.table`, and an index `[batch, last]`.
     """
+    there = memories[0].index
     assert rows.index is not None
-    assert memory.index is not None
+    assert there is not None
     reads = [
         (cast(LinesPlan, sites["self"].reads), cast(LinesPlan, sites["cross"].reads))
         for sites in plan
@@ -85,12 +86,12 @@ def view_distinct(
     counts = [last]  # of rows that each layer leaves, those that later layers read
     for own, _ in reversed(reads[1:]):
         counts.insert(0, own.back(counts[0]))
-    index, size, tokens = rows.index, len(rows.table), len(memory.table)
-    source, before = Embedded(memory.table), 0
+    index, size, tokens = rows.index, len(rows.table), len(memories[0].table)
+    before = 0
     told: set[bytes] = set()  # columns of the source that the numbers of rows tell apart already
     view: list[tuple[Rows, Source]] = []
-    for (own, cross), count in zip(reads, counts, strict=True):
-        read = cross.entries(memory.index, tokens)[:, :, -count:]
+    for (own, cross), count, memory in zip(reads, counts, memories, strict=True):
+        read = cross.entries(there, tokens)[:, :, -count:]
         parts = [
             (column, tokens + 1)
             for column, name in zip(read, cross.columns, strict=True)
@@ -111,6 +112,7 @@ def view_distinct(
         else:
             left = Entries(_pick(own, past, numbers.example, size), entry)
             entry = None
+        source = Embedded(memory.table)
         view.append((left, Source(_pick(cross, read, numbers.example, tokens), source, entry)))
         # Rows before those counted are read no more.
         index = F.pad(numbers.index, (index.shape[1] - count, 0))

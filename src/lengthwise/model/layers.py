@@ -34,6 +34,11 @@ class Embedded:
     table: Tensor
     index: Tensor | None = None
 
+    @property
+    def length(self) -> int:
+        """How many positions there are."""
+        return (self.table if self.index is None else self.index[..., None]).shape[-2]
+
     def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """The function of every token, `[batch, position, ...]`; it must treat each by itself."""
         return look_up(self.index, function(self.table))
@@ -85,8 +90,16 @@ class Attention(nn.Module):
     @property
     def value(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the values alone, the last part of the fused projection."""
-        fused, width = self.key_value if self.cross else self.query_key_value, self.out.in_features
-        return fused.weight[-width:], fused.bias[-width:]
+        return self._last(1)
+
+    def _last(self, parts: int) -> tuple[Tensor, Tensor]:
+        fused = self.key_value if self.cross else self.query_key_value
+        rows = parts * self.out.in_features
+        return fused.weight[-rows:], fused.bias[-rows:]
+
+    def remember(self, x: Tensor, scores: bool) -> Tensor:
+        """As `project` what is only read: keys and values, or the values alone."""
+        return linear(x, *self._last(2 if scores else 1))
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """`[(batch,) position, part * width]` to one `[batch, head, position, channel]` per part."""
@@ -127,8 +140,8 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """A decoder layer: self-attention, cross-attention, feed-forward. An encoder layer has no
-    cross-attention.
+    """A decoder layer: self-attention, cross-attention, feed-forward. An encoder layer, and one that reads
+    problem and answer together, has no cross-attention.
 
     Each part normalizes its input and adds its output to the residual stream (pre-norm), or adds its
     output and normalizes the sum (post-norm).
@@ -144,7 +157,7 @@ class Layer(nn.Module):
         cross: bool = True,
     ) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.cross = norm, cross
         self.self_attention = Attention(width, heads, cross=False)
         if cross:
             self.cross_attention = Attention(width, heads, cross=True)
@@ -174,6 +187,10 @@ class Layer(nn.Module):
         else:
             x = feed_forward(inner, self.expand, self.contract, x)
         return self._after(self.norm_feed_forward, x)
+
+    def readable(self, x: Tensor) -> Tensor:
+        """What self-attention takes keys and values from, of what the layer is given."""
+        return self._before(self.norm_self, x)
 
     def _attend(
         self, attention: Attention, norm: nn.LayerNorm, x: Tensor, reader: Reader

@@ -1,13 +1,14 @@
-"""The model: a transformer decoder that reads the source through cross-attention.
+"""The model: a transformer decoder that reads the source through cross-attention, or in one sequence.
 
 The paper's code passes the encoder's input through unchanged (docs/method.md), so cross-attention reads
 token embeddings plus positions; ours does the same without the detour, and has encoder layers only where
-they are asked for. Layers are those of `torch.nn.Transformer`, pre-norm or post-norm.
+they are asked for. Layers are those of `torch.nn.Transformer`, pre-norm or post-norm. Of kind `decoder` it
+has no cross-attention: problem and answer are one sequence (`lengthwise.model.joint`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -20,11 +21,12 @@ from lengthwise.engine.products import Linear
 from lengthwise.methods import Positions
 from lengthwise.model.distinct import view_distinct
 from lengthwise.model.ids import Ids, IdVectors, NextRow
+from lengthwise.model.joint import Joint
 from lengthwise.model.layers import Embedded, Layer, Norm, look_up
 from lengthwise.model.learned_bias import make_tables
 from lengthwise.model.plans import LayerPlan, OwnPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
-from lengthwise.model.views import Cache, Rows, Source, Turn, View, run
+from lengthwise.model.views import Cache, Rows, Source, Turn, View
 from lengthwise.problems.layout import COLUMN, Layout
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.tokens import extent_of
@@ -43,11 +45,23 @@ class Output:
     attention: list[dict[str, Tensor]]
 
 
+def run(layers: Iterable[nn.Module], x: Tensor, view: View) -> Tensor:
+    """What the last of some layers leaves, `[..., width]`, of what the first is given."""
+    for layer, (own, cross) in zip(layers, view, strict=True):
+        if isinstance(own, Rows) and isinstance(cross, Source) and not cast(Layer, layer).cross:
+            x = cast(Layer, layer)(x, Joint(own, cross))
+        else:
+            x = cast(Layer, layer)(x, own, cross)
+    return x
+
+
 class Transformer(nn.Module):
     """Decoder layers over a source that is embedded, and encoded where there are encoder layers.
 
     Args:
         tokens: size of the vocabulary.
+        kind: `encoder-decoder`, or `decoder`: one embedding, and one sequence in which positions go on from
+            the problem to the answer.
         width: channels of the residual stream, a multiple of `heads`.
         heads: attention heads.
         layers: decoder layers.
@@ -69,6 +83,7 @@ class Transformer(nn.Module):
         self,
         tokens: int,
         *,
+        kind: Literal["encoder-decoder", "decoder"] = "encoder-decoder",
         width: int = 64,
         heads: int = 4,
         layers: int = 2,
@@ -86,16 +101,21 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.heads, self.positions = width, heads, positions
+        self.joint = kind == "decoder"
         self.scheme = POSITIONS[positions].with_period(period)
         self.scale = width**0.5 if embedding_scale == "sqrt" else None
         self.source_embedding = nn.Embedding(tokens, width)
-        self.target_embedding = nn.Embedding(tokens, width)
+        if self.joint:  # known by a second name, and kept once
+            object.__setattr__(self, "target_embedding", self.source_embedding)
+        else:
+            self.target_embedding = nn.Embedding(tokens, width)
         if self.scale is not None:
             # As large as the positions once they are scaled; else they would drown them.
             for embedding in (self.source_embedding, self.target_embedding):
                 nn.init.normal_(embedding.weight, std=1 / self.scale)
         self.layers = nn.ModuleList(
-            Layer(width, heads, feed_forward, dropout, norm) for _ in range(layers)
+            Layer(width, heads, feed_forward, dropout, norm, cross=not self.joint)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
         self.to_logits = Linear(width, tokens)
@@ -111,13 +131,16 @@ class Transformer(nn.Module):
         self.source_positions = self.target_positions = None
         if self.scheme.kind == "learn":
             self.source_positions = nn.Embedding(max_positions, width)
-            self.target_positions = nn.Embedding(max_positions, width)
+            if self.joint:
+                object.__setattr__(self, "target_positions", self.source_positions)
+            else:
+                self.target_positions = nn.Embedding(max_positions, width)
         sites = {"self": layers, "cross": layers, "encoder": encoder_layers}
         self.tables = nn.ModuleDict(
             {s: make_tables(learned, n, heads, width) for s, n in sites.items() if n and learned}
         )
-        kind = self.scheme.method
-        self.ids = None if kind is None else IdVectors(ids or kind(), axes, width, heads)
+        method = self.scheme.method
+        self.ids = None if method is None else IdVectors(ids or method(), axes, width, heads)
         self._position_cache: Tensor | None = None
 
     @property
@@ -135,7 +158,8 @@ class Transformer(nn.Module):
         if self.ids is not None:
             return self.ids.method.reaches(extent_of(layout))
         table, rows = self.target_positions, layout.target_length if rows is None else rows
-        return table is None or max(layout.source_length, rows) <= table.num_embeddings
+        together = layout.source_length + rows if self.joint else 0
+        return table is None or max(layout.source_length, rows, together) <= table.num_embeddings
 
     def _embed(
         self, embedding: nn.Embedding, tokens: Tensor, first: int = 0, ids: Tensor | None = None
@@ -200,9 +224,21 @@ class Transformer(nn.Module):
         table = self._position_table(first + x.shape[2], x.device)[:, first:]
         return rotate(x, table.to(x.dtype))
 
-    def _scores(self, site: SomeSite, layer: int, ids: Ids | None = None) -> dict[str, Any]:
-        """What scores follow from besides products and the bias: options of a reader."""
-        turn: Turn | None = self._turn if self.scheme.kind == "rotate" else None
+    def first_position(self, source_length: int) -> int:
+        """The position of the first row: in one sequence with the source it stands behind that."""
+        return source_length if self.joint else 0
+
+    def _scores(
+        self, site: SomeSite, layer: int, ids: Ids | None = None, begin: int = 0
+    ) -> dict[str, Any]:
+        """What scores follow from besides products and the bias: options of a reader.
+
+        Args:
+            begin: the position of the first row.
+        """
+        turn: Turn | None = None
+        if self.scheme.kind == "rotate":
+            turn = lambda x, first: self._turn(x, first + begin)  # noqa: E731
         options: dict[str, Any] = {}
         if ids is not None and self.ids is not None and self.ids.turns:
             turn = self.ids.turn(ids.source if site == "encoder" else ids.target)
@@ -230,6 +266,21 @@ class Transformer(nn.Module):
         ]
         return Embedded(self.encoder_norm(run(self.encoder_layers, memory.table, view)))
 
+    def memories(self, memory: Embedded) -> list[Embedded]:
+        """The source as each layer reads it.
+
+        Read through cross-attention it is the same to all. In one sequence its tokens go through the
+        layers, too, and read themselves alone: what they are follows from each entry.
+        """
+        if not self.joint:
+            return [memory] * len(self.layers)
+        x, found = memory.table, []
+        for place, layer in enumerate(self.decoder):
+            if place:
+                x = self.decoder[place - 1](x, Rows(OwnPlan(self.heads)))
+            found.append(Embedded(layer.readable(x), memory.index))
+        return found
+
     def forward(
         self,
         source: Tensor,
@@ -251,14 +302,15 @@ class Transformer(nn.Module):
         """
         ids = None if self.ids is None else self.ids.ids(plan, target, drawn)
         own = None if ids is None else ids.target
-        rows = self._embed(self.target_embedding, target, ids=own)
+        begin = self.first_position(source.shape[1])
+        rows = self._embed(self.target_embedding, target, begin, own)
         memory = self._read_source(source, plan, ids)
         last = target.shape[1] if last is None else last
         indexed = rows.index is not None and memory.index is not None
         if not return_attention and indexed and self.shares(plan):
-            view, index = view_distinct(rows, memory, plan, last)
+            view, index = view_distinct(rows, self.memories(memory), plan, last)
             return Output(look_up(index, self.logits(rows.table, view)), [])
-        view = self.view(rows, memory, plan, return_attention, ids)
+        view = self.view(rows, memory, plan, return_attention, ids, begin)
         logits = self.logits(rows.table, view)[:, -last:]
         if not return_attention:
             return Output(logits, [])
@@ -273,6 +325,7 @@ class Transformer(nn.Module):
         plan: Sequence[Mapping[SomeSite, Plan]],
         keep: bool = False,
         ids: Ids | None = None,
+        begin: int = 0,
     ) -> list[tuple[Rows, Source]]:
         """What whole sequences read.
 
@@ -282,11 +335,12 @@ class Transformer(nn.Module):
             plan: the bias.
             keep: whether readers keep attention weights.
             ids: of a position scheme that turns by them.
+            begin: the position of the first row, for a scheme that turns by positions.
         """
         index, view = rows.index, []
-        for layer, sites in enumerate(plan):
-            own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer, ids))
-            cross = Source(sites["cross"], memory, keep=keep, **self._scores("cross", layer, ids))
+        for layer, (sites, source) in enumerate(zip(plan, self.memories(memory), strict=True)):
+            own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer, ids, begin))
+            cross = Source(sites["cross"], source, keep=keep, **self._scores("cross", layer, ids))
             if isinstance(own.plan, OwnPlan) and not keep:
                 # What entries read of themselves is looked up with them.
                 own.index, cross.index = None, index
@@ -333,13 +387,14 @@ class Transformer(nn.Module):
         """A view of the next row, with a cache of `rows` rows."""
         start = source.new_zeros(len(source), rows)
         ids = None if self.ids is None else self.ids.ids(plan, start[:, :1])
-        memory = self._read_source(source, plan, ids)
+        memories = self.memories(self._read_source(source, plan, ids))
+        begin = self.first_position(source.shape[1])
         view = [
             (
-                Cache(sites["self"], rows, **self._scores("self", layer, ids)),
+                Cache(sites["self"], rows, **self._scores("self", layer, ids, begin)),
                 Source(sites["cross"], memory, **self._scores("cross", layer, ids)),
             )
-            for layer, sites in enumerate(plan)
+            for layer, (sites, memory) in enumerate(zip(plan, memories, strict=True))
         ]
         return view if ids is None else NextRow(view, plan, start)
 
@@ -364,5 +419,6 @@ class Transformer(nn.Module):
             ids = self.ids.ids(view.plan, view.read[:, : row + 1]).target[..., -1:]
             for own, cross in view if self.ids.turns else ():
                 own.turn = cross.turn = self.ids.turn(ids)
-        x = self._embed(self.target_embedding, tokens[:, None], row, ids).apply(lambda x: x)
+        at = row + self.first_position(view[0][1].memory.length)
+        x = self._embed(self.target_embedding, tokens[:, None], at, ids).apply(lambda x: x)
         return self.logits(x, view)[:, 0]

@@ -7,23 +7,16 @@ any rows of any problems (`decoding/any_rows.py`; `decoding/walks.py` walks thro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from lengthwise.model.layers import Attention, Embedded, Layer, Reader, look_up
+from lengthwise.model.layers import Attention, Embedded, Reader, look_up
 from lengthwise.model.plans import LinesPlan, OwnPlan, Plan
 
 View = Sequence[tuple[Reader, Reader | None]]
 Turn = Callable[[Tensor, int], Tensor]
-
-
-def run(layers: Iterable[nn.Module], x: Tensor, view: View) -> Tensor:
-    """What the last of some layers leaves, `[..., width]`, of what the first is given."""
-    for layer, (own, cross) in zip(layers, view, strict=True):
-        x = cast(Layer, layer)(x, own, cross)
-    return x
 
 
 class Rows:
@@ -39,9 +32,12 @@ class Rows:
     Attributes:
         first: the position of the first query.
         weights: those kept, `[batch, head, query, key]`.
+        scores: whether there are scores to compute; by default the plan says so.
+        before: keys and values that stand before those of the rows, where both are read together.
     """
 
     weights: Tensor
+    before: tuple[Tensor, Tensor] | None = None
 
     def __init__(
         self,
@@ -54,6 +50,15 @@ class Rows:
     ) -> None:
         self.plan, self.index, self.keep = plan, index, keep
         self.turn, self.learned, self.first = turn, learned, 0
+        self._scores: bool | None = None
+
+    @property
+    def scores(self) -> bool:
+        return self.plan.scores if self._scores is None else self._scores
+
+    @scores.setter
+    def scores(self, scores: bool) -> None:
+        self._scores = scores
 
     def rows(self, x: Tensor) -> Tensor:
         """See `Reader.rows`."""
@@ -75,14 +80,27 @@ class Rows:
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; the values stand for all where no scores are needed."""
-        scores = self.plan.scores
-        parts = attention.split(self.rows(attention.project(given(), scores)))
-        query, key, value = parts[0], parts[-2 if scores else -1], parts[-1]
+        query, key, value = self.own_parts(attention, given)
+        value = self._behind(1, value)
+        return query, self._behind(0, key) if self.scores else value, value
+
+    def own_parts(
+        self, attention: Attention, given: Callable[[], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of the rows alone."""
+        parts = attention.split(self.rows(attention.project(given(), self.scores)))
+        query, key, value = parts[0], parts[-2 if self.scores else -1], parts[-1]
         return self.turned(query), self.turned(key), value
+
+    def _behind(self, part: int, x: Tensor) -> Tensor:
+        """Keys or values with those that stand before them."""
+        if self.before is None:
+            return x
+        return torch.cat([self.before[part].expand(len(x), -1, -1, -1), x], dim=2)
 
     def turned(self, x: Tensor, first: int | None = None) -> Tensor:
         """Queries, or other things that stand at a first position, turned where the scheme turns them."""
-        if self.turn is None or not self.plan.scores:
+        if self.turn is None or not self.scores:
             return x
         return self.turn(x, self.first if first is None else first)
 
@@ -100,25 +118,29 @@ class Cache(Rows):
     def __init__(self, plan: Plan, size: int, **options) -> None:
         super().__init__(plan, **options)
         self.size = size
-        self.kept: dict[str, Tensor] = {}
+        self.kept: dict[int, Tensor] = {}
 
     def parts(
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Rows.parts`; those of the new rows are kept."""
-        query, key, value = super().parts(attention, given)
-        values = self._append("values", value)
-        return query, self._append("keys", key) if self.plan.scores else values, values
+        query, key, value = self.own_parts(attention, given)
+        values = self._append(1, value)
+        return query, self._append(0, key) if self.scores else values, values
 
-    def _append(self, name: str, x: Tensor) -> Tensor:
-        if name not in self.kept:
+    def _append(self, part: int, x: Tensor) -> Tensor:
+        begin = 0 if self.before is None else self.before[part].shape[2]
+        if part not in self.kept:
             batch, heads, _, channels = x.shape
-            room = x.new_zeros(batch, self.size, heads, channels).transpose(1, 2)
+            room = x.new_zeros(batch, begin + self.size, heads, channels).transpose(1, 2)
             # Of a single sequence, what a lookup reads lies together; else what a product reads.
-            self.kept[name] = room if batch == 1 else room.contiguous()
-        stop = self.first + x.shape[2]
-        self.kept[name][:, :, self.first : stop] = x
-        return self.kept[name][:, :, :stop]
+            self.kept[part] = room if batch == 1 else room.contiguous()
+            if self.before is not None:
+                self.kept[part][:, :, :begin] = self.before[part]
+        start = begin + self.first
+        stop = start + x.shape[2]
+        self.kept[part][:, :, start:stop] = x
+        return self.kept[part][:, :, :stop]
 
 
 class Source(Rows):
@@ -144,7 +166,7 @@ class Source(Rows):
         super().__init__(plan, index, **options)
         self.turn_source = turn_source
         self.memory, self.readers = memory, readers
-        self.projected: tuple[Tensor, ...] = ()
+        self.projected: tuple[Tensor, Tensor] | None = None
         self.meaning: Tensor | None = None
 
     def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
@@ -164,29 +186,34 @@ class Source(Rows):
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Rows.parts`."""
-        scores = self.plan.scores
-        if not self.projected:
-            parts = attention.split(self.memory.apply(lambda x: attention.project(x, scores)))
-            turned = self.turn_source if scores else None
-            key = self.turned(parts[0], 0) if turned is None else turned(parts[0], 0)
-            self.projected = (key, parts[-1])
-        key, value = self.projected
-        if not scores:
+        key, value = self.remembered(attention)
+        if not self.scores:
             return value, key, value
         (query,) = attention.split(self.rows(attention.query(given())))
         return self.turned(query), key, value
+
+    def remembered(self, attention: Attention) -> tuple[Tensor, Tensor]:
+        """Keys and values of the source; the values stand for both where no scores are needed."""
+        if not self.projected:
+            scores = self.scores
+            project = attention.project if attention.cross else attention.remember
+            parts = attention.split(self.memory.apply(lambda x: project(x, scores)))
+            turned = self.turn_source if scores else None
+            key = self.turned(parts[0], 0) if turned is None else turned(parts[0], 0)
+            self.projected = (key, parts[-1])
+        return self.projected
 
 
 class Entries(Rows):
     """Self-attention of rows that differ: what they read are entries that the layer is given."""
 
-    def parts(
+    def own_parts(
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Rows.parts`."""
+        """As `Rows.own_parts`."""
         x = given()
-        fused = attention.project(x, self.plan.scores)
-        if not self.plan.scores:
+        fused = attention.project(x, self.scores)
+        if not self.scores:
             (value,) = attention.split(fused)
             return value, value, value
         query, key_value = fused.tensor_split([x.shape[-1]], dim=-1)

@@ -4,6 +4,7 @@ library."""
 from __future__ import annotations
 
 import contextlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, shorten
 from lengthwise.model.transformer import Output
 from lengthwise.own_models.reading import Kind, Reading
 
@@ -21,6 +22,39 @@ Undo = Callable[[], object]
 
 # Says, on a module, that a bias is applied to it.
 MARK = "_lengthwise_applied"
+
+
+class Hook:
+    """A function of ours on a person's module.
+
+    A deep copy of the module keeps it, sharing what it knows. It runs as it is under torch.compile, and
+    is never pickled.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = torch.compiler.disable(function)
+
+    def __call__(self, *given: Any) -> Any:
+        return self._function(*given)
+
+    def __deepcopy__(self, memo: object) -> Hook:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "a model can't be pickled while a bias is applied to it; remove the bias first, or save "
+            "its state_dict(), which holds nothing of it"
+        )
+
+
+def before_pass(module: nn.Module, function: Callable[..., Any]) -> Undo:
+    """Call `function(module, args, kwargs)` before each pass of a module."""
+    return module.register_forward_pre_hook(Hook(function), with_kwargs=True).remove
+
+
+def after_pass(module: nn.Module, function: Callable[..., Any]) -> Undo:
+    """Call `function(module, args, output)` after each pass of a module."""
+    return module.register_forward_hook(Hook(function)).remove
 
 
 class Adapter(ABC):
@@ -63,18 +97,47 @@ class Adapter(ABC):
             InputError: where it does not say what it attends to.
         """
         reading.attention = {} if attention else None
-        with attached(self, reading), quiet(self.module):
-            try:
-                logits = self.logits(source, target)
-            except IndexError as error:
-                raise InputError(
-                    f"{type(self.module).__name__} can't read problems of {source.shape[1]} tokens "
-                    f"({error}): an id past its vocabulary, or past the end of its table of positions"
-                ) from error
+        with (
+            attached(self, reading),
+            quiet(self.module),
+            readable(self.module, source.shape[1]),
+        ):
+            logits = self.logits(source, target)
+        self._check_logits(logits, target)
         if not attention:
             return Output(logits.float(), [])
         rows, keys = target.shape[1], source.shape[1]
         return Output(logits.float(), self._sites(reading, rows, keys))
+
+    def _check_logits(self, logits: Any, target: Tensor) -> None:
+        rows, most = list(target.shape), int(target.max())
+        if not isinstance(logits, Tensor):
+            found = type(logits).__name__
+        elif list(logits.shape[:-1]) != rows or logits.shape[-1] <= most:
+            found = f"a tensor of shape {list(logits.shape)}"
+        else:
+            return
+        raise InputError(
+            f"{type(self.module).__name__} must return logits [problem, token, id], here {rows} and more "
+            f"than {most} ids; got {found}"
+        )
+
+    def called(self, *ids: Tensor) -> Any:
+        """What the model returns for ids, in one sequence or of source and target.
+
+        Raises:
+            InputError: for a model that is called otherwise.
+        """
+        try:
+            inspect.signature(self.module.forward).bind(*ids)
+        except TypeError as error:
+            name = type(self.module).__name__
+            way = "model(source, target)" if len(ids) == 2 else "model(ids)"
+            raise InputError(
+                f"{name} is taken for a model of kind {self.kind}, which is called {way}; its forward "
+                f"does not take that: {error}"
+            ) from error
+        return self.module(*ids)
 
     def _sites(self, reading: Reading, rows: int, keys: int) -> list[dict[str, Tensor]]:
         found = []
@@ -135,6 +198,21 @@ def take_back(undo: list[Undo]) -> None:
 
 
 @contextlib.contextmanager
+def readable(module: nn.Module, tokens: int) -> Iterator[None]:
+    """What fails in a model that is asked a problem of so many tokens is said in a sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError) as error:
+        raise InputError(
+            f"{type(module).__name__} can't read problems of {tokens} tokens "
+            f"({shorten(str(error))}): an id past its vocabulary, or past the end of its table of "
+            f"positions?"
+        ) from error
+
+
+@contextlib.contextmanager
 def quiet(module: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, without gradients; then each part in the mode that it was in."""
     modes = {part: part.training for part in module.modules()}
@@ -147,10 +225,14 @@ def quiet(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def silence(modules: Sequence[nn.Module]) -> list[Undo]:
+def silence(modules: Sequence[nn.Module], spread: bool = False) -> list[Undo]:
     """Modules that make positions give zeros, those of rotary ones the angle 0.
 
     Places that they are asked for become 0, and a table is not looked up, so that it never ends.
+
+    Args:
+        modules: those.
+        spread: a table gives one row `[1, 1, channel]` for all places, for models that add it.
     """
 
     def first(
@@ -168,17 +250,22 @@ def silence(modules: Sequence[nn.Module]) -> list[Undo]:
     for module in modules:
         if isinstance(module, nn.Embedding):
             # Some make the places themselves, so that they would go past the end of the table.
-            vars(module)["forward"] = partial(_zeros, module)
+            own = type(module).forward is nn.Embedding.forward
+            vars(module)["forward"] = partial(_zeros if own and not spread else _zero, module)
             undo.append(partial(vars(module).pop, "forward"))
             continue
-        undo.append(module.register_forward_pre_hook(first, with_kwargs=True).remove)
-        undo.append(module.register_forward_hook(still).remove)
+        undo += [before_pass(module, first), after_pass(module, still)]
     return undo
 
 
 def _zeros(table: nn.Embedding, places: Tensor, *others: Any, **named: Any) -> Tensor:
     """In the place of a table's rows for `[token]`, or `[problem, token]`."""
     return table.weight.new_zeros(*places.shape[:2], table.embedding_dim)
+
+
+def _zero(table: nn.Embedding, *given: Any, **named: Any) -> Tensor:
+    """In the place of the rows of a table that may be asked by masks, or by shapes."""
+    return table.weight.new_zeros(1, 1, table.embedding_dim)
 
 
 def _at_zero(given: Any) -> Any:

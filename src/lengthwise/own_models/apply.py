@@ -44,6 +44,10 @@ class Applied:
         take_back(self._undo)
 
     def __enter__(self) -> Applied:
+        if not self._undo:
+            raise InputError(
+                f"the bias was removed from {type(self.model).__name__}; apply it again with lw.apply"
+            )
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -61,8 +65,7 @@ def apply_bias(
 
     Every pass counts, those of a training and of the library's own `generate`. Weights stay as they
     are: a model that was trained without the bias must be trained with it. Problems of one batch are
-        padded to
-    one width.
+    padded to one width. A deep copy of the model is under the bias, too, for good.
 
     Args:
         model: a model that `capture` takes, trained or fresh.
@@ -89,6 +92,8 @@ def apply_bias(
     _check_lines(bias, adapter)
     reading = Reading(bias, known, adapter.kind, adapter.heads, adapter.layers)
     undo: list[Undo] = []
+    # What can't take a bias says so before it says how it makes positions.
+    take_back(adapter.attach(reading))
     try:
         undo += _positions(adapter, positions)
         undo += adapter.attach(reading)
@@ -115,4 +120,13 @@ def _positions(adapter: Adapter, positions: SomePositions) -> list[Undo]:
     modules = [positions] if isinstance(positions, nn.Module) else positions
     if not isinstance(modules, Sequence) or not all(isinstance(m, nn.Module) for m in modules):
         refuse("positions", "'off', 'on', or the module that makes them", positions)
+    name = type(adapter.module).__name__
+    parts = set(adapter.module.modules())
+    for one in modules:
+        if one not in parts:
+            raise InputError(f"positions names a {type(one).__name__} that is no part of {name}")
+        if one is adapter.module:
+            raise InputError(
+                f"positions names all of {name}; name the part of it that makes positions alone"
+            )
     return silence(modules)  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def capture_own(
 
     Args:
         model: as it was trained, with its own positions.
-        format: a task's name, or the format that the problems are written in.
+        format: a task's name or file, or the format that the problems are written in.
         length: digits of the longest operand that it was trained on.
         width: digits that operands are padded to; by default what the answer needs.
         tokens: see `Tokens`.
@@ -77,8 +77,10 @@ def _one_row(format: Format | str) -> Format:
         InputError: for a task that is none, and for sheets.
     """
     try:
-        found = Format.of(format)
-    except (AttributeError, ValueError) as error:
+        found = format if isinstance(format, Format) else Format.of_task(format)
+    except InputError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"format takes a task's name or a Format: {error}") from error
     if found.is_sheet:
         raise InputError(

@@ -10,19 +10,26 @@ library's caches work: queries go on from what the cache holds.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, Cache, PreTrainedModel
 
 from lengthwise.errors import InputError
-from lengthwise.own_models.adapter import Adapter, Undo, silence
+from lengthwise.own_models.adapter import Adapter, Undo, after_pass, before_pass, silence
 from lengthwise.own_models.reading import Kind, Place, Reading
 
 _NAME, _SEAT = "lengthwise", "_lengthwise_seat"
+
+# On a cache, the tokens of the problem that it holds; a copy of the cache has it, too.
+_SOURCE = "_lengthwise_source"
+
+# Settings by which whole layers are left out in training, at random.
+_DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 
 # What modules of cross-attention are called, and those that make positions.
 _CROSS = ("crossattention", "encoder_attn", "EncDecAttention", "cross_attn")
@@ -38,6 +45,9 @@ class _Seat:
     layer: int
     positions: bool
     used: bool = False
+
+    def __deepcopy__(self, memo: object) -> _Seat:
+        return self  # with the reading that the hooks know
 
 
 def attend(
@@ -148,10 +158,15 @@ class HuggingFace(Adapter):
                 f"the attention of {type(model).__name__} can't be captured: it does not follow the "
                 f"attention interface of transformers"
             )
-        begin = _begin(self, reading)
-        undo.append(model.register_forward_pre_hook(begin, with_kwargs=True).remove)
+        check = self._reach()
+        undo += [
+            before_pass(model, _begin(self, reading, check)),
+            after_pass(model, _keep(reading)),
+        ]
 
         def all_used(module: nn.Module, args: tuple, output: Any) -> None:
+            if module.training and any(getattr(module.config, one, 0) for one in _DROPS):
+                return  # whole layers are left out at random
             own = [seat for seat in seats if (seat.place == "encoder") == (module is encoder)]
             idle = sum(not seat.used for seat in own)
             if idle:
@@ -160,31 +175,40 @@ class HuggingFace(Adapter):
                     f"attention layers did not ask for an attention function"
                 )
 
-        undo.append(model.register_forward_hook(all_used).remove)
+        undo.append(after_pass(model, all_used))
+
+        def reaches(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            ids = args[0] if args else kwargs.get("input_ids")
+            if ids is not None:
+                check(ids.shape[1])
+
         if encoder is not None:
             # `generate` calls it by itself, before the first pass of the whole.
-            undo.append(encoder.register_forward_pre_hook(self._reaches, with_kwargs=True).remove)
-            undo.append(encoder.register_forward_hook(all_used).remove)
+            undo += [before_pass(encoder, reaches), after_pass(encoder, all_used)]
         return undo
 
-    def _reaches(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        ids = args[0] if args else kwargs.get("input_ids")
-        if ids is not None:
-            self.check_reach(ids.shape[1])
-
-    def check_reach(self, tokens: int) -> None:
-        """Refuse what is longer than the tables of absolute positions.
-
-        Raises:
-            InputError: for it, unless positions are off.
-        """
+    def _reach(self) -> Callable[[int], None]:
+        """What refuses more tokens than there are places for."""
+        name, without = type(self.module).__name__, self._without
         tables = [one for one in self._position_modules() if isinstance(one, nn.Embedding)]
         ends = [one.num_embeddings - getattr(one, "offset", 0) for one in tables]
-        if ends and not self._without and tokens > min(ends):
-            raise InputError(
-                f"positions of {type(self.module).__name__} end after {min(ends)} tokens, here are "
-                f"{tokens}; positions='off' switches them off"
-            )
+        # BERT and its kin ask this table for a type of each token, whatever their positions are.
+        types = (part._buffers.get("token_type_ids") for part in self.module.modules())
+        last = [one.shape[-1] for one in types if one is not None]
+
+        def check(tokens: int) -> None:
+            if ends and not without and tokens > min(ends):
+                raise InputError(
+                    f"positions of {name} end after {min(ends)} tokens, here are {tokens}; "
+                    f"positions='off' switches them off"
+                )
+            if last and tokens > min(last):
+                raise InputError(
+                    f"{name} tells types of tokens as far as its max_position_embeddings, {min(last)}, "
+                    f"here are {tokens}; make it with a larger one"
+                )
+
+        return check
 
     def _position_modules(self) -> list[nn.Module]:
         found = self.module.named_modules()
@@ -204,13 +228,20 @@ class HuggingFace(Adapter):
         def on() -> None:
             self._without = False
 
-        return [on, *silence(modules)]
+        return [on, *silence(modules, spread=True)]
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
         if self.kind == "encoder-decoder":
-            return self.module(input_ids=source, decoder_input_ids=target, use_cache=False).logits
-        both = torch.cat([source, target], dim=1)
-        return self.module(input_ids=both, use_cache=False).logits[:, source.shape[1] :]
+            found = self.module(input_ids=source, decoder_input_ids=target, use_cache=False)
+        else:
+            both = torch.cat([source, target], dim=1)
+            found = self.module(input_ids=both, use_cache=False)
+        if getattr(found, "logits", None) is None:
+            raise InputError(
+                f"{type(self.module).__name__} returns no logits of each token; pass the model with its "
+                f"language head, such as GPT2LMHeadModel"
+            )
+        return found.logits[:, -target.shape[1] :]
 
 
 def _attends(part: nn.Module) -> bool:
@@ -219,28 +250,34 @@ def _attends(part: nn.Module) -> bool:
     return parts == [part]
 
 
-def _begin(adapter: HuggingFace, reading: Reading) -> Any:
+def _begin(adapter: HuggingFace, reading: Reading, check: Callable[[int], None]) -> Any:
     """Tells the reading, before each pass of the model, which problem it is and where its queries go
     on."""
+    name, kind = type(adapter.module).__name__, adapter.kind
     signature = inspect.signature(adapter.module.forward)
 
     def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         bound = signature.bind(*args, **kwargs).arguments
         given = {**bound.pop("kwargs", {}), **bound}
-        for name in ("attention_mask", "decoder_attention_mask"):
-            mask = given.get(name)
+        for mask_name in ("attention_mask", "decoder_attention_mask"):
+            mask = given.get(mask_name)
             if mask is not None and mask.dim() == 2 and bool((mask == 0).any()):
                 raise InputError(
-                    f"problems of one batch must be padded to one width; {name} closes some tokens "
+                    f"problems of one batch must be padded to one width; {mask_name} closes some tokens "
                     f"(generate makes one where the pad token is among them)"
                 )
         cache = given.get("past_key_values")
         first = 0 if cache is None else int(cache.get_seq_length())
-        if adapter.kind == "decoder":
+        held = getattr(cache, _SOURCE, None) if first else None
+        if first and held is None:
+            raise InputError(
+                f"a cache that {name} filled before the bias was applied does not fit it; begin again"
+            )
+        if kind == "decoder":
             ids = given.get("input_ids")
             if ids is None:
                 raise InputError("the bias needs input_ids, to see where the problem ends")
-            length = reading.source_length if first else reading.tokens.source_length(ids)
+            length = held or reading.tokens.source_length(ids)
             total = first + ids.shape[1]
         else:
             encoded, ids = given.get("encoder_outputs"), given.get("input_ids")
@@ -251,7 +288,21 @@ def _begin(adapter: HuggingFace, reading: Reading) -> Any:
             length = source.shape[1]
             rows = given.get("decoder_input_ids")
             total = max(length, first + (0 if rows is None else rows.shape[1]))
-        adapter.check_reach(total)
+        check(total)
         reading.begin(length, first)
+        if cache is not None:
+            vars(cache)[_SOURCE] = length
 
     return before
+
+
+def _keep(reading: Reading) -> Any:
+    """Notes on a cache that a pass has made which problem it holds: many may be decoded in turn."""
+
+    def after(module: nn.Module, args: tuple, output: Any) -> None:
+        values = output.values() if isinstance(output, dict) else output
+        for one in values if isinstance(values, Iterable) else ():
+            if isinstance(one, Cache):
+                vars(one)[_SOURCE] = reading.source_length
+
+    return after

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lengthwise.errors import InputError
-from lengthwise.own_models.adapter import Adapter, Undo, quiet
+from lengthwise.own_models.adapter import Adapter, Undo, after_pass, before_pass, quiet, readable
 from lengthwise.own_models.reading import Kind, Reading
 from lengthwise.own_models.tokens import Tokens
 
@@ -57,7 +57,8 @@ class Plain(Adapter):
 
     def __init__(self, module: nn.Module, tokens: Tokens) -> None:
         self.module = module
-        self._names = set(inspect.signature(module.forward).parameters)
+        self._signature = inspect.signature(module.forward)
+        self._names = set(self._signature.parameters)
         self.kind: Kind = "encoder-decoder" if {"source", "target"} <= self._names else "decoder"
         self._positions: bool | None = None
         self.layers, self.heads = self._probe(tokens)
@@ -71,9 +72,16 @@ class Plain(Adapter):
         ids = (
             [source, target] if self.kind == "encoder-decoder" else [torch.cat([source, target], 1)]
         )
-        with quiet(self.module):
-            found = self.module(*(one.to(device) for one in ids), return_attention=True)
         name = type(self.module).__name__
+        try:
+            self._signature.bind(*ids, return_attention=True)
+        except TypeError as error:
+            raise InputError(
+                f"{name}.forward must take ids alone, or with them any of bias=None, positions=True, "
+                f"return_attention=False: {error}"
+            ) from error
+        with quiet(self.module), readable(self.module, source.shape[1]):
+            found = self.module(*(one.to(device) for one in ids), return_attention=True)
         if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], list)):
             raise InputError(
                 f"{name} must return logits and a list of each layer's weights when "
@@ -90,15 +98,17 @@ class Plain(Adapter):
         return len(weights), one.shape[1]
 
     def attach(self, reading: Reading) -> list[Undo]:
-        wants = reading.attention is not None
+        wants, positions = reading.attention is not None, self._positions
 
         def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-            kwargs = {**kwargs, "bias": self._bias(reading, args, kwargs)}
-            if self._positions is not None:
-                kwargs["positions"] = self._positions
+            bound = self._signature.bind(*args, **kwargs)
+            given = bound.arguments
+            given["bias"] = self._bias(reading, given)
+            if positions is not None:
+                given["positions"] = positions
             if wants:
-                kwargs["return_attention"] = True
-            return args, kwargs
+                given["return_attention"] = True
+            return bound.args, bound.kwargs
 
         def after(module: nn.Module, args: tuple, output: Any) -> Any:
             if not wants:
@@ -110,20 +120,16 @@ class Plain(Adapter):
                     reading.attention[site, layer] = own
             return logits
 
-        return [
-            self.module.register_forward_pre_hook(before, with_kwargs=True).remove,
-            self.module.register_forward_hook(after).remove,
-        ]
+        return [before_pass(self.module, before), after_pass(self.module, after)]
 
-    def _bias(self, reading: Reading, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-        like = next(self.module.parameters())
+    def _bias(self, reading: Reading, given: dict[str, Any]) -> list[Any]:
+        ids = given["source"] if self.kind == "encoder-decoder" else next(iter(given.values()))
+        like = next(self.module.parameters(), torch.zeros((), device=ids.device))
         layers = range(self.layers)
         if self.kind == "decoder":
-            ids = args[0] if args else next(iter(kwargs.values()))
             reading.begin(reading.tokens.source_length(ids))
             n = ids.shape[1]
             return [reading.at("self", layer, n, n, like) for layer in layers]
-        given = {**dict(zip(("source", "target"), args, strict=False)), **kwargs}
         source, target = given["source"], given["target"]
         reading.begin(source.shape[1])
         rows, keys = target.shape[1], source.shape[1]
@@ -151,5 +157,5 @@ class Plain(Adapter):
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
         if self.kind == "encoder-decoder":
-            return self.module(source, target)
-        return self.module(torch.cat([source, target], dim=1))[:, source.shape[1] :]
+            return self.called(source, target)
+        return self.called(torch.cat([source, target], dim=1))[:, source.shape[1] :]

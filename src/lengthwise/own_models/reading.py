@@ -13,7 +13,7 @@ for each query and key in a softmax, which makes NaN of nothing. So here every q
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Reading:
         heads, layers: of the model; of its decoder, where it has an encoder.
 
     Attributes:
-        attention: where a list, it takes each layer's weights per site as the model computes them.
+        attention: where a dictionary, it takes each layer's weights per site as the model computes them.
     """
 
     def __init__(
@@ -53,6 +53,12 @@ class Reading:
         self.settled = isinstance(bias, CalibratedBias)
         self.attention: dict[tuple[str, int], Tensor] | None = None
         self.source_length, self.first = 0, 0
+        # What passes with gradients were of, by their shape; backward may go through them again.
+        self._passes: dict[tuple[Place, int, int], set[tuple[int, int]]] = {}
+        self._learns = False
+        if kind == "decoder":
+            tokens.check_one_sequence()
+        self._uncompiled: Any = torch.compiler.disable(self._at)
         named = isinstance(bias, CalibratedBias) and any(
             line.layer is not None for line in bias.lines
         )
@@ -79,6 +85,32 @@ class Reading:
         """
         self.tokens.width(source_length)
         self.source_length, self.first = source_length, first
+        # Asked here, for some checkpointing runs a model's layers without gradients at first.
+        self._learns = torch.is_grad_enabled()
+
+    def __deepcopy__(self, memo: object) -> Reading:
+        """Itself: a deep copy of a model shares it, as it shares the hooks that tell it of each pass."""
+        return self
+
+    def _note(self, place: Place, queries: int, keys: int) -> None:
+        """Note what a pass is of; in the backward pass of gradient checkpointing go back to that.
+
+        Raises:
+            InputError: where passes of one shape were of problems of several widths.
+        """
+        shape = place, queries, keys
+        if not _in_backward():
+            if self._learns:
+                self._passes.setdefault(shape, set()).add((self.source_length, self.first))
+            return
+        passes = self._passes.get(shape, set())
+        if len(passes) > 1:
+            raise InputError(
+                f"gradient checkpointing can't tell passes of {queries} queries and {keys} keys apart, "
+                f"which were of problems of several widths"
+            )
+        for self.source_length, self.first in passes:
+            return
 
     def rest(self, layout: Layout) -> int:
         """The key that a closed head reads, in one sequence or of the problem."""
@@ -99,9 +131,15 @@ class Reading:
         Raises:
             InputError: where the keys are not those of the problem.
         """
+        return self._uncompiled(place, layer, queries, keys, like)
+
+    def _at(
+        self, place: Place, layer: int, queries: int, keys: int, like: Tensor | None
+    ) -> Tensor | None:
         if place == "encoder":
             found = self._encoder(keys) if self.settled else None
         else:
+            self._note(place, queries, keys)
             if place == "cross" and keys != self.source_length:
                 raise InputError(
                     f"the model reads {keys} tokens of a problem of {self.source_length}; problems "
@@ -128,6 +166,11 @@ class Reading:
             found = self._make(place, layer, self.source_length, rows)
         if place == "cross" or found.shape[2] == keys:
             return found
+        if keys < rows.stop:
+            raise InputError(
+                f"a cache kept {keys} of {rows.stop} tokens, as those of a sliding window do; lines reach "
+                f"further back: use_cache=False, or sliding_window=None in the model's settings"
+            )
         if found.shape[2] > keys:
             return found[:, :, :keys]
         return torch.nn.functional.pad(found, (0, keys - found.shape[2]), value=CLOSED)
@@ -188,3 +231,8 @@ def _open(bias: Tensor, key: int) -> Tensor:
     """Open one key to every query that has none."""
     bias[..., key].masked_fill_((bias == CLOSED).all(dim=-1), 0.0)
     return bias
+
+
+def _in_backward() -> bool:
+    """Whether autograd runs, as torch's own checkpointing asks it."""
+    return torch._C._current_graph_task_id() != -1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from lengthwise.arguments import refuse
 from lengthwise.errors import InputError
+from lengthwise.own_code import told
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import START
 
@@ -49,16 +50,40 @@ class Tokens:
                 )
             found = [_one(one, given[one]) for one in characters]
         elif callable(given):
-            found = [_one(one, given(one)) for one in characters]
+            found = [_one(one, _asked(given, one)) for one in characters]
         else:
             refuse("tokens", "an id for each character, such as {'0': 15, '^': 2}", given)
-        digits = found[: format.base]
-        if len(set(digits)) < len(digits):
-            raise InputError(f"tokens gives two digits the same id: {digits}")
-        self.ids = torch.tensor(found)
-        self.start = found[layout.vocabulary.start]
+        # Lengths of problems whose ids were looked at.
+        self._seen: set[int] = set()
         # Of a framed source one start token is part of the problem.
         self._frames = sum(segment.text == START for segment in format.task.segments)
+        vocabulary = layout.vocabulary
+        self._ids = dict(zip(characters, found, strict=True))
+        self._ends = characters[vocabulary.start], characters[vocabulary.end]
+        self._tell_apart([one for one in characters if one not in self._ends])
+        self._tell_apart([*characters[: format.base], self._ends[1]])
+        if self._frames:
+            self.check_one_sequence()
+        self.ids = torch.tensor(found)
+        self.start = found[layout.vocabulary.start]
+
+    def _tell_apart(self, characters: Sequence[str]) -> None:
+        seen: dict[int, str] = {}
+        for one in characters:
+            other = seen.setdefault(self._ids[one], one)
+            if other != one and ({one, other} != set(self._ends) or self._frames):
+                raise InputError(
+                    f"tokens gives {other!r} and {one!r} the same id, {self._ids[one]}; each needs one of "
+                    f"its own (a tokenizer gives its unknown token for what it lacks)"
+                )
+
+    def check_one_sequence(self) -> None:
+        """Refuse ids by which a problem can't be told from its answer; `^` and `$` may be one.
+
+        Raises:
+            InputError: for them.
+        """
+        self._tell_apart([*self._ids])
 
     def of(self, tokens: Tensor) -> Tensor:
         """The ids of tokens of our layout, of the same shape."""
@@ -98,7 +123,26 @@ class Tokens:
                 "the problems of one batch must be padded to one width; they have from "
                 f"{int(lengths.min())} to {int(lengths.max())} tokens"
             )
-        return int(lengths[0])
+        length = int(lengths[0])
+        if length not in self._seen:
+            self._check_known(ids[:, :length])
+            self._seen.add(length)
+        return length
+
+    def _check_known(self, problems: Tensor) -> None:
+        strange = ~torch.isin(problems, self.ids.to(problems.device))
+        if bool(strange.any()):
+            raise InputError(
+                f"problems of {self.format.name} have no token of id {int(problems[strange][0])}; are "
+                f"they of another task, or tokens= left out?"
+            )
+
+
+def _asked(tokens: Callable[[str], object], character: str) -> object:
+    try:
+        return tokens(character)
+    except Exception as error:  # a person's function
+        raise InputError(f"tokens gives no id for {character!r}: {told(error)}") from error
 
 
 def _one(character: str, given: object) -> int:

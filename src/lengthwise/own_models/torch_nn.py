@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lengthwise.errors import InputError
-from lengthwise.own_models.adapter import Adapter, Undo
+from lengthwise.own_models.adapter import Adapter, Undo, after_pass, before_pass
 from lengthwise.own_models.reading import Kind, Place, Reading
 
 _EMBEDDED = (
@@ -74,14 +74,10 @@ class TorchLayers(Adapter):
             def ids(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
                 reading.begin(reading.tokens.source_length(_first(args, kwargs)))
 
-            undo.append(self.module.register_forward_pre_hook(ids, with_kwargs=True).remove)
+            undo.append(before_pass(self.module, ids))
         for layer, block in enumerate(self._rows):
             if self.kind == "encoder-decoder":
-                undo.append(
-                    block.register_forward_pre_hook(
-                        _memory(reading, block), with_kwargs=True
-                    ).remove
-                )
+                undo.append(before_pass(block, _memory(reading, block)))
                 undo += self._hook(reading, block.multihead_attn, "cross", layer)
             undo += self._hook(reading, block.self_attn, "self", layer)
         for layer, block in enumerate(self._encoder):
@@ -126,9 +122,9 @@ class TorchLayers(Adapter):
             weights: Tensor = output[1]
             reading.attention[place, layer] = weights if weights.dim() == 4 else weights[None]
 
-        undo: list[Undo] = [attention.register_forward_pre_hook(before, with_kwargs=True).remove]
+        undo: list[Undo] = [before_pass(attention, before)]
         if wants:
-            undo.append(attention.register_forward_hook(after).remove)
+            undo.append(after_pass(attention, after))
         return undo
 
     def without_positions(self) -> list[Undo]:
@@ -144,8 +140,8 @@ class TorchLayers(Adapter):
                 f"takes token ids"
             )
         if self.kind == "encoder-decoder":
-            return self.module(source, target)
-        return self.module(torch.cat([source, target], dim=1))[:, source.shape[1] :]
+            return self.called(source, target)
+        return self.called(torch.cat([source, target], dim=1))[:, source.shape[1] :]
 
 
 def _first(args: tuple, kwargs: dict[str, Any]) -> Tensor:

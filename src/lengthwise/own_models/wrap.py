@@ -39,6 +39,11 @@ def adapter_of(model: object, tokens: Tokens) -> Adapter:
         return XTransformers(model)
     if holds_layers(model):
         return TorchLayers(model)
+    for wrapper in ("_orig_mod", "module"):
+        if isinstance(getattr(model, wrapper, None), nn.Module):
+            raise InputError(
+                f"{type(model).__name__} is a wrapper; pass the model in it, model.{wrapper}"
+            )
     raise InputError(
         f"{type(model).__name__} is no model that lengthwise knows how to read: its forward needs the "
         f"arguments bias and return_attention (docs/own_models.md), or it must be of torch.nn's "

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from x_transformers import AutoregressiveWrapper, TransformerWrapper, XTransformer
 from x_transformers.attend import Attend
-from x_transformers.x_transformers import AttentionLayers
+from x_transformers.x_transformers import Attention, AttentionLayers
 
 from lengthwise.errors import InputError
-from lengthwise.own_models.adapter import Adapter, Undo, take_back
+from lengthwise.own_models.adapter import Adapter, Undo, after_pass, before_pass, take_back
 from lengthwise.own_models.reading import Kind, Place, Reading
 
 # What changes scores after a bias is added, mixes heads, or adds keys that are no tokens.
@@ -86,13 +86,13 @@ class XTransformers(Adapter):
             else:
                 reading.begin(kwargs["context"].shape[1])
 
-        undo: list[Undo] = [self.net.register_forward_pre_hook(begin, with_kwargs=True).remove]
+        undo: list[Undo] = [before_pass(self.net, begin)]
         for attention, place, layer in self._seats:
             undo += self._hook(reading, attention.attend, place, layer)
         return undo
 
     def _hook(self, reading: Reading, attend: Attend, place: Place, layer: int) -> list[Undo]:
-        wants = reading.attention is not None and place != "encoder"
+        wants, without = reading.attention is not None and place != "encoder", self._without
 
         def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
             query, key = args[0], args[1]
@@ -106,7 +106,7 @@ class XTransformers(Adapter):
                 # What a cache holds comes before.
                 reading.first = keys - rows
             found = reading.at(place, layer, rows, keys, query)
-            own = None if self._without else kwargs.get("attn_bias")
+            own = None if without else kwargs.get("attn_bias")
             if found is not None:
                 found = found[None] if own is None else own + found
             return args, {**kwargs, "mask": None, "attn_bias": own if found is None else found}
@@ -115,11 +115,11 @@ class XTransformers(Adapter):
             assert reading.attention is not None
             reading.attention[place, layer] = output[1].post_softmax_attn
 
-        undo: list[Undo] = [attend.register_forward_pre_hook(before, with_kwargs=True).remove]
+        undo: list[Undo] = [before_pass(attend, before)]
         if wants:
             undo.append(partial(setattr, attend, "flash", attend.flash))
             attend.flash = False
-            undo.append(attend.register_forward_hook(after).remove)
+            undo.append(after_pass(attend, after))
         return undo
 
     def without_positions(self) -> list[Undo]:
@@ -155,7 +155,7 @@ class XTransformers(Adapter):
             vars(table)["forward"] = lambda x, *args, **kwargs: torch.zeros((), device=x.device)
             undo.append(partial(vars(table).pop, "forward"))
         if layers.rotary_pos_emb is not None:
-            undo.append(layers.rotary_pos_emb.register_forward_hook(_no_angle).remove)
+            undo.append(after_pass(layers.rotary_pos_emb, _no_angle))
         return undo
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
@@ -172,6 +172,11 @@ def _seats(layers: AttentionLayers, own: Place) -> list[tuple[Any, Place, int]]:
     parts: Any = layers.layers
     for kind, layer in zip(layers.layer_types or (), parts, strict=True):
         if kind in counts:
+            if not isinstance(layer[1], Attention):
+                raise InputError(
+                    f"{type(layer[1]).__name__} takes over a layer's attention and reads past the bias "
+                    f"(is it shift_tokens?)"
+                )
             found.append((layer[1], own if kind == "a" else "cross", counts[kind]))
             counts[kind] += 1
     return found

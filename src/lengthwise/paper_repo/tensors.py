@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, MatrixBias, Site, trace_lines
+from lengthwise.bias.dense import check_dense
 from lengthwise.bias.matrix import CLOSED_THERE
+from lengthwise.errors import unknown
 from lengthwise.files import write_with
-from lengthwise.runs.folder import check_dense
-from lengthwise.settings.config import InputError, unknown
+from lengthwise.settings.config import InputError
 from lengthwise.tasks import TASKS
 
 TENSORS = (".t", ".pt", ".pth")

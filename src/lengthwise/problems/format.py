@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lengthwise.errors import unknown
+from lengthwise.own_code import names_code
 from lengthwise.problems.layout import Alignment, InputOrder, Layout
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size
 from lengthwise.tasks import ALL_TASKS, WORKSHEETS, add_frame, find_task, make_task
+from lengthwise.tasks.given import settings_of
 
 Frame = Literal["none", "tokens"]
 
@@ -40,7 +43,16 @@ class Format:
     frame: Frame = "none"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(
+                f"name is that of a task, got {self.name!r}; Format.of_task takes classes"
+            )
         if find_task(self.name) is None:
+            if names_code(self.name) or Path(self.name).suffix:
+                raise ValueError(
+                    f"a Format is of a task's name, which is also written to files; of the file "
+                    f"{self.name!r} take lw.Format.of_task({self.name!r})"
+                )
             raise ValueError(
                 f"{unknown('task', self.name, ALL_TASKS)}; one of your own is known by its file "
                 f"(--task FILE)"
@@ -72,6 +84,23 @@ class Format:
     def of(cls, given: Format | str) -> Format:
         """A format, or that of a task by its name with all else as by default."""
         return cls(given) if isinstance(given, str) else given
+
+    @classmethod
+    def of_task(cls, given: Any, **written: Any) -> Format:
+        """The format of a task by its name, its class or an instance, or its file, which is run.
+
+        Args:
+            given: as `lw.train` takes it, such as `my_task.py`.
+            written: how its problems are written: `base`, `alignment`, `input_order`, `frame`.
+
+        Raises:
+            InputError: for a file that is none, or fails.
+            ValueError: as for a Format.
+        """
+        found = settings_of(given)
+        if found is None:
+            return cls(given, **written)
+        return cls(found.pop("task"), **{**found, **written})
 
     @cached_property
     def task(self) -> Any:

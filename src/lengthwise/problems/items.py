@@ -10,9 +10,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, NoProblemsError
 from lengthwise.problems.format import Format
-from lengthwise.problems.sampling import NoProblemsError, Split, generator, suite_problems
+from lengthwise.problems.sampling import Split, generator, suite_problems
 from lengthwise.problems.sheet_sampling import admit, of_split, suite_sheets
 from lengthwise.problems.sizes import Size
 from lengthwise.problems.worked import Problem, expression_of, worked

@@ -7,6 +7,7 @@ seeds. One problem in 16 is kept for validation, one in 16 for test: seven parts
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -38,6 +39,9 @@ _REDRAWS = 1000
 # Digits of long problems that are drawn at once: arrays of some tens of megabytes each.
 _DRAWN, _LONG = 10_000_000, 2000
 
+# Digits that are worked on at once, so that the numbers made of them stay in a core's cache.
+_AT_ONCE = 1 << 15
+
 
 def generator(seed: int, stream: str, step: int = 0) -> np.random.Generator:
     """The random generator of one step of one stream; equal arguments give equal draws."""
@@ -55,8 +59,19 @@ def split_of(operands: np.ndarray) -> np.ndarray:
     count = operands.shape[1] * operands.shape[2]
     # Weights are numbered column by column, so that a wider array keeps those of a narrower one.
     weights = _mix(np.arange(1, count + 1, dtype=np.uint64)).reshape(operands.shape[2], -1).T
-    value = (operands.astype(np.uint64) * weights).sum(axis=(1, 2), dtype=np.uint64)
+    value = np.empty(len(operands), np.uint64)
+    for some in _blocks(operands):
+        numbers = operands[some].astype(np.uint64)
+        numbers *= weights
+        value[some] = numbers.sum(axis=(1, 2), dtype=np.uint64)
     return (_mix(value) >> np.uint64(60)).astype(np.int64)
+
+
+def _blocks(operands: np.ndarray) -> Iterator[slice]:
+    """The problems `[problem, operand, column]`, some at a time."""
+    each = max(1, _AT_ONCE // max(1, operands[:1].size))
+    for first in range(0, len(operands), each):
+        yield slice(first, first + each)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -221,9 +236,6 @@ def add_chains(
     count, _, width = digits.shape
     start = np.where(rng.random(count) < 0.5, 0, rng.integers(0, lengths, count))
     stop = np.minimum(start + rng.integers(1, lengths + 1, count), lengths)
-    position = np.arange(width)
-    inside = (position >= start[:, None]) & (position < stop[:, None])
-
     # For each value of the one-digit operands, the propagating columns of the growing ones.
     table = np.moveaxis(task.propagating, task.fixed, range(len(task.fixed)))
     table = table.reshape(task.base ** len(task.fixed), -1)
@@ -232,10 +244,13 @@ def add_chains(
     key = np.zeros(count, np.int64)
     for index in task.fixed:
         key = key * task.base + digits[:, index, 0]
-    inside &= choices[key][:, None] > 0
-    pick = (rng.random((count, width)) * choices[key][:, None]).astype(np.int64)
-    column = order[key[:, None], pick]
-    for index in reversed(task.growing):
-        column, digit = np.divmod(column, task.base)
-        digits[:, index] = np.where(inside, digit, digits[:, index])
+    position = np.arange(width)
+    for some in _blocks(digits):
+        most, own = choices[key[some]][:, None], digits[some]
+        inside = (position >= start[some, None]) & (position < stop[some, None]) & (most > 0)
+        pick = (rng.random(inside.shape) * most).astype(np.int64)
+        column = order[key[some, None], pick]
+        for index in reversed(task.growing):
+            column, digit = np.divmod(column, task.base)
+            own[:, index] = np.where(inside, digit, own[:, index])
     return digits

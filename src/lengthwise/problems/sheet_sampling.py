@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lengthwise.problems.sampling import NoProblemsError, Split, in_split
+from lengthwise.errors import NoProblemsError
+from lengthwise.problems.sampling import Split, in_split
 from lengthwise.problems.sizes import Size
 from lengthwise.tasks import Worksheet
 

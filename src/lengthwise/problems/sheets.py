@@ -38,7 +38,6 @@ class SheetLayout:
     holds the sheet, row by row, in each cell one token for each field, least significant column first.
 
     Args:
-        task: the worksheet.
         size: of the problems.
 
     Attributes:
@@ -149,7 +148,6 @@ def count_kinds(task: Worksheet, tokens: np.ndarray) -> np.ndarray:
     """What a task's own counters say where each token is written, int64 `[counter, flat]`.
 
     Args:
-        task: the worksheet.
         tokens: `[problem, token]`.
     """
     found = np.zeros((len(task.counters), tokens.size), np.int64)
@@ -328,7 +326,6 @@ class Seen(Places):
     """Queries that are told by what they see alone, wherever that occurs.
 
     Args:
-        task: the worksheet.
         tracks: what is seen, as texts; `last`, the token that the query reads, among them.
         tokens: of each query, uint8 `[track, query]`; closed where there is none.
 

@@ -105,7 +105,6 @@ def write_sheets(
     """Write the sheets of some problems.
 
     Args:
-        task: the task.
         operands: digits of each operand, uint8 `[problem, place]`, least significant first; closed past a
             problem's own.
         nears: what a token follows from; `last` is the token before it.

@@ -18,7 +18,7 @@ from rich.text import Text
 from lengthwise.arguments import as_flag, refuse
 from lengthwise.bias import CalibratedBias
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.pipeline import Observer, Silent, Stage
+from lengthwise.pipeline.stages import Observer, Silent, Stage
 from lengthwise.progress.notebook import NAMES, LiveLine, in_notebook
 from lengthwise.runs.metrics import Metrics
 from lengthwise.settings.config import Config

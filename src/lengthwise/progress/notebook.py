@@ -14,7 +14,7 @@ from typing import Any
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.evaluation.curve import Score
-from lengthwise.pipeline import Observer, Stage
+from lengthwise.pipeline.stages import Observer, Stage
 from lengthwise.runs.metrics import Metrics
 from lengthwise.settings.config import Config
 from lengthwise.settings.methods import method_of

@@ -248,7 +248,7 @@ def hashes(run: Run) -> dict[str, str]:
     model = {
         "task": run.config.task,
         "base": run.config.base,
-        "model": run.config.model.model_dump(),
+        "model": run.config.model.identity(),
     }
     if run.config.parameters:
         model["parameters"] = run.config.parameters

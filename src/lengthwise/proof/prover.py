@@ -29,8 +29,9 @@ from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.proof.shared import SHARE, check_shared, check_sights_shared
 from lengthwise.proof.sheets import CHUNK as SIGHTS
 from lengthwise.proof.sheets import check_sights, contexts_of_sheet, refute
-from lengthwise.runs.folder import RULE, versions
+from lengthwise.runs.folder import RULE
 from lengthwise.runs.run import Run
+from lengthwise.runs.versions import versions
 from lengthwise.settings.config import InputError
 
 BUDGET = 50_000_000
@@ -330,11 +331,16 @@ def verify(
     run: Run,
     *,
     budget: int = BUDGET,
+    workers: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Certificate | Counterexample:
     """Check a certificate against a run: the same weights, bias, rule and model, proven again.
 
     A certificate of an earlier version binds no rule; the new proof is then of the rule as it is now.
+
+    Args:
+        certificate, run: of each other.
+        budget, workers, on_progress: as of `prove`.
 
     Raises:
         InputError: when the certificate is of another run or another rule, or says something else than is
@@ -358,7 +364,7 @@ def verify(
             f"{stated} is another rule than {run.config.task} has now; `lengthwise prove {run.path}` "
             f"writes it again"
         )
-    found = prove(run, budget=budget, on_progress=on_progress)
+    found = prove(run, budget=budget, workers=workers, on_progress=on_progress)
     if isinstance(found, Certificate):
         for name in ("task", "base", "claim", "cone", "contexts"):
             said, is_so = getattr(certificate, name), getattr(found, name)

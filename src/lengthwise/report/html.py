@@ -85,7 +85,7 @@ def trained_on(config: Config) -> int | Size:
     return config.size if config.is_sheet else config.data.length
 
 
-def write_report(folders: Sequence[Path], out: Path) -> Path:
+def write_report(folders: Sequence[Path], out: Path, *, task: str | None = None) -> Path:
     """Write one HTML page about folders that hold runs and their results.
 
     A folder that the page is written into also gets the pictures as PNG files in `plots/`: length,
@@ -95,6 +95,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     Args:
         folders: folders that `abc` wrote, or runs that were evaluated.
         out: the HTML file.
+        task: one that at least one of the runs must be of.
 
     Returns:
         `out`.
@@ -117,6 +118,12 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
             pictures = folder / PLOTS if inside else Path(elsewhere) / str(number)
             opened.append(
                 open_folder(folder, name if names.count(name) == 1 else str(folder), pictures)
+            )
+        tasks = {folder.main.config.task for folder in opened}
+        if task is not None and task not in tasks:
+            raise InputError(
+                f"none of the runs is of {task}, which was named; they were trained on "
+                f"{', '.join(sorted(tasks))}"
             )
         write_text(out, _page(opened))
     return out

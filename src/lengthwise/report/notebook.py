@@ -16,7 +16,7 @@ from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.errors import InputError, shorten
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.pipeline import Outcome
+from lengthwise.pipeline.outcome import Outcome
 from lengthwise.proof import Certificate, Counterexample, Estimate, NotApplicable
 from lengthwise.report.summary import certificate_facts, percent, training_facts
 from lengthwise.runs.metrics import read_metrics

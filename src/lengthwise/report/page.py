@@ -41,7 +41,6 @@ def picture(
     """What the page shows of a picture that `draw` writes into a PNG file, inlined.
 
     Args:
-        path: the file.
         draw: writes it.
         alt: what it shows, for those who do not see it.
         caption: what to see in it.

@@ -149,7 +149,6 @@ def bias_map(
     Closed keys are light grey. Layers that read the same share a row of panels.
 
     Args:
-        bias: the bias.
         layout: the task at the width to draw.
         path: where to write the picture.
 

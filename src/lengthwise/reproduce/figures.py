@@ -128,7 +128,6 @@ def _accuracy(
         scores: of each task and row; a line is the mean of all seeds, a dot one seed.
         budget: what they were measured with.
         protocol: how they were padded.
-        path: the picture.
     """
     figure, grid = new_figure(4.2 * len(scores), 3.9, columns=len(scores))
     drawn = {}

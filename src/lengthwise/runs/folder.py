@@ -1,4 +1,4 @@
-"""The run folder's files: what they are called, who may write them, what they were made with."""
+"""The run folder's files: what they are called, and who may write them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ import contextlib
 import errno
 import functools
 import json
-import os
-import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from filelock import lock_descriptor
 
-from lengthwise.bias import SITES, CalibratedBias
 from lengthwise.errors import shorten
-from lengthwise.files import from_json, read_text, save_tensors, sha256, write_text
-from lengthwise.problems.layout import Layout
+from lengthwise.files import from_json, read_text, sha256, write_text
 from lengthwise.settings.config import Config, InputError, make_config
 from lengthwise.settings.files import FILES, load_config, load_values
 from lengthwise.tasks.kept import SOURCE, TASK
@@ -50,7 +41,6 @@ _WRITTEN = {
     *(CONFIG, VERSIONS, METRICS, WEIGHTS, BIAS, CHECKPOINT, MAPS, MATRICES_FILE, LOCK),
     *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS, TASK, SOURCE),
     METHOD_CODE,
-    *(RESULTS_CSV, RESULTS_JSON, REPORT, CERTIFICATE, RULE, PROGRESS),
 }
 _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")
 
@@ -59,9 +49,6 @@ _SET_ASIDE = re.compile(rf"({CALIBRATED}|{VANILLA})-\d+")
 
 # What the system says where a file system has no locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
-
-# Bytes of dense matrices that are written; more are of no use to anyone who can compute them.
-DENSE_LIMIT = 4 << 30
 
 
 def save_config(folder: Path, config: Config, others: Iterable[str] = ()) -> None:
@@ -117,71 +104,6 @@ def _hash(path: Path) -> str:
     """That of a file's content: of text whatever marks and line ends an editor gave it."""
     lines = path.suffix == ".jsonl"
     return sha256("\n".join(read_text(path).splitlines()).encode() if lines else path.read_bytes())
-
-
-def save_dense(path: Path, bias: CalibratedBias, layout: Layout, layers: int) -> None:
-    """Write a bias as matrices `[head, query, key]`, safetensors named `cross.0`, `self.0`, ...
-
-    Raises:
-        InputError: when they would take more than `DENSE_LIMIT` bytes.
-    """
-    rows = range(layout.target_length)
-    check_dense(layers * bias.heads, layout)
-    save_tensors(
-        path,
-        {
-            f"{site}.{layer}": bias.dense(site, layer, layout, rows)
-            for site in SITES
-            for layer in range(layers)
-        },
-    )
-
-
-def check_dense(heads: int, layout: Layout) -> None:
-    """Refuse to lay out a bias of so many heads, of all layers, as matrices that nobody could use.
-
-    Raises:
-        InputError: when they would take more than `DENSE_LIMIT` bytes.
-    """
-    size = 4 * heads * layout.target_length * sum(layout.keys(site) for site in SITES)
-    if size > DENSE_LIMIT:
-        raise InputError(
-            f"dense matrices for {layout.width} columns take {size / 2**30:.1f} GiB; the limit is "
-            f"{DENSE_LIMIT >> 30} GiB. The bias itself is right at every length"
-        )
-
-
-def versions() -> dict[str, Any]:
-    """What ran: versions, machine and, where git tracks the package's own files, which repository, at
-    what commit, and whether those files were changed."""
-    tracked = _git("ls-files", "--error-unmatch", "version.py") is not None
-    top = _git("rev-parse", "--show-toplevel") if tracked else None
-    changed = _git("status", "--porcelain", "--untracked-files=no", ".") if tracked else None
-    return {
-        "lengthwise": version("lengthwise"),
-        "torch": torch.__version__.split("+")[0],
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_repository": None if top is None else Path(top).name,
-        "git_commit": _git("rev-parse", "HEAD") if tracked else None,
-        "git_changed": None if changed is None else bool(changed),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says in the package's folder; None where it fails."""
-    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-    # A hook of git's runs with variables that name the repository it is for.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
-    return None
 
 
 def written_by(folder: Path) -> str | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways
@@ -66,6 +68,28 @@ def make_device(name: str) -> torch.device:
         raise InputError("device 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
     use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Tensors keep whatever they hold where a module would draw its first weights."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Models that are made in it have no numbers, and take no memory.
+
+    Nothing is drawn: for tensors without numbers torch would load its compiler for that, a second of every
+    process that opens a run.
+    """
+    with torch.device("meta"), _Unfilled():
+        yield
 
 
 def in_precision(name: str, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -8,20 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from lengthwise.arguments import as_flag, as_path, as_text, as_texts
-from lengthwise.bias import BIASES, AttentionBias, CalibratedBias, MatrixBias
-from lengthwise.decoding.ways import check_ways, decode_problems, follows_lines
-from lengthwise.errors import shorten
-from lengthwise.files import from_json, read_text, reason, save_tensors, sha256, write_text
-from lengthwise.model import POSITIONS, Transformer
-from lengthwise.problems.layout import END, Layout, digits_of
+from lengthwise.bias import AttentionBias, CalibratedBias, MatrixBias
+from lengthwise.decoding.ways import check_ways, follows_lines
+from lengthwise.files import from_json, read_text, sha256, write_text
+from lengthwise.model import Transformer
 from lengthwise.problems.sizes import Size, size_of
 from lengthwise.runs.answer import Answer
+from lengthwise.runs.columns import answer_columns
 from lengthwise.runs.folder import (
     BIAS,
     CALIBRATED,
@@ -35,32 +31,34 @@ from lengthwise.runs.folder import (
     VERSIONS,
     WEIGHTS,
     check_parts,
-    consists_of,
     is_pipeline,
     save_config,
-    versions,
-    written_by,
 )
 from lengthwise.runs.parts import (
     check_bias,
     check_new,
-    check_reach,
     fitted,
     make_bias,
     make_device,
     make_model,
 )
+from lengthwise.runs.settings import check_method, read_config
 from lengthwise.runs.sheets import answer_sheets
+from lengthwise.runs.versions import versions
+from lengthwise.runs.weights import (
+    check_described,
+    check_shapes,
+    describe,
+    load_weights,
+    save_weights,
+)
 from lengthwise.settings.assignments import with_options
-from lengthwise.settings.config import Config, InputError, make_config
-from lengthwise.settings.files import load_config
-from lengthwise.settings.method_tables import TABLES
+from lengthwise.settings.config import Config, InputError
 from lengthwise.settings.methods import method_of
-from lengthwise.settings.own_methods import SomeMethod, know, own_source, use_method
+from lengthwise.settings.own_methods import SomeMethod, own_source, use_method
 from lengthwise.settings.sections import Padding
 from lengthwise.tasks import find_task, is_own, register
 from lengthwise.tasks.kept import TASK, check_kept, keep
-from lengthwise.version import __version__
 
 # The longest operand that is taken: a few bytes a digit by lines alone; with a cache of all keys and
 # values one answer of 200,000 digits needs about a gigabyte.
@@ -68,9 +66,6 @@ LONGEST, LONGEST_CACHED = 10_000_000, 200_000
 
 # Cells of the largest sheet that is written: a few bytes each by lines; else as many as a cache holds.
 LARGEST, LARGEST_CACHED = 100_000_000, 10_000
-
-# What weights say of the model that they are of, among the metadata of their file.
-_MODEL = "lengthwise"
 
 
 class Run:
@@ -145,11 +140,11 @@ class Run:
             raise InputError(f"{path} was trained on {config.task}, not on {named}")
         if is_own(config.task):
             check_kept(path, config.make_task())
-        _check_method(path, config)
+        check_method(path, config)
         check_ways(bias, config)
         run = cls(path, config, bias)
         if (path / WEIGHTS).exists():
-            run._check_described(path / WEIGHTS)
+            check_described(path / WEIGHTS, config, bias)
         return run
 
     @classmethod
@@ -206,91 +201,20 @@ class Run:
             raise InputError(
                 f"{self.path} holds no trained model yet; finish it with `lengthwise {finish} --resume`"
             )
-        self._check_shapes(path)
+        check_shapes(path, self.config)
         # Whoever asks first may be inside inference mode; the weights must not be bound to it.
         with torch.inference_mode(False):
             model = make_model(self.config)
-            self.load_weights(model, path)
+            load_weights(model, path)
             return model.to(self.device).eval()
 
-    @staticmethod
-    def load_weights(model: Transformer, path: Path) -> None:
-        """Give a model the weights of a file.
-
-        Raises:
-            InputError: when it does not hold weights of such a model.
-        """
-        try:
-            weights = load_file(path)
-        except Exception as error:  # safetensors raises many kinds
-            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        _compare({name: list(tensor.shape) for name, tensor in weights.items()}, model, path)
-        model.load_state_dict(weights)
-
-    def _check_shapes(self, path: Path) -> None:
-        """Refuse weights of another size before a model of the settings' size takes memory.
-
-        Raises:
-            InputError: for those.
-        """
-        try:
-            with safe_open(path, "pt") as file:
-                names = [*file.keys()]
-                shapes = {name: file.get_slice(name).get_shape() for name in names}
-        except Exception as error:  # safetensors and the system raise many kinds
-            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        layers = self.config.model.layers + self.config.model.encoder_layers
-        if layers > len(names):
-            raise InputError(
-                f"{path} does not hold this run's weights: it has {len(names)} tensors, the model of "
-                f"{path.with_name(CONFIG)} {layers} layers"
-            )
-        try:
-            with torch.device("meta"):
-                model = make_model(self.config)
-        except (OverflowError, RuntimeError) as error:
-            raise InputError(
-                f"{path.with_name(CONFIG)} describes no model that could be made: {reason(error)}"
-            ) from error
-        _compare(shapes, model, path)
-
-    def _check_described(self, path: Path) -> None:
-        """Refuse weights that say themselves to be of other settings, or of another bias."""
-        try:
-            with safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-        except Exception as error:  # safetensors and the system raise many kinds
-            raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
-        try:
-            said = dict(from_json(about.get(_MODEL, "{}")))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path} does not say what its weights are of: {error}") from error
-        here = json.loads(self._describe())
-        for key in sorted(said.keys() & here.keys()):
-            if said[key] != here[key]:
-                raise InputError(
-                    f"{path} holds weights that were trained with {key} {said[key]}, but this run has "
-                    f"{here[key]}"
-                )
-
-    def _describe(self) -> str:
-        """What the weights are of no use without: settings of model and task, and the bias, as JSON."""
-        config, laid = self.config, ("alignment", "input_order", "frame")
-        bias = (
-            self.bias.to_json_lines() if isinstance(self.bias, CalibratedBias) else str(self.bias)
-        )
-        values = {"task": config.task, "base": config.base, **config.parameters}
-        values |= {f"data.{key}": getattr(config.data, key) for key in laid}
-        values |= {f"model.{key}": value for key, value in config.model.model_dump().items()}
-        for table in TABLES.values():
-            values |= {f"{table}.{key}": value for key, value in getattr(config, table).items()}
-        return json.dumps({**values, "bias": sha256(bias.encode())[:16]})
+    load_weights = staticmethod(load_weights)
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell the trained model from every other."""
         weights = (self.path / WEIGHTS).read_bytes()
-        return sha256(weights + self._describe().encode())[:16]
+        return sha256(weights + describe(self.config, self.bias).encode())[:16]
 
     @property
     def method(self) -> str:
@@ -302,7 +226,7 @@ class Run:
 
     def save_model(self, model: Transformer) -> None:
         """Write the weights."""
-        save_tensors(self.path / WEIGHTS, model.state_dict(), {_MODEL: self._describe()})
+        save_weights(self.path / WEIGHTS, model, self.config, self.bias)
         # What was captured of the weights of before is not of these.
         (self.path / MAPS).unlink(missing_ok=True)
         for cached in ("model", "fingerprint"):
@@ -430,31 +354,8 @@ class Run:
         """As `solve_many`, with what the model wrote."""
         expressions = as_texts("expressions", expressions, self.task.example[0], most=None)
         problems = [self.parse(expression) for expression in expressions]
-        if self.config.is_sheet:
-            return [*answer_sheets(self, problems, on_progress)]
-        lengths = [max(len(part) for part in parts) for parts in problems]
-        by_length = {length: self.layout(length) for length in set(lengths)}
-        layouts = [by_length[length] for length in lengths]
-        answers = [Answer("", "", False)] * len(problems)
-        for layout in by_length.values():
-            check_reach(self.model, layout)
-
-        def source(i: int) -> np.ndarray:
-            width = layouts[i].width
-            return layouts[i].source_bytes(digits_of(self.task, problems[i], width))[0]
-
-        with torch.inference_mode():
-            for i, tokens in decode_problems(
-                self.model,
-                self.bias,
-                self.config,
-                layouts,
-                source,
-                device=self.device,
-                on_progress=on_progress or (lambda done, of: None),
-            ):
-                answers[i] = self._read(layouts[i], tokens)
-        return answers
+        answer = answer_sheets if self.config.is_sheet else answer_columns
+        return [*answer(self, problems, on_progress)]
 
     def parse(self, expression: str) -> list[str]:
         """The operands of an expression, without zeros on the left.
@@ -475,97 +376,3 @@ class Run:
         if self.config.is_sheet:
             self.check_size(size_of(self.task, parts))
         return parts
-
-    def _read(self, layout: Layout, tokens: np.ndarray) -> Answer:
-        """The number that the model wrote, or that it wrote none."""
-        written, digits = layout.text(torch.from_numpy(tokens)), tokens[:-1]
-        if tokens[-1] == layout.vocabulary.end and (digits < self.task.base).all():
-            return Answer(self.task.read(digits), written.removesuffix(END))
-        return Answer(
-            f"no answer: {len(digits)} digits and an end ({END}) were due, least significant digit first, "
-            f"but the model wrote {shorten(written, 40)}",
-            written,
-            complete=False,
-        )
-
-
-def _compare(shapes: dict[str, list[int]], model: Transformer, path: Path) -> None:
-    """Refuse weights that are not those of a model.
-
-    Raises:
-        InputError: for the first that differs.
-    """
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in dict.fromkeys([*wanted, *shapes]):
-        if shapes.get(name) != wanted.get(name):
-            raise InputError(
-                f"{path} does not hold this run's weights: of {name} it has {shapes.get(name, 'none')}, "
-                f"the model of {path.with_name(CONFIG)} {wanted.get(name, 'none')}"
-            )
-
-
-def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
-    """The settings of a file, such as a run's config.json, changed by assignments.
-
-    Raises:
-        InputError: when they can't be used; where the file is to blame it is named, with the version of
-            lengthwise that wrote it, if that is known and another.
-    """
-    return config_of_file(path, load_config(path), assignments)
-
-
-def config_of_file(
-    path: Path | None, values: dict[str, Any], assignments: Iterable[str] = ()
-) -> Config:
-    """As `read_config`, from the values that the file holds; without one as `make_config`."""
-    assignments = list(assignments)
-    if path is not None:
-        _ask_for_methods(path, values)
-    try:
-        return make_config(values, assignments)
-    except InputError as error:
-        if path is None:
-            raise
-        try:
-            make_config(values)
-        except InputError as alone:
-            if str(alone) == str(error):
-                writer = written_by(path.parent)
-                other = writer is not None and writer != __version__
-                note = f"; lengthwise {writer} wrote it, this is {__version__}" if other else ""
-                raise InputError(f"{path}: {error}{note}") from error
-        raise
-
-
-def _check_method(path: Path, config: Config) -> None:
-    """Refuse a method's file that is not the one that a run was trained with.
-
-    Raises:
-        InputError: for it.
-    """
-    code = own_source(config.model.positions, config.model.bias, of_files=True)
-    wanted = (consists_of(path / CONFIG) or {}).get(METHOD_CODE)
-    if code is not None and wanted is not None and sha256(code.encode()) != wanted:
-        raise InputError(
-            f"{path} was trained with a method whose file has changed since; take the one it was trained "
-            f"with (--method {path / METHOD_CODE} is a copy), or train again"
-        )
-
-
-def _ask_for_methods(path: Path, values: dict[str, Any]) -> None:
-    """Say which file to name, where settings name a method of a user's own that is not known here.
-
-    Raises:
-        InputError: for such a method.
-    """
-    model = values.get("model")
-    for key, known in (("positions", POSITIONS), ("bias", BIASES)):
-        name = model.get(key) if isinstance(model, dict) else None
-        if not isinstance(name, str) or name in known or know(name):
-            continue
-        if (path.parent / METHOD_CODE).exists():
-            raise InputError(
-                f"{path.parent} was trained with {name}, a method of somebody's own, whose code is never "
-                f"run by itself; name its file with --method my_method.py, or in Python with "
-                f"Run.open(..., method=CLASS) ({path.parent / METHOD_CODE} is a copy: read it first)"
-            )

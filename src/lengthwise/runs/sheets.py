@@ -52,7 +52,6 @@ def answer_sheets(
     """Answer problems, each on a sheet of its own size.
 
     Args:
-        run: the run.
         problems: the operands of each, as text.
         on_progress: called with the steps of writing that are done, and how many there may be.
     """

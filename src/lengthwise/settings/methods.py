@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.settings.config import Config, InputError, flat_settings, unknown
+from lengthwise.settings.config import Config, flat_settings
 
 CUSTOM = "custom"
 
@@ -66,17 +66,6 @@ METHODS: dict[str, Method] = {
     "sin_periodical": Method("the code of Duan, Shi, Xu 2023", _model("sin_periodical")),
     "log_periodical": Method("the code of Duan, Shi, Xu 2023", _model("log_periodical")),
 }
-
-
-def find_method(name: str) -> Method:
-    """The method of a name.
-
-    Raises:
-        InputError: for a name that is none, with the nearest that is.
-    """
-    if name not in METHODS:
-        raise InputError(unknown("method", name, METHODS))
-    return METHODS[name]
 
 
 def method_of(config: Config) -> str:

@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lengthwise import methods
 from lengthwise.bias import BIASES, OfMethod
 from lengthwise.errors import InputError, unknown
+from lengthwise.methods.base import Need
 from lengthwise.model.positions import POSITIONS, Scheme
 from lengthwise.own_code import (
     check_class,
@@ -151,6 +152,12 @@ def _adopt(kind: type[methods.Method]) -> str:
     taken = (name in METHODS or name in POSITIONS or name in BIASES) and name not in _OWN
     if taken:
         raise InputError(f"{place}: {name!r} is a method of the package's; call yours otherwise")
+    allowed = get_args(Need)
+    if not isinstance(kind.needs, tuple) or not set(kind.needs) <= {*allowed}:
+        raise InputError(
+            f"{place}: needs is a tuple of {', '.join(map(repr, allowed))}, or of none of them, got "
+            f"{kind.needs!r}"
+        )
     kind.name = name
     _check_fields(kind, place)
     settings: dict[str, Any] = {}

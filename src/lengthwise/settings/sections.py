@@ -107,6 +107,8 @@ class ModelSettings(Settings):
     """The transformer.
 
     Attributes:
+        kind: `encoder-decoder` reads the problem through cross-attention; `decoder` reads problem and
+            answer as one sequence, in one attention (`lengthwise.model.joint`).
         width, heads, layers, feed_forward, dropout: its size; `layers` are those of the decoder.
         positions: a name in `lengthwise.model.POSITIONS`; what it has of settings is in `positions`.
         period: T of `cyclic` positions.
@@ -123,6 +125,7 @@ class ModelSettings(Settings):
         embedding_scale: whether token embeddings are multiplied by the square root of the width.
     """
 
+    kind: Literal["encoder-decoder", "decoder"] = "encoder-decoder"
     width: Count = 64
     heads: Count = 4
     layers: Annotated[int, Field(ge=1, le=_MOST_LAYERS)] = 2
@@ -149,12 +152,30 @@ class ModelSettings(Settings):
                 f"width must be even and a multiple of heads, got {self.width} and {self.heads}"
             )
         self.check_positions(self.positions)
+        if self.kind == "decoder":
+            self._check_decoder()
         if self.t5_buckets % 2 or self.t5_distance <= self.t5_buckets // 2:
             raise ValueError(
                 f"t5_buckets must be even and less than twice t5_distance, got {self.t5_buckets} and "
                 f"{self.t5_distance}"
             )
         return self
+
+    def _check_decoder(self) -> None:
+        if self.encoder_layers:
+            raise ValueError("a decoder has no encoder: model.encoder_layers must be 0")
+        if getattr(BIASES[self.bias](self), "learned", None) is not None:
+            raise ValueError(
+                f"bias {self.bias!r} learns numbers for problem and answer apart, but a decoder reads both "
+                f"in one attention; model.kind must be encoder-decoder"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What tells a model from others, as hashes and files of weights hold it.
+
+        A kind is left out where it is the default: before there was a second, none was named.
+        """
+        return self.model_dump(exclude={"kind"} if self.kind == "encoder-decoder" else None)
 
     def check_positions(self, positions: str) -> None:
         """Refuse a position scheme that does not fit the size, in this training or the second.
@@ -165,6 +186,12 @@ class ModelSettings(Settings):
         if positions == "rope" and self.width // self.heads % 2:
             raise ValueError(
                 f"rope turns pairs of channels: width / heads must be even, got {self.width} / {self.heads}"
+            )
+        scheme = POSITIONS[positions]
+        if self.kind == "decoder" and (scheme.period is not None or scheme.kind == "ids"):
+            raise ValueError(
+                f"position scheme {positions!r} numbers problem and answer apart, but a decoder reads both "
+                f"as one sequence; model.kind must be encoder-decoder"
             )
 
 

@@ -10,20 +10,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.attempts import train_and_calibrate
 from lengthwise.calibration import NoLinesError
 from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import check_format, from_json, read_text, write_text
-from lengthwise.pipeline import run_abc
+from lengthwise.pipeline import run_abc, train_and_calibrate
+from lengthwise.pipeline.stages import Clock, Observer, Stage
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, make_config
 from lengthwise.settings.own_methods import use_method
-from lengthwise.stages import Clock, Observer, Stage
 from lengthwise.sweeps.grid import ABC, code_of, hash_of
 from lengthwise.sweeps.jobs import Say
 from lengthwise.tasks.given import settings_of

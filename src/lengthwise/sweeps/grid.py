@@ -33,10 +33,9 @@ from typing import Any
 
 from lengthwise.arguments import as_assignments, as_flag, as_text, as_whole, refuse
 from lengthwise.errors import InputError, shorten, unknown
-from lengthwise.files import MOST_SETTINGS, from_toml, read_text
+from lengthwise.files import MOST_SETTINGS, from_toml, read_text, sha256
 from lengthwise.own_code import names_code
 from lengthwise.pipeline import check_local
-from lengthwise.runs.folder import sha256
 from lengthwise.settings.assignments import refuse_idle
 from lengthwise.settings.config import Config, make_config
 from lengthwise.settings.methods import METHODS

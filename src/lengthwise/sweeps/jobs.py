@@ -7,12 +7,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from lengthwise.errors import InputError
 from lengthwise.files import reason
+from lengthwise.workers.process import find
 
 # Seconds that work is given to keep a checkpoint and end, when it is asked to stop.
 GRACE = 60.0
@@ -77,18 +76,6 @@ class Ended:
     trace: str = ""
 
 
-def find_work(name: str) -> Work:
-    """The function of a job.
-
-    Raises:
-        InputError: for one that is not of this package.
-    """
-    module, _, function = name.partition(":")
-    if module.split(".")[0] != "lengthwise" or not function.isidentifier():
-        raise InputError(f"{name!r} names no work of lengthwise")
-    return getattr(import_module(module), function)
-
-
 def perform(job: Job, say: Say = lambda words: None) -> Ended:
     """Do a job here and now; what it raises is told, but for a request to stop.
 
@@ -98,7 +85,7 @@ def perform(job: Job, say: Say = lambda words: None) -> Ended:
     began = time.perf_counter()
     error, trace = None, ""
     try:
-        find_work(job.work)(job.folder, dict(job.values), say)
+        find(job.work)(job.folder, dict(job.values), say)
     except Exception as raised:
         error = " ".join(str(raised).split()) or reason(raised)
         ours = type(raised).__module__.partition(".")[0] == "lengthwise"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -202,7 +203,12 @@ def lost_digits(task: Any) -> str | None:
 
 
 def rule_digest(task: Any) -> str:
-    """Sixteen hexadecimal digits that tell a task's rule from every other one."""
+    """Sixteen hexadecimal digits that tell a task's rule from every other one.
+
+    They bind the segments, the digits and the whole table of the rule; of a class that reads or writes
+    problems in a way of its own (`read`, `parse`, `texts`, `objection`, `admit`) also what these make of
+    some problems, always the same ones. Of a sheet whose table is too large they bind 20,000 cells.
+    """
     shown = [task.base, [(s.name, s.kind, s.text) for s in task.segments], task.letters]
     if isinstance(task, Worksheet):
         shown += [task.follows, task.tokens, sorted(task.axes.items()), task.separators]
@@ -216,7 +222,48 @@ def rule_digest(task: Any) -> str:
             data += repr(_readings(task)).encode()
     else:
         data = task.file_digest.encode()
+    own = _own_ways(task) if has_rule(task) else []
+    if own:
+        data += repr(own).encode()
     return hashlib.sha256(repr(shown).encode() + data).hexdigest()[:16]
+
+
+def _own_ways(task: Any) -> list[Any]:
+    """What a class with ways of its own to write problems makes of some; nothing of one without."""
+    kind = type(task)
+    base: Any = Worksheet if isinstance(task, Worksheet) else Transducer
+    found: list[Any] = []
+    if kind.texts is not base.texts:
+        found.append([_or_refused(task.texts, one.name) for one in task.operands])
+    if (kind.parse, kind.objection) != (base.parse, base.objection):
+        rng, texts = np.random.default_rng(0), [task.example[0]]
+        for _ in range(64):
+            texts.append("".join(_some_text(task, one, rng) for one in task.segments))
+        found.append([(text, _or_refused(task.parse, text)) for text in texts])
+    if kind.admit is not base.admit and isinstance(task, Transducer):
+        digits = np.random.default_rng(0).integers(
+            0, task.base, (64, len(task.operands), 8), np.uint8
+        )
+        digits[:, task.fixed, 1:] = 0
+        kept = _or_refused(task.admit, digits)
+        found.append(kept.tolist() if isinstance(kept, np.ndarray) else kept)
+    return found
+
+
+def _some_text(task: Any, segment: Segment, rng: np.random.Generator) -> str:
+    if segment.kind == "symbol":
+        return segment.text
+    letters = _or_refused(task.texts, segment.name) or [""]
+    many = 1 if segment.kind == "digit" else int(rng.integers(1, 7))
+    return "".join(letters[int(place)] for place in rng.integers(0, len(letters), many))
+
+
+def _or_refused(method: Callable[..., Any], *given: Any) -> Any:
+    """What a user's method gives, which may refuse what is none of its problems."""
+    try:
+        return method(*given)
+    except Exception:
+        return None
 
 
 def _readings(task: Transducer) -> list[str]:

@@ -20,10 +20,9 @@ class Subtraction(Transducer):
 
     def admit(self, operands: np.ndarray) -> np.ndarray:
         """Exchange the operands where the first is the smaller."""
-        a, b = operands[:, 0].astype(int), operands[:, 1].astype(int)
+        a, b = operands[:, 0, ::-1], operands[:, 1, ::-1]
         # The most significant column in which they differ decides.
-        differ = (a != b) * np.arange(1, a.shape[1] + 1)
-        row, top = np.arange(len(a)), differ.argmax(axis=1)
+        row, top = np.arange(len(a)), (a != b).argmax(axis=1)
         smaller = a[row, top] < b[row, top]
         operands[smaller] = operands[smaller][:, ::-1]
         return operands

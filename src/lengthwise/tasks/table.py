@@ -30,7 +30,6 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from lengthwise.files import from_toml
 from lengthwise.tasks.framing import FRAME
 from lengthwise.tasks.transducer import DIGITS, Segment, Transducer
 
@@ -178,15 +177,6 @@ def _rows(
             if column not in row:
                 raise ValueError(f"transitions.{state} has a hole: nothing for {column!r}")
     return found
-
-
-def read_table(text: str, name: str) -> type[TableTask]:
-    """The task of a TOML file.
-
-    Raises:
-        ValueError: as `table_class`, and for what is no TOML.
-    """
-    return table_class(from_toml(text), name)
 
 
 # What a class may define of its own and still be its table: all else changes more than the rule.

@@ -19,8 +19,8 @@ def accumulated(
 ) -> Tensor:
     """As `backward`, part by part; the gradient is that of the whole batch, up to rounding.
 
-    Several processes add up their gradients after each part. Of sheets of different lengths each part
-    weighs the same, as with shards and with several processes, whatever symbols it has.
+    Of sheets of different lengths each part weighs the same, as with shards and with several processes,
+    whatever symbols it has.
 
     Args:
         loss, batch, weights: as of `backward`.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from lengthwise.errors import NoProblemsError
 from lengthwise.methods import Positions
 from lengthwise.problems.layout import Layout, least_width
-from lengthwise.problems.sampling import NoProblemsError, Split, generator, training_problems
+from lengthwise.problems.sampling import Split, generator, training_problems
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size

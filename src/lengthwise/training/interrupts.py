@@ -43,8 +43,8 @@ def stop_requests() -> Iterator[list[int]]:
 def uninterrupted() -> Iterator[None]:
     """Ignore Ctrl-C and `STOP_SIGNALS` while the last words are said.
 
-    Launchers ask the others to end as soon as one process has gone, which may be amid what these have to say
-    about it. Outside the main thread signals are left alone.
+    Launchers ask the others to end as soon as one process has gone, which may be amid what these have to
+    say about it. Outside the main thread signals are left alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -67,7 +67,6 @@ def thin_out(run: Run, rows: list[Metrics], most: int) -> None:
     kept, of several that with the least loss.
 
     Args:
-        run: the run.
         rows: of its training.
         most: of the last ones; 0 keeps all.
     """

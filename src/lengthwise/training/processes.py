@@ -1,4 +1,10 @@
-"""The processes that train together, as the environment sets them up."""
+"""The processes that train together, as the environment sets them up, and what they tell each other.
+
+On GPUs Accelerate wraps the model, and gradients are averaged while the rest of them is computed. On CPUs a
+wrapped model of some hundred thousand weights costs more than it overlaps, a hook for each of fifty small
+gradients, buckets, and a thread that takes the core from the backward pass (docs/log.md, "two processes").
+Ours are one tensor anyway (`FlatWeights`), so processes there average that, once a step.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,11 @@ from pathlib import Path
 from typing import cast
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, reduce
 
+from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.files import reason
 from lengthwise.runs.folder import CHECKPOINT
 from lengthwise.settings.config import InputError
@@ -33,7 +41,7 @@ def make_accelerator(device: torch.device, *, find_unused: bool) -> Accelerator:
 
     Args:
         device: of this process.
-        find_unused: whether some weights get no gradient, so that processes must not wait for it.
+        find_unused: whether some weights get no gradient, so that a wrapped model must not wait for it.
 
     Raises:
         InputError: when variables of the environment ask for what can't be set up.
@@ -46,6 +54,44 @@ def make_accelerator(device: torch.device, *, find_unused: bool) -> Accelerator:
         raise InputError(
             f"no processes can be set up as the environment asks ({found}): {reason(error)}"
         ) from error
+
+
+def prepared(accelerator: Accelerator, model: torch.nn.Module) -> torch.nn.Module:
+    """A model as each of the processes trains it, on its device."""
+    # The evaluation mode is all of Accelerate's preparation but the wrapping.
+    return accelerator.prepare_model(model, evaluation_mode=_average_at_once(accelerator))
+
+
+def begin_alike(accelerator: Accelerator, weights: FlatWeights) -> None:
+    """Give every process the weights of the first; a wrapped model has seen to that."""
+    if _average_at_once(accelerator):
+        dist.broadcast(weights.whole.detach(), 0)
+
+
+def average(accelerator: Accelerator, weights: FlatWeights) -> None:
+    """Make the gradient the mean of all processes', where the model does not see to that.
+
+    Every process has the same bits then. Of two, each adds the other's to its own: one exchange, where
+    reducing takes several.
+    """
+    if not _average_at_once(accelerator):
+        return
+    gradient = weights.whole.grad
+    assert gradient is not None
+    if accelerator.num_processes == 2:
+        others, other = torch.empty_like(gradient), 1 - accelerator.process_index
+        coming, going = dist.irecv(others, other), dist.isend(gradient, other)
+        for under_way in (coming, going):
+            assert under_way is not None
+            under_way.wait()
+        gradient += others
+    else:
+        dist.all_reduce(gradient)
+    gradient /= accelerator.num_processes
+
+
+def _average_at_once(accelerator: Accelerator) -> bool:
+    return accelerator.num_processes > 1 and accelerator.device.type == "cpu"
 
 
 class ProcessLostError(RuntimeError):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,8 @@ from torch import Tensor
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.engine.flat_weights import FlatWeights
-from lengthwise.files import append_text, reason, write_text, write_with
-from lengthwise.model import Transformer, plan_attention
-from lengthwise.model.plans import AttentionPlan, LayerPlan
-from lengthwise.model.sheets import sheet_logits
-from lengthwise.problems.layout import Layout
-from lengthwise.problems.sheets import Seen, SheetLayout
+from lengthwise.files import append_text, write_text
+from lengthwise.model import Transformer
 from lengthwise.runs.folder import (
     CALIBRATED,
     CHECKPOINT,
@@ -34,7 +30,6 @@ from lengthwise.runs.folder import (
     check_folder,
     locked,
     prepare,
-    written_by,
 )
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.parts import (
@@ -42,7 +37,6 @@ from lengthwise.runs.parts import (
     check_reach,
     compiled,
     fitted,
-    in_precision,
     make_bias,
     make_device,
     make_model,
@@ -51,19 +45,22 @@ from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.accumulating import accumulated
 from lengthwise.training.batches import draw_positions, make_batches
-from lengthwise.training.drill import drill_sights
+from lengthwise.training.checkpoint import save_checkpoint, taking_up
 from lengthwise.training.halves import Shards, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.keeping import Finite, thin_out
-from lengthwise.training.processes import any_asked, make_accelerator, rank_rows, together
+from lengthwise.training.loss import Loss
+from lengthwise.training.processes import (
+    any_asked,
+    average,
+    begin_alike,
+    make_accelerator,
+    prepared,
+    rank_rows,
+    together,
+)
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
-from lengthwise.version import __version__
-
-CHECKPOINT_FORMAT = "lengthwise-checkpoint/1"
-
-# How much what single queries see counts, beside the problems of a batch.
-_SIGHTS = 1 / 8
 
 
 class NotInterpolatedError(RuntimeError):
@@ -96,7 +93,6 @@ def train_run(
     """Train a model in a run folder until it meets its criterion.
 
     Args:
-        config: the settings.
         path: the run folder.
         bias: a calibrated bias, or one of matrices; without one, the settings name the bias.
         resume: continue from the last checkpoint (or do nothing if the run is done). Settings that were not
@@ -180,7 +176,7 @@ class Trainer:
         if self.settings.frozen == "embeddings":
             model.source_embedding.requires_grad_(False)
             model.target_embedding.requires_grad_(False)
-        self.model = accelerator.prepare(model)
+        self.model = prepared(accelerator, model)
         self.bare: Transformer = accelerator.unwrap_model(self.model)
         if self.settings.execution == "compiled":
             self.model = compiled(self.model, self.device)
@@ -195,10 +191,8 @@ class Trainer:
         self.held_out = self.batches.validation(self.settings.validation_problems)
         self.layout = self.batches.layout
         check_reach(self.bare, self.layout)
-        # One plan for each width or size of a batch, by the lengths of source and target.
-        self.plans: dict[tuple[int, int], list[LayerPlan]] = {}
-        self.plan = self.plan_for(self.layout, self.held_out.target)
-        self.sights = self._lay_out_sights()
+        self.loss = Loss(config, run.bias, self.bare, self.device)
+        self.plan = self.loss.plan_for(self.layout, self.held_out.target)
         self.shards = self._choose_shards()
         self.rank_rows = rank_rows(
             self.settings.batch_size,
@@ -210,45 +204,6 @@ class Trainer:
         self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self.tokens = 0  # since the last row of metrics
         self.finite = Finite(self.device)
-
-    def plan_for(self, layout: Layout | SheetLayout, target: Tensor) -> list[LayerPlan]:
-        """The bias laid out at one width, once; for sheets read along lines, none (`sheet_logits`).
-
-        Args:
-            layout: of the problems.
-            target: their target tokens `[problem, row + 1]`.
-        """
-        if self._along_sheets:
-            return []
-        key = layout.source_length, target.shape[1] - 1
-        if key not in self.plans:
-            try:
-                self.plans[key] = plan_attention(
-                    *(self.run.bias, layout, self.config.model.layers),
-                    queries=range(key[1]),
-                    path=self.config.attention,
-                    device=self.device,
-                    encoder=self.bare.encodes,
-                )
-            except ValueError as error:
-                raise InputError(
-                    f"attention can't be {self.config.attention!r}: {error}"
-                ) from error
-        # Layouts of the same lengths share a plan, but tokens have places of their own in each.
-        return AttentionPlan(self.plans[key], layout)
-
-    def _lay_out_sights(self) -> tuple[Seen, Tensor, list[LayerPlan]] | None:
-        """The drill of what single queries see, if there is one, and the bias laid out for it."""
-        if not self._along_sheets:
-            return None
-        found = drill_sights(self.config, self.layout.task)
-        if found is None:
-            return None
-        seen, wanted = found
-        layers = self.config.model.layers
-        plan = plan_attention(self.run.bias, seen, layers, path="lines", device=self.device)
-        seen.source, seen.inputs = seen.source.to(self.device), seen.inputs.to(self.device)
-        return seen, wanted.to(self.device), plan
 
     def _choose_shards(self) -> Shards | None:
         """How batches are computed; several processes, and compiled models, have ways of their own."""
@@ -269,7 +224,7 @@ class Trainer:
         if not (self.run.path / CHECKPOINT).exists():
             batch = self.batches.train(0)
             if self.bare.ids is not None:  # a method of a user's own may number tokens wrongly
-                plan = self.plan_for(batch.layout, batch.target)
+                plan = self.loss.plan_for(batch.layout, batch.target)
                 drawn = draw_positions(self.bare.ids.method, self.config, 0, batch.layout)
                 ids = self.bare.ids.ids(plan, batch.target[:, :-1].clamp(min=0), drawn)
                 self.bare.ids.check(ids)
@@ -279,9 +234,9 @@ class Trainer:
             self.run.load_weights(self.bare, initial.path / WEIGHTS)
 
     def train(self) -> Run:
-        path = self.run.path / CHECKPOINT
-        if path.exists():
-            self._load(path)
+        if (self.run.path / CHECKPOINT).exists():
+            self._load()
+        begin_alike(self.accelerator, self.weights)
         if self.accelerator.is_main_process:
             self._trim_metrics()
         held_out = self.held_out
@@ -299,14 +254,14 @@ class Trainer:
                     if metrics.phase == "done":
                         break
                 if any_asked(self.accelerator, bool(stopping), self.step):
-                    self._save(path)
+                    self._save()
                     # One that ended sooner would have the others ended before the checkpoint is whole.
                     self.accelerator.wait_for_everyone()
                     raise KeyboardInterrupt
                 if self.step % self.settings.checkpoint_every == 0:
-                    self._save(path)
+                    self._save()
         self.accelerator.wait_for_everyone()
-        self._save(path)
+        self._save()
         if self.accelerator.is_main_process:
             self.run.save_model(self.bare)
         self.accelerator.wait_for_everyone()
@@ -321,52 +276,21 @@ class Trainer:
         rate = self.schedule.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        plan = self.plan_for(batch.layout, target)
-
+        plan = self.loss.plan_for(batch.layout, target)
         parts = (source, target)
         if self.bare.ids is not None:
             drawn = draw_positions(self.bare.ids.method, self.config, self.step, batch.layout)
             parts = (*parts, drawn[self.rank_rows].to(self.device))
-
-        def mean_loss(source: Tensor, target: Tensor, drawn: Tensor | None = None) -> Tensor:
-            with in_precision(self.settings.precision, self.device):
-                logits = self._logits(self.model, batch.layout, source, target, plan, drawn)
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten())
-            if self.sights is None:
-                return loss
-            seen, wanted, laid_out = self.sights
-            own = self.model(seen.source, seen.inputs, laid_out, last=seen.count).logits[0]
-            return loss + _SIGHTS * F.cross_entropy(own.float(), wanted)
-
+        mean_loss = self.loss.of_problems(self.model, batch.layout, plan)
         # Accelerate's own calls would check for mixed precision and accumulation, a fiftieth of a step.
-        # Gradients of several processes are averaged by the model.
         count = self.settings.accumulate
         self.loss_sum += accumulated(mean_loss, parts, self.weights, self.shards, count)
+        average(self.accelerator, self.weights)
         self.optimizer.step()
         self.finite.add(self.loss_sum)
         self.loss_count += 1
         self.tokens += self.settings.batch_size * (target.shape[1] - 1)
         self.step += 1
-
-    @property
-    def _along_sheets(self) -> bool:
-        """Whether the model reads sheets along lines, which lead elsewhere in each."""
-        return self.config.is_sheet and isinstance(self.run.bias, CalibratedBias)
-
-    def _logits(
-        self,
-        model: torch.nn.Module,
-        layout: Layout | SheetLayout,
-        source: Tensor,
-        target: Tensor,
-        plan: list[LayerPlan],
-        drawn: Tensor | None = None,
-    ) -> Tensor:
-        """Logits `[problem, row, token]`, the right tokens being given."""
-        if isinstance(layout, SheetLayout):
-            layers = self.config.model.layers
-            return sheet_logits(model, self.run.bias, layout, source, target, plan, layers, drawn)
-        return model(source, target[:, :-1], plan, drawn=drawn).logits
 
     @torch.inference_mode()
     def _measure(self, source: Tensor, target: Tensor) -> Metrics:
@@ -376,7 +300,7 @@ class Trainer:
         self.seconds += spent
         self.bare.eval()
         wanted = target[:, 1:]
-        logits = self._logits(self.bare, self.layout, source, target, self.plan)
+        logits = self.loss.logits(self.bare, self.layout, source, target, self.plan)
         losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
         right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1).float().mean()
         self.bare.train()
@@ -421,20 +345,14 @@ class Trainer:
             Run.create(folder, self.config, drawn).save_model(self.bare)
             thin_out(self.run, read_metrics(self.run), self.settings.keep_checkpoints)
 
-    def _save(self, path: Path) -> None:
+    def _save(self) -> None:
         """Write a checkpoint: everything that the next step depends on, however many processes do it."""
         # Of all processes: on as many or on others, each goes on from the mean.
         loss_sum = cast(Tensor, reduce(self.loss_sum, reduction="mean"))
         if not self.accelerator.is_main_process:
             return
         self._check_finite()
-        if not self.run.path.is_dir():  # a new one would hold a checkpoint and no run
-            raise OSError(
-                f"{self.run.path} is no longer there; where it was moved to, --resume goes on with it"
-            )
         state = {
-            "format": CHECKPOINT_FORMAT,
-            "lengthwise": __version__,
             "model": self.bare.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -447,15 +365,10 @@ class Trainer:
             "loss_sum": loss_sum,
             "loss_count": self.loss_count,
         }
-        write_with(path, lambda temporary: torch.save(state, temporary))
+        save_checkpoint(self.run, state)
 
-    def _load(self, path: Path) -> None:
-        state: Any = None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            # Else of a version before there were formats; most of these are read.
-            if "format" in state:
-                self._check_format(path, state)
+    def _load(self) -> None:
+        with taking_up(self.run) as state:
             self.bare.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["random"])
@@ -468,22 +381,6 @@ class Trainer:
             self.loss_sum.copy_(state["loss_sum"])
             self.loss_count = state["loss_count"]
             self.finite.restart(self.loss_count)
-        except InputError:
-            raise
-        except Exception as error:  # a broken file raises many kinds
-            if isinstance(state, dict) and "format" not in state and "step" in state:
-                self._check_format(path, state)
-            raise InputError(f"{path} is not a checkpoint of this run: {reason(error)}") from error
-
-    def _check_format(self, path: Path, state: dict[str, Any]) -> None:
-        """A checkpoint serves only the format that wrote it; finished weights serve all."""
-        found = state.get("format", "none")
-        if found != CHECKPOINT_FORMAT:
-            writer = state.get("lengthwise") or written_by(self.run.path) or "of an unknown version"
-            raise InputError(
-                f"{path} is a checkpoint of lengthwise {writer}, format {found}; this is {__version__}, "
-                f"which reads {CHECKPOINT_FORMAT}. Continue with that version, or train again with --force"
-            )
 
     def _trim_metrics(self) -> None:
         """Drop the rows of steps that will be done again, and a row cut off by a crash."""

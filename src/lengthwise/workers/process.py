@@ -19,8 +19,8 @@ from typing import Any
 from lengthwise.errors import InputError
 
 
-def find(name: str) -> Callable[[dict[str, Any]], Callable[[Any], Any]]:
-    """The function that makes a worker ready.
+def find(name: str) -> Callable[..., Any]:
+    """The function that another process is to call, by the name `MODULE:FUNCTION`.
 
     Raises:
         InputError: for one that is not of this package.

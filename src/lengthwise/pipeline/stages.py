@@ -1,4 +1,4 @@
-"""The stages of the whole method: what is told of them while they last, and how long they took."""
+"""The stages of the method: timed, and told of to whoever watches."""
 
 from __future__ import annotations
 

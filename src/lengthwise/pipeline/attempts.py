@@ -1,13 +1,13 @@
 """What is tried again where a step of the method fails.
 
-Another vanilla model, a line more, more steps, or a drill of what a proof found wrong.
+Another vanilla model, a line more, or more steps; what a proof finds wrong is drilled in until_proven.py.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lengthwise.bias import CalibratedBias, MatrixBias
+from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import (
     Maps,
     NoLinesError,
@@ -18,27 +18,23 @@ from lengthwise.calibration import (
     too_many,
 )
 from lengthwise.calibration.account import unusual
+from lengthwise.pipeline.stages import Clock, Silent
+from lengthwise.pipeline.until_proven import with_drill
 from lengthwise.problems.sampling import generator
-from lengthwise.proof import Certificate, Counterexample, NotApplicable, NotApplicableError
-from lengthwise.proof import prove as prove_run
 from lengthwise.runs.folder import (
     BIAS,
     CALIBRATED,
-    CERTIFICATE,
     CONFIG,
     MAPS,
-    PROGRESS,
     VANILLA,
     set_aside,
 )
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, overlaid
-from lengthwise.stages import Clock, Silent
 from lengthwise.tasks.own import has_rule
 from lengthwise.training.resuming import changed, continued
 from lengthwise.training.trainer import NotInterpolatedError, check_training
 
-Proof = Certificate | Counterexample | NotApplicable
 # The settings of a calibration that are arguments of `calibrate`.
 SELECTION = {"policy", "kappa_cross", "kappa_self", "lines"}
 
@@ -205,45 +201,3 @@ def calibrate_and_retrain(
             continue
         return maps, bias, run
     raise AssertionError("the last attempt returns or raises")
-
-
-def until_proven(
-    run: Run, bias: CalibratedBias | MatrixBias | None, clock: Clock, workers: int = 1
-) -> tuple[Run, Proof]:
-    """Prove the run; where the proof finds failing contexts, train on them and prove again.
-
-    A new model is trained from nothing on the problems of before, with those that failed drilled besides.
-    It ends when no progress is made: `calibration.attempts` counts the trainings from the last on that left
-    fewer contexts failing than any before it.
-    """
-    attempts = run.config.calibration.attempts
-    least, left = None, attempts - 1
-    while True:
-        try:
-            with clock.stage("prove", run.config):
-                proof = prove_run(
-                    run,
-                    workers=workers,
-                    progress=run.path / PROGRESS,
-                    on_progress=clock.observer.checked,
-                )
-        except NotApplicableError as error:
-            return run, NotApplicable(str(error))
-        if isinstance(proof, Certificate):
-            proof.save(run.path / CERTIFICATE)
-            return run, proof
-        left -= least is not None
-        if least is None or proof.failing < least:
-            least, left = proof.failing, attempts - 1
-        if not proof.drill or left <= 0:
-            return run, proof
-        clock.observer.noted(
-            f"{proof.failing:,} of {proof.contexts:,} local contexts fail: another training, with "
-            f"{len(proof.drill)} problems drilled"
-        )
-        retraining = with_drill(run.config, (*run.config.data.drill, *proof.drill))
-        run = clock.train("retrain", retraining, run.path, bias=bias, force=True)
-
-
-def with_drill(config: Config, drill: tuple[str, ...]) -> Config:
-    return changed(config, "data", drill=tuple(dict.fromkeys(drill)))
