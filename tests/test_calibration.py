@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from lengthwise.bias import (
     Track,
 )
 from lengthwise.calibration import Evidence, NoLinesError, auto, calibrate, gather_evidence
+from lengthwise.calibration.line_sets import enough
 from lengthwise.calibration.maps import AttentionMaps, Knockout, candidates, real_rows
 from lengthwise.calibration.paper import line_means
 from lengthwise.locality import Contexts, join, reach_of
@@ -763,5 +765,5 @@ def test_lines_that_are_missing_are_those_that_see_least():
     ]
     evidence = [Evidence(Track.parse(text), *numbers, (0.0,) * 4) for text, *numbers in shown]
     maps = maps_of("subtraction", 7, random_attention(4, 7, "subtraction", 0))
-    found = auto._enough(maps, evidence[:2], evidence)
+    found = enough(evidence[:2], evidence, partial(auto._seen, maps))
     assert {str(item.track) for item in found} == {"a[c]", "a[c-1]", "b[c]", "b[c-1]"}

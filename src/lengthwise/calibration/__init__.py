@@ -76,6 +76,17 @@ def suffices(maps: Maps, bias: CalibratedBias) -> bool:
     return auto.suffices(maps, bias)
 
 
+def too_many(maps: Maps, bias: CalibratedBias) -> int:
+    """How many contexts there are, at most, where that is more than a proof may have; else 0.
+
+    Of tasks of one row; sheets are counted when they are proven.
+    """
+    if isinstance(maps, SheetMaps):
+        return 0
+    bound = auto.contexts_of(maps, bias).bound()
+    return bound if bound > auto.BUDGET else 0
+
+
 def calibrate(
     maps: Maps,
     *,
@@ -125,4 +136,5 @@ __all__ = [
     "kept_maps",
     "load_maps",
     "suffices",
+    "too_many",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration import Maps, SheetMaps, evidence_of
-from lengthwise.calibration.auto import contexts_of
-from lengthwise.calibration.evidence import Evidence
+from lengthwise.calibration.auto import contexts_of, lines_of
+from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.locality import KnownContexts, NotApplicableError, cone_of_sheet, look_alikes
 from lengthwise.locality.sheets import LAST_TOKEN, contexts_along, near_of, tell_apart
 
@@ -33,9 +34,55 @@ class Finding:
 
     def __str__(self) -> str:
         one = self.evidence
-        numbers = f"support {one.support + 0.0:.2f}, need {one.need + 0.0:.2f} nats"
+        turns = f" ({one.shared:.2f} by turns)" if one.strength < 1 <= one.turns else ""
+        numbers = f"support {one.support + 0.0:.2f}{turns}, need {one.need + 0.0:.2f} nats"
         others = f"; {', '.join(map(str, self.instead))} would do instead" if self.instead else ""
         return f"{one.track}: {self.fate} ({numbers}){others}"
+
+
+def unusual(maps: Maps, bias: CalibratedBias) -> list[str]:
+    """Of a task of one row: how lines were found that did not simply pass; which one layer reads alone."""
+    if isinstance(maps, SheetMaps) or any(not isinstance(ln.track, Track) for ln in bias.lines):
+        return []
+    used = {line.track for line in bias.lines} - {OWN_TOKEN}
+    chosen = [item for item in gather_evidence(maps) if item.track in used]
+    told = [f"{item.track} is read: {how}" for item in chosen if (how := _how_found(item))]
+    alone = left_alone(bias)
+    if alone:
+        moved, spread = (contexts_of(maps, some).bound() for some in (bias, lines_of(maps, chosen)))
+        for track, layer in alone.items():
+            told.append(
+                f"{track} is read in layer {layer} alone: {moved:,} local contexts; in all layers "
+                f"{spread:,}, too many to prove"
+            )
+    return told
+
+
+def _how_found(item: Evidence) -> str:
+    """In words; nothing for a line that passed."""
+    if item.strength >= 1:
+        return ""
+    cost = f"closing it costs {item.need + 0.0:.2f} nats"
+    if item.turns >= 1:
+        return f"heads take turns at it (support {item.shared:.2f}, of one head {item.support:.2f}), {cost}"
+    if item.strength > 0:
+        return f"faintly (support {item.support:.2f}), but the others leave a case open; {cost}"
+    return f"the others leave a case open, and though some query hardly reads it, {cost}"
+
+
+def left_alone(bias: CalibratedBias) -> dict[Track, int]:
+    """The lines to the answer that one layer reads, where others could, and that layer."""
+    layers: dict[Track, set[int | None]] = defaultdict(set)
+    for line in bias.lines:
+        if isinstance(line.track, Track) and line.site == "self" and line.track != OWN_TOKEN:
+            layers[line.track].add(line.layer)
+    if len(layers) > bias.heads:  # each layer has its share
+        return {}
+    return {
+        track: layer
+        for track, found in sorted(layers.items())
+        if len(found) == 1 and (layer := next(iter(found))) is not None
+    }
 
 
 def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
@@ -44,7 +91,9 @@ def fate_of(item: Evidence, bias: CalibratedBias | None) -> str:
         return "passed, but not in the bias" if item.strength >= 1 else "no"
     if item.track in (OWN_TOKEN, LAST_TOKEN):
         return "default of heads left over"
-    return "chosen" if item.strength >= 1 else "added to have more lines"
+    if item.strength >= 1:
+        return "chosen"
+    return "chosen, heads take turns" if item.turns >= 1 else "added to have more lines"
 
 
 def account(maps: Maps, bias: CalibratedBias) -> list[Finding]:

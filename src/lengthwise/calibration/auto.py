@@ -6,11 +6,13 @@ A line is chosen by two measurements that it must both pass (`lengthwise.calibra
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration.evidence import Evidence, gather_evidence
+from lengthwise.calibration.line_sets import select
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.locality import Contexts, KnownContexts, NotApplicableError, join, reach_of
 from lengthwise.proof import BUDGET
@@ -18,9 +20,8 @@ from lengthwise.tasks.own import has_rule
 
 Lines = Literal["fewest", "all"]
 
-# Nats a problem that closing a line costs a model that reads along it, however little attention shows it
-# (docs/log.md, 2026-11-26, "A line that no query shows plainly"); and how many such lines may be missing.
-_NEEDED, _MISSING = 0.05, 3
+# Lines to the answer of which each way to leave them to one layer is tried, at most.
+_MOST_MOVED = 3
 
 
 class NoLinesError(RuntimeError):
@@ -41,12 +42,10 @@ def choose(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
             f"no line can be found in {maps.task}: a row of it writes no column of its own, but depends "
             f"on all of the problem"
         )
-    chosen = [item for item in evidence if item.strength >= 1]
     if lines == "fewest":
-        chosen = _fewest(maps, _enough(maps, chosen, evidence))
-        if chosen and _seen(maps, chosen).bound() > BUDGET:
-            # What the model reads faintly may do instead of what makes a proof too long.
-            chosen = _fewest(maps, [*chosen, *_others(evidence, chosen)])
+        chosen = select(evidence, partial(_seen, maps), BUDGET)
+    else:
+        chosen = [item for item in evidence if item.strength >= 1]
     more = [item for item in evidence if item not in chosen][:extra]
     # In the order of strength, for the strongest line chooses its head first.
     chosen = [item for item in evidence if item in chosen or item in more]
@@ -57,25 +56,74 @@ def choose(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
             f"{best.track.words()} (support {best.support:.2f}, need {best.need:.2f} nats). Does the model "
             f"interpolate? It answers {maps.exact_match:.1%} of its training problems"
         )
-    return _bias(maps, chosen)
+    bias = lines_of(maps, chosen)
+    return bias if lines == "all" else _within(maps, chosen, bias, BUDGET)
 
 
-def _bias(maps: AttentionMaps, chosen: list[Evidence]) -> CalibratedBias:
-    """The lines of these tracks, one to a head."""
+def lines_of(
+    maps: AttentionMaps, chosen: Sequence[Evidence], only: Mapping[Track, int] | None = None
+) -> CalibratedBias:
+    """The lines of these tracks, one to a head.
+
+    Args:
+        maps: of the model.
+        chosen: the tracks.
+        only: of each track of the answer the one layer that reads it; left out, all layers read all. Not of
+            models with one attention for both.
+    """
     layers, heads = maps.weights["cross"].shape[:2]
     cross = [item for item in chosen if item.track.site == "cross"]
     own = [item for item in chosen if item.track.site == "self"]
     if maps.joint:  # one attention for both: a head reads one line, wherever that leads
         lines = assign(chosen, heads, layers, spare=OWN_TOKEN)
-    else:
-        lines = assign(cross, heads, layers)
+        return CalibratedBias(maps.format, heads, lines)
+    lines = assign(cross, heads, layers)
+    if only is None:
         lines += assign(own, heads, layers, spare=OWN_TOKEN)
+    else:
+        for layer in range(layers):
+            some = [item for item in own if only[item.track] == layer]
+            lines += _match(some, heads, layer, OWN_TOKEN)
     return CalibratedBias(maps.format, heads, lines)
 
 
-def _seen(maps: AttentionMaps, chosen: list[Evidence]) -> Contexts | KnownContexts:
-    """What a row sees that reads these tracks and its own token."""
-    return contexts_of(maps, _bias(maps, chosen))
+def _within(
+    maps: AttentionMaps, chosen: list[Evidence], bias: CalibratedBias, budget: int
+) -> CalibratedBias:
+    """The bias; where a row sees more contexts than the budget, with lines to the answer in one layer each.
+
+    What a row reads of an earlier one in the second layer has read the problem in the first; where it has
+    not looked back itself there, the cone is one row less deep. Of the ways that tell every symbol the one
+    with the fewest contexts is taken, of equals that of the latest layers; where it saves nothing, the bias
+    stays. Such models are harder to train (docs/log.md, 2026-11-24, "The fewest lines, shared states, and a
+    model that sampling calls perfect"), so it is only done where a proof could not be.
+    """
+    own = [item.track for item in chosen if item.track.site == "self"]
+    contexts, layers = contexts_of(maps, bias), range(len(maps.weights["cross"]))
+    if (
+        maps.joint
+        or contexts.bound() <= budget
+        or not 0 < len(own) <= _MOST_MOVED
+        or not contexts.suffice()
+    ):
+        return bias
+    found, fewest = bias, contexts.bound()
+    for places in itertools.product(reversed(layers), repeat=len(own)):
+        other = lines_of(maps, chosen, dict(zip(own, places, strict=True)))
+        contexts = contexts_of(maps, other)
+        if contexts.bound() < fewest and contexts.suffice():
+            found, fewest = other, contexts.bound()
+    return found
+
+
+def _seen(
+    maps: AttentionMaps, chosen: Sequence[Evidence], *, everywhere: bool = False
+) -> Contexts | KnownContexts:
+    """What a row sees that reads these tracks and its own token: dealt out, or each in every layer."""
+    if everywhere:
+        lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
+        return contexts_of(maps, CalibratedBias(maps.format, 1, lines))
+    return contexts_of(maps, lines_of(maps, chosen))
 
 
 def contexts_of(maps: AttentionMaps, bias: CalibratedBias) -> Contexts | KnownContexts:
@@ -100,60 +148,6 @@ def suffices(maps: AttentionMaps, bias: CalibratedBias) -> bool:
         return contexts_of(maps, bias).suffice()
     except NotApplicableError:
         return False
-
-
-def _enough(
-    maps: AttentionMaps, chosen: list[Evidence], evidence: list[Evidence]
-) -> list[Evidence]:
-    """The tracks, with as few more as it takes where they don't tell every symbol and with those do.
-
-    A model interpolates with less: where what it reads leaves a case open that is rare in few digits, it
-    goes by what it reads faintly. A retrained model reads its lines and nothing else, and would fail.
-    Attention may be faint, or hidden in some query; what closing a line costs the model is evidence enough.
-    Of sets that are equally small, of lines that are needed, the one with the fewest contexts is taken.
-    """
-    if not any(item.track.site == "cross" for item in chosen) or _seen(maps, chosen).suffice():
-        return chosen
-
-    def cost(more: tuple[Evidence, ...]) -> tuple[bool, int, float]:
-        idle = any(item.need < _NEEDED for item in more)
-        return idle, _seen(maps, [*chosen, *more]).bound(), -sum(item.need for item in more)
-
-    for count in range(1, _MISSING + 1):
-        sets = itertools.combinations(_others(evidence, chosen), count)
-        if enough := [more for more in sets if _seen(maps, [*chosen, *more]).suffice()]:
-            return [*chosen, *min(enough, key=cost)]
-    return chosen
-
-
-def _others(evidence: list[Evidence], chosen: list[Evidence]) -> list[Evidence]:
-    """Those not chosen that every query reads, in the order of strength; then those that some query
-    hardly reads, but closing them costs something: the dearest first."""
-    others = [item for item in evidence if item not in chosen]
-    hidden = [item for item in others if item.strength <= 0 and item.need >= _NEEDED]
-    faint = [item for item in others if item.strength > 0]
-    return faint + sorted(hidden, key=lambda item: -item.need)
-
-
-def _fewest(maps: AttentionMaps, chosen: list[Evidence]) -> list[Evidence]:
-    """The tracks without those to spare: one at a time goes, the one that leaves the fewest contexts.
-
-    A track is to spare when what the others read, with the row's own token, still tells every symbol, the
-    end token too (`Contexts.suffice`: exactly, from the task's definition), and a row sees less without
-    it. Where all tracks together don't tell every symbol, all stay. Of equals the weakest goes.
-    """
-    bound = _seen(maps, chosen).bound()
-    while True:
-        found = []
-        for place, item in enumerate(chosen):
-            rest = chosen[:place] + chosen[place + 1 :]
-            contexts = _seen(maps, rest)
-            found.append((contexts.bound(), item.strength, contexts, rest))
-        found.sort(key=lambda one: one[:2])
-        best = next((one for one in found if one[0] < bound and one[2].suffice()), None)
-        if best is None:
-            return chosen
-        bound, _, _, chosen = best
 
 
 def assign(

@@ -32,19 +32,29 @@ class Evidence:
             head that reads it best; 1 means all attention, 0 none beyond uniform.
         need: rise of the loss of a problem, nats, when the track is closed to the model.
         preference: attention along the track per head, the best layer's, mean over rows; `[head]`.
+        shared: as support, but in each row of the head that reads it best there: heads may take turns.
     """
 
     track: Track
     support: float
     need: float
     preference: tuple[float, ...]
+    shared: float = 0.0
 
     @property
     def strength(self) -> float:
         """At least 1 where the track is selected: support is past its threshold, and so is the
         geometric mean of support and need."""
-        both = math.sqrt(max(self.support, 0.0) * max(self.need, 0.0))
-        return min(self.support / _SUPPORT[self.track.site], both / _BOTH)
+        return self._strength(self.support)
+
+    @property
+    def turns(self) -> float:
+        """At least 1 where the track would be selected if what heads read by turns were one head's."""
+        return self._strength(self.shared)
+
+    def _strength(self, support: float) -> float:
+        both = math.sqrt(max(support, 0.0) * max(self.need, 0.0))
+        return min(support / _SUPPORT[self.track.site], both / _BOTH)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ def gather_evidence(maps: AttentionMaps) -> list[Evidence]:
                 support=beyond.amin(dim=-1).max().item(),
                 need=need,
                 preference=tuple(attention.mean(dim=-1).amax(dim=0).tolist()),
+                shared=beyond.amax(dim=(0, 1)).amin().item(),
             )
         )
     return sorted(found, key=lambda evidence: -evidence.strength)

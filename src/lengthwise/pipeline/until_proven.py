@@ -42,7 +42,7 @@ def train_until_proven(
     """Train a model in a run folder until it is proven right at every length.
 
     As `train_run`; then as the pipeline does with `prove`: where the proof finds failing contexts, another
-    model is trained from nothing with those drilled, up to `calibration.attempts` trainings in all.
+    model is trained from nothing with those drilled, until that makes no progress (`prove_and_drill`).
 
     Returns:
         The run, and a certificate (also beside the weights), a counterexample, or why neither.
@@ -71,11 +71,13 @@ def prove_and_drill(
 ) -> tuple[Run, Proof]:
     """Prove the run; where the proof finds failing contexts, train on them and prove again.
 
-    A new model is trained from nothing on the problems of before, with those that failed drilled besides,
-    up to `calibration.attempts` times in all.
+    A new model is trained from nothing on the problems of before, with those that failed drilled besides.
+    It ends when no progress is made: `calibration.attempts` counts the trainings from the last on that left
+    fewer contexts failing than any before it.
     """
     attempts = run.config.calibration.attempts
-    for attempt in range(attempts):
+    least, left = None, attempts - 1
+    while True:
         try:
             with clock.stage("prove", run.config):
                 proof = prove_run(
@@ -89,11 +91,17 @@ def prove_and_drill(
         if isinstance(proof, Certificate):
             proof.save(run.path / CERTIFICATE)
             return run, proof
-        if not proof.drill or attempt == attempts - 1:
-            break
+        left -= least is not None
+        if least is None or proof.failing < least:
+            least, left = proof.failing, attempts - 1
+        if not proof.drill or left <= 0:
+            return run, proof
+        clock.observer.noted(
+            f"{proof.failing:,} of {proof.contexts:,} local contexts fail: another training, with "
+            f"{len(proof.drill)} problems drilled"
+        )
         retraining = with_drill(run.config, (*run.config.data.drill, *proof.drill))
         run = clock.train("retrain", retraining, run.path, bias=bias, force=True)
-    return run, proof
 
 
 def with_drill(config: Config, drill: tuple[str, ...]) -> Config:

@@ -32,6 +32,7 @@ _STREAMS = {
     "items": 6,
     "sizes": 7,
     "positions": 8,
+    "vanilla": 9,
 }
 _REDRAWS = 1000
 

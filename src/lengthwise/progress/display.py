@@ -133,6 +133,9 @@ class Display(Observer):
         if attempt:
             self.console.print(f"The lines were too few to interpolate; trying {self.facts}")
 
+    def noted(self, what: str) -> None:
+        self.console.print(what, markup=False, highlight=False, soft_wrap=True)
+
     def scored(self, score: Score) -> None:
         self.facts = f"{score.method} {score.suite} {score.size} digits: {score.accuracy:.1%}"
         self._update(advance=1, open_ended=False)

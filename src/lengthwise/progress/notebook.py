@@ -75,6 +75,10 @@ class LiveLine(Observer):
         self.facts = f"{tracks} lines for {bias.heads} heads"
         self._show()
 
+    def noted(self, what: str) -> None:
+        self.facts = what
+        self._show()
+
     def checked(self, contexts: int, total: int) -> None:
         self.facts = f"{contexts:,} of {total:,} local contexts"
         self._show()

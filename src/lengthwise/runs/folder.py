@@ -45,7 +45,7 @@ _WRITTEN = {
 _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")
 
 # A calibrated run that another calibration took the place of.
-_SET_ASIDE = re.compile(rf"{CALIBRATED}-\d+")
+_SET_ASIDE = re.compile(rf"({CALIBRATED}|{VANILLA})-\d+")
 
 # What the system says where a file system has no locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
@@ -238,7 +238,7 @@ def _is_run(path: Path) -> bool:
 
 def is_pipeline(path: Path) -> bool:
     """Whether a folder holds the runs of a pipeline, finished or not."""
-    parts = (path / part for part in (VANILLA, CALIBRATED))
+    parts = (path / part for part in (VANILLA, CALIBRATED, f"{VANILLA}-1"))
     return any((part / name).exists() for part in parts for name in (CONFIG, VERSIONS, LOCK))
 
 

@@ -15,8 +15,8 @@ from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import check_format, from_json, read_text, write_text
-from lengthwise.pipeline import calibrate_and_retrain, run_abc
-from lengthwise.pipeline.stages import Observer, Stage
+from lengthwise.pipeline import run_abc, train_and_calibrate
+from lengthwise.pipeline.stages import Clock, Observer, Stage
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked
 from lengthwise.runs.metrics import Metrics, read_metrics
@@ -125,13 +125,11 @@ def run_stage(folder: Path, values: dict[str, Any], say: Say) -> None:
     """
     config, observer, path = _config(values), _Sayer(say), folder / RUN
     with _held(folder):
-        vanilla, interpolates = _train(config, path / VANILLA, observer)
-        if values["stage"] == "retrain" and interpolates:
-            try:
-                observer.begin("retrain", config)
-                calibrate_and_retrain(vanilla.config, path / CALIBRATED, vanilla, resume=True)
-            except (NotInterpolatedError, NoLinesError):
-                pass  # the last job says so
+        if values["stage"] == "train":
+            _train(config, path / VANILLA, observer)
+        else:
+            with contextlib.suppress(NotInterpolatedError, NoLinesError):  # the last job says so
+                train_and_calibrate(config, path, Clock(observer), resume=True)
         write_text(folder / f"{values['stage']}.json", json.dumps({"hash": values["hash"]}) + "\n")
 
 
