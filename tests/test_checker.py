@@ -70,6 +70,7 @@ def random_config(rng: np.random.Generator, task: str) -> Config:
                 "frame": one_of("none", "tokens"),
             },
             "model": {
+                "kind": one_of("encoder-decoder", "decoder"),
                 "width": 8,
                 "heads": HEADS,
                 "layers": one_of(1, 2),
@@ -377,7 +378,7 @@ def give_line(run: Run, track: MatrixTrack | str) -> None:
     [
         (lambda run: set_model(run, positions="sinusoidal"), "model.positions is 'sinusoidal'"),
         (lambda run: set_model(run, encoder_layers=1), "model.encoder_layers is 1"),
-        (lambda run: set_model(run, kind="decoder"), "model.kind is 'decoder'"),
+        (lambda run: set_model(run, kind="encoder"), "model.kind is 'encoder'"),
         (lambda run: (run.path / BIAS).unlink(), "has no calibrated bias (bias.jsonl)"),
         (lambda run: (run.path / RULE).unlink(), "has no rule of a proof (rule.json)"),
         (lambda run: give_line(run, MatrixTrack("cross", "diagonal")), "reads a line of a matrix"),
