@@ -309,6 +309,7 @@ def test_places_that_a_task_does_not_have_are_refused(name, text):
 # --- its model ---
 
 HEADS = 2
+KINDS = ["encoder-decoder", "decoder"]
 PLACES = [
     *("a[c]", "a[c-1]", "b[r]", "b[r+1]", "*"),
     *("sheet[r-1,c+1].digit", "sheet[r-1,c].digit", "sheet[r,c-1].carry", "sheet[r,c].digit"),
@@ -338,6 +339,7 @@ def random_run(
     apart: bool = False,
     task: str = "multiplication",
     places: Sequence[str] = PLACES,
+    kind: str = "encoder-decoder",
 ) -> Run:
     """A run in base 3, or of a tape, whose every parameter and line is random.
 
@@ -350,6 +352,7 @@ def random_run(
             "base": 2 if task == "turing_machine" else 3,
             "device": "cpu",
             "model": {
+                "kind": kind,
                 "width": 8,
                 "heads": HEADS,
                 "layers": int(rng.integers(1, 3)),
@@ -399,9 +402,10 @@ def logits_of(model, tracks: list[str], tokens: np.ndarray) -> np.ndarray:
     return model.logits(seen)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(12))
-def test_its_logits_are_those_of_the_model_on_real_sheets(seed, tmp_path):
-    run = random_run(tmp_path / "run", seed)
+def test_its_logits_are_those_of_the_model_on_real_sheets(seed, kind, tmp_path):
+    run = random_run(tmp_path / "run", seed, kind=kind)
     layout = SheetLayout(run.task, Size(2, 3))
     operands = np.random.default_rng(seed).integers(0, 3, (40, 2, 3)).astype(np.uint8)
     group = (layout, *layout.batch(operands))
@@ -414,11 +418,12 @@ def test_its_logits_are_those_of_the_model_on_real_sheets(seed, tmp_path):
     assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("places", OTHERS)
-def test_so_they_are_of_other_tasks(places, seed, tmp_path):
+def test_so_they_are_of_other_tasks(places, seed, kind, tmp_path):
     name, *places = places
-    run = random_run(tmp_path / "run", seed, task=name, places=places)
+    run = random_run(tmp_path / "run", seed, task=name, places=places, kind=kind)
     rng = np.random.default_rng(seed)
     groups = []
     for size in (Size(1, 3), Size(3, 2)):
@@ -437,9 +442,10 @@ def test_so_they_are_of_other_tasks(places, seed, tmp_path):
     assert np.abs(found - expected)[written].max() < 1e-4 * largest
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(6))
-def test_random_models_have_the_margins_that_the_prover_finds(seed, tmp_path):
-    run = random_run(tmp_path / "run", seed, apart=True)
+def test_random_models_have_the_margins_that_the_prover_finds(seed, kind, tmp_path):
+    run = random_run(tmp_path / "run", seed, apart=True, kind=kind)
     model = second_model(run)
     tracks = [track for track in (line.track for line in run.bias.lines) if track != LAST_TOKEN]
     sights = SheetContexts(run.task, dict.fromkeys(tracks)).sights
@@ -682,10 +688,10 @@ def give_line(run: Run, text: str, layer: int | None = 0) -> None:
     [
         (
             lambda run: set_model(run, positions="sinusoidal"),
-            "models of the settings {'positions': 'none'",
+            "models of the settings {'positions': ['none']",
         ),
-        (lambda run: set_model(run, encoder_layers=1), "'encoder_layers': 0"),
-        (lambda run: set_model(run, kind="decoder"), "'kind': 'encoder-decoder'"),
+        (lambda run: set_model(run, encoder_layers=1), "'encoder_layers': [0]"),
+        (lambda run: set_model(run, kind="encoder"), "'kind': ['encoder-decoder', 'decoder']"),
         (
             lambda run: give_line(run, "sheet[r-2,c].digit"),
             "head 0 reads sheet[r-2,c].digit, which",
