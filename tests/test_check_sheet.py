@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from lengthwise.model.sheets import through_lines
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.problems.sizes import Size
-from lengthwise.proof import Certificate, rule_text, save_rule
+from lengthwise.proof import Certificate, hashes, rule_text, save_rule
 from lengthwise.proof.sheets import check_sights
 from lengthwise.runs.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
 from lengthwise.runs.parts import make_model
@@ -630,6 +631,70 @@ def test_other_settings_of_the_model_are_noticed(proven, call):
     assert call(proven.path)[:2] == (1, "Differs: it is of other model\n")
 
 
+def test_the_usual_kind_of_model_may_be_named(proven, call):
+    """Certificates hold the hashes of before there was another."""
+    set_model(proven, kind="encoder-decoder")
+    assert call(proven.path)[0] == 0
+
+
+def change_weight_of_the_first_layer(run: Run) -> None:
+    weights = load_file(run.path / WEIGHTS)
+    weights["layers.0.contract.weight"] *= 1.1
+    save_file(weights, run.path / WEIGHTS)
+
+
+def move_line(run: Run) -> None:
+    give_lines(run, *DECODER[1:], ("a[c-1]", 0, None))
+
+
+def drop_line(run: Run) -> None:
+    give_lines(run, *DECODER[1:])
+
+
+# What a decoder reads: `a[c]` in both layers.
+DECODER = (
+    ("a[c]", 0, None),
+    *(("b[r]", 1, None), ("sheet[r-1,c+1].digit", 1, 0), ("last", 0, 0), ("last", 0, 1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (change_weight_of_the_first_layer, "the smallest margin is"),
+        (move_line, "a query depends on other places than its cone"),
+        (drop_line, "a query depends on other places than its cone"),
+    ],
+)
+def test_a_fault_in_a_decoder_is_noticed(tmp_path, call, fault, reason):
+    """Of what the prover finds nothing else differs than that a random model is wrong."""
+    run = random_run(tmp_path / "run", 0, kind="decoder")
+    assert run.config.model.layers == 2
+    run = give_lines(run, *DECODER)
+    reads = list(dict.fromkeys(text for text, _, _ in DECODER if text != "last"))
+    sights = SheetContexts(run.task, map(Track.parse, reads)).sights
+    values = {
+        "task": run.config.task,
+        "base": run.config.base,
+        "cone": {"reads": reads},
+        "format": "lengthwise-certificate/3",
+        "contexts": np.unique(sights.tokens, axis=1).shape[1],
+        "smallest_margin": float(check_sights(run, sights).margins.min()),
+        "float_bound": 0.0,
+        "hashes": hashes(run),
+    }
+    (run.path / CERTIFICATE).write_text(json.dumps(values))
+    says = call(run.path)[1]
+    assert re.fullmatch(
+        r"Differs: \d+ contexts are answered wrong; a margin of \S+ is what rounding may move\n",
+        says,
+    )
+    fault(run)
+    assert call(run.path)[1].startswith("Differs: it is of other ")
+    rehash(run)
+    assert reason in call(run.path)[1]
+
+
 MEASURED: list[tuple[int, int, float]] = []
 
 
@@ -677,6 +742,12 @@ def set_model(run: Run, **values: object) -> None:
     config = json.loads((run.path / CONFIG).read_text())
     config["model"] |= values
     (run.path / CONFIG).write_text(json.dumps(config))
+
+
+def give_lines(run: Run, *lines: tuple[str, int, int | None]) -> Run:
+    bias = CalibratedBias(run.bias.format, run.bias.heads, itertools.starmap(Line, lines))
+    bias.save(run.path / BIAS)
+    return Run(run.path, run.config, bias)
 
 
 def give_line(run: Run, text: str, layer: int | None = 0) -> None:
