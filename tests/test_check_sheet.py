@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from lengthwise.model.sheets import through_lines
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets
 from lengthwise.problems.sizes import Size
-from lengthwise.proof import Certificate, rule_text, save_rule
+from lengthwise.proof import Certificate, hashes, rule_text, save_rule
 from lengthwise.proof.sheets import check_sights
 from lengthwise.runs.folder import BIAS, CERTIFICATE, CONFIG, RULE, WEIGHTS
 from lengthwise.runs.parts import make_model
@@ -309,6 +310,7 @@ def test_places_that_a_task_does_not_have_are_refused(name, text):
 # --- its model ---
 
 HEADS = 2
+KINDS = ["encoder-decoder", "decoder"]
 PLACES = [
     *("a[c]", "a[c-1]", "b[r]", "b[r+1]", "*"),
     *("sheet[r-1,c+1].digit", "sheet[r-1,c].digit", "sheet[r,c-1].carry", "sheet[r,c].digit"),
@@ -338,6 +340,7 @@ def random_run(
     apart: bool = False,
     task: str = "multiplication",
     places: Sequence[str] = PLACES,
+    kind: str = "encoder-decoder",
 ) -> Run:
     """A run in base 3, or of a tape, whose every parameter and line is random.
 
@@ -350,6 +353,7 @@ def random_run(
             "base": 2 if task == "turing_machine" else 3,
             "device": "cpu",
             "model": {
+                "kind": kind,
                 "width": 8,
                 "heads": HEADS,
                 "layers": int(rng.integers(1, 3)),
@@ -399,9 +403,10 @@ def logits_of(model, tracks: list[str], tokens: np.ndarray) -> np.ndarray:
     return model.logits(seen)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(12))
-def test_its_logits_are_those_of_the_model_on_real_sheets(seed, tmp_path):
-    run = random_run(tmp_path / "run", seed)
+def test_its_logits_are_those_of_the_model_on_real_sheets(seed, kind, tmp_path):
+    run = random_run(tmp_path / "run", seed, kind=kind)
     layout = SheetLayout(run.task, Size(2, 3))
     operands = np.random.default_rng(seed).integers(0, 3, (40, 2, 3)).astype(np.uint8)
     group = (layout, *layout.batch(operands))
@@ -414,11 +419,12 @@ def test_its_logits_are_those_of_the_model_on_real_sheets(seed, tmp_path):
     assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("places", OTHERS)
-def test_so_they_are_of_other_tasks(places, seed, tmp_path):
+def test_so_they_are_of_other_tasks(places, seed, kind, tmp_path):
     name, *places = places
-    run = random_run(tmp_path / "run", seed, task=name, places=places)
+    run = random_run(tmp_path / "run", seed, task=name, places=places, kind=kind)
     rng = np.random.default_rng(seed)
     groups = []
     for size in (Size(1, 3), Size(3, 2)):
@@ -437,9 +443,10 @@ def test_so_they_are_of_other_tasks(places, seed, tmp_path):
     assert np.abs(found - expected)[written].max() < 1e-4 * largest
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(6))
-def test_random_models_have_the_margins_that_the_prover_finds(seed, tmp_path):
-    run = random_run(tmp_path / "run", seed, apart=True)
+def test_random_models_have_the_margins_that_the_prover_finds(seed, kind, tmp_path):
+    run = random_run(tmp_path / "run", seed, apart=True, kind=kind)
     model = second_model(run)
     tracks = [track for track in (line.track for line in run.bias.lines) if track != LAST_TOKEN]
     sights = SheetContexts(run.task, dict.fromkeys(tracks)).sights
@@ -624,6 +631,70 @@ def test_other_settings_of_the_model_are_noticed(proven, call):
     assert call(proven.path)[:2] == (1, "Differs: it is of other model\n")
 
 
+def test_the_usual_kind_of_model_may_be_named(proven, call):
+    """Certificates hold the hashes of before there was another."""
+    set_model(proven, kind="encoder-decoder")
+    assert call(proven.path)[0] == 0
+
+
+def change_weight_of_the_first_layer(run: Run) -> None:
+    weights = load_file(run.path / WEIGHTS)
+    weights["layers.0.contract.weight"] *= 1.1
+    save_file(weights, run.path / WEIGHTS)
+
+
+def move_line(run: Run) -> None:
+    give_lines(run, *DECODER[1:], ("a[c-1]", 0, None))
+
+
+def drop_line(run: Run) -> None:
+    give_lines(run, *DECODER[1:])
+
+
+# What a decoder reads: `a[c]` in both layers.
+DECODER = (
+    ("a[c]", 0, None),
+    *(("b[r]", 1, None), ("sheet[r-1,c+1].digit", 1, 0), ("last", 0, 0), ("last", 0, 1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (change_weight_of_the_first_layer, "the smallest margin is"),
+        (move_line, "a query depends on other places than its cone"),
+        (drop_line, "a query depends on other places than its cone"),
+    ],
+)
+def test_a_fault_in_a_decoder_is_noticed(tmp_path, call, fault, reason):
+    """Of what the prover finds nothing else differs than that a random model is wrong."""
+    run = random_run(tmp_path / "run", 0, kind="decoder")
+    assert run.config.model.layers == 2
+    run = give_lines(run, *DECODER)
+    reads = list(dict.fromkeys(text for text, _, _ in DECODER if text != "last"))
+    sights = SheetContexts(run.task, map(Track.parse, reads)).sights
+    values = {
+        "task": run.config.task,
+        "base": run.config.base,
+        "cone": {"reads": reads},
+        "format": "lengthwise-certificate/3",
+        "contexts": np.unique(sights.tokens, axis=1).shape[1],
+        "smallest_margin": float(check_sights(run, sights).margins.min()),
+        "float_bound": 0.0,
+        "hashes": hashes(run),
+    }
+    (run.path / CERTIFICATE).write_text(json.dumps(values))
+    says = call(run.path)[1]
+    assert re.fullmatch(
+        r"Differs: \d+ contexts are answered wrong; a margin of \S+ is what rounding may move\n",
+        says,
+    )
+    fault(run)
+    assert call(run.path)[1].startswith("Differs: it is of other ")
+    rehash(run)
+    assert reason in call(run.path)[1]
+
+
 MEASURED: list[tuple[int, int, float]] = []
 
 
@@ -673,6 +744,12 @@ def set_model(run: Run, **values: object) -> None:
     (run.path / CONFIG).write_text(json.dumps(config))
 
 
+def give_lines(run: Run, *lines: tuple[str, int, int | None]) -> Run:
+    bias = CalibratedBias(run.bias.format, run.bias.heads, itertools.starmap(Line, lines))
+    bias.save(run.path / BIAS)
+    return Run(run.path, run.config, bias)
+
+
 def give_line(run: Run, text: str, layer: int | None = 0) -> None:
     CalibratedBias(run.bias.format, run.bias.heads, [Line(text, 0, layer)]).save(run.path / BIAS)
 
@@ -682,10 +759,10 @@ def give_line(run: Run, text: str, layer: int | None = 0) -> None:
     [
         (
             lambda run: set_model(run, positions="sinusoidal"),
-            "models of the settings {'positions': 'none'",
+            "models of the settings {'positions': ['none']",
         ),
-        (lambda run: set_model(run, encoder_layers=1), "'encoder_layers': 0"),
-        (lambda run: set_model(run, kind="decoder"), "'kind': 'encoder-decoder'"),
+        (lambda run: set_model(run, encoder_layers=1), "'encoder_layers': [0]"),
+        (lambda run: set_model(run, kind="encoder"), "'kind': ['encoder-decoder', 'decoder']"),
         (
             lambda run: give_line(run, "sheet[r-2,c].digit"),
             "head 0 reads sheet[r-2,c].digit, which",

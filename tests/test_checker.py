@@ -70,6 +70,7 @@ def random_config(rng: np.random.Generator, task: str) -> Config:
                 "frame": one_of("none", "tokens"),
             },
             "model": {
+                "kind": one_of("encoder-decoder", "decoder"),
                 "width": 8,
                 "heads": HEADS,
                 "layers": one_of(1, 2),
@@ -100,11 +101,12 @@ def random_lines(rng: np.random.Generator, config: Config) -> list[Line]:
     return lines
 
 
-def random_run(path: Path, task: str, seed: int) -> Run:
-    """A run whose every parameter is random."""
+def random_run(path: Path, task: str, seed: int, lines: list[Line] | None = None) -> Run:
+    """A run whose every parameter is random, and its lines, if none are given."""
     rng = np.random.default_rng(seed)
     config = random_config(rng, task)
-    run = Run.create(path, config, CalibratedBias(task, HEADS, random_lines(rng, config)))
+    bias = CalibratedBias(task, HEADS, lines or random_lines(rng, config))
+    run = Run.create(path, config, bias)
     torch.manual_seed(seed)
     model = make_model(config)
     with torch.no_grad():
@@ -134,8 +136,8 @@ def state(run: Run, result: Counterexample) -> None:
 @pytest.mark.trains
 @pytest.mark.parametrize("task", RULES)
 def test_random_models_have_the_contexts_and_margins_that_the_prover_finds(task, tmp_path):
-    """Any lines, layouts, norms and layers; most contexts are answered wrong, and both count them."""
-    compared = 0
+    """Any kind, lines, layout, norm, layers; most contexts are answered wrong, and both count them."""
+    compared = []
     for seed in range(7):
         run = random_run(tmp_path / str(seed), task, seed)
         try:
@@ -153,8 +155,9 @@ def test_random_models_have_the_contexts_and_margins_that_the_prover_finds(task,
         decoded = second.check_counterexample(file, *second.open_run(run.path)[1:])
         assert decoded["good"] == result.wrong
         assert result.given.startswith(decoded["given"])
-        compared += 1
-    assert compared >= 4
+        compared.append(run.config.model.kind)
+    assert len(compared) >= 4
+    assert {*compared} == {"encoder-decoder", "decoder"}
 
 
 @pytest.fixture
@@ -258,6 +261,37 @@ def test_a_fault_with_hashes_to_match_is_refused_by_both(proven, call, capsys, f
     assert entry.run(["verify", str(proven.path / CERTIFICATE), str(proven.path)]) in (1, 2)
     captured = capsys.readouterr()
     assert not captured.out.startswith("Proven")
+
+
+def change_weight_of_the_first_layer(run: Run) -> None:
+    weights = load_file(run.path / WEIGHTS)
+    weights["layers.0.contract.weight"] *= 1.1
+    save_file(weights, run.path / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (change_weight_of_the_first_layer, "the smallest margin is"),
+        (move_line, "a row depends on other places than its cone"),
+        (remove_line, "a row depends on other places than its cone"),
+    ],
+)
+def test_a_fault_in_a_decoder_is_noticed(tmp_path, call, fault, reason):
+    """Of what the prover finds nothing else differs than that a random model is wrong."""
+    config = random_config(np.random.default_rng(4), "addition")
+    assert (config.model.kind, config.model.layers) == ("decoder", 2)
+    lines = map(Line, ("a[c]", "b[c]", "a[c-1]", "answer[c-2]", "+"), (0, 0, 1, 1, 1))
+    run = random_run(tmp_path / "run", "addition", 4, list(lines))
+    result = prove(run)
+    assert isinstance(result, Counterexample)
+    state(run, result)
+    wrong = f"Differs: {result.failing:,} contexts are answered wrong; a margin of "
+    assert call(run.path)[1].startswith(wrong)
+    fault(run)
+    assert call(run.path)[1].endswith(" is not the certificate's\n")
+    rehash(run)
+    assert reason in call(run.path)[1]
 
 
 def test_a_rule_that_the_model_does_not_follow_has_failing_contexts(proven, call):
@@ -377,7 +411,7 @@ def give_line(run: Run, track: MatrixTrack | str) -> None:
     [
         (lambda run: set_model(run, positions="sinusoidal"), "model.positions is 'sinusoidal'"),
         (lambda run: set_model(run, encoder_layers=1), "model.encoder_layers is 1"),
-        (lambda run: set_model(run, kind="decoder"), "model.kind is 'decoder'"),
+        (lambda run: set_model(run, kind="encoder"), "model.kind is 'encoder'"),
         (lambda run: (run.path / BIAS).unlink(), "has no calibrated bias (bias.jsonl)"),
         (lambda run: (run.path / RULE).unlink(), "has no rule of a proof (rule.json)"),
         (lambda run: give_line(run, MatrixTrack("cross", "diagonal")), "reads a line of a matrix"),

@@ -5,13 +5,12 @@
 Read are a run's config.json, model.safetensors, bias.jsonl, rule.json and certificate.json, or of FILE
 what `lengthwise prove RUN --json` printed. The rule is taken for a grammar. A problem with its answer is
 one endless word of columns, `... . . ^ c c c c 0 0 $ . . ...`, with nothing before and after: `^` and `$`
-are where the start and the end token are written, 0 the columns of zeros (the rule's `growth`) behind the
-longest operand. A graph spells all such words. What a row sees is a stretch of a word, so every local
-context is a walk of one fixed length through the graph, and starts and ends are no cases. Walks go through
-the model, written here once more, in double precision.
+are where start and end are written, 0 the zeros (the rule's `growth`) behind the longest operand. A graph
+spells all words. What a row sees is a stretch of one, so each local context is a walk of one length in the
+graph, and starts and ends are no cases. Walks go through the model, written once more in double precision.
 
 Exit code 0: the program agrees, or the counterexample is one. 1: it does not, and says where. 2: it can't
-say, and why: it speaks about calibrated biases, without positions, an encoder, or one sequence.
+say, and why: it speaks about calibrated biases, of either kind of model, without positions or an encoder.
 """
 
 import argparse
@@ -56,9 +55,8 @@ class Rule:
         self.operands = [name for name, kind in self.kinds.items() if kind != "symbol"]
         self.fixed = [i for i, name in enumerate(self.operands) if self.kinds[name] == "digit"]
         texts = {f"={s['name']}": s["text"] for s in self.segments if s["kind"] == "symbol"}
-        self.tokens = (
-            DIGITS[: self.base] + "".join(dict.fromkeys(texts.values())).strip("^$") + "^$"
-        )
+        others = "".join(dict.fromkeys(texts.values())).strip("^$")
+        self.tokens = DIGITS[: self.base] + others + "^$"
         self.first, self.end = len(self.tokens) - 2, len(self.tokens) - 1
         self.symbols = {name: self.tokens.index(text) for name, text in texts.items()}
 
@@ -108,10 +106,9 @@ class Rule:
 
 def reached(node: tuple, pairs: list[tuple]) -> set[tuple]:
     """The nodes that paths from a node lead to, itself included."""
-    found, before = {node}, 0
-    while len(found) > before:
-        before = len(found)
-        found |= {b for a, b in pairs if a in found}
+    found = {node}
+    while further := {b for a, b in pairs if a in found} - found:
+        found |= further
     return found
 
 
@@ -122,13 +119,13 @@ def place_of(text: str) -> Place:
     return ("" if own else name, own + int(at or 0)) if moves else ("=" + name, 0)
 
 
-def tracks(rule: Rule, config: dict, lines: list[dict]) -> dict[tuple, dict[Place, dict]]:
-    """For each layer and site the places that are read, each with its heads and their values."""
+def tracks(rule: Rule, config: dict, lines: list[dict]) -> list[dict[Place, np.ndarray]]:
+    """For each layer the places that are read, each with the values of all heads; closed is -inf."""
     layers = range(config["model"]["layers"])
     apart = config["data"]["alignment"] != "interleaved" or len(rule.operands) == 1
     still = ("symbol", "digit")[: 1 + apart]
     known = {"", *("=" * (kind in still) + name for name, kind in rule.kinds.items())}
-    found: dict = {at: {} for at in itertools.product(layers, ("self", "cross"))}
+    found: list[dict] = [{} for _ in layers]
     for line in lines:
         place = place_of(text := line.get("reads", "a line of a matrix, or of lengthwise-bias/1"))
         if place[0] not in known:
@@ -136,9 +133,9 @@ def tracks(rule: Rule, config: dict, lines: list[dict]) -> dict[tuple, dict[Plac
         if not place[0] and place[1] > 0:
             continue  # not written yet: closed
         for layer in layers if line["layer"] is None else [line["layer"]]:
-            heads = found[layer, "cross" if place[0] else "self"].setdefault(place, {})
+            heads = found[layer].setdefault(place, np.full(config["model"]["heads"], -np.inf))
             # Where lines cross, the larger value counts.
-            heads[line["head"]] = max(heads.get(line["head"], -np.inf), line["value"])
+            heads[line["head"]] = max(heads[line["head"]], line["value"])
     return found
 
 
@@ -149,12 +146,13 @@ class Model:
         settings = config["model"]
         self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
         scale = settings["width"] ** 0.5 if settings["embedding_scale"] == "sqrt" else 1.0
-        for side in ("source", "target"):
-            self.weights[f"{side}_embedding.weight"] *= scale
+        self.decoder = settings.get("kind") == "decoder"
+        sides = "source", "source" if self.decoder else "target"
+        source, self.embeddings = (scale * self.weights[f"{s}_embedding.weight"] for s in sides)
         self.heads, self.layers = settings["heads"], settings["layers"]
         norms = self._norm, lambda name, x: x
         self.before, self.after = norms if settings["norm"] == "pre" else norms[::-1]
-        self.tracks = tracks(rule, config, lines)
+        self.tracks, self.problem = tracks(rule, config, lines), list(self._problem(source))
         self.places = sorted(self.seen(self.layers, 0))
         self.index = {place: i for i, place in enumerate(self.places)}
 
@@ -162,8 +160,8 @@ class Model:
         """The places that a row at some distance depends on after some layers."""
         if not layers:
             return {("", row)}
-        found = {(name, row + distance) for name, distance in self.tracks[layers - 1, "cross"]}
-        rows = {0, *(distance for _, distance in self.tracks[layers - 1, "self"])}
+        found = {(name, row + distance) for name, distance in self.tracks[layers - 1] if name}
+        rows = {0, *(distance for name, distance in self.tracks[layers - 1] if not name)}
         return found.union(*(self.seen(layers - 1, row + distance) for distance in rows))
 
     def logits(self, symbols: np.ndarray) -> np.ndarray:
@@ -173,75 +171,78 @@ class Model:
     def _row(self, layers: int, row: int, symbols: np.ndarray) -> np.ndarray:
         """A row `[context, channel]` after some layers."""
         if not layers:
-            return self.weights["target_embedding.weight"][symbols[:, self.index["", row]]]
+            return self.embeddings[symbols[:, self.index["", row]]]
         # Rows that see the same tokens are the same row. (A token is a byte, and so is nothing.)
         seen = symbols[:, [self.index[place] for place in self.seen(layers, row)]].astype(np.uint8)
         _, one, which = np.unique(seen, axis=0, return_index=True, return_inverse=True)
         return self._layer(layers - 1, row, symbols[one])[which.ravel()]
 
+    def _problem(self, x: np.ndarray) -> Iterator[list[np.ndarray]]:
+        """For each layer keys and values of the problem's tokens; a decoder's read themselves alone."""
+        for of in [f"layers.{layer}." for layer in range(self.layers)]:
+            if self.decoder:
+                _, key, value = self._own(of, x)
+                yield [key, value]
+                x = self._feed_forward(of, self._add(of, "self", "self_attention.out", x, value))
+            else:
+                yield np.split(self._linear(of + "cross_attention.key_value", x), 2, axis=1)
+
     def _layer(self, layer: int, row: int, symbols: np.ndarray) -> np.ndarray:
-        """A row after a layer: self-attention, cross-attention, feed-forward."""
-        of, slots = f"layers.{layer}.", []
-
-        def own(x: np.ndarray) -> list[np.ndarray]:
-            x = self.before(of + "norm_self", x)
-            return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
-
-        x = self._row(layer, row, symbols)
-        for (_, distance), heads in self.tracks[layer, "self"].items():
-            there = symbols[:, self.index["", row + distance]] != NOTHING
-            slots.append((*own(self._row(layer, row + distance, symbols))[1:], there, heads))
-        read = self._linear(of + "self_attention.out", self._read(own(x)[0], slots))
-        x, slots = self.after(of + "norm_self", x + read), []
-        query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
-        source = self.weights["source_embedding.weight"]
-        key, value = np.split(self._linear(of + "cross_attention.key_value", source), 2, axis=1)
-        for (name, distance), heads in self.tracks[layer, "cross"].items():
+        """A row after a layer: self-attention, cross-attention, feed-forward; or one attention."""
+        of, x, own, problem = f"layers.{layer}.", self._row(layer, row, symbols), [], []
+        for (name, distance), heads in self.tracks[layer].items():
             token = symbols[:, self.index[name, row + distance]]
-            slots.append((key[token], value[token], token != NOTHING, heads))
-        read = self._linear(of + "cross_attention.out", self._read(query, slots))
-        x = self.after(of + "norm_cross", x + read)
+            bias = np.where((token == NOTHING)[:, None], -np.inf, heads)
+            if name:
+                problem.append((*(part[token] for part in self.problem[layer]), bias))
+            else:
+                own.append((*self._own(of, self._row(layer, row + distance, symbols))[1:], bias))
+        read = self._read(self._own(of, x)[0], own + problem if self.decoder else own)
+        x = self._add(of, "self", "self_attention.out", x, read)
+        if not self.decoder:
+            query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
+            x = self._add(of, "cross", "cross_attention.out", x, self._read(query, problem))
+        return self._feed_forward(of, x)
+
+    def _own(self, of: str, x: np.ndarray) -> list[np.ndarray]:
+        x = self.before(of + "norm_self", x)
+        return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
+
+    def _add(self, of: str, part: str, matrix: str, x: np.ndarray, found: np.ndarray) -> np.ndarray:
+        return self.after(f"{of}norm_{part}", x + self._linear(of + matrix, found))
+
+    def _feed_forward(self, of: str, x: np.ndarray) -> np.ndarray:
         hidden = self._linear(of + "expand", self.before(of + "norm_feed_forward", x))
-        read = self._linear(of + "contract", np.maximum(hidden, 0.0))
-        return self.after(of + "norm_feed_forward", x + read)
+        return self._add(of, "feed_forward", "contract", x, np.maximum(hidden, 0.0))
 
     def _read(self, query: np.ndarray, slots: list[tuple]) -> np.ndarray:
-        """What heads read: of each slot key, value, whether it is there, and whom it is open to."""
+        """What heads read: of each slot key, value, and the bias `[context, head]`."""
         shape = (len(query), self.heads, query.shape[1] // self.heads)
         query = query.reshape(shape) / shape[2] ** 0.5
-        scores = np.full((len(slots), *shape[:2]), -np.inf)
-        for i, (key, _, there, heads) in enumerate(slots):
-            products = (query * key.reshape(shape)).sum(axis=2)
-            for head, bias in heads.items():
-                scores[i, there, head] = products[there, head] + bias
+        scores = [(query * key.reshape(shape)).sum(axis=2) + bias for key, _, bias in slots]
+        scores = np.array(scores).reshape(-1, *shape[:2])
         # The largest becomes 1, so that a sum is at least 1; a head with nothing open reads zeros.
-        top = scores.max(axis=0, initial=-np.inf)
-        scores = np.exp(scores - np.where(top == -np.inf, 0.0, top))
+        scores = np.exp(scores - scores.max(axis=0, initial=-1e300))
         scores /= np.maximum(scores.sum(axis=0), 1.0)
-        read = np.zeros(shape)
-        for score, (_, value, _, _) in zip(scores, slots, strict=True):
-            read += score[:, :, None] * value.reshape(shape)
-        return read.reshape(len(query), -1)
+        values = np.array([value for _, value, _ in slots]).reshape(-1, *shape)
+        return (scores[..., None] * values).sum(axis=0).reshape(len(query), -1)
 
     def _linear(self, name: str, x: np.ndarray) -> np.ndarray:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
 
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        x = x - x.mean(axis=1, keepdims=True)
-        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5)
+        x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
         return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
 
 def gather(rule: Rule, places: list[Place], column: tuple, word: dict) -> np.ndarray:
     """The tokens `[context, place]` of words: digits and token written in columns around the row."""
     constants = rule.symbols | dict(zip(map("=".__add__, rule.operands), column, strict=True))
-    found = []
-    for name, at in places:
-        if name in constants:
-            found.append(constants[name])
-        else:
-            # The token of a row was written in the column before it.
-            found.append(word[at][:, rule.operands.index(name)] if name else word[at - 1][:, -1])
+    names = [*rule.operands, ""]  # the token of a row was written in the column before it
+    found = [
+        constants[name] if name in constants else word[at - (not name)][:, names.index(name)]
+        for name, at in places
+    ]
     return np.stack(np.broadcast_arrays(*found), axis=1)
 
 
@@ -303,10 +304,10 @@ def open_run(folder: Path) -> tuple[Path, Rule, Model]:
     """The files of a run, or of the calibrated one that `lengthwise abc` made."""
     path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
     config = json.loads((path / "config.json").read_bytes())
-    known = {"positions": "none", "encoder_layers": 0, "kind": "encoder-decoder"}
-    for name, usual in known.items():
-        if (own := config["model"].get(name, usual)) != usual:
-            raise RefusedError(f"model.{name} is {own!r}; this program knows {usual!r}")
+    known = {"positions": ["none"], "encoder_layers": [0], "kind": ["encoder-decoder", "decoder"]}
+    for name, some in known.items():
+        if (own := config["model"].get(name, some[0])) not in some:
+            raise RefusedError(f"model.{name} is {own!r}; this program knows {some}")
     for file, hint in (("bias.jsonl", "calibrated bias"), ("rule.json", "rule of a proof")):
         if not (path / file).exists():
             raise RefusedError(f"{path} has no {hint} ({file}); see `lengthwise prove`")
@@ -363,8 +364,7 @@ def check_counterexample(path: Path, rule: Rule, model: Model) -> dict:
     expected, nothing = rule.answer(columns), [NOTHING] * (len(rule.operands) + 1)
     word = {-1: [*nothing[1:], rule.first]} | {i: [*c, 0] for i, c in enumerate(columns)}
     around = {at - d for _, at in model.places for d in (0, 1)}
-    while len(given) <= len(columns) and "$" not in given:
-        row = len(given)
+    while (row := len(given)) <= len(columns) and "$" not in given:
         near = {at: np.array([word.get(row + at, nothing)]) for at in around}
         token = int(model.logits(gather(rule, model.places, columns[0], near)).argmax())
         word[row], given = [*word.get(row, nothing)[:-1], token], given + rule.tokens[token]

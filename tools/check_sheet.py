@@ -2,14 +2,13 @@
 
     python tools/check_sheet.py RUN
 
-What a query can see is found by a machine that writes rows, cell by cell, of all sheets at once. Of a row
-that is done it remembers the stretches of letters in it, as many columns long as a cell looks at of the row
-above; a letter is the digits of a column and what the row holds there. A row is written below every row
-that such stretches spell, and may add others. When none is new, every query of every sheet has been met.
-What they see goes through the model, written here once more, in double precision.
+A machine that writes all sheets at once, cell by cell, finds what queries can see. Of a row done it keeps
+the stretches of letters, as many columns long as a cell looks at of the row above; a letter is a column's
+digits and what the row holds there. A row is written below every row that such stretches spell, and may add
+others. When none is new, every query has been met. The model is written once more, in double precision.
 
 Exit code 0: the program agrees. 1: it does not, and says where. 2: it can't say: it speaks about calibrated
-biases without positions and without an encoder, that look one row up at most.
+biases that look one row up at most, of either kind of model, without positions or an encoder.
 """
 
 import argparse
@@ -29,6 +28,7 @@ DIGITS, NOTHING, START = "0123456789abcdefghijklmnopqrstuvwxyz", -1, "^"
 # Queries through the model at once, how far apart margins may be, and queries and states at most.
 CHUNK, TOLERANCE, LARGEST = 1 << 14, 1e-3, 2_000_000
 FORMAT, RULE_FORMAT = "lengthwise-certificate/3", "lengthwise-sheet-rule/1"
+LIMIT = NOTHING, LARGEST  # of a token not seen, of one seen: the smaller of it and this is known
 # What a row holds in a column; and in place of what is known of a row above: there is none, or no more.
 BEFORE, CELL, SEPARATOR, AFTER, TOP, GONE = range(6)
 # A token near a cell: a digit, a field of a cell, a symbol; what a query reads, what stands before a cell.
@@ -102,21 +102,15 @@ class Rule:
         raise RefusedError(f"{who} reads {text}, which is no token near a cell that is known here")
 
 
-def only(shown: list[bool], tokens: tuple) -> tuple:
-    """Tokens of the fields that are seen; nothing in the place of others."""
-    return tuple([token if seen else NOTHING for seen, token in zip(shown, tokens, strict=False)])
-
-
 class Machine:
     """All sheets at once, and what their queries see at some places."""
 
     def __init__(self, rule: Rule, lines: list[Near]) -> None:
-        self.rule, self.lines, nears = rule, lines, [*rule.follows, *lines]
+        self.rule, nears = rule, [*rule.follows, *lines, Near("sheet", 0, -1, rule.names[-1])]
         rows = [0, *(n.row for n in nears if rule.operands.get(n.segment) in rule.by_row)]
         columns = [0, *(n.column for n in nears if rule.operands.get(n.segment) in rule.by_column)]
         above = [near.column for near in nears if near.segment == "sheet" and near.row]
         own = [near for near in nears if near.segment == "sheet" and not near.row]
-        own.append(Near("sheet", 0, -1, rule.names[-1]))
         # The row above is read so far ahead of the cell that is written, in stretches so long.
         self.ahead = max(0, *columns, *above)
         self.long = max(above) - min(above) + 1 if above else 1
@@ -125,11 +119,11 @@ class Machine:
         self.above = range(min([self.ahead, *above]), self.ahead + 1)
         self.own = range(min(near.column for near in own), 0)
         # Fields that are seen from the row below, and from later cells of the row.
-        self.shown = [any(n.field == name and n.row for n in nears) for name in rule.names]
-        self.kept = [any(n.field == name for n in own) for name in rule.names]
+        self.shown = [LIMIT[any(n.field == name and n.row for n in nears)] for name in rule.names]
+        self.kept = [LIMIT[any(n.field == name for n in own)] for name in rule.names]
         self.blank = (NOTHING,) * len(rule.names)
         # Which digits along rows are seen past the first column; what has become of others in rows below.
-        self.inside = [not own.edge for own in rule.by_row for _ in self.rows]
+        self.inside = [LIMIT[not own.edge] for own in rule.by_row for _ in self.rows]
         self.past = [(own.zeros + 2 if own.edge else 0, NOTHING) for own in rule.by_column]
         places = [LEFT, *(Near(o.name, at, o.edge and -1) for o in rule.by_row for at in self.rows)]
         places += [Near(o.name, o.edge and -1, at) for at in self.columns for o in rule.by_column]
@@ -138,8 +132,7 @@ class Machine:
         self.sight = [places.index(near) for near in rule.follows]
         self.seen = [places.index(near) for near in lines]
         # By row of the operands and what stands before: letters of rows above, and who waits for more.
-        self.letters: dict[tuple, set] = defaultdict(set)
-        self.waiting: dict[tuple, list] = defaultdict(list)
+        self.letters, self.waiting = defaultdict(set), defaultdict(list)
         self.found, self.states, self.todo, self.below = set(), set(), [], {}
 
     def queries(self) -> np.ndarray:
@@ -158,7 +151,7 @@ class Machine:
             self._write(*self.todo.pop())
             if len(self.states) + len(self.found) > LARGEST:
                 raise RefusedError(f"more than {LARGEST:,} queries and states")
-        return np.array(sorted(self.found)).reshape(-1, len(self.lines) + 2)
+        return np.array(sorted(self.found)).reshape(-1, len(self.seen) + 2)
 
     def _below(self, window: tuple) -> list[tuple]:
         """What operands along rows may be in the next row; one that is counted otherwise may stay."""
@@ -203,7 +196,7 @@ class Machine:
         row = [token for letters in window for _, token in letters]
         lefts = [rule.start] if known[0] == TOP else rule.separators
         if mine != self.begin:
-            row, lefts = only(self.inside, row), own[-1][-1:]
+            row, lefts = map(min, self.inside, row), own[-1][-1:]
         view = *row, *(token for digits in columns for _, token in digits), *sum(above + own, ())
         # Rows below find nothing of an operand that is row -1.
         digits = tuple(map(max, self.past, columns[-self.columns.start]))
@@ -219,7 +212,7 @@ class Machine:
             if cell[0] == rule.end:
                 continue
             kind = SEPARATOR if cell[0] in rule.separators else CELL
-            held = digits, kind, only(self.shown, (*cell, *self.blank))
+            held = digits, kind, tuple(map(min, self.shown, (*cell, *self.blank)))
             # Rows below may see it where the same was known of this one.
             for below in self._below(window):
                 if held not in self.letters[below, mine]:
@@ -227,7 +220,7 @@ class Machine:
                     self.letters[below, mine].add(held)
                     self.todo += [(waits, held) for waits in self.waiting[below, mine]]
             if kind == CELL:
-                after = (*own[1:], only(self.kept, cell)), self._push(mine, held)
+                after = (*own[1:], tuple(map(min, self.kept, cell))), self._push(mine, held)
                 self._enter(window, known, 0, columns[1:], above[1:], *after)
 
 
@@ -238,60 +231,68 @@ class Model:
         settings, self.rule = config["model"], rule
         self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
         scale = settings["width"] ** 0.5 if settings["embedding_scale"] == "sqrt" else 1.0
-        for side in ("source", "target"):
-            self.weights[f"{side}_embedding.weight"] *= scale
-        self.heads, self.layers = settings["heads"], settings["layers"]
+        for n in [n for n in weights if ".query_key_value." in n]:
+            query, rest = np.split(self.weights[n], [settings["width"]])
+            self.weights |= {n.replace("_key_value", ""): query, n.replace("query_", ""): rest}
+        # A decoder has one embedding, and reads the problem where it reads what is written.
+        self.decoder = settings.get("kind") == "decoder"
+        side, self.reading = ("source", "self") if self.decoder else ("target", "cross")
+        self.source = scale * self.weights["source_embedding.weight"]
+        self.target = scale * self.weights[f"{side}_embedding.weight"]
+        self.heads = settings["heads"]
         norms = self._norm, lambda name, x: x
         self.before, self.after = norms if settings["norm"] == "pre" else norms[::-1]
-        # Of each layer and site the places that are read, each with the values of its heads.
-        self.reads: dict[tuple, dict[Near, np.ndarray]] = defaultdict(dict)
+        # Of each layer the places that are read, each with the values of its heads.
+        self.reads: dict[str, dict] = {f"layers.{n}.": {} for n in range(settings["layers"])}
         for line in lines:
             near = rule.near(line.get("reads", "a line of a matrix"), f"head {line['head']}")
-            site = "self" if near.segment in ("sheet", "last") else "cross"
-            for layer in range(self.layers) if line["layer"] is None else [line["layer"]]:
-                if near.segment == "sheet" and layer:
+            for of in self.reads if line["layer"] is None else [f"layers.{line['layer']}."]:
+                if near.segment == "sheet" and of != "layers.0.":
                     raise RefusedError(f"{line['reads']} is read past the first layer")
-                heads = self.reads[layer, site].setdefault(near, np.full(self.heads, -np.inf))
+                heads = self.reads[of].setdefault(near, np.full(self.heads, -np.inf))
                 heads[line["head"]] = max(heads[line["head"]], line["value"])
-        every = dict.fromkeys(near for found in self.reads.values() for near in found)
+        every = dict.fromkeys(itertools.chain(*self.reads.values()))
         self.cone = [near for near in every if near != LAST and near.segment not in rule.symbols]
 
     def logits(self, seen: dict[Near, np.ndarray]) -> np.ndarray:
         """Logits `[query, token]` of queries that see these tokens, the last one among them."""
-        embeddings = self.weights["target_embedding.weight"]
-        x, source = embeddings[seen[LAST]], self.weights["source_embedding.weight"]
-        for layer in range(self.layers):
-            of = f"layers.{layer}."
-            query, *own = self._own(of, x)
-            slots, last = self._slots(layer, "self", self._own(of, embeddings)[1:], seen)
-            read = self._read(query, [(*own, last), *slots])
-            x = self.after(of + "norm_self", x + self._linear(of + "self_attention.out", read))
-            query = self._linear(of + "cross_attention.query", self.before(of + "norm_cross", x))
-            table = np.split(self._linear(of + "cross_attention.key_value", source), 2, axis=1)
-            read = self._read(query, self._slots(layer, "cross", table, seen)[0])
-            x = self.after(of + "norm_cross", x + self._linear(of + "cross_attention.out", read))
-            hidden = self._linear(of + "expand", self.before(of + "norm_feed_forward", x))
-            read = self._linear(of + "contract", np.maximum(hidden, 0.0))
-            x = self.after(of + "norm_feed_forward", x + read)
+        x, problem = self.target[seen[LAST]], self.source
+        for of in self.reads:
+            tables = [self._key_value(of, "self", self.target)]
+            tables.append(self._key_value(of, self.reading, problem))
+            x = self._layer(of, x, self._slots(of, self._key_value(of, "self", x), tables, seen))
+            if self.decoder:
+                # The problem goes through the layers, too: each of its tokens reads itself alone.
+                problem = self._layer(of, problem, {"self": [(*tables[1], 0.0)]})
         return self._linear("to_logits", self._norm("norm", x))
 
-    def _own(self, of: str, x: np.ndarray) -> list[np.ndarray]:
-        x = self.before(of + "norm_self", x)
-        return np.split(self._linear(of + "self_attention.query_key_value", x), 3, axis=1)
+    def _key_value(self, of: str, site: str, x: np.ndarray) -> list[np.ndarray]:
+        x = self.before(of + "norm_self", x) if site == "self" else x
+        return np.split(self._linear(f"{of}{site}_attention.key_value", x), 2, axis=1)
 
-    def _slots(self, layer: int, site: str, table: list, seen: dict) -> tuple[list, np.ndarray]:
-        """Keys, values and biases of what is read; where another line meets the last token, that has it."""
-        last, rule, slots = seen[LAST], self.rule, []
-        mine = np.full((len(last), self.heads), -np.inf)
-        for near, values in self.reads[layer, site].items():
-            token = seen[near]
+    def _slots(self, of: str, own: list, tables: list, seen: dict) -> dict[str, list]:
+        """Keys, values and biases by site; where another line meets the last token, that has it."""
+        last, mine, slots = seen[LAST], -np.inf, {"self": [], self.reading: []}
+        for near, values in self.reads[of].items():
+            token, given = seen[near], near.segment not in ("sheet", "last")
             # The last token may lie on a line: the separator above, a field of the cell before, or its own.
-            own = near == LAST or near[1:3] == (0, 0) or near[1:] == (0, -1, rule.names[-1])
-            same = (token == last) & (own or (site == "self" and np.isin(last, rule.separators)))
+            meets = near == LAST or near[1:3] == (0, 0) or near[1:] == (0, -1, self.rule.names[-1])
+            same = (token == last) & (meets or (not given and np.isin(last, self.rule.separators)))
             mine = np.where(same[:, None], np.maximum(mine, values), mine)
             bias = np.where((same | (token == NOTHING))[:, None], -np.inf, values)
-            slots.append((*(part[token] for part in table), bias))
-        return slots, mine
+            site = self.reading if given else "self"
+            slots[site].append((*(part[token] for part in tables[given]), bias))
+        return slots | {"self": [*slots["self"], (*own, mine)]}
+
+    def _layer(self, of: str, x: np.ndarray, sites: dict[str, list]) -> np.ndarray:
+        """What a layer makes of rows, which read slots at some sites."""
+        for site, slots in sites.items():
+            query = self._linear(f"{of}{site}_attention.query", self.before(f"{of}norm_{site}", x))
+            read = self._linear(f"{of}{site}_attention.out", self._read(query, slots))
+            x = self.after(f"{of}norm_{site}", x + read)
+        hidden = self._linear(of + "expand", self.before(of + "norm_feed_forward", x))
+        read = self._linear(of + "contract", np.maximum(hidden, 0.0))
+        return self.after(of + "norm_feed_forward", x + read)
 
     def _read(self, query: np.ndarray, slots: list[tuple]) -> np.ndarray:
         """What heads read: of each slot key, value, and the bias `[query, head]`; closed is -inf."""
@@ -318,12 +319,13 @@ def open_run(folder: Path) -> tuple[dict, dict, Rule, Model]:
     path = folder / "calibrated" if (folder / "calibrated" / "config.json").exists() else folder
     files = {"weights": "model.safetensors", "bias": "bias.jsonl", "rule": "rule.json"}
     config = json.loads((path / "config.json").read_bytes())
-    usual = {"positions": "none", "encoder_layers": 0, "kind": "encoder-decoder"}
-    if usual | config["model"] != config["model"] | usual:
-        raise RefusedError(f"this program knows models of the settings {usual} alone")
+    known = {"positions": ["none"], "encoder_layers": [0], "kind": ["encoder-decoder", "decoder"]}
+    if any(config["model"].get(name, some[0]) not in some for name, some in known.items()):
+        raise RefusedError(f"this program knows models of the settings {known} alone")
     held = {name: (path / file).read_bytes() for name, file in files.items()}
     # The settings that a proof depends on, as a certificate hashes them.
-    values = {name: config[name] for name in ("task", "base", "model", "parameters")}
+    values = {name: config[name] for name in ("task", "base", "parameters")}
+    values["model"] = {k: v for k, v in config["model"].items() if v != "encoder-decoder"}
     usual = {"alignment": "natural", "input_order": "normal", "frame": "none"}
     values["data"] = {k: config["data"][k] for k in usual if config["data"][k] != usual[k]}
     held["model"] = json.dumps({n: v for n, v in values.items() if v}, sort_keys=True).encode()
@@ -340,9 +342,8 @@ def measure(rule: Rule, model: Model) -> tuple[int, int, float]:
         *seen, wanted = queries[first : first + CHUNK].T
         tokens = dict(zip((*model.cone, LAST), seen, strict=True))
         tokens |= {Near(name): np.full_like(wanted, at) for name, at in rule.symbols.items()}
-        logits = model.logits(tokens)
-        right = np.take_along_axis(logits, wanted[:, None], axis=1)[:, 0]
-        np.put_along_axis(logits, wanted[:, None], -np.inf, axis=1)
+        logits, own = model.logits(tokens), (np.arange(len(wanted)), wanted)
+        right, logits[own] = logits[own], -np.inf
         margins.append(np.nan_to_num(right - logits.max(axis=1), nan=-np.inf))
     found = np.concatenate(margins)
     # Queries that see the same and are to write different tokens are one context, which fails.
@@ -379,14 +380,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one made by abc")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    refusals = RefusedError, OSError, SafetensorError
     try:
         with np.errstate(all="ignore"):
             claims, found = check(*open_run(options.run))
-    except (RefusedError, OSError, SafetensorError) as error:
-        print(f"check_sheet.py: {error}", file=sys.stderr)
-        return 2
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        print(f"check_sheet.py: a file is broken: {error!r}", file=sys.stderr)
+    except (*refusals, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = error if isinstance(error, refusals) else f"a file is broken: {error!r}"
+        print(f"check_sheet.py: {reason}", file=sys.stderr)
         return 2
     differ = "; ".join(claim for claim, holds in claims.items() if not holds)
     says = "Agrees: {contexts:,} contexts, smallest margin {smallest_margin:.6f}"
