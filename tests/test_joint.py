@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lengthwise as lw
-from lengthwise.bias import SITES, CalibratedBias, Line
+from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Line, OpenKeys
 from lengthwise.calibration import load_maps
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.greedy import decode_with_cache, greedy_decode
@@ -124,6 +124,60 @@ def test_any_lines_read_as_the_mask_says(lines, positions, width):
         for layer in output.attention:
             both = torch.cat([layer["cross"], layer["self"]], dim=-1)
             assert ((both.sum(dim=-1) - 1).abs().minimum(both.sum(dim=-1)) < 1e-5).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", ["none", "sinusoidal", "rope"])
+@pytest.mark.parametrize("path", ["lines", "auto", "dense"])
+def test_what_is_added_to_a_rows_own_token_counts_beside_the_problem(positions, path):
+    """Every head reads its own row, which alone would need no score, and some a digit besides."""
+    config, model = make(positions)
+    values = [0.0, -2.0, 3.0, 1.0]
+    lines = [Line("answer[c-1]", head, value=value) for head, value in enumerate(values)]
+    lines += [Line("answer[c-1]", 1, value=-4.0), Line("a[c]", 0), Line("b[c]", 1, value=1.0)]
+    for some in ([*lines, Line("a[c-1]", 2, layer=1)], lines[:4] + lines[5:]):
+        bias = CalibratedBias("addition", HEADS, some)
+        layout, source, target = given = problems(config, 12)
+        wanted = by_hand(model, bias, *given)
+        plan = plan_attention(bias, layout, LAYERS, path=path)
+        found = model(source, target[:, :-1], plan).logits
+        torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
+        if positions != "rope":
+            streams = Streams(
+                [layout] * len(source), [row.astype(np.uint8) for row in source.numpy()]
+            )
+            streams.written[:] = target[:, 1:].flatten().numpy()
+            rows = np.arange(3, len(streams.written), 5)
+            found = AnyRows(model, bias, streams).logits(rows)
+            torch.testing.assert_close(found, wanted.flatten(0, 1)[rows], atol=2e-5, rtol=1e-5)
+
+
+class Fading(AttentionBias):
+    """A bias of one's own: the row's token, ever less from row to row, and the problem's first one."""
+
+    heads = HEADS
+
+    def dense(self, site, layer, layout, queries):
+        found = torch.full((1, len(queries), layout.keys(site)), float("-inf"))
+        rows = torch.arange(queries.start, queries.stop)
+        found[0, rows - queries.start, rows if site == "self" else 0] = -rows / 3
+        return found.expand(HEADS, -1, -1)
+
+    def open_keys(self, site, layer, layout, queries):
+        rows = torch.arange(queries.start, queries.stop)[None, :, None].expand(HEADS, -1, -1)
+        return OpenKeys(rows if site == "self" else torch.zeros_like(rows), -rows / 3)
+
+
+@torch.no_grad()
+def test_what_is_added_may_differ_from_row_to_row():
+    config, model = make()
+    given = Fading(), *problems(config, 12)
+    wanted = by_hand(model, *given)
+    for path in ("dense", "lines", "auto"):
+        plan = plan_attention(given[0], given[1], LAYERS, path=path)
+        for keep in (False, True):
+            found = model(given[2], given[3][:, :-1], plan, return_attention=keep).logits
+            torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
 
 
 @torch.no_grad()
