@@ -109,7 +109,8 @@ def verify_command(
                 f"  the certificate is of an earlier version and binds no rule; `lengthwise prove {run}` "
                 f"renews it"
             )
-        if not getattr(opened.bias, "earlier", False):  # whose lines that program does not read
+        # That program reads no lines of the earlier format, and knows no decoders.
+        if not getattr(opened.bias, "earlier", False) and not opened.model.joint:
             program = SECOND_OF_SHEETS if opened.config.is_sheet else SECOND
             print(f"  a second program that shares no code checks it too: {program} {run}")
     raise typer.Exit(0 if result.proven else 1)
