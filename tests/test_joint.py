@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lengthwise as lw
-from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Line, OpenKeys
-from lengthwise.calibration import load_maps
+from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Line, OpenKeys, Track
+from lengthwise.calibration import SheetMaps, calibrate_sheets, load_maps
+from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.greedy import decode_with_cache, greedy_decode
 from lengthwise.decoding.walks import decode_sequentially
+from lengthwise.locality import cone_of_sheet
 from lengthwise.model import plan_attention
 from lengthwise.model.positions import rotate
 from lengthwise.model.transformer import Transformer
@@ -21,6 +23,7 @@ from lengthwise.proof.certificate import hashes
 from lengthwise.runs.parts import make_bias, make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
+from lengthwise.tasks import WORKSHEETS
 
 HEADS, LAYERS = 4, 3
 LINES = ["a[c]", "b[c]", "a[c-1]", "b[c-1]", "answer[c-1]", "answer[c-2]", "+"]
@@ -254,6 +257,28 @@ def test_models_of_the_first_kind_are_named_as_before(tmp_path):
     assert "kind" not in values
     assert values.keys() == make_config({}).model.model_dump().keys() - {"kind"}
     assert make_config({"model": {"kind": "decoder"}}).model.identity()["kind"] == "decoder"
+
+
+@pytest.mark.parametrize("task", sorted(WORKSHEETS))
+def test_a_head_of_a_decoder_reads_one_line_of_a_sheet(task):
+    """However many there are, while a first layer has room for those of the sheet."""
+    config = make_config({"task": task, "model": {"kind": "decoder"}})
+    heads, layers = config.model.heads, config.model.layers
+    nears = config.make_task().nears
+    tracks = [track for track in map(str, nears) if track not in ("last", "before")]
+    evidence = [
+        SheetEvidence(Track.parse(track), 0.5, 9.0 - place, (0.5, 0.2, 0.3, 0.1))
+        for place, track in enumerate(tracks)
+    ]
+    maps = SheetMaps(
+        *(config.format, config.layout().size, 8, 1.0, tuple(evidence), ()),
+        {str(item.track): torch.ones(1, layers, heads) for item in evidence},
+        joint=True,
+    )
+    bias = calibrate_sheets(maps, lines="all")
+    assert set(map(str, cone_of_sheet(config.make_task(), bias, layers))) == set(tracks)
+    places = [(line.head, line.layer) for line in bias.lines]
+    assert sorted(places) == [(head, layer) for head in range(heads) for layer in range(layers)]
 
 
 @pytest.mark.trains
