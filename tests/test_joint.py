@@ -17,6 +17,7 @@ from lengthwise.decoding.greedy import decode_with_cache, greedy_decode
 from lengthwise.decoding.walks import decode_sequentially
 from lengthwise.locality import cone_of_sheet
 from lengthwise.model import plan_attention
+from lengthwise.model.joint import join_ahead
 from lengthwise.model.positions import rotate
 from lengthwise.model.transformer import Transformer
 from lengthwise.proof.certificate import hashes
@@ -226,6 +227,30 @@ def test_gradients_are_those_of_the_mask():
         found = gradients(model(given[2], given[3][:, :-1], plan).logits)
         for one, other in zip(found, wanted, strict=True):
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("lines", [None, ["a[c]", "b[c]", "answer[c-1]", "a[c-1]"]])
+def test_plans_that_were_joined_ahead_are_part_of_one_graph(lines):
+    """A compiled pass makes none of them anew: it neither breaks nor keeps what its next run overwrites."""
+    config, model = make()
+    layout, source, target = problems(config)
+    bias = (
+        make_bias(config)
+        if lines is None
+        else CalibratedBias("addition", HEADS, map(Line, lines, range(4)))
+    )
+    plan = plan_attention(bias, layout, LAYERS, path="dense" if lines is None else "lines")
+    join_ahead(plan, source.shape[1], target.shape[1] - 1, "cpu")
+    kept = [vars(sites["cross"])["joined"] for sites in plan]
+    model.train()  # rows that read the same are not counted within a graph
+    model.drops = True
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    found = compiled(source, target[:, :-1], plan).logits
+    assert all(vars(sites["cross"])["joined"] is one for sites, one in zip(plan, kept, strict=True))
+    torch.testing.assert_close(
+        found, by_hand(model, bias, layout, source, target), atol=2e-5, rtol=1e-5
+    )
 
 
 def test_learned_positions_end_where_both_end():

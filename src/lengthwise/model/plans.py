@@ -170,6 +170,10 @@ class LinesPlan:
         value = self.value.expand(closed.shape).masked_fill(closed, CLOSED)
         return self.index.masked_fill(closed, 0), *close_safely(value)
 
+    def prepare(self) -> None:
+        """Work out now what otherwise is when it is first read."""
+        _ = self._safe
+
     def row(self, row: int, keys: int | None = None) -> LinesPlan:
         """As `DensePlan.row`."""
         index, value = self.index[:, row : row + 1], self.value[:, row : row + 1]
