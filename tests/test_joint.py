@@ -9,18 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lengthwise as lw
-from lengthwise.bias import SITES, CalibratedBias, Line
-from lengthwise.calibration import load_maps
+from lengthwise.bias import SITES, AttentionBias, CalibratedBias, Line, OpenKeys, Track
+from lengthwise.calibration import SheetMaps, calibrate_sheets, load_maps
+from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.greedy import decode_with_cache, greedy_decode
 from lengthwise.decoding.walks import decode_sequentially
+from lengthwise.locality import cone_of_sheet
 from lengthwise.model import plan_attention
+from lengthwise.model.joint import join_ahead
 from lengthwise.model.positions import rotate
 from lengthwise.model.transformer import Transformer
 from lengthwise.proof.certificate import hashes
 from lengthwise.runs.parts import make_bias, make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
+from lengthwise.tasks import WORKSHEETS
 
 HEADS, LAYERS = 4, 3
 LINES = ["a[c]", "b[c]", "a[c-1]", "b[c-1]", "answer[c-1]", "answer[c-2]", "+"]
@@ -127,6 +131,60 @@ def test_any_lines_read_as_the_mask_says(lines, positions, width):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("positions", ["none", "sinusoidal", "rope"])
+@pytest.mark.parametrize("path", ["lines", "auto", "dense"])
+def test_what_is_added_to_a_rows_own_token_counts_beside_the_problem(positions, path):
+    """Every head reads its own row, which alone would need no score, and some a digit besides."""
+    config, model = make(positions)
+    values = [0.0, -2.0, 3.0, 1.0]
+    lines = [Line("answer[c-1]", head, value=value) for head, value in enumerate(values)]
+    lines += [Line("answer[c-1]", 1, value=-4.0), Line("a[c]", 0), Line("b[c]", 1, value=1.0)]
+    for some in ([*lines, Line("a[c-1]", 2, layer=1)], lines[:4] + lines[5:]):
+        bias = CalibratedBias("addition", HEADS, some)
+        layout, source, target = given = problems(config, 12)
+        wanted = by_hand(model, bias, *given)
+        plan = plan_attention(bias, layout, LAYERS, path=path)
+        found = model(source, target[:, :-1], plan).logits
+        torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
+        if positions != "rope":
+            streams = Streams(
+                [layout] * len(source), [row.astype(np.uint8) for row in source.numpy()]
+            )
+            streams.written[:] = target[:, 1:].flatten().numpy()
+            rows = np.arange(3, len(streams.written), 5)
+            found = AnyRows(model, bias, streams).logits(rows)
+            torch.testing.assert_close(found, wanted.flatten(0, 1)[rows], atol=2e-5, rtol=1e-5)
+
+
+class Fading(AttentionBias):
+    """A bias of one's own: the row's token, ever less from row to row, and the problem's first one."""
+
+    heads = HEADS
+
+    def dense(self, site, layer, layout, queries):
+        found = torch.full((1, len(queries), layout.keys(site)), float("-inf"))
+        rows = torch.arange(queries.start, queries.stop)
+        found[0, rows - queries.start, rows if site == "self" else 0] = -rows / 3
+        return found.expand(HEADS, -1, -1)
+
+    def open_keys(self, site, layer, layout, queries):
+        rows = torch.arange(queries.start, queries.stop)[None, :, None].expand(HEADS, -1, -1)
+        return OpenKeys(rows if site == "self" else torch.zeros_like(rows), -rows / 3)
+
+
+@torch.no_grad()
+def test_what_is_added_may_differ_from_row_to_row():
+    config, model = make()
+    given = Fading(), *problems(config, 12)
+    wanted = by_hand(model, *given)
+    for path in ("dense", "lines", "auto"):
+        plan = plan_attention(given[0], given[1], LAYERS, path=path)
+        for keep in (False, True):
+            found = model(given[2], given[3][:, :-1], plan, return_attention=keep).logits
+            torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("positions", ["none", "sinusoidal", "learned", "rope"])
 @pytest.mark.parametrize("lines", [None, ["a[c]", "b[c-1]", "answer[c-2]", "answer[c-1]"]])
 def test_every_way_of_decoding_writes_what_the_whole_sequence_says(positions, lines):
@@ -171,6 +229,30 @@ def test_gradients_are_those_of_the_mask():
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("lines", [None, ["a[c]", "b[c]", "answer[c-1]", "a[c-1]"]])
+def test_plans_that_were_joined_ahead_are_part_of_one_graph(lines):
+    """A compiled pass makes none of them anew: it neither breaks nor keeps what its next run overwrites."""
+    config, model = make()
+    layout, source, target = problems(config)
+    bias = (
+        make_bias(config)
+        if lines is None
+        else CalibratedBias("addition", HEADS, map(Line, lines, range(4)))
+    )
+    plan = plan_attention(bias, layout, LAYERS, path="dense" if lines is None else "lines")
+    join_ahead(plan, source.shape[1], target.shape[1] - 1, "cpu")
+    kept = [vars(sites["cross"])["joined"] for sites in plan]
+    model.train()  # rows that read the same are not counted within a graph
+    model.drops = True
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    found = compiled(source, target[:, :-1], plan).logits
+    assert all(vars(sites["cross"])["joined"] is one for sites, one in zip(plan, kept, strict=True))
+    torch.testing.assert_close(
+        found, by_hand(model, bias, layout, source, target), atol=2e-5, rtol=1e-5
+    )
+
+
 def test_learned_positions_end_where_both_end():
     config, model = make("learned", max_positions=20)
     assert [width for width in range(2, 12) if model.reaches(config.layout(width))] == [
@@ -200,6 +282,28 @@ def test_models_of_the_first_kind_are_named_as_before(tmp_path):
     assert "kind" not in values
     assert values.keys() == make_config({}).model.model_dump().keys() - {"kind"}
     assert make_config({"model": {"kind": "decoder"}}).model.identity()["kind"] == "decoder"
+
+
+@pytest.mark.parametrize("task", sorted(WORKSHEETS))
+def test_a_head_of_a_decoder_reads_one_line_of_a_sheet(task):
+    """However many there are, while a first layer has room for those of the sheet."""
+    config = make_config({"task": task, "model": {"kind": "decoder"}})
+    heads, layers = config.model.heads, config.model.layers
+    nears = config.make_task().nears
+    tracks = [track for track in map(str, nears) if track not in ("last", "before")]
+    evidence = [
+        SheetEvidence(Track.parse(track), 0.5, 9.0 - place, (0.5, 0.2, 0.3, 0.1))
+        for place, track in enumerate(tracks)
+    ]
+    maps = SheetMaps(
+        *(config.format, config.layout().size, 8, 1.0, tuple(evidence), ()),
+        {str(item.track): torch.ones(1, layers, heads) for item in evidence},
+        joint=True,
+    )
+    bias = calibrate_sheets(maps, lines="all")
+    assert set(map(str, cone_of_sheet(config.make_task(), bias, layers))) == set(tracks)
+    places = [(line.head, line.layer) for line in bias.lines]
+    assert sorted(places) == [(head, layer) for head in range(heads) for layer in range(layers)]
 
 
 @pytest.mark.trains

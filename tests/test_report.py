@@ -577,6 +577,16 @@ def test_attention_maps_name_rows_columns_and_problems(tmp_path: Path):
     assert plots.attention_maps(maps, tmp_path / "a.png") == tmp_path / "a.png"
 
 
+def test_pictures_of_a_decoder_say_what_is_read():
+    """It has one attention, and no names for two."""
+    maps, layout = dataclasses.replace(make_maps(), joint=True), Layout(TASKS["addition"](10), 4)
+    for figure in (plots.attention_maps(maps), plots.bias_map(make_bias(), layout, joint=True)):
+        assert isinstance(figure, Figure)
+        panels = [axes for axes in figure.axes if axes.images]
+        named = {axes.get_ylabel().split("\n")[1] for axes in panels if axes.get_ylabel()}
+        assert named == {"reads the problem", "reads the answer"}
+
+
 def test_bias_map_draws_open_cells_only():
     layout = Layout(TASKS["addition"](10), 4)
     figure = plots.bias_map(make_bias(), layout)

@@ -160,8 +160,11 @@ def test_a_checkpoint_becomes_a_run(trained, tmp_path, call):
     torch.save(
         {"model_state_dict": model.state_dict(), "epoch": 1, "loss": 1.0}, tmp_path / "a.ckpt"
     )
-    out = tmp_path / "run"
-    code, text, err = call("convert", tmp_path / "a.ckpt", "--config", ini, "--out", out)
+    out, given = tmp_path / "run", ("convert", tmp_path / "a.ckpt", "--config", ini, "--out")
+    code, text, err = call(*given, out, "--set", "model.kind=decoder")
+    assert (code, text) == (2, "")
+    assert "a.ckpt holds a model with cross-attention" in err
+    code, text, err = call(*given, out)
     assert code == 0, err
     assert text.strip() == str(out)
     assert call("evaluate", out, "--lengths", "3,5", "--samples", 5)[0] == 0

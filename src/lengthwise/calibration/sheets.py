@@ -327,11 +327,23 @@ def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0
 def _joint_lines(chosen: list[SheetEvidence], maps: SheetMaps) -> list[Line]:
     """One line to a head that reads problem and answer in one attention.
 
-    As where they are read apart, what a cell read itself is read in the first layer.
+    As where they are read apart, what a cell read itself is read in the first layer. What the problem says
+    may be read in any: lines that find no free head in the first are those of later layers. Two lines of
+    one head would be an average, which tells neither which held what, nor one token from two alike.
     """
-    found: list[Line] = []
-    for line in assign(chosen, maps.heads, 1, spare=LAST_TOKEN):
-        for layer in range(maps.layers):
-            own = layer and line.site == "self"
-            found.append(Line(LAST_TOKEN if own else line.track, line.head, layer))
+    heads, later = maps.heads, range(1, maps.layers)
+    cross = [item for item in chosen if item.track.site == "cross"]
+    room = max(0, heads - (len(chosen) - len(cross))) if later else len(cross)
+    late, first = cross[room:], [item for item in chosen if item not in cross[room:]]
+    begin = assign(first, heads, 1, spare=LAST_TOKEN)
+    found = [Line(line.track, line.head, 0) for line in begin]
+    if late:
+        again = [*late, *cross[: min(room, max(0, heads - len(late)))]]
+        end = assign(again, heads, len(later), spare=LAST_TOKEN)
+    else:
+        end = [LAST_TOKEN if line.site == "self" else line.track for line in begin]
+        end = [Line(track, line.head) for track, line in zip(end, begin, strict=True)]
+    for line in end:
+        layers = later if line.layer is None else [line.layer + 1]
+        found += [Line(line.track, line.head, layer) for layer in layers]
     return found

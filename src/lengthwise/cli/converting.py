@@ -266,12 +266,14 @@ def _draw(bias: AttentionBias, path: Path | None, run: Run | None = None) -> Non
     from lengthwise.report.plots import attention_maps, bias_map
     from lengthwise.report.sheet_plots import sheet_attention, sheet_map
 
+    joint = run is not None and run.model.joint
     if isinstance(bias, MatrixBias):
-        bias_map(bias, bias.format.at(bias.width), path)
+        bias_map(bias, bias.format.at(bias.width), path, joint=joint)
     elif isinstance(bias, CalibratedBias) and bias.format.is_sheet:
         sheet_map(bias, path)
     elif isinstance(bias, CalibratedBias):
-        bias_map(bias, bias.format.at(_DRAWN_DIGITS + bias.format.task.growth), path)
+        layout = bias.format.at(_DRAWN_DIGITS + bias.format.task.growth)
+        bias_map(bias, layout, path, joint=joint)
     elif run is not None:
         maps = kept_maps(run) or capture(run)
         if isinstance(maps, SheetMaps):

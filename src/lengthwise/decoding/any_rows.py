@@ -221,8 +221,9 @@ class AnyRows:
             return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
 
         def own(layer: int) -> LinesPlan | OwnPlan:
-            if self.reads_itself(layer):
-                return OwnPlan(self.bias.heads)
+            value = self.own_value(layer)
+            if value is not None:
+                return OwnPlan(self.bias.heads, value=value)
             found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
             return LinesPlan.of(number(found), len(rows), self.device)
 
@@ -239,10 +240,16 @@ class AnyRows:
             return [work(layer) for layer in layers]
         return [work(0)] * len(layers)
 
-    def reads_itself(self, layer: int) -> bool:
-        """Whether each head of a layer's self-attention reads its own row, and nothing else."""
-        backs = self.bias.backs(layer, self.streams.layouts[0])
-        return backs.keys() == {0} and len(backs[0]) == self.bias.heads
+    def own_value(self, layer: int) -> Tensor | None:
+        """Where each head of a layer's self-attention reads its own row and nothing else: what is added to
+        that logit, `[head]`."""
+        places, heads = self.streams.layouts[0], range(self.bias.heads)
+        backs = self.bias.backs(layer, places)
+        if backs.keys() != {0} or backs[0] != set(heads):
+            return None
+        own = [line for line in self.bias.at("self", layer, places) if line.track.offset == -1]
+        values = [max(line.value for line in own if line.head == head) for head in heads]
+        return torch.tensor(values, device=self.device)
 
     def remember(self, crosses: list[OpenKeys]) -> tuple[Embedded, list[LinesPlan]]:
         """Embed the source tokens that are read, and number them anew.

@@ -95,8 +95,9 @@ def _plan(
     keys = queries.stop if site == "self" else layout.keys(site)
     lines = None if open_keys is None else LinesPlan.of(open_keys, keys)
     if lines is not None and (path == "lines" or _lines_pay(lines)):
-        if site == "self" and queries.start == 0 and lines.itself:
-            return OwnPlan(bias.heads, lines)
+        value = lines.slot_values
+        if site == "self" and queries.start == 0 and lines.itself and value is not None:
+            return OwnPlan(bias.heads, lines, value[:, 0].to(device))
         return LinesPlan(lines.index.to(device), lines.value.to(device), keys)
     relative = relative_index(bias, site, layout, queries)
     relative = None if relative is None else relative[:, :keys]

@@ -108,7 +108,8 @@ def view_distinct(
             entry = index[:, -count:].flatten()[numbers.example][None]
         if past is None:
             # It depends on the row's entry alone, whatever else the row reads.
-            left = Rows(OwnPlan(len(own.index)))
+            assert own.slot_values is not None
+            left = Rows(OwnPlan(len(own.index), value=own.slot_values[:, 0]))
         else:
             left = Entries(_pick(own, past, numbers.example, size), entry)
             entry = None

@@ -8,14 +8,14 @@ names it. Their states are worked out once for each token that differs (`Transfo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED
 from lengthwise.model.layers import Attention
-from lengthwise.model.plans import DensePlan, LinesPlan, OwnPlan, Plan, close_safely
+from lengthwise.model.plans import DensePlan, LayerPlan, LinesPlan, OwnPlan, Plan, close_safely
 from lengthwise.model.views import Cache, Rows, Source
 
 
@@ -46,7 +46,8 @@ class Joint:
         own.before = cross.remembered(attention)
         query, key, value = own.parts(attention, given)
         source = own.before[1].shape[2]
-        plan = join_plans(own.plan, cross.plan, query.shape[2], source, key.shape[2] - source)
+        sizes = query.shape[2], source, key.shape[2] - source
+        plan = join_plans(own.plan, cross.plan, *sizes, device=query.device)
         if own.keep:
             weights = plan.weights(query, key)
             cross.weights, own.weights = weights[..., :source], weights[..., source:]
@@ -57,32 +58,59 @@ def share_attention(own: Plan, cross: Plan) -> bool:
     """Whether some head may read two keys, so that scores decide: of rows, of the source, or of both."""
     if isinstance(own, DensePlan) or not isinstance(cross, LinesPlan) or own.scores or cross.scores:
         return True
-    there = isinstance(own, OwnPlan) or own.index[..., 0] < own.keys
-    return bool(((cross.index[..., 0] < cross.keys) & there).any())
+    kept = vars(cross).get("shared")
+    if kept is None or kept[0] is not own:
+        there = isinstance(own, OwnPlan) or own.index[..., 0] < own.keys
+        kept = own, bool(((cross.index[..., 0] < cross.keys) & there).any())
+        vars(cross)["shared"] = kept
+    return kept[1]
 
 
-def join_plans(own: Plan, cross: Plan, rows: int, source: int, keys: int) -> DensePlan | LinesPlan:
-    """The plan of both, the source's keys first.
+def join_ahead(
+    plan: Sequence[LayerPlan], source: int, rows: int, device: torch.device | str
+) -> None:
+    """Join the plans of whole sequences before they are used.
+
+    A compiled pass would wait for what a join counts, and keep plans where its next run writes over them.
+    """
+    device = torch.empty(0, device=device).device  # with its number
+    for sites in plan:
+        share_attention(sites["self"], sites["cross"])
+        joined = join_plans(sites["self"], sites["cross"], rows, source, rows, device=device)
+        if isinstance(joined, LinesPlan):
+            joined.prepare()
+
+
+def join_plans(
+    own: Plan,
+    cross: Plan,
+    rows: int,
+    source: int,
+    keys: int,
+    device: torch.device | str = "cpu",
+) -> DensePlan | LinesPlan:
+    """The plan of both, the source's keys first; kept with that of the source, for the next time.
 
     Args:
         own: of rows.
         cross: of the source.
         rows: how many read.
         source, keys: how many keys there are, of the source and of rows.
+        device: where the plan is used.
     """
-    kept, key = vars(cross), (rows, source, keys)
-    if "joined" in kept and kept["joined"][0] is own and kept["joined"][1] == key:
-        return kept["joined"][2]
+    # Read once, and replaced as a whole: threads share plans.
+    kept, key = vars(cross).get("joined"), (rows, source, keys, device)
+    if kept is not None and kept[0] is own and kept[1] == key:
+        return kept[2]
     if isinstance(own, DensePlan) or isinstance(cross, DensePlan):
         parts = _matrix(cross, rows, source), _matrix(own, rows, keys)
-        device = next((part.device for part in parts if part.device.type != "cpu"), "cpu")
         shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         whole = torch.cat([part.to(device).expand(*shape, -1) for part in parts], dim=-1)
         plan = DensePlan(*close_safely(whole)) if bool(whole.any()) else DensePlan(None, None)
     else:
         assert isinstance(cross, LinesPlan)
         plan = _lines(own, cross, rows, keys)
-    kept["joined"] = own, key, plan
+    vars(cross)["joined"] = own, key, plan
     return plan
 
 
@@ -92,7 +120,7 @@ def _lines(own: LinesPlan | OwnPlan, cross: LinesPlan, rows: int, keys: int) -> 
     if isinstance(own, OwnPlan):
         last = torch.arange(keys - rows, keys, device=cross.index.device)
         index = last[:, None].expand(own.heads, rows, 1)
-        own = LinesPlan(index, torch.zeros(own.heads, rows, 1, device=index.device), keys)
+        own = LinesPlan(index, _own_value(own)[..., None].to(index.device), keys)
     closed = source + own.keys
     index = cross.index.masked_fill(cross.index == source, closed), own.index + source
     value = cross.value.expand(index[0].shape), own.value.expand(index[1].shape)
@@ -103,11 +131,16 @@ def _lines(own: LinesPlan | OwnPlan, cross: LinesPlan, rows: int, keys: int) -> 
     return LinesPlan(torch.cat(index, dim=-1), torch.cat(value, dim=-1), closed)
 
 
+def _own_value(plan: OwnPlan) -> Tensor:
+    """What is added to the logit of a row's own key, `[head, 1]`."""
+    return torch.zeros(plan.heads, 1) if plan.value is None else plan.value[:, None]
+
+
 def _matrix(plan: Plan, rows: int, keys: int) -> Tensor:
     """What a plan adds, `-inf` where it closes: float32 `[(problem,) head or 1, query, key]`."""
     if isinstance(plan, OwnPlan):
         own = torch.full((plan.heads, rows, keys), CLOSED)
-        own.diagonal(keys - rows, dim1=1, dim2=2).zero_()
+        own.diagonal(keys - rows, dim1=1, dim2=2).copy_(_own_value(plan))
         return own
     if isinstance(plan, LinesPlan):
         found = torch.full((*plan.index.shape[:2], plan.keys + 1), CLOSED, device=plan.index.device)

@@ -118,9 +118,12 @@ class LinesPlan:
 
     @cached_property
     def slot_values(self) -> Tensor | None:
-        """What is added to the logits of each slot, `[head, slot]`; None where it differs by query."""
+        """What is added to the logits of each slot, `[head, slot]`; None where it differs by query.
+
+        Of a single slot, too: in one attention with other plans it counts (`lengthwise.model.joint`).
+        """
         is_open, values = self.index < self.keys, self.value.amax(dim=1)
-        differs = self.scores and bool((is_open & (self.value != values[:, None])).any())
+        differs = bool((is_open & (self.value != values[:, None])).any())
         return None if differs else values
 
     @cached_property
@@ -166,6 +169,10 @@ class LinesPlan:
         closed = self.index == self.keys
         value = self.value.expand(closed.shape).masked_fill(closed, CLOSED)
         return self.index.masked_fill(closed, 0), *close_safely(value)
+
+    def prepare(self) -> None:
+        """Work out now what otherwise is when it is first read."""
+        _ = self._safe
 
     def row(self, row: int, keys: int | None = None) -> LinesPlan:
         """As `DensePlan.row`."""
@@ -234,10 +241,13 @@ class OwnPlan:
     Attributes:
         heads: attention heads.
         reads: as in `DensePlan`.
+        value: what is added to the logit of that key, float32 `[head]`, which counts where more is read in
+            the same attention; None adds nothing.
     """
 
     heads: int
     reads: LinesPlan | None = field(default=None, compare=False)
+    value: Tensor | None = field(default=None, compare=False)
     scores = False
 
     def row(self, row: int, keys: int | None = None) -> OwnPlan:

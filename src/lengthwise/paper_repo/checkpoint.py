@@ -47,6 +47,11 @@ def convert_checkpoint(
             folder may not be written.
     """
     config = make_config(options.settings(), set)
+    if config.model.kind != "encoder-decoder":
+        raise InputError(
+            f"{path} holds a model with cross-attention, as the paper's code makes them; model.kind must "
+            f"be encoder-decoder, got {config.model.kind}"
+        )
     weights = convert_weights(load_state(path), options, config)
     model = make_model(config)
     try:

@@ -70,6 +70,10 @@ def name_cells(axis: Any, labels: list[str], rotation: int = 0) -> None:
 Panels = tuple[str, Layout, Site, Tensor]
 
 
+# What is read of one attention that reads both.
+_READ: dict[Site, str] = {"cross": "reads the problem", "self": "reads the answer"}
+
+
 def draw_cells(
     axes: Axes, matrix: Tensor, layout: Layout, site: Site, *, named: bool = True, **options: Any
 ) -> AxesImage:
@@ -88,6 +92,7 @@ def matrix_grid(
     limits: tuple[float, float],
     bar: str | None,
     numbers: Formatter | None = None,
+    joint: bool = False,
 ) -> ShownFigure:
     """A grid of panels, a column for each head; nan is a closed key.
 
@@ -97,6 +102,7 @@ def matrix_grid(
         colours, limits: of the values.
         bar: what the values are, for a bar of colours beside the grid; None for no bar.
         numbers: how the bar writes them.
+        joint: whether one attention reads problem and answer; then panels are named by what is read.
     """
     heads = len(rows[0][3])
     queries = max(layout.target_length for _, layout, _, _ in rows)
@@ -116,7 +122,8 @@ def matrix_grid(
                     axes.axvline(span.start - 0.5, color=FAINT, linewidth=0.6)
             for spine in axes.spines.values():
                 spine.set_color(FAINT)
-        panels[0].set_ylabel(f"{where}\n{site}-attention\nwrites", fontsize=9)
+        what = _READ[site] if joint else f"{site}-attention"
+        panels[0].set_ylabel(f"{where}\n{what}\nwrites", fontsize=9)
     for head, (top, bottom) in enumerate(zip(grid[0], grid[-1], strict=True)):
         top.set_title(f"head {head}", fontsize=10)
         bottom.set_xlabel("reads", fontsize=9)

@@ -295,6 +295,8 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
 def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     """Draw what the folder holds into `plots/`: name to picture."""
     target, config, found = folder.plots, folder.main.config, {}
+    joint = config.model.kind == "decoder"
+    sites = "for the answer and the problem" if joint else "at self- and cross-attention"
     found["length"] = picture(
         target / "length.png",
         partial(plots.length_curve, folder.curve.labelled(), trained=config.longest),
@@ -316,8 +318,8 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
         found["attention"] = picture(
             target / "attention.png",
             partial(plots.attention_maps, folder.maps),
-            f"Grid of attention maps, one for each head of each layer at self- and "
-            f"cross-attention, averaged over {folder.maps.problems} problems.",
+            f"Grid of attention maps, one for each head of each layer {sites}, "
+            f"averaged over {folder.maps.problems} problems.",
             "Rows are the symbols that the model writes, columns those that it reads. a0 is the "
             "last digit of operand a; s0 is the first digit written, which is the last of the "
             "answer; ^ starts an answer and $ ends it.",
@@ -334,9 +336,11 @@ def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     elif folder.bias:
         found["bias"] = picture(
             target / "bias.png",
-            partial(plots.bias_map, folder.bias, folder.main.layout(config.data.length)),
-            "Grid of matrices, one for each head at self- and cross-attention, that shows which "
-            "keys the bias leaves open; the text above says the same in words.",
+            partial(
+                plots.bias_map, folder.bias, folder.main.layout(config.data.length), joint=joint
+            ),
+            f"Grid of matrices, one for each head {sites}, that shows which "
+            f"keys the bias leaves open; the text above says the same in words.",
             "Blue keys are open. A closed key, light grey, gets exactly no attention.",
             wide=True,
         )

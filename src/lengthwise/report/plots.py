@@ -133,16 +133,21 @@ def attention_maps(maps: AttentionMaps, path: Path | str | None = None) -> Shown
         f"Attention of the {maps.task} model, averaged over {maps.problems} problems "
         f"of {digits(maps.length)}"
     )
-    return finish(attention_grid(rows, title), path)
+    return finish(attention_grid(rows, title, maps.joint), path)
 
 
-def attention_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
+def attention_grid(rows: Sequence[Panels], title: str, joint: bool = False) -> ShownFigure:
     """Shares of attention, as `matrix_grid` lays them out."""
-    return matrix_grid(rows, title, SHADES, (0.0, 1.0), "share of attention", PercentFormatter(1.0))
+    bar, numbers = "share of attention", PercentFormatter(1.0)
+    return matrix_grid(rows, title, SHADES, (0.0, 1.0), bar, numbers, joint)
 
 
 def bias_map(
-    bias: CalibratedBias | MatrixBias, layout: Layout, path: Path | str | None = None
+    bias: CalibratedBias | MatrixBias,
+    layout: Layout,
+    path: Path | str | None = None,
+    *,
+    joint: bool = False,
 ) -> ShownFigure | Path:
     """Draw which keys a calibrated bias leaves open, in panels like those of `attention_maps`.
 
@@ -151,6 +156,7 @@ def bias_map(
     Args:
         layout: the task at the width to draw.
         path: where to write the picture.
+        joint: whether it is a decoder's, whose one attention reads problem and answer.
 
     Raises:
         ValueError: when the layout lacks a segment that the bias names.
@@ -166,10 +172,10 @@ def bias_map(
             dense = bias.dense(site, layer, layout, range(layout.target_length))
             rows.append((f"layer {layer}" if named else "every layer", layout, site, dense))
     title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
-    return finish(bias_grid(rows, title), path)
+    return finish(bias_grid(rows, title, joint), path)
 
 
-def bias_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
+def bias_grid(rows: Sequence[Panels], title: str, joint: bool = False) -> ShownFigure:
     """What a bias adds, as `matrix_grid` lays it out; closed keys are light grey."""
     values = torch.cat([dense[dense > CLOSED] for _, _, _, dense in rows])
     least, most = (values.min().item(), values.max().item()) if len(values) else (0.0, 0.0)
@@ -179,7 +185,7 @@ def bias_grid(rows: Sequence[Panels], title: str) -> ShownFigure:
     ]
     colours = LinearSegmentedColormap.from_list("open", ["#A6D5F0", "#0072B2"])
     bar = "added to the logits of open keys" if most > least else None
-    return matrix_grid(shown, title, colours, (least - 1e-9, most), bar)
+    return matrix_grid(shown, title, colours, (least - 1e-9, most), bar, joint=joint)
 
 
 def training_curves(

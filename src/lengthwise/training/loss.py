@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lengthwise.bias import AttentionBias, CalibratedBias
 from lengthwise.model import Transformer, plan_attention
+from lengthwise.model.joint import join_ahead
 from lengthwise.model.plans import AttentionPlan, LayerPlan
 from lengthwise.model.sheets import sheet_logits
 from lengthwise.problems.layout import Layout
@@ -34,6 +35,7 @@ class Loss:
         self, config: Config, bias: AttentionBias, model: Transformer, device: torch.device
     ) -> None:
         self.config, self.bias, self.device, self.encodes = config, bias, device, model.encodes
+        self._joins_ahead = model.joint and config.training.execution == "compiled"
         # Lines of sheets lead elsewhere in each, so that they are laid out with a batch (`sheet_logits`).
         self._along_sheets = config.is_sheet and isinstance(bias, CalibratedBias)
         # By the lengths of source and target: one for each width or size of a batch.
@@ -63,6 +65,8 @@ class Loss:
                 raise InputError(
                     f"attention can't be {self.config.attention!r}: {error}"
                 ) from error
+            if self._joins_ahead:
+                join_ahead(self._plans[key], *key, self.device)
         # Layouts of the same lengths share a plan, but tokens have places of their own in each.
         return AttentionPlan(self._plans[key], layout)
 
