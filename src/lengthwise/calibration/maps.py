@@ -36,7 +36,7 @@ from lengthwise.bias import (
 from lengthwise.errors import NoProblemsError
 from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
-from lengthwise.model.transformer import Output
+from lengthwise.model.loop import Output
 from lengthwise.problems.format import Format
 from lengthwise.problems.layout import ANSWER, Layout
 from lengthwise.problems.sampling import Split, generator, suite_problems

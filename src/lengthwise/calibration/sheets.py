@@ -23,8 +23,8 @@ from lengthwise.errors import NoProblemsError
 from lengthwise.locality import NotApplicableError, cone_of_sheet
 from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
 from lengthwise.model import plan_attention
+from lengthwise.model.loop import Output
 from lengthwise.model.plans import AttentionPlan, DensePlan, LayerPlan, close_safely
-from lengthwise.model.transformer import Output
 from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import training_sheets
 from lengthwise.problems.sheets import SheetLayout, Sheets

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lengthwise.bias import AttentionBias, CalibratedBias
 from lengthwise.model.attention import Path, plan_attention
+from lengthwise.model.loop import Output
 from lengthwise.model.plans import LayerPlan
-from lengthwise.model.transformer import Output, Transformer
+from lengthwise.model.transformer import Transformer
 from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
 
 

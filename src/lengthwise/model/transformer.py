@@ -8,8 +8,7 @@ has no cross-attention: problem and answer are one sequence (`lengthwise.model.j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -21,38 +20,15 @@ from lengthwise.engine.products import Linear
 from lengthwise.methods import Positions
 from lengthwise.model.distinct import view_distinct
 from lengthwise.model.ids import Ids, IdVectors, NextRow
-from lengthwise.model.joint import Joint
 from lengthwise.model.layers import Embedded, Layer, Norm, look_up
 from lengthwise.model.learned_bias import make_tables
+from lengthwise.model.loop import Output, run
 from lengthwise.model.plans import LayerPlan, OwnPlan, Plan
 from lengthwise.model.positions import POSITIONS, rotate
 from lengthwise.model.views import Cache, Rows, Source, Turn, View
 from lengthwise.problems.layout import COLUMN, Layout
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.tokens import extent_of
-
-
-@dataclass(frozen=True)
-class Output:
-    """What the model computed.
-
-    Attributes:
-        logits: `[batch, row, token]`.
-        attention: per layer and site, weights `[batch, head, query, key]`; empty unless asked for.
-    """
-
-    logits: Tensor
-    attention: list[dict[str, Tensor]]
-
-
-def run(layers: Iterable[nn.Module], x: Tensor, view: View) -> Tensor:
-    """What the last of some layers leaves, `[..., width]`, of what the first is given."""
-    for layer, (own, cross) in zip(layers, view, strict=True):
-        if isinstance(own, Rows) and isinstance(cross, Source) and not cast(Layer, layer).cross:
-            x = cast(Layer, layer)(x, Joint(own, cross))
-        else:
-            x = cast(Layer, layer)(x, own, cross)
-    return x
 
 
 class Transformer(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lengthwise.errors import InputError, shorten
-from lengthwise.model.transformer import Output
+from lengthwise.model.loop import Output
 from lengthwise.own_models.reading import Kind, Reading
 
 SomePositions = Literal["on", "off"] | nn.Module | Sequence[nn.Module]

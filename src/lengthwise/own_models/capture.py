@@ -9,7 +9,7 @@ from lengthwise.arguments import as_whole
 from lengthwise.bias import CLOSED, AttentionBias, Causal, Track
 from lengthwise.calibration.maps import AttentionMaps, Knockout, capture_problems, measure
 from lengthwise.errors import InputError
-from lengthwise.model.transformer import Output
+from lengthwise.model.loop import Output
 from lengthwise.own_models.adapter import Adapter, refuse_applied
 from lengthwise.own_models.reading import Place, Reading
 from lengthwise.own_models.tokens import SomeTokens, Tokens
