@@ -28,6 +28,7 @@ from lengthwise.proof import (
     NotApplicableError,
     prove,
     receptive_cone,
+    sheets,
     verify,
 )
 from lengthwise.proof.sheets import check_sights, contexts_of_sheet
@@ -275,6 +276,23 @@ def test_what_no_problem_shows_is_drilled_as_a_query_sees_it(multiplication, tmp
     trained = train_run(settings, tmp_path / "run", bias=run.bias)
     tokens = logits_of_sights(trained.model, run.bias, alone, "lines").argmax(dim=-1)
     assert tokens.tolist() == [run.task.token(wrong["writes"])]
+
+
+def test_with_what_no_problem_shows_all_of_its_kind_is_drilled(multiplication, monkeypatch):
+    """Of those the next model would be as free to get another wrong."""
+    cone = receptive_cone(multiplication.config, multiplication.bias)
+    sights = contexts_of_sheet(multiplication, cone, 10**6)
+    margins = torch.full((len(sights),), 9.0)
+    margins[[5, 7, 40]] = torch.tensor([-1.0, 2.0, 1.0])
+    checked = sheets.Checked(margins, torch.from_numpy(sights.wanted.astype(np.int64)), 0.0)
+    shown_by_none = {5, 7, 40, 41}
+    monkeypatch.setattr(
+        sheets, "_search", lambda run, sights, cases: ([], shown_by_none & set(cases.tolist()))
+    )
+    found = sheets.refute(multiplication, cone, sights, checked, 1e-3, 0.0)
+    # Those that fail first, then by how narrowly the others are right.
+    assert found.drill == tuple(sights.record(case) for case in (5, 40, 7, 41))
+    assert found.failing == 1
 
 
 def test_a_drill_that_is_no_record_is_refused_in_one_line(multiplication):

@@ -31,7 +31,7 @@ from lengthwise.tasks.near import SHEET
 CHUNK, _MEASURED = 8192, 64
 
 # Failing problems kept for a further training; problems that are searched for them, in so many rounds.
-_DRILL, _SEARCHED, _ROUNDS = 256, 2000, 60
+_DRILL, _SEARCHED, _ROUNDS = 512, 2000, 60
 
 
 @dataclass
@@ -166,8 +166,13 @@ def refute(
         for operands, size in found
         if of_split(task, operands[None], size, "train")[0]
     ]
-    # What no problem was found to show is trained on as it is seen.
-    drill += [sights.record(case) for case in sorted(missing) if case not in sights.unclear]
+    # What no problem was found to show is trained on as it is seen, and all of its kind with it: the next
+    # model would be as free to get another of them wrong.
+    hidden = missing - sights.unclear.keys()
+    if hidden:
+        shown_by_none = _search(run, sights, np.arange(len(sights)))[1] - sights.unclear.keys()
+        others = sorted(shown_by_none - hidden, key=lambda case: float(checked.margins[case]))
+        drill += [sights.record(case) for case in [*sorted(hidden), *others]]
     return Counterexample(
         task=run.config.task,
         base=run.config.base,
