@@ -338,9 +338,9 @@ def test_ctrl_c_is_one_line_and_resumes(tiny_file, tmp_path):
 
 @pytest.mark.trains
 def test_the_demo_shows_what_it_promises(call, tmp_path, monkeypatch, tiny_config):
-    from lengthwise import api
+    from lengthwise.api import task_settings
 
-    monkeypatch.setattr(api, "settings", lambda *args, **kwargs: tiny_config)
+    monkeypatch.setattr(task_settings, "settings", lambda *args, **kwargs: tiny_config)
     folder = tmp_path / "demo"
     monkeypatch.setattr(demo, "DEMO_FOLDER", folder)
     for _ in range(2):  # it is safe to run again

@@ -314,7 +314,7 @@ class Transformer(nn.Module):
             begin: the position of the first row, for a scheme that turns by positions.
         """
         index, view = rows.index, []
-        for layer, (sites, source) in enumerate(zip(plan, self.memories(memory), strict=True)):
+        for layer, (source, sites) in enumerate(zip(self.memories(memory), plan, strict=True)):
             own = Rows(sites["self"], index, keep=keep, **self._scores("self", layer, ids, begin))
             cross = Source(sites["cross"], source, keep=keep, **self._scores("cross", layer, ids))
             if isinstance(own.plan, OwnPlan) and not keep:
