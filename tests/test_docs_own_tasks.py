@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise import tasks
 from lengthwise.api import settings
 from lengthwise.cli.entry import run as command
+from own_task_samples import forget_own_tasks
 
 PAGE = (Path(__file__).parent.parent / "docs" / "own_tasks.md").read_text("utf-8")
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -22,10 +22,7 @@ def block(language: str, begins: str) -> str:
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    for home in (tasks.TASKS, tasks.WORKSHEETS):
-        for name in [name for name in home if tasks.is_own(name)]:
-            del home[name]
-    tasks.make_task.cache_clear()
+    forget_own_tasks()
 
 
 def test_the_check_prints_what_the_page_shows(tmp_path, capsys):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import lengthwise as lw
-from lengthwise import tasks
 from lengthwise.api import settings
 from lengthwise.cli.entry import run as command
 from lengthwise.errors import InputError
 from lengthwise.report.html import write_report
 from lengthwise.tasks.own import rule_digest
 from own_model_samples import PlainGPT, seeded
+from own_task_samples import ODOMETER, forget_own_tasks
 
 CODE = '''
 import lengthwise as lw
@@ -36,45 +36,13 @@ WAYS = {
     "admit": "def admit(self, operands):\n        return operands[operands[:, 0, 0] != 5]",
     "words": 'def read(self, answer):\n        return f"answer {super().read(answer)}"',
 }
-SHEET = """
-from functools import cached_property
-
-import lengthwise as lw
-
-
-class Wheels(lw.Worksheet):
-    segments = (lw.Segment("a", "operand"), lw.Segment("+", "symbol"), lw.Segment("b", "operand"))
-    axes = {"a": "c", "b": "r"}
-    follows = ("a[c]", "b[r]", "sheet[r-1,c].digit", "sheet[r,c-1].carry")
-    example = ("97+855", "15")
-
-    @cached_property
-    def fields(self):
-        return lw.Field("digit", self.base), lw.Field("carry", 2)
-
-    def cell(self, *seen):
-        wheel, steps, above, carry = seen
-        if steps is None:
-            return "$"
-        if wheel is None:
-            return ";"
-        shown = above if isinstance(above, int) else wheel
-        carry, digit = divmod(shown + (steps if carry is None else carry), self.base)
-        return digit, carry
-
-    def answer(self, rows):
-        return rows[-1][:, 0].tolist()
-"""
 
 
 @pytest.fixture(autouse=True)
 def forget():
     """No task outlives its test."""
     yield
-    for home in (tasks.TASKS, tasks.WORKSHEETS):
-        for name in [name for name in home if tasks.is_own(name)]:
-            del home[name]
-    tasks.make_task.cache_clear()
+    forget_own_tasks()
 
 
 @pytest.fixture
@@ -97,8 +65,8 @@ def test_the_digest_binds_how_a_class_writes_and_reads_problems(file):
 
 
 def test_the_digest_of_a_sheet_binds_how_its_problems_are_written(file):
-    found = {digest(file, f"{SHEET}\n    {WAYS[one]}\n") for one in ("parse", "objection")}
-    assert len({digest(file, SHEET), *found}) == 3
+    found = {digest(file, f"{ODOMETER}\n    {WAYS[one]}\n") for one in ("parse", "objection")}
+    assert len({digest(file, ODOMETER), *found}) == 3
 
 
 def test_a_format_of_a_file_of_a_class_and_of_an_instance(file):

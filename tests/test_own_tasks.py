@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from lengthwise.tasks.dataset import _read
 from lengthwise.tasks.kept import SOURCE, TASK
 from lengthwise.tasks.own import lost_digits, rule_digest
 from lengthwise.tasks.table import as_table, table_class
+from own_task_samples import ODOMETER, Odometer, forget_own_tasks
 
 CODE = '''
 import lengthwise as lw
@@ -84,44 +84,11 @@ _ = "_ N done"
 ROW = '{"problem": "1+2", "answer": "3"}'
 
 
-class Odometer(lw.Worksheet):
-    """As in docs/tasks.md."""
-
-    segments = (lw.Segment("a", "operand"), lw.Segment("+", "symbol"), lw.Segment("b", "operand"))
-    axes = {"a": "c", "b": "r"}  # noqa: RUF012
-    follows = ("a[c]", "b[r]", "sheet[r-1,c].digit", "sheet[r,c-1].carry")
-    example = ("97+855", "15")
-
-    @cached_property
-    def fields(self):
-        return lw.Field("digit", self.base), lw.Field("carry", 2)
-
-    def cell(self, *seen):
-        wheel, steps, above, carry = seen
-        if steps is None:
-            return "$"
-        if wheel is None:
-            return ";"
-        shown = above if isinstance(above, int) else wheel
-        carry, digit = divmod(shown + (steps if carry is None else carry), self.base)
-        return digit, carry
-
-    def answer(self, rows):
-        return rows[-1][:, 0].tolist()
-
-
 @pytest.fixture(autouse=True)
 def forget():
-    """No task outlives its test: what a later process knows is the package's own."""
+    """No task outlives its test."""
     yield
-    _forget()
-
-
-def _forget():
-    for home in (tasks.TASKS, tasks.WORKSHEETS):
-        for name in [name for name in home if tasks.is_own(name)]:
-            del home[name]
-    tasks.make_task.cache_clear()
+    forget_own_tasks()
 
 
 def write(path: Path, text: str) -> Path:
@@ -357,7 +324,7 @@ def trained(tmp_path, tiny_values):
     """A run of `CODE`, in a process that has forgotten the code."""
     path = write(tmp_path / "my_task.py", CODE)
     run = lw.train(tiny(path, tiny_values, factor=4), out=tmp_path / "run", progress=False)
-    _forget()
+    forget_own_tasks()
     path.unlink()
     return run.path
 
@@ -384,7 +351,7 @@ def test_a_changed_rule_is_noticed(trained, tmp_path):
         InputError, match="was trained on another rule than that of times_three now"
     ):
         Run.open(trained)
-    _forget()
+    forget_own_tasks()
     settings(write(tmp_path / "same.py", CODE.replace("Three times", "3 x")))
     assert Run.open(trained).task.truth("5") == "20"
 
@@ -427,7 +394,7 @@ def test_a_certificate_is_verified_where_the_task_is_not_known(trained, capsys):
     values = {"format": "lengthwise-certificate/3", "problems": run.config.format.to_dict()}
     values |= {"proven": True, "hashes": {"rule": ""}, "cone": {"reads": []}, "tightest": ["", 0]}
     (trained / "certificate.json").write_text(json.dumps(values))
-    _forget()
+    forget_own_tasks()
     assert command(["verify", str(trained / "certificate.json"), str(trained)]) == 2
     error = capsys.readouterr().err
     assert "certificate.json is not a certificate" in error
@@ -442,7 +409,7 @@ def test_a_training_is_repeated_from_its_settings_with_the_bias_beside_them(trai
 
 def test_a_run_is_shared_with_its_rule(trained, tmp_path, monkeypatch):
     Run.open(trained).save_pretrained(tmp_path / "shared")
-    _forget()
+    forget_own_tasks()
     monkeypatch.setattr("lengthwise.own_code._run", None)  # nothing may run a file
     shared = Run.from_pretrained(tmp_path / "shared")
     assert (shared.task.factor, shared.path.name) == (4, "shared")
@@ -457,7 +424,7 @@ def test_a_table_that_is_broken_or_another_is_refused(trained):
         InputError, match=r"task.json is not the file that its model was trained with"
     ):
         Run.open(trained)
-    _forget()
+    forget_own_tasks()
     (trained / TASK).write_text('{"name": "times_three", "table": {"transitions": 3}}')
     with pytest.raises(InputError, match=r"task.json is broken: "):
         Run.open(trained)
@@ -472,15 +439,11 @@ def test_a_table_that_is_broken_or_another_is_refused(trained):
 def test_a_worksheet_needs_its_code_which_is_named_and_never_run_by_itself(
     tmp_path, tiny_values, capsys
 ):
-    text = Path(__file__).read_text().split("class Odometer")[1].split("@pytest.fixture(autouse")[0]
-    code = (
-        "from functools import cached_property\nimport lengthwise as lw\n\n\nclass Odometer" + text
-    )
-    path = write(tmp_path / "odometer.py", code)
+    path = write(tmp_path / "odometer.py", ODOMETER)
     config = tiny(path, tiny_values)
     run = lw.train(config, out=tmp_path / "run", progress=False)
     solved = run.solve("97+85")
-    _forget()
+    forget_own_tasks()
     with pytest.raises(InputError) as caught:
         Run.open(run.path)
     assert (
@@ -492,7 +455,7 @@ def test_a_worksheet_needs_its_code_which_is_named_and_never_run_by_itself(
     # Hardly trained, it answers nothing: that is the answer now.
     assert command(["solve", str(run.path), "97+85", "--task", str(path)]) == 1
     assert solved in capsys.readouterr().err
-    _forget()
+    forget_own_tasks()
     assert Run.open(run.path, task=Odometer).solve("97+85") == solved
     # --force takes away what was kept, with the rest.
     shutil.copy(path, run.path / "mine.txt")
@@ -523,7 +486,7 @@ def test_problems_are_trained_on_calibrated_and_measured_and_not_proven(tmp_path
         )
         > 0.9
     )
-    _forget()
+    forget_own_tasks()
     _read.cache_clear()
     path.unlink()
     run = Run.open(tmp_path / "run")
