@@ -9,6 +9,7 @@ has no cross-attention: problem and answer are one sequence (`lengthwise.model.j
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -36,8 +37,7 @@ class Transformer(nn.Module):
 
     Args:
         tokens: size of the vocabulary.
-        kind: `encoder-decoder`, or `decoder`: one embedding, and one sequence in which positions go on from
-            the problem to the answer.
+        kind: `encoder-decoder`, or `decoder`: one embedding and one sequence, through which positions go on.
         width: channels of the residual stream, a multiple of `heads`.
         heads: attention heads.
         layers: decoder layers.
@@ -195,9 +195,9 @@ class Transformer(nn.Module):
             self._position_cache = table
         return table[..., :count, :]
 
-    def _turn(self, x: Tensor, first: int) -> Tensor:
-        """Queries or keys `[batch, head, position, channel]`, turned by their positions."""
-        table = self._position_table(first + x.shape[2], x.device)[:, first:]
+    def _turn(self, x: Tensor, first: int, begin: int = 0) -> Tensor:
+        """Queries or keys `[batch, head, position, channel]`, turned by their positions from `begin` on."""
+        table = self._position_table(begin + first + x.shape[2], x.device)[:, begin + first :]
         return rotate(x, table.to(x.dtype))
 
     def first_position(self, source_length: int) -> int:
@@ -214,7 +214,7 @@ class Transformer(nn.Module):
         """
         turn: Turn | None = None
         if self.scheme.kind == "rotate":
-            turn = lambda x, first: self._turn(x, first + begin)  # noqa: E731
+            turn = partial(self._turn, begin=begin)
         options: dict[str, Any] = {}
         if ids is not None and self.ids is not None and self.ids.turns:
             turn = self.ids.turn(ids.source if site == "encoder" else ids.target)
