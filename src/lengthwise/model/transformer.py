@@ -37,7 +37,7 @@ class Transformer(nn.Module):
 
     Args:
         tokens: size of the vocabulary.
-        kind: `encoder-decoder`, or `decoder`: one embedding and one sequence, through which positions go on.
+        kind: `encoder-decoder`, or `decoder`: one embedding and one sequence, with positions throughout.
         width: channels of the residual stream, a multiple of `heads`.
         heads: attention heads.
         layers: decoder layers.
