@@ -135,7 +135,7 @@ def _drawn(
     """Shares as JSON values, with their problems: one process draws, which costs a tenth of short ones.
 
     Args:
-        ask, questions: as of `scores_of`.
+        ask, questions: as of `ask_all`.
         ahead: draws a question's problems while those of the one before are handed out.
     """
 
