@@ -326,3 +326,13 @@ def test_a_decoder_goes_through_the_whole_method(tiny_config, tmp_path, call):
     assert "target_embedding.weight" not in run.model.state_dict()
     assert hashes(run)["model"] != hashes(Run(run.path, tiny_config, run.bias))["model"]
     assert call("verify", run.path / "certificate.json", run.path)[0] == 0
+
+
+def test_the_lines_of_a_run_are_drawn_before_it_is_trained(tmp_path, call):
+    config = make_config({"task": "addition", "model": {"kind": "decoder", "positions": "none"}})
+    lines = [Line(Track.parse("a[c]"), 0), Line(Track.parse("answer[c-1]"), 1)]
+    Run.create(tmp_path / "run", config, CalibratedBias(config.format, config.model.heads, lines))
+    code, out, err = call("explain", tmp_path / "run", "--plot", tmp_path / "lines.png")
+    assert code == 0, err
+    assert "head 0 reads a[c]" in out
+    assert (tmp_path / "lines.png").stat().st_size > 1000

@@ -165,6 +165,11 @@ class Pairs(TorchPair):
         return super().forward(source, target), None
 
 
+class PairsInOne(TorchGPT):
+    def forward(self, ids):
+        return super().forward(ids), None
+
+
 class Buffered(TorchPair):
     def embed(self, ids):
         return self.wte(ids) + torch.zeros(8, 16)[: ids.shape[1]]
@@ -175,6 +180,7 @@ class Buffered(TorchPair):
     [
         (OneSequence, r"is called model\(source, target\); its forward does not take that"),
         (Pairs, r"Pairs must return logits \[problem, token, id\], .*; got tuple"),
+        (PairsInOne, r"PairsInOne must return logits \[problem, token, id\], .*; got tuple"),
         (Buffered, r"can't read problems of 11 tokens \(The size of tensor"),
     ],
 )

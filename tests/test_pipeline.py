@@ -9,7 +9,6 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from lengthwise import pipeline
 from lengthwise.calibration import kept_maps
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.pipeline import attempts, run_abc, stages
@@ -209,7 +208,7 @@ def test_a_refused_retraining_leaves_the_model_of_before_in_its_place(
         }
     )
     with pytest.raises(InputError, match="learned positions of this model end earlier"):
-        pipeline.calibrate_and_retrain(
+        attempts.calibrate_and_retrain(
             changed, path / "calibrated", Run.open(path / "vanilla"), resume=True
         )
     assert not (path / "calibrated-1").exists()

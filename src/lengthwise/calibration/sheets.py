@@ -334,8 +334,8 @@ def _joint_lines(chosen: list[SheetEvidence], maps: SheetMaps) -> list[Line]:
     heads, later = maps.heads, range(1, maps.layers)
     cross = [item for item in chosen if item.track.site == "cross"]
     room = max(0, heads - (len(chosen) - len(cross))) if later else len(cross)
-    late, first = cross[room:], [item for item in chosen if item not in cross[room:]]
-    begin = assign(first, heads, 1, spare=LAST_TOKEN)
+    late = cross[room:]
+    begin = assign([item for item in chosen if item not in late], heads, 1, spare=LAST_TOKEN)
     found = [Line(line.track, line.head, 0) for line in begin]
     if late:
         again = [*late, *cross[: min(room, max(0, heads - len(late)))]]

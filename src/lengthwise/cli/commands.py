@@ -269,7 +269,7 @@ def calibrate_command(
     from lengthwise.arguments import as_choice
     from lengthwise.bias.dense import save_dense
     from lengthwise.calibration import calibrate, capture
-    from lengthwise.pipeline import SELECTION
+    from lengthwise.pipeline.attempts import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output
     from lengthwise.runs.run import Run
     from lengthwise.settings.assignments import refuse_idle, refuse_uncounted, with_options

@@ -266,7 +266,7 @@ def _draw(bias: AttentionBias, path: Path | None, run: Run | None = None) -> Non
     from lengthwise.report.plots import attention_maps, bias_map
     from lengthwise.report.sheet_plots import sheet_attention, sheet_map
 
-    joint = run is not None and run.model.joint
+    joint = run is not None and run.config.model.joint
     if isinstance(bias, MatrixBias):
         bias_map(bias, bias.format.at(bias.width), path, joint=joint)
     elif isinstance(bias, CalibratedBias) and bias.format.is_sheet:

@@ -146,12 +146,14 @@ def check_range(
     ask, begin = _asking(run), "lengthwise.evaluation.mistakes:begin"
     shares = range(first, last + 1, _BATCH)
     ranges = ([start, min(start + _BATCH - 1, last)] for start in shares)
+    # One for each share, at most; `len` can't count those of the longest ranges.
+    workers = min(workers, -(-(last + 1 - first) // _BATCH))
     asked, correct, wrong = 0, 0, []
     with ExitStack() as stack:
         answers: Iterable[list[list[Any]]] = map(ask, ranges)
-        if min(workers, len(shares)) > 1:
+        if workers > 1:
             stack.enter_context(one_thread())
-            pool = Workers(min(workers, len(shares)), ask, begin, to_values(run))
+            pool = Workers(workers, ask, begin, to_values(run))
             answers = stack.enter_context(pool).answers(ranges)
         for start, found in zip(shares, answers, strict=True):
             wrong += [tuple(texts) for _, *texts in found][: keep - len(wrong)]

@@ -132,10 +132,10 @@ def _scores(
 def _drawn(
     ask: Ask, questions: Sequence[Question], ahead: Executor | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Shares as JSON values, with their problems: one process draws, which costs a tenth of short ones.
+    """Shares as JSON values, with their problems: one process draws all of a question.
 
     Args:
-        ask, questions: as of `scores_of`.
+        ask, questions: as of `ask_all`.
         ahead: draws a question's problems while those of the one before are handed out.
     """
 

@@ -122,22 +122,25 @@ class Adapter(ABC):
             f"than {most} ids; got {found}"
         )
 
-    def called(self, *ids: Tensor) -> Any:
-        """What the model returns for ids, in one sequence or of source and target.
+    def called(self, source: Tensor, target: Tensor) -> Any:
+        """What the model returns for the target, asked by ids alone: one sequence, or source and target.
 
         Raises:
             InputError: for a model that is called otherwise.
         """
+        apart = self.kind == "encoder-decoder"
+        ids = (source, target) if apart else (torch.cat([source, target], dim=1),)
         try:
             inspect.signature(self.module.forward).bind(*ids)
         except TypeError as error:
             name = type(self.module).__name__
-            way = "model(source, target)" if len(ids) == 2 else "model(ids)"
+            way = "model(source, target)" if apart else "model(ids)"
             raise InputError(
                 f"{name} is taken for a model of kind {self.kind}, which is called {way}; its forward "
                 f"does not take that: {error}"
             ) from error
-        return self.module(*ids)
+        found = self.module(*ids)
+        return found if apart or not isinstance(found, Tensor) else found[:, source.shape[1] :]
 
     def _sites(self, reading: Reading, rows: int, keys: int) -> list[dict[str, Tensor]]:
         found = []

@@ -156,6 +156,4 @@ class Plain(Adapter):
         return [on]
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
-        if self.kind == "encoder-decoder":
-            return self.called(source, target)
-        return self.called(torch.cat([source, target], dim=1))[:, source.shape[1] :]
+        return self.called(source, target)

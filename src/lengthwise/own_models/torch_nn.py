@@ -14,7 +14,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lengthwise.errors import InputError
@@ -139,9 +138,7 @@ class TorchLayers(Adapter):
                 f"{type(self.module).__name__} takes embeddings; pass the module that holds it and "
                 f"takes token ids"
             )
-        if self.kind == "encoder-decoder":
-            return self.called(source, target)
-        return self.called(torch.cat([source, target], dim=1))[:, source.shape[1] :]
+        return self.called(source, target)
 
 
 def _first(args: tuple, kwargs: dict[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import write_bytes
-from lengthwise.pipeline.attempts import SELECTION, calibrate_and_retrain, train_and_calibrate
+from lengthwise.pipeline.attempts import train_and_calibrate
 from lengthwise.pipeline.outcome import Outcome
 from lengthwise.pipeline.stages import Clock, Observer, Silent
 from lengthwise.pipeline.until_proven import prove_and_drill
@@ -124,12 +124,3 @@ def check_local(config: Config) -> None:
     lost = lost_digits(config.make_task())
     if lost is not None:
         raise InputError(lost)
-
-
-__all__ = [
-    "SELECTION",
-    "calibrate_and_retrain",
-    "check_local",
-    "run_abc",
-    "train_and_calibrate",
-]

@@ -105,4 +105,5 @@ def prove_and_drill(
 
 
 def with_drill(config: Config, drill: tuple[str, ...]) -> Config:
+    """The settings with these problems drilled, each once."""
     return changed(config, "data", drill=tuple(dict.fromkeys(drill)))

@@ -183,7 +183,11 @@ def observing(
         own = Silent()
         setattr(own, of, lambda *told: on_progress(*told[of == "trained" :]))
     if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
-        refuse("observer", "an observer, such as a subclass of lengthwise.pipeline.Silent", own)
+        refuse(
+            "observer",
+            "an observer, such as a subclass of lengthwise.pipeline.stages.Observer",
+            own,
+        )
     if own is not None:
         yield own
     elif wanted is False or os.environ.get("RANK", "0") != "0":

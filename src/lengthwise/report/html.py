@@ -295,7 +295,7 @@ def _section(folder: Folder, identifier: str) -> dict[str, Any]:
 def _draw(folder: Folder) -> dict[str, dict[str, Any]]:
     """Draw what the folder holds into `plots/`: name to picture."""
     target, config, found = folder.plots, folder.main.config, {}
-    joint = config.model.kind == "decoder"
+    joint = config.model.joint
     sites = "for the answer and the problem" if joint else "at self- and cross-attention"
     found["length"] = picture(
         target / "length.png",

@@ -112,7 +112,7 @@ def _of_task(task: str, records: list[Record], out: Path, folder: Path) -> list[
             if isinstance(run.bias, CalibratedBias):
                 layout = Layout(run.task, max(_DRAWN_WIDTH, run.config.width))
                 path = folder / f"bias-{task}-{row}.png"
-                drawn.append(bias_map(run.bias, layout, path, joint=run.model.joint))
+                drawn.append(bias_map(run.bias, layout, path, joint=run.config.model.joint))
     return drawn
 
 

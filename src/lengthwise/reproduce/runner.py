@@ -15,7 +15,7 @@ from lengthwise.calibration import NoLinesError
 from lengthwise.evaluation.curve import Score
 from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import from_json, read_text, write_text
-from lengthwise.pipeline import calibrate_and_retrain
+from lengthwise.pipeline.attempts import calibrate_and_retrain
 from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of
 from lengthwise.runs.folder import CONFIG, locked
 from lengthwise.runs.metrics import read_metrics

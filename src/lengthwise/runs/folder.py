@@ -44,7 +44,7 @@ _WRITTEN = {
 }
 _PICTURES = ("length.png", "attention.png", "bias.png", "training.png", "combined.png")
 
-# A calibrated run that another calibration took the place of.
+# A run that one of another calibration, or of another seed, took the place of.
 _SET_ASIDE = re.compile(rf"({CALIBRATED}|{VANILLA})-\d+")
 
 # What the system says where a file system has no locks.

@@ -208,8 +208,6 @@ class Run:
             load_weights(model, path)
             return model.to(self.device).eval()
 
-    load_weights = staticmethod(load_weights)
-
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell the trained model from every other."""

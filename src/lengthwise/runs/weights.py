@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import safe_open
@@ -43,10 +45,8 @@ def load_weights(model: Transformer, path: Path) -> None:
     Raises:
         InputError: when it does not hold weights of such a model.
     """
-    try:
+    with _readable(path):
         weights = load_file(path)
-    except Exception as error:  # safetensors raises many kinds
-        raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
     _compare({name: list(tensor.shape) for name, tensor in weights.items()}, model, path)
     model.load_state_dict(weights)
 
@@ -57,12 +57,9 @@ def check_shapes(path: Path, config: Config) -> None:
     Raises:
         InputError: for those.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            names = [*file.keys()]
-            shapes = {name: file.get_slice(name).get_shape() for name in names}
-    except Exception as error:  # safetensors and the system raise many kinds
-        raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+    with _readable(path), safe_open(path, "pt") as file:
+        names = [*file.keys()]
+        shapes = {name: file.get_slice(name).get_shape() for name in names}
     layers = config.model.layers + config.model.encoder_layers
     if layers > len(names):
         raise InputError(
@@ -85,11 +82,8 @@ def check_described(path: Path, config: Config, bias: AttentionBias) -> None:
     Raises:
         InputError: for those.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-    except Exception as error:  # safetensors and the system raise many kinds
-        raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
+    with _readable(path), safe_open(path, "pt") as file:
+        about = file.metadata() or {}
     try:
         said = dict(from_json(about.get(_MODEL, "{}")))
     except (TypeError, ValueError) as error:
@@ -101,6 +95,15 @@ def check_described(path: Path, config: Config, bias: AttentionBias) -> None:
                 f"{path} holds weights that were trained with {key} {said[key]}, but this run has "
                 f"{here[key]}"
             )
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What fails in reading weights is said in a sentence."""
+    try:
+        yield
+    except Exception as error:  # safetensors and the system raise many kinds
+        raise InputError(f"{path} does not hold this run's weights: {reason(error)}") from error
 
 
 def _compare(shapes: dict[str, list[int]], model: Transformer, path: Path) -> None:

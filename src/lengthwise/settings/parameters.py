@@ -149,6 +149,11 @@ def content(name: str, value: Any, *folders: Path) -> Any:
 
 
 def key_and_value(assignment: str) -> tuple[str, Any]:
+    """The setting that `KEY=VALUE` names, and its value.
+
+    Raises:
+        InputError: for a text that is none.
+    """
     key, separator, text = assignment.partition("=")
     if not separator or not key:
         raise InputError(f"--set takes KEY=VALUE, got {assignment!r}")

@@ -152,7 +152,7 @@ class ModelSettings(Settings):
                 f"width must be even and a multiple of heads, got {self.width} and {self.heads}"
             )
         self.check_positions(self.positions)
-        if self.kind == "decoder":
+        if self.joint:
             self._check_decoder()
         if self.t5_buckets % 2 or self.t5_distance <= self.t5_buckets // 2:
             raise ValueError(
@@ -160,6 +160,11 @@ class ModelSettings(Settings):
                 f"{self.t5_distance}"
             )
         return self
+
+    @property
+    def joint(self) -> bool:
+        """Whether problem and answer are read in one attention."""
+        return self.kind == "decoder"
 
     def _check_decoder(self) -> None:
         if self.encoder_layers:
@@ -188,7 +193,7 @@ class ModelSettings(Settings):
                 f"rope turns pairs of channels: width / heads must be even, got {self.width} / {self.heads}"
             )
         scheme = POSITIONS[positions]
-        if self.kind == "decoder" and (scheme.period is not None or scheme.kind == "ids"):
+        if self.joint and (scheme.period is not None or scheme.kind == "ids"):
             raise ValueError(
                 f"position scheme {positions!r} numbers problem and answer apart, but a decoder reads both "
                 f"as one sequence; model.kind must be encoder-decoder"

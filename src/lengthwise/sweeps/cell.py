@@ -15,7 +15,8 @@ from lengthwise.errors import InputError
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score
 from lengthwise.files import check_format, from_json, read_text, write_text
-from lengthwise.pipeline import run_abc, train_and_calibrate
+from lengthwise.pipeline import run_abc
+from lengthwise.pipeline.attempts import train_and_calibrate
 from lengthwise.pipeline.stages import Clock, Observer, Stage
 from lengthwise.proof import Certificate, Counterexample
 from lengthwise.runs.folder import CALIBRATED, VANILLA, WEIGHTS, locked

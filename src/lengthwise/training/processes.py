@@ -2,7 +2,7 @@
 
 On GPUs Accelerate wraps the model, and gradients are averaged while the rest of them is computed. On CPUs a
 wrapped model of some hundred thousand weights costs more than it overlaps, a hook for each of fifty small
-gradients, buckets, and a thread that takes the core from the backward pass (docs/log.md, "two processes").
+gradients, buckets, and a thread that takes the core from the backward pass (docs/log.md, 2026-11-26).
 Ours are one tensor anyway (`FlatWeights`), so processes there average that, once a step.
 """
 

@@ -42,6 +42,7 @@ from lengthwise.runs.parts import (
     make_model,
 )
 from lengthwise.runs.run import Run
+from lengthwise.runs.weights import load_weights
 from lengthwise.settings.config import Config, InputError
 from lengthwise.training.accumulating import accumulated
 from lengthwise.training.batches import draw_positions, make_batches
@@ -231,7 +232,7 @@ class Trainer:
         if self.settings.initial is not None:
             initial = Run.open(self.settings.initial)
             _ = initial.model  # whole, and of its settings
-            self.run.load_weights(self.bare, initial.path / WEIGHTS)
+            load_weights(self.bare, initial.path / WEIGHTS)
 
     def train(self) -> Run:
         if (self.run.path / CHECKPOINT).exists():
