@@ -41,10 +41,10 @@ def settings(path, **training):
     return path
 
 
-def start(launcher, *arguments):
+def start(launcher, *arguments, program="lengthwise"):
     """A command of ours, as two gloo processes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", *launcher, "lengthwise", *map(str, arguments)]
+    command = [sys.executable, "-m", *launcher, str(program), *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -112,8 +112,30 @@ def test_another_number_of_processes_goes_on_with_the_same_problems(tmp_path, fi
 
 
 @pytest.mark.slow
+def test_processes_without_memory_to_share_train_to_the_same_bits(tmp_path):
+    """Two that send each other their gradients."""
+    file = settings(tmp_path / "settings.json", max_steps=40)
+    apart = tmp_path / "apart.py"
+    apart.write_text(
+        "from pathlib import Path\n"
+        "from lengthwise.cli.entry import main\n"
+        "from lengthwise.training import shared_memory\n"
+        "shared_memory._MEMORY = Path('/nowhere')\n"
+        "main()\n"
+    )
+    start(TORCHRUN, "train", file, "--out", tmp_path / "one").communicate(timeout=120)
+    start(TORCHRUN[:-1], "train", file, "--out", tmp_path / "two", program=apart).communicate(
+        timeout=120
+    )
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    close(Run.open(tmp_path / "two"), alone(file, tmp_path / "alone"))
+
+
+@pytest.mark.slow
 def test_three_processes_train_as_one(tmp_path):
-    """Of two, each gives the other its gradient; more reduce theirs."""
+    """Where there are fewer cores, they send each other their gradients."""
     file = settings(tmp_path / "settings.json", max_steps=40, batch_size=48, accumulate=2)
     three = (*TORCHRUN[:3], "3", "-m")
     _, err = start(three, "train", file, "--out", tmp_path / "three").communicate(timeout=120)

@@ -3,7 +3,8 @@
 On GPUs Accelerate wraps the model, and gradients are averaged while the rest of them is computed. On CPUs a
 wrapped model of some hundred thousand weights costs more than it overlaps, a hook for each of fifty small
 gradients, buckets, and a thread that takes the core from the backward pass (docs/log.md, 2026-11-26).
-Ours are one tensor anyway (`FlatWeights`), so processes there average that, once a step.
+Ours are one tensor anyway (`FlatWeights`), so processes there average that, once a step: in memory that
+they share, or by messages where they share none.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import cast
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, reduce
+from accelerate.utils import DistributedDataParallelKwargs, gather, reduce
 
 from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.files import reason
 from lengthwise.runs.folder import CHECKPOINT
 from lengthwise.settings.config import InputError
+from lengthwise.training.shared_memory import GoneError, SharedMemory
 
 # Steps between two questions of the processes to each other: one costs a small part of a step.
 ASKING = 8
@@ -62,32 +64,74 @@ def prepared(accelerator: Accelerator, model: torch.nn.Module) -> torch.nn.Modul
     return accelerator.prepare_model(model, evaluation_mode=_average_at_once(accelerator))
 
 
-def begin_alike(accelerator: Accelerator, weights: FlatWeights) -> None:
-    """Give every process the weights of the first; a wrapped model has seen to that."""
-    if _average_at_once(accelerator):
-        dist.broadcast(weights.whole.detach(), 0)
+class Others:
+    """The other processes of a training, if there are any: what all of them agree on.
 
-
-def average(accelerator: Accelerator, weights: FlatWeights) -> None:
-    """Make the gradient the mean of all processes', where the model does not see to that.
-
-    Every process has the same bits then. Of two, each adds the other's to its own: one exchange, where
-    reducing takes several.
+    Args:
+        accelerator: of the processes.
     """
-    if not _average_at_once(accelerator):
-        return
-    gradient = weights.whole.grad
-    assert gradient is not None
-    if accelerator.num_processes == 2:
-        others, other = torch.empty_like(gradient), 1 - accelerator.process_index
-        coming, going = dist.irecv(others, other), dist.isend(gradient, other)
-        for under_way in (coming, going):
-            assert under_way is not None
-            under_way.wait()
-        gradient += others
-    else:
-        dist.all_reduce(gradient)
-    gradient /= accelerator.num_processes
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._shared: SharedMemory | None = None
+
+    def begin_alike(self, weights: FlatWeights) -> None:
+        """Give every process the weights of the first; a wrapped model has seen to that."""
+        if _average_at_once(self.accelerator):
+            dist.broadcast(weights.whole.detach(), 0)
+            self._shared = SharedMemory.open(weights.whole.numel())
+
+    def average(self, weights: FlatWeights) -> None:
+        """Make the gradient the mean of all processes', where the model does not see to that.
+
+        Every process has the same bits then. Of two that send messages, each adds the other's to its own:
+        one exchange, where reducing takes several.
+        """
+        if not _average_at_once(self.accelerator):
+            return
+        gradient, processes = weights.whole.grad, self.accelerator.num_processes
+        assert gradient is not None
+        if self._shared is not None:
+            return self._shared.average(gradient)
+        if processes == 2:
+            others, other = torch.empty_like(gradient), 1 - self.accelerator.process_index
+            coming, going = dist.irecv(others, other), dist.isend(gradient, other)
+            for under_way in (coming, going):
+                assert under_way is not None
+                under_way.wait()
+            gradient += others
+        else:
+            dist.all_reduce(gradient)
+        gradient /= processes
+
+    def any_asked(self, asked: bool, step: int) -> bool:
+        """Whether any process was asked to stop; all of them say the same after the same step.
+
+        A process that stops alone would leave the others waiting for its gradients. So they tell each other
+        with these, or ask after every `ASKING`-th step.
+
+        Args:
+            asked: whether this one was.
+            step: the steps that are done, of all processes.
+        """
+        if self.accelerator.num_processes == 1:
+            return asked
+        if self._shared is not None:
+            self._shared.asked = asked
+            return self._shared.any_asked
+        if step % ASKING:
+            return False
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(cast(torch.Tensor, reduce(flag, reduction="sum")) > 0)
+
+    def share(self, rows: int) -> slice:
+        """The rows that this process takes of so many that all of them measure together."""
+        processes = self.accelerator.num_processes
+        return slice(self.accelerator.process_index, None, processes if rows >= processes else 1)
+
+    def each(self, values: torch.Tensor) -> torch.Tensor:
+        """What each process found, `[process, value]`; all of them get the same."""
+        return cast(torch.Tensor, gather(values[None]))
 
 
 def _average_at_once(accelerator: Accelerator) -> bool:
@@ -113,7 +157,8 @@ def together(accelerator: Accelerator, path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         # Of errors of a connection torch has no kind: gloo raises the plain one.
-        if accelerator.num_processes == 1 or not _LOST.search(str(error)):
+        lost = isinstance(error, GoneError) or _LOST.search(str(error))
+        if accelerator.num_processes == 1 or not lost:
             raise
         kept = (
             "its last checkpoint is whole" if (path / CHECKPOINT).exists() else "no checkpoint yet"
@@ -122,25 +167,6 @@ def together(accelerator: Accelerator, path: Path) -> Iterator[None]:
             f"one of the {accelerator.num_processes} processes that train {path} has gone, and the others "
             f"end, too ({kept}); --resume goes on, on as many processes or on others"
         ) from error
-
-
-def any_asked(accelerator: Accelerator, asked: bool, step: int) -> bool:
-    """Whether any process was asked to stop; all of them say the same after the same step.
-
-    They ask each other after every `ASKING`-th step, since a process that stops alone would leave the
-    others waiting for its gradients.
-
-    Args:
-        accelerator: of the processes.
-        asked: whether this one was.
-        step: the steps that are done, of all processes.
-    """
-    if accelerator.num_processes == 1:
-        return asked
-    if step % ASKING:
-        return False
-    flag = torch.tensor(float(asked), device=accelerator.device)
-    return bool(cast(torch.Tensor, reduce(flag, reduction="sum")) > 0)
 
 
 def rank_rows(batch_size: int, rank: int, processes: int, parts: int = 1) -> slice:

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import broadcast, reduce
+from accelerate.utils import reduce
 from torch import Tensor
 
 from lengthwise.bias import CalibratedBias, MatrixBias
@@ -52,9 +52,7 @@ from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.keeping import Finite, thin_out
 from lengthwise.training.loss import Loss
 from lengthwise.training.processes import (
-    any_asked,
-    average,
-    begin_alike,
+    Others,
     make_accelerator,
     prepared,
     rank_rows,
@@ -170,6 +168,7 @@ class Trainer:
         on_progress: Progress | None = None,
     ) -> None:
         self.config, self.run, self.accelerator = config, run, accelerator
+        self.others = Others(accelerator)
         self.on_progress = on_progress or (lambda metrics: None)
         self.settings, self.device = config.training, accelerator.device
         torch.manual_seed(config.seed)
@@ -237,11 +236,11 @@ class Trainer:
     def train(self) -> Run:
         if (self.run.path / CHECKPOINT).exists():
             self._load()
-        begin_alike(self.accelerator, self.weights)
+        self.others.begin_alike(self.weights)
         if self.accelerator.is_main_process:
             self._trim_metrics()
-        held_out = self.held_out
-        validation = held_out.source.to(self.device), held_out.target.to(self.device)
+        held_out, share = self.held_out, self.others.share(len(self.held_out.source))
+        validation = tuple(t[share].to(self.device) for t in (held_out.source, held_out.target))
         self.model.train()
         with stop_requests() as stopping, shard_threads(self.shards):
             self._mark = time.perf_counter()
@@ -254,7 +253,7 @@ class Trainer:
                     metrics = self._measure(*validation)
                     if metrics.phase == "done":
                         break
-                if any_asked(self.accelerator, bool(stopping), self.step):
+                if self.others.any_asked(bool(stopping), self.step):
                     self._save()
                     # One that ended sooner would have the others ended before the checkpoint is whole.
                     self.accelerator.wait_for_everyone()
@@ -286,7 +285,7 @@ class Trainer:
         # Accelerate's own calls would check for mixed precision and accumulation, a fiftieth of a step.
         count = self.settings.accumulate
         self.loss_sum += accumulated(mean_loss, parts, self.weights, self.shards, count)
-        average(self.accelerator, self.weights)
+        self.others.average(self.weights)
         self.optimizer.step()
         self.finite.add(self.loss_sum)
         self.loss_count += 1
@@ -295,7 +294,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _measure(self, source: Tensor, target: Tensor) -> Metrics:
-        """Validation, a row of metrics, and the schedule's decision."""
+        """Validation on this process's share, a row of metrics, and the schedule's decision."""
         now = time.perf_counter()
         spent = now - self._mark
         self.seconds += spent
@@ -305,10 +304,12 @@ class Trainer:
         losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
         right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1).float().mean()
         self.bare.train()
-        train_loss = reduce(self.loss_sum / self.loss_count, reduction="mean")
-        values = torch.stack([right, losses.mean(), losses.max(), cast(Tensor, train_loss)])
-        # Every process decides on the same numbers: those of the first.
-        exact, loss, worst, mean_loss = cast(Tensor, broadcast(values)).tolist()
+        found = (right, losses.mean(), losses.max(), self.loss_sum / self.loss_count)
+        # Every process decides on the same numbers: those of all.
+        each = self.others.each(torch.stack([*found, right.new_tensor(len(source))]))
+        of_all = each[:, 4] / each[:, 4].sum()
+        exact, loss = (each[:, :2] * of_all[:, None]).sum(0).tolist()
+        worst, mean_loss = each[:, 2].max().item(), each[:, 3].mean().item()
         self._check_finite(loss, worst, mean_loss)
         rate = self.optimizer.param_groups[0]["lr"]
         done = self.schedule.measured(self.step, exact, loss, worst)
