@@ -125,7 +125,7 @@ def test_a_table_shows_all_seeds_their_mean_and_the_paper():
     cells = [Cell("addition", "abc", "padded", seed) for seed in (1, 0)]
     records = [record(cells[0], score(60, 190)), record(cells[1], score(60, 200))]
     text = markdown("table1", records)
-    assert "| addition | abc | padded | 2 of 2 | 100, 95 (mean 97.5; " in text
+    assert "| addition | abc | padded | 2 of 2 | 0 of 2 | 100, 95 (mean 97.5; " in text
     assert "; paper 99.8 |" in text
 
 
@@ -141,7 +141,7 @@ def test_a_table_says_where_there_is_no_model():
     cell = Cell("nx1", "abc_paper", "padded", 0)
     other = record(Cell("nx1", "abc", "padded", 0), score(6, 200))
     text = markdown("table1", [record(cell, interpolates=False), other])
-    assert "| nx1 | abc_paper | padded | 0 of 1 | no model; paper 100 |" in text
+    assert "| nx1 | abc_paper | padded | 0 of 1 |  | no model; paper 100 |" in text
 
 
 def test_tidy_lines_hold_one_score_each():
@@ -200,6 +200,42 @@ def test_cells_are_measured_and_kept(measured):
     run = Run.open(out / CELLS / cells[1].name / "model")
     assert run.method == "calibrated"
     assert finished(cells, out) == records
+
+
+@pytest.mark.trains
+def test_the_row_abc_trains_until_its_model_is_proven(measured):
+    """The smallest budget is content with a model that is nearly right, which its proof is not."""
+    out, cells, _ = measured
+    one = Cell("successor", "abc", "short", 0)
+    (found,) = measure([cells[0], one], "smoke", out, workers=1)[1:]
+    assert found.proven
+    assert (out / CELLS / one.name / "model" / "certificate.json").exists()
+    assert "| successor | abc | short | 1 of 1 | 1 of 1 | 100 (mean 100;" in markdown(
+        "table1", [found]
+    )
+
+
+def test_rows_and_a_protocol_are_chosen_with_what_they_begin_with(tmp_path, capsys):
+    """Four tasks, the model of each and the one that it is calibrated from."""
+    command = [
+        "reproduce",
+        "table1",
+        "--budget",
+        "smoke",
+        "--out",
+        str(tmp_path),
+        "--estimate",
+        "--json",
+    ]
+    assert run_cli([*command, "--rows", "abc", "--protocol", "padded"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 8
+    assert run_cli([*command, "--rows", "rope"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 8
+    for wrong, said in (("abd", "'abc'"), ("window1", "no cell of these targets"), ("", "row")):
+        assert run_cli([*command, "--rows", wrong]) == 2
+        assert said in capsys.readouterr().err
+    assert run_cli([*command, "--protocol", "long"]) == 2
+    assert "short" in capsys.readouterr().err
 
 
 def test_what_is_done_is_not_done_again(measured, monkeypatch):

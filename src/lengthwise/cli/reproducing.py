@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lengthwise.cli import options
 from lengthwise.cli.commands import app, show
 from lengthwise.errors import InputError
+
+if TYPE_CHECKING:
+    from lengthwise.reproduce import Cell
 
 
 @app.command("reproduce")
@@ -28,6 +31,13 @@ def reproduce_command(
     ] = "standard",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write.", show_default="runs/reproduce-BUDGET")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Only these rows, such as abc,rope, and what they begin with."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Only one of the two: short or padded.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cells at once.", show_default="one for each core")
@@ -62,9 +72,12 @@ def reproduce_command(
     chosen = list(reproduce.TARGETS) if "all" in targets else list(dict.fromkeys(targets))
     folder = out or Path(f"runs/reproduce-{budget}")
     size = reproduce.BUDGETS[budget]
-    cells = dict.fromkeys(cell for target in chosen for cell in reproduce.cells_of(target, size))
+    of_targets = (cell for target in chosen for cell in reproduce.cells_of(target, size))
     # Short cells first, whatever table they are of: most results with the least time.
-    todo = sorted(cells, key=lambda cell: (cell.protocol == "padded", cell.seed))
+    cells = sorted(
+        dict.fromkeys(of_targets), key=lambda cell: (cell.protocol == "padded", cell.seed)
+    )
+    todo = _only(cells, rows, protocol)
     count = workers or os.cpu_count() or 1
     check_budget(folder, budget)
     left = reproduce.remaining(todo, size, folder, count)
@@ -79,11 +92,12 @@ def reproduce_command(
         print(f"{record.cell.name} ({record.seconds:.0f} s): {what}. {after}", file=sys.stderr)
 
     if done_only:
-        records = finished(todo, folder)
+        records = finished(cells, folder)
         if not records:
             raise InputError(f"no cell in {folder} is done; leave --done out to measure them")
     else:
-        records = reproduce.measure(todo, budget, folder, workers=count, on_progress=done)
+        reproduce.measure(todo, budget, folder, workers=count, on_progress=done)
+        records = finished(cells, folder)
     written: list[Path] = []
     for target in chosen:
         if target == "figures":
@@ -93,3 +107,24 @@ def reproduce_command(
     names = [str(path) for path in written]
     values = {"folder": str(folder), "cells": len(records), "files": names}
     show(as_json, values, "\n".join(names))
+
+
+def _only(cells: list[Cell], rows: str | None, protocol: str | None) -> list[Cell]:
+    """The cells of some rows and of one protocol, and those that they begin with.
+
+    Raises:
+        InputError: for rows that no table has, and for none.
+    """
+    from lengthwise.arguments import as_choice, as_choices
+    from lengthwise.reproduce.cells import PROTOCOLS, ROWS
+
+    wanted = as_choices("rows", [*ROWS] if rows is None else rows.split(","), ROWS)
+    of = PROTOCOLS if protocol is None else (as_choice("protocol", protocol, PROTOCOLS),)
+    chosen = {cell for cell in cells if cell.row in wanted and cell.protocol in of}
+    while more := {cell.needs for cell in chosen if cell.needs} - chosen:
+        chosen |= more
+    if not chosen:
+        raise InputError(
+            f"no cell of these targets is of the rows {rows} and the protocol {protocol}"
+        )
+    return [cell for cell in cells if cell in chosen]

@@ -98,6 +98,8 @@ class Budget:
         samples: problems of each length, where there are as many numbers of it.
         settings: assignments for every cell.
         padded: further assignments for the protocol `padded`.
+        calibrated: further ones there for the models that are calibrated, vanilla ones: N x 1 is not
+            interpolated by any in the steps that others need.
         windows: further assignments for windows drawn by hand.
         tasks: further assignments for some tasks.
         seconds: about how long a `short` cell takes on one core, before any has been timed.
@@ -109,6 +111,7 @@ class Budget:
     samples: int = 10_000
     settings: tuple[str, ...] = ()
     padded: tuple[str, ...] = ()
+    calibrated: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float = 40.0
@@ -140,6 +143,7 @@ BUDGETS: dict[str, Budget] = {
         seeds=(0, 1, 2),
         settings=("training.max_steps=6000",),
         padded=("training.batch_size=32", "training.max_steps=5000", "retraining.max_steps=3000"),
+        calibrated=("training.max_steps=20000",),
         # Nothing tells a window's keys apart but what they hold: addition is sure after some 8000.
         windows=("training.max_steps=15000",),
     ),
@@ -203,6 +207,8 @@ def config_of(cell: Cell, budget: Budget) -> Config:
     if cell.protocol == "padded":
         width = max(budget.lengths) + TASKS[cell.task].growth
         assignments += [f"data.width={width}", *budget.padded]
+        if cell.row in ("vanilla", *_CALIBRATED):
+            assignments += budget.calibrated
         if cell.row == "rpe":
             # Else the keys of a column of padded operands are past the farthest distance.
             assignments.append(f"model.shaw_distance={2 * width + 1}")

@@ -16,8 +16,11 @@ from lengthwise.evaluation.curve import Score
 from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import from_json, read_text, write_text
 from lengthwise.pipeline.attempts import calibrate_and_retrain
+from lengthwise.pipeline.stages import Clock, Silent
+from lengthwise.pipeline.until_proven import prove_and_drill
+from lengthwise.proof import Certificate
 from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of
-from lengthwise.runs.folder import CONFIG, locked
+from lengthwise.runs.folder import CERTIFICATE, CONFIG, locked
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
@@ -42,6 +45,7 @@ class Record:
         note: why there are no scores, or what else is to be said.
         seconds: of the cell, without those that it needs.
         scores: one for each length; empty where there was no model to measure.
+        proven: whether the model is proven right at every length; the row `abc` trains until it is.
     """
 
     cell: Cell
@@ -50,6 +54,7 @@ class Record:
     note: str
     seconds: float
     scores: tuple[Score, ...]
+    proven: bool = False
 
     @classmethod
     def load(cls, path: Path) -> Record:
@@ -192,6 +197,7 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
     budget, folder = BUDGETS[budget_name], folder_of(cell, out)
     began = time.perf_counter()
     run, interpolates, note = _train(cell, budget, out)
+    proven = run is not None and (run.path / CERTIFICATE).exists()
     scores: tuple[Score, ...] = ()
     if run is not None:
         base = run.config.base
@@ -207,7 +213,7 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
         )
     steps = 0 if run is None else read_metrics(run)[-1].step
     seconds = round(time.perf_counter() - began, 1)
-    record = Record(cell, interpolates, steps, note, seconds, scores)
+    record = Record(cell, interpolates, steps, note, seconds, scores, proven)
     write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
     return record
 
@@ -223,7 +229,10 @@ def _train(cell: Cell, budget: Budget, out: Path) -> tuple[Run | None, bool, str
             return None, False, f"{cell.source} has no bias"
         origin = Run.open(before)
         if cell.source is None:
-            _, _, run = calibrate_and_retrain(config, path, origin, resume=True)
+            _, bias, run = calibrate_and_retrain(config, path, origin, resume=True)
+            if cell.row == "abc":
+                run, proof = prove_and_drill(run, bias, Clock(Silent()))
+                return run, True, "" if isinstance(proof, Certificate) else str(proof)
             return run, True, ""
         assert isinstance(origin.bias, CalibratedBias)
         bias = origin.bias.transferred(config.format)

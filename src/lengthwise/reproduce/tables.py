@@ -15,7 +15,18 @@ from lengthwise.reproduce.runner import Record
 _READ = "each seed (their mean; the 95 % Wilson interval of all problems); the paper"
 
 _COLUMNS = (
-    *("table", "task", "row", "source", "protocol", "seed", "interpolates", "steps", "seconds"),
+    *(
+        "table",
+        "task",
+        "row",
+        "source",
+        "protocol",
+        "seed",
+        "interpolates",
+        "proven",
+        "steps",
+        "seconds",
+    ),
     *("length", "width", "n", "correct", "accuracy", "low", "high", "paper"),
 )
 
@@ -79,7 +90,7 @@ def tidy(target: str, records: list[Record]) -> list[tuple]:
             rows.append(
                 (
                     *(target, cell.task, cell.row, cell.source or "", cell.protocol, cell.seed),
-                    *(int(record.interpolates), record.steps, record.seconds),
+                    *(int(record.interpolates), int(record.proven), record.steps, record.seconds),
                     *(score.length, score.width, score.n, score.correct),
                     *(round(score.accuracy, 6), score.low, score.high),
                     "" if paper is None else round(paper, 6),
@@ -91,7 +102,7 @@ def tidy(target: str, records: list[Record]) -> list[tuple]:
 def markdown(target: str, records: list[Record]) -> str:
     """One row for each task, method and protocol; a cell holds ours, all seeds, and the paper's."""
     lengths = sorted({score.length for record in records for score in record.scores})
-    head = ["task", "row", "protocol", "interpolates", *(f"{n} digits" for n in lengths)]
+    head = ["task", "row", "protocol", "interpolates", "proven", *(f"{n} digits" for n in lengths)]
     lines = [f"Exact match in percent: {_READ}.\n"]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     groups: dict[tuple, list[Record]] = {}
@@ -102,7 +113,9 @@ def markdown(target: str, records: list[Record]) -> str:
         members = sorted(members, key=lambda record: record.cell.seed)
         name = f"{row} from {source}" if source else row
         able = sum(record.interpolates for record in members)
+        proven = sum(record.proven for record in members)
         cells = [task, name, protocol, f"{able} of {len(members)}"]
+        cells.append(f"{proven} of {len(members)}" if row == "abc" else "")
         cells += [_entry(target, members, length) for length in lengths]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
