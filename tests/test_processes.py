@@ -121,7 +121,7 @@ def test_processes_without_memory_to_share_train_to_the_same_bits(tmp_path):
         "from pathlib import Path\n"
         "from lengthwise.cli.entry import main\n"
         "from lengthwise.training import shared_memory\n"
-        "shared_memory._MEMORY = Path('/nowhere')\n"
+        "shared_memory._MEMORY = Path('/dev/null/nowhere')\n"
         "main()\n"
     )
     start(TORCHRUN, "train", file, "--out", tmp_path / "one").communicate(timeout=120)
