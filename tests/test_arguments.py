@@ -139,6 +139,62 @@ def test_numpy_numbers_set_as_well():
     ]
 
 
+@pytest.mark.parametrize(
+    ("assigned", "wanted"),
+    [
+        ("lengths=60", (60,)),
+        ("lengths=6, 60", (6, 60)),
+        ("suites=carry", ("carry",)),
+        ("suites=uniform,carry", ("uniform", "carry")),
+        ("sizes=20x3", ("20x3",)),
+        ("sizes=20x3,4", ("20x3", "4x4")),
+    ],
+)
+def test_of_settings_that_take_several_one_will_do(assigned, wanted):
+    name, _, _ = assigned.partition("=")
+    values = {"task": "multiplication" if name == "sizes" else "addition"}
+    found = make_config(values, [f"evaluation.{assigned}"])
+    assert getattr(found.evaluation, name) == wanted
+    assert found == make_config({**values, "evaluation": {name: wanted}})
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "message"),
+    [
+        (None, {}, "task takes its name, such as 'addition', its class or its file; got None"),
+        (3, {}, "got 3"),
+        (Path("/"), {}, "got PosixPath"),
+        ("settings.toml", {}, "got 'settings.toml'"),
+        ("addtion", {}, "did you mean 'addition'"),
+        ("addition", {"base": 99}, "base"),
+        ("addition", {"base": "x"}, "base must be a whole number, got 'x'"),
+        ("addition", {"alignment": "middle"}, "not 'middle'"),
+        (
+            "multi_addition",
+            {"operands": 4},
+            r"unknown argument 'operands'.*parameters=\{'operands': 4\}",
+        ),
+        (
+            "multi_addition",
+            {"parameters": {"operands": "many"}},
+            "operands of multi_addition can't be",
+        ),
+    ],
+)
+def test_a_format_that_can_not_be_is_refused_in_a_sentence(given, written, message):
+    with pytest.raises(lw.InputError, match=message):
+        lw.Format.of_task(given, **written)
+
+
+@pytest.mark.parametrize("width", ["x", None, (3, 4), 0, -1, 2.0, True])
+@pytest.mark.parametrize("task", ["addition", "multiplication"])
+def test_widths_are_whole_numbers_of_any_type(task, width):
+    found = lw.Format.of_task(task)
+    assert repr(found.at(np.int64(6))) == repr(found.at(6))
+    with pytest.raises(lw.InputError, match="width takes a whole number from 1 up"):
+        found.at(width)
+
+
 @pytest.mark.parametrize("none", [(), [], {}, None])
 def test_nothing_sets_nothing(none):
     assert arguments.as_assignments("set", none) == []

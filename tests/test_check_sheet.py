@@ -769,8 +769,9 @@ def give_line(run: Run, text: str, layer: int | None = 0) -> None:
         ),
         (lambda run: give_line(run, "sheet[r-1,c].digit", None), "is read past the first layer"),
         (lambda run: (run.path / RULE).unlink(), "No such file"),
-        (lambda run: (run.path / CERTIFICATE).write_text("{"), "a file is broken"),
-        (lambda run: (run.path / WEIGHTS).write_text("no weights"), "header"),
+        (lambda run: (run.path / CERTIFICATE).write_text("{"), " is broken: "),
+        (lambda run: (run.path / CERTIFICATE).write_text("[" * 10**5), " is broken: "),
+        (lambda run: (run.path / WEIGHTS).write_text("no weights"), " is broken: "),
         (lambda run: (run.path / RULE).write_text('{"format": 1}'), "check_certificate.py"),
     ],
 )

@@ -368,7 +368,7 @@ def test_a_counterexample_is_confirmed_or_not(proven, call, capsys, tmp_path):
         ({"proven": True}, "no counterexample of successor in base 10"),
         ({"base": 9}, "no counterexample of successor in base 10"),
         ({"problem": "12+3"}, "'12+3' is no problem of successor in base 10"),
-        ({"problem": None}, "a file is broken"),
+        ({"problem": None}, "is broken: "),
     ],
 )
 def test_what_is_no_counterexample_is_refused(tiny_abc, tmp_path, call, change, reason):
@@ -418,8 +418,9 @@ def give_line(run: Run, track: MatrixTrack | str) -> None:
         (lambda run: give_line(run, "a"), "reads a, which does not move with the column written"),
         (lambda run: give_line(run, "b[c]"), "reads b[c], which does not move with the column"),
         (lambda run: (run.path / CERTIFICATE).unlink(), "No such file"),
-        (lambda run: (run.path / CERTIFICATE).write_text("{"), "a file is broken"),
-        (lambda run: (run.path / WEIGHTS).write_text("no weights"), "header"),
+        (lambda run: (run.path / CERTIFICATE).write_text("{"), " is broken: "),
+        (lambda run: (run.path / CERTIFICATE).write_text("[" * 10**5), " is broken: "),
+        (lambda run: (run.path / WEIGHTS).write_text("no weights"), " is broken: "),
         (lambda run: (run.path / RULE).write_text('{"format": 1}'), "is no lengthwise-rule/1"),
     ],
 )

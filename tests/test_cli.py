@@ -243,6 +243,10 @@ def test_a_model_that_learned_nothing_cannot_be_calibrated(call, tiny_file, tmp_
         ),
         (["calibrate", "{abc}", "--out", "{tmp}/b", "--policy", "best"], "unknown policy 'best'"),
         (["calibrate", "{abc}"], "Missing option '--out'"),
+        (
+            ["train", "addition", "--out", "{tmp}/new", "--set", "retraining.max_steps=5"],
+            "retraining.max_steps counts only with a calibrated bias",
+        ),
         (["report", "{tmp}"], "is not a run"),
         (["bench", "trane"], "unknown benchmark 'trane'; did you mean 'train'?"),
     ],

@@ -45,6 +45,14 @@ def test_lines_fit_and_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(place), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_table_has_a_head(page):
+    """Rows after an empty line are shown as text."""
+    lines = ["", *prose(page)]
+    heads = [i for i, line in enumerate(lines) if line.startswith("|") and lines[i - 1][:1] != "|"]
+    assert [lines[i] for i in heads if not re.fullmatch(r"[|:\- ]+", lines[i + 1])] == []
+
+
 def test_the_tree_of_the_readme_is_the_package():
     """Every module and folder at the top of the package has a line, and every line is one of them."""
     text = (ROOT / "README.md").read_text("utf-8")

@@ -99,7 +99,9 @@ def test_a_model_of_ones_own_is_captured_on_a_task_of_ones_own(file):
     file.write_text(CODE.replace("Transducer", "Transduce"))
     with pytest.raises(InputError, match=r"my_task.py, line 6: .* has no attribute 'Transduce'"):
         lw.capture(seeded(PlainGPT), str(file), length=3, problems=2)
-    with pytest.raises(InputError, match="format takes a task's name or a Format: name is that of"):
+    with pytest.raises(
+        InputError, match="task takes its name, such as 'addition', its class or its file; got 3"
+    ):
         lw.capture(seeded(PlainGPT), 3, length=3)  # type: ignore[arg-type]
 
 

@@ -357,6 +357,16 @@ def test_commands(tiny_abc, tmp_path, capsys, monkeypatch):
     certificate = folder / "calibrated" / "certificate.json"
     assert entry.run(["verify", str(certificate), str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["proven"] is True
+    # Of a run alone its own certificate; and what is missing is said.
+    assert entry.run(["verify", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["proven"] is True
+    for words, message in (
+        ([folder / "vanilla"], "has no certificate; `lengthwise prove"),
+        ([certificate], "name the run beside its certificate"),
+        ([tmp_path / "nowhere"], "is not a run: it does not exist"),
+    ):
+        assert entry.run(["verify", *map(str, words)]) == 2
+        assert message in capsys.readouterr().err
     assert entry.run(["prove", str(folder / "vanilla")]) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)

@@ -17,6 +17,9 @@ from lengthwise.training import shared_memory
 from lengthwise.training.shared_memory import GoneError, SharedMemory
 
 NUMBERS = 1000
+ON_LINUX = pytest.mark.skipif(
+    not Path("/dev/shm").is_dir(), reason="memory is shared on Linux alone"
+)
 
 
 def processes(count, pids=None):
@@ -49,6 +52,7 @@ def test_every_process_gets_the_mean_with_the_same_bits_and_hears_of_a_request(c
         assert heard == [step == at + 1 for step in range(steps)]
 
 
+@ON_LINUX
 def test_a_process_that_has_ended_is_noticed(monkeypatch):
     """Also one that nobody has asked how it ended; one that is there, but does not answer, later."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -66,8 +70,11 @@ def test_a_process_that_has_ended_is_noticed(monkeypatch):
         first.average(torch.zeros(NUMBERS))
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="files there are memory on Linux alone")
-@pytest.mark.parametrize("lacking", ["nothing", "memory", "room", "cores", "order", "this machine"])
+@ON_LINUX
+@pytest.mark.parametrize(
+    "lacking",
+    ["nothing", "memory", "room", "cores", "order", "this machine", "Linux", "room's call"],
+)
 def test_memory_is_shared_where_it_can_be(monkeypatch, tmp_path, lacking):
     """One process that is told what two would tell each other."""
     told = []
@@ -88,6 +95,10 @@ def test_memory_is_shared_where_it_can_be(monkeypatch, tmp_path, lacking):
         monkeypatch.setattr(os, "posix_fallocate", _full)
     if lacking == "cores":
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    if lacking == "Linux":  # neither Windows nor macOS says which cores are this process's
+        monkeypatch.delattr(os, "sched_getaffinity")
+    if lacking == "room's call":
+        monkeypatch.delattr(os, "posix_fallocate")
     if lacking == "order":
         monkeypatch.setattr("platform.machine", lambda: "aarch64")
     if lacking == "this machine":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import shutil
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,16 @@ def test_a_pickle_dressed_as_tensors_is_refused_and_not_run(tmp_path, name, lega
         load_tensors(path)
     assert entry.run(["convert", str(path), "--out", str(tmp_path / "bias.jsonl")]) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_what_torch_says_of_pickles_that_are_refused_is_not_said(tmp_path):
+    path = tmp_path / "bias.t"
+    path.write_bytes(pickle.dumps({"a": print}, protocol=4))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError, match="nothing else is read"):
+            load_tensors(path)
+    assert said == []
 
 
 def test_a_pickle_dressed_as_weights_is_refused_and_not_run(folder, tmp_path):

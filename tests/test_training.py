@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.calibration.maps import capture
 from lengthwise.pipeline import run_abc
-from lengthwise.runs.folder import CHECKPOINT, METRICS, WEIGHTS
+from lengthwise.runs.folder import CHECKPOINT, CONFIG, METRICS, WEIGHTS
 from lengthwise.runs.metrics import Metrics, read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError, make_config
@@ -280,6 +280,22 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     assert ((run.path / WEIGHTS).read_bytes(), (run.path / METRICS).read_bytes()) == before
 
 
+def test_a_run_that_lacks_its_checkpoint_gets_no_more_steps(tmp_path):
+    """A copy of what `solve` needs: it is told what is missing, and keeps the settings that it has."""
+    path = tmp_path / "run"
+    with pytest.raises(NotInterpolatedError):
+        train_run(small(max_steps=4), path)
+    (path / CHECKPOINT).unlink()
+    before = (path / CONFIG).read_bytes()
+    with pytest.raises(
+        InputError, match=r"lacks checkpoint\.pt, without which .* past step 4; copy it"
+    ):
+        train_run(small(max_steps=8), path, resume=True)
+    assert (path / CONFIG).read_bytes() == before
+    with pytest.raises(NotInterpolatedError, match="within 4 steps"):
+        train_run(small(max_steps=4), path, resume=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"0" * 100])
 def test_a_broken_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "run"
@@ -290,7 +306,9 @@ def test_a_broken_checkpoint_is_refused(tmp_path, content):
     with pytest.raises(KilledError):
         train_run(small(), path, on_progress=crash)
     (path / CHECKPOINT).write_bytes(content)
-    with pytest.raises(InputError, match=r"checkpoint\.pt is not a checkpoint of this run"):
+    with pytest.raises(
+        InputError, match=r"checkpoint\.pt is not a .* of this run: it is broken, or no"
+    ):
         train_run(small(), path, resume=True)
 
 

@@ -30,6 +30,7 @@ from safetensors.numpy import load_file
 DIGITS, NOTHING = "0123456789abcdefghijklmnopqrstuvwxyz", -1
 # Walks through the model at once, and how far a smallest margin may lie from one in single precision.
 CHUNK, TOLERANCE, FORMAT = 1 << 15, 1e-3, "lengthwise-certificate/3"
+BROKEN = AttributeError, LookupError, RecursionError, SafetensorError, TypeError, ValueError
 # Where a row reads: ("", d) the row d after it, (operand, d) a digit, ("=" + name, 0) one character.
 Place = tuple[str, int]
 # Nodes of the graph; the others are (state, columns of zeros so far).
@@ -386,11 +387,10 @@ def main(arguments: list[str] | None = None) -> int:
             path, rule, model = open_run(options.run)
             check = check_counterexample if options.counterexample else check_certificate
             found = check(options.counterexample or path, rule, model)
-    except (RefusedError, OSError, SafetensorError) as error:
-        print(f"check_certificate.py: {error}", file=sys.stderr)
-        return 2
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        print(f"check_certificate.py: a file is broken: {error!r}", file=sys.stderr)
+    except (RefusedError, OSError, *BROKEN) as error:
+        broken = f"a file of {options.run} is broken: {error!r}"
+        reason = broken if isinstance(error, BROKEN) else error
+        print(f"check_certificate.py: {reason}", file=sys.stderr)
         return 2
     print(json.dumps(found, indent=1) if options.json else found["says"])
     return 0 if found["good"] else 1

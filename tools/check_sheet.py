@@ -34,6 +34,7 @@ BEFORE, CELL, SEPARATOR, AFTER, TOP, GONE = range(6)
 # A token near a cell: a digit, a field of a cell, a symbol; what a query reads, what stands before a cell.
 Near = namedtuple("Near", "segment row column field", defaults=(None, None, None))
 LAST, LEFT = Near("last"), Near("before")
+BROKEN = AttributeError, LookupError, RecursionError, SafetensorError, TypeError, ValueError
 
 
 class RefusedError(Exception):
@@ -380,19 +381,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one made by abc")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
-    refusals = RefusedError, OSError, SafetensorError
     try:
         with np.errstate(all="ignore"):
             claims, found = check(*open_run(options.run))
-    except (*refusals, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = error if isinstance(error, refusals) else f"a file is broken: {error!r}"
-        print(f"check_sheet.py: {reason}", file=sys.stderr)
+    except (RefusedError, OSError, *BROKEN) as error:
+        broken = f"a file of {options.run} is broken: {error!r}"
+        print("check_sheet.py:", broken if isinstance(error, BROKEN) else error, file=sys.stderr)
         return 2
     differ = "; ".join(claim for claim, holds in claims.items() if not holds)
-    says = "Agrees: {contexts:,} contexts, smallest margin {smallest_margin:.6f}"
-    says = f"Differs: {differ}" if differ else says.format(**found)
-    found = {"good": not differ, "says": says, **found}
-    print(json.dumps(found, indent=1) if options.json else says)
+    agrees = "Agrees: {contexts:,} contexts, smallest margin {smallest_margin:.6f}"
+    says = f"Differs: {differ}" if differ else agrees.format(**found)
+    said = {"good": not differ, "says": says, **found}
+    print(json.dumps(said, indent=1) if options.json else says)
     return 1 if differ else 0
 
 

@@ -59,7 +59,11 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         temporary.touch(exist_ok=False)
         try:
+            allowed = stat.S_IMODE(temporary.stat().st_mode)
             write(temporary)
+            if stat.S_IMODE(temporary.stat().st_mode) != allowed:
+                # safetensors puts a file of its own there, which nobody else may read.
+                temporary.chmod(allowed)
             # For writing: on Windows nothing else can be flushed to the disk.
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.api.given import SomeRun, as_bias
-from lengthwise.arguments import as_path, as_whole, refuse
+from lengthwise.arguments import as_assignments, as_path, as_whole, refuse
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.paper_repo import SeedOptions, load_ini, read_bias
 from lengthwise.runs.folder import BIAS, CONFIG, MATRICES_FILE, consists_of
 from lengthwise.runs.settings import config_of_file
-from lengthwise.settings.assignments import for_a_bias, refuse_idle, with_options
+from lengthwise.settings.assignments import for_a_bias, refuse_idle, refuse_second, with_options
 from lengthwise.settings.config import Config, InputError
 from lengthwise.settings.files import load_config
 from lengthwise.settings.method_tables import TABLES
@@ -154,7 +154,7 @@ def training_settings(
         raise InputError(
             f"a calibrated bias is a method of its own; leave the method {own_name(method)!r} out"
         )
-    source, found = _source(task), as_bias(bias)
+    source, found, assignments = _source(task), as_bias(bias), as_assignments("set", assignments)
     files = [found] if isinstance(found, Path) else []
     if self_bias is not None:
         files.append(as_path("self_bias", self_bias, "self.t"))
@@ -167,6 +167,8 @@ def training_settings(
             parts = {*(consists_of(source) or ())} & {BIAS, MATRICES_FILE}
             of_a_run = [source.parent / name for name in parts]
     given = found is not None or bool(files)
+    if not given:
+        refuse_second(assignments)
     config = settings(task, assignments, method=method, with_bias=given, **options)
     if files or of_a_run:
         found = read_bias(files or of_a_run, config.task)

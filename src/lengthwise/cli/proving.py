@@ -76,8 +76,13 @@ def prove_command(
 
 @app.command("verify")
 def verify_command(
-    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="A certificate file.")],
-    run: options.RunFolder,
+    certificate: Annotated[
+        Path,
+        typer.Argument(metavar="CERTIFICATE", help="A certificate file; of RUN alone, its own."),
+    ],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run folder, or one made by abc.")
+    ] = None,
     workers: options.Workers = 1,
     own_task: options.OwnTask = None,
     own_method: options.OwnMethod = None,
@@ -88,14 +93,25 @@ def verify_command(
     A second program, which shares no code with this one, checks it too:
     python tools/check_certificate.py RUN (installed: python -m lengthwise.tools.check_certificate RUN).
 
-    Example: lengthwise verify runs/addition/calibrated/certificate.json runs/addition
+    Example: lengthwise verify runs/addition
     """
+    from lengthwise.errors import InputError
     from lengthwise.pipeline.stages import Clock
     from lengthwise.progress.display import observing
     from lengthwise.proof import Certificate, verify
+    from lengthwise.runs.folder import CERTIFICATE
     from lengthwise.runs.run import Run
 
+    if run is None and certificate.is_file():
+        raise InputError(f"name the run beside its certificate: verify {certificate} RUN")
+    alone, run = run is None, run or certificate
     opened = Run.open(run)  # first: a certificate of a user's own task names what its run keeps
+    if alone:
+        certificate = opened.path / CERTIFICATE
+        if not certificate.exists():
+            raise InputError(
+                f"{opened.path} has no certificate; `lengthwise prove {run}` makes one"
+            )
     options.check_named(own_task, opened)
     given = Certificate.load(certificate)
     with observing(True) as observer, Clock(observer).stage("prove", opened.config):

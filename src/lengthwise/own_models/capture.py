@@ -76,12 +76,7 @@ def _one_row(format: Format | str) -> Format:
     Raises:
         InputError: for a task that is none, and for sheets.
     """
-    try:
-        found = format if isinstance(format, Format) else Format.of_task(format)
-    except InputError:
-        raise
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"format takes a task's name or a Format: {error}") from error
+    found = format if isinstance(format, Format) else Format.of_task(format)
     if found.is_sheet:
         raise InputError(
             f"{found.name} is written on sheets; models of your own are captured on tasks of one "

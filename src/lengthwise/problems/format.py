@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lengthwise.errors import unknown
+from lengthwise.arguments import as_whole, refuse
+from lengthwise.errors import InputError, unknown
 from lengthwise.own_code import names_code
 from lengthwise.problems.layout import Alignment, InputOrder, Layout
 from lengthwise.problems.sheets import SheetLayout
@@ -64,6 +65,8 @@ class Format:
                 raise ValueError(f"{key} is one of {get_args(kind)}, not {getattr(self, key)!r}")
         if type(self.base) is not int:
             raise ValueError(f"base must be a whole number, got {self.base!r}")
+        if not isinstance(self.parameters, Mapping):
+            raise ValueError(f"parameters is a dictionary, got {self.parameters!r}")
         for key, value in self.parameters.items():
             if key in task.parameters and type(value) is not type(task.parameters[key]):
                 raise ValueError(f"{key} of {self.name} can't be {value!r}")
@@ -94,13 +97,21 @@ class Format:
             written: how its problems are written: `base`, `alignment`, `input_order`, `frame`.
 
         Raises:
-            InputError: for a file that is none, or fails.
-            ValueError: as for a Format.
+            InputError: for what is no task, a file that is none or fails, and what is not written so.
         """
         found = settings_of(given)
-        if found is None:
-            return cls(given, **written)
-        return cls(found.pop("task"), **{**found, **written})
+        if found is None and (not isinstance(given, str) or Path(given).suffix):
+            refuse("task", "its name, such as 'addition', its class or its file", given)
+        known = [each.name for each in fields(cls)[1:]]
+        for other in written.keys() - set(known):
+            raise InputError(f"{unknown('argument', other, known)}; parameters={{'operands': 4}}")
+        name = given if found is None else found.pop("task")
+        try:
+            made = cls(name, **{**(found or {}), **written})
+            _ = made.task  # tries the base and the parameters, too
+        except ValueError as error:
+            raise InputError(error) from error
+        return made
 
     @cached_property
     def task(self) -> Any:
@@ -118,11 +129,16 @@ class Format:
         return self.name in WORKSHEETS
 
     def at(self, width: int | Size) -> Any:
-        """The layout of problems whose operands are padded to so many digits; of sheets, of that size."""
+        """The layout of problems whose operands are padded to so many digits; of sheets, of that size.
+
+        Raises:
+            InputError: for what is no whole number from 1 up, and of a sheet no `Size` either.
+        """
+        if self.is_sheet and isinstance(width, Size):
+            return SheetLayout(self.task, width)
+        width = as_whole("width", width, 1)
         if self.is_sheet:
-            size = width if isinstance(width, Size) else Size(width, width)
-            return SheetLayout(self.task, size)
-        assert isinstance(width, int)
+            return SheetLayout(self.task, Size(width, width))
         return Layout(self.task, width, self.alignment, self.input_order)
 
     def to_dict(self) -> dict[str, Any]:

@@ -67,6 +67,20 @@ def for_a_bias(
     return values, assignments
 
 
+def refuse_second(assignments: Any) -> None:
+    """Refuse what is assigned to the second training, where the first is all there is.
+
+    Raises:
+        InputError: for the first such assignment.
+    """
+    for key in _texts(as_assignments("set", assignments)):
+        if key.startswith("retraining."):
+            raise InputError(
+                f"{key} counts only with a calibrated bias, which this training has not; "
+                f"`lengthwise abc` trains twice"
+            )
+
+
 # Settings that count only with some value of another one.
 _COUNTS_WITH = {
     "model.period": ("model.positions", "cyclic"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lengthwise.bias import BIASES, Sides
 from lengthwise.errors import unknown
@@ -306,6 +306,14 @@ class EvaluationSettings(Settings):
         "uniform",
         "carry",
     )
+
+    @field_validator("lengths", "sizes", "suites", mode="before")
+    @classmethod
+    def _one_or_many(cls, given: Any) -> Any:
+        """One of them will do, and as text several, as the command's options take them: `6,60`."""
+        if isinstance(given, str):
+            return [part.strip() for part in given.split(",")]
+        return [given] if isinstance(given, int) else given
 
     def samples_of(self, size: Size) -> int:
         """How many sheets of one size; of large ones fewer, as their cells are many."""

@@ -49,6 +49,11 @@ def taking_up(run: Run) -> Iterator[dict[str, Any]]:
     except InputError:
         raise
     except Exception as error:  # a broken file raises many kinds
+        if state is None and not isinstance(error, OSError):  # torch speaks of its own options then
+            raise InputError(
+                f"{path} is not a checkpoint of this run: it is broken, or no file that torch wrote; "
+                f"another --out begins anew"
+            ) from error
         if isinstance(state, dict) and "format" not in state and "step" in state:
             _check_format(path, state)
         raise InputError(f"{path} is not a checkpoint of this run: {reason(error)}") from error

@@ -88,11 +88,21 @@ def save_settings(run: Run) -> None:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether nothing is left to do: there is a model, and it met its criterion or had all its steps."""
+    """Whether nothing is left to do: there is a model, and it met its criterion or had all its steps.
+
+    Raises:
+        InputError: when steps are left to do, and the folder lacks the checkpoint that they begin with.
+    """
     if not (run.path / WEIGHTS).exists():
         return False
     rows, settings = read_metrics(run), run.config.training
-    if not rows or not (run.path / CHECKPOINT).exists():
+    if not rows:
         return True
     asked_for_steps = settings.until == "max_steps"
-    return rows[-1].step >= settings.max_steps or (rows[-1].phase == "done" and not asked_for_steps)
+    done = rows[-1].step >= settings.max_steps or (rows[-1].phase == "done" and not asked_for_steps)
+    if not done and not (run.path / CHECKPOINT).exists():
+        raise InputError(
+            f"{run.path} lacks {CHECKPOINT}, without which no training goes on past step {rows[-1].step}; "
+            f"copy it from where the run was made, or begin anew with another --out"
+        )
+    return done

@@ -119,14 +119,17 @@ class SharedMemory:
 
 def _make(size: int, processes: int) -> Path | None:
     """A file of memory, of zeros; None where there is none to share or no core for each to look from."""
-    if platform.machine() not in _ORDERED or len(os.sched_getaffinity(0)) < processes:
+    cores, fill = (getattr(os, name, None) for name in ("sched_getaffinity", "posix_fallocate"))
+    if cores is None or fill is None or platform.machine() not in _ORDERED:  # not Linux, or no PC
+        return None
+    if len(cores(0)) < processes:
         return None
     try:
         handle, name = tempfile.mkstemp(prefix="lengthwise-", dir=_MEMORY)
     except OSError:
         return None
     try:
-        os.posix_fallocate(handle, 0, size)  # or a later write would end the process
+        fill(handle, 0, size)  # or a later write would end the process
     except OSError:
         Path(name).unlink()
         return None
