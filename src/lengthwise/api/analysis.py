@@ -10,14 +10,7 @@ from torch import nn
 
 from lengthwise import calibration, proof
 from lengthwise.api.given import SomeRun, SomeSizes, as_bias, as_maps, as_run, as_sizes
-from lengthwise.arguments import (
-    as_choice,
-    as_choices,
-    as_file,
-    as_number,
-    as_whole,
-    as_wholes,
-)
+from lengthwise.arguments import as_choice, as_choices, as_file, as_number, as_whole, as_wholes
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Lines, Maps, Policy
 from lengthwise.errors import InputError

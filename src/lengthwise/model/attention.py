@@ -14,13 +14,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from lengthwise.bias import (
-    SITES,
-    AttentionBias,
-    Site,
-    encoder_bias,
-    relative_index,
-)
+from lengthwise.bias import SITES, AttentionBias, Site, encoder_bias, relative_index
 from lengthwise.model.plans import (
     FEW_KEYS,
     KEYS_PER_SLOT,

@@ -21,14 +21,7 @@ from lengthwise.calibration.account import unusual
 from lengthwise.pipeline.stages import Clock, Silent
 from lengthwise.pipeline.until_proven import with_drill
 from lengthwise.problems.sampling import generator
-from lengthwise.runs.folder import (
-    BIAS,
-    CALIBRATED,
-    CONFIG,
-    MAPS,
-    VANILLA,
-    set_aside,
-)
+from lengthwise.runs.folder import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, set_aside
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, overlaid
 from lengthwise.tasks.own import has_rule

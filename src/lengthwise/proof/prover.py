@@ -13,15 +13,7 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
 from lengthwise.files import from_json, read_text, write_text
-from lengthwise.locality import (
-    Batch,
-    Cone,
-    Contexts,
-    NotApplicableError,
-    Sights,
-    look,
-    write_out,
-)
+from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, Sights, look, write_out
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text

@@ -34,14 +34,7 @@ from lengthwise.runs.folder import (
     is_pipeline,
     save_config,
 )
-from lengthwise.runs.parts import (
-    check_bias,
-    check_new,
-    fitted,
-    make_bias,
-    make_device,
-    make_model,
-)
+from lengthwise.runs.parts import check_bias, check_new, fitted, make_bias, make_device, make_model
 from lengthwise.runs.settings import check_method, read_config
 from lengthwise.runs.sheets import answer_sheets
 from lengthwise.runs.versions import versions

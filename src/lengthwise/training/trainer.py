@@ -51,13 +51,7 @@ from lengthwise.training.halves import Shards, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.keeping import Finite, thin_out
 from lengthwise.training.loss import Loss
-from lengthwise.training.processes import (
-    Others,
-    make_accelerator,
-    prepared,
-    rank_rows,
-    together,
-)
+from lengthwise.training.processes import Others, make_accelerator, prepared, rank_rows, together
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
 
