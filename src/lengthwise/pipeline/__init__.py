@@ -11,7 +11,7 @@ from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import write_bytes
 from lengthwise.pipeline.attempts import train_and_calibrate
 from lengthwise.pipeline.outcome import Outcome
-from lengthwise.pipeline.stages import Clock, Observer, Silent
+from lengthwise.pipeline.stages import Clock, Observer
 from lengthwise.pipeline.until_proven import prove_and_drill
 from lengthwise.problems.sizes import Size
 from lengthwise.runs.folder import CONFIG, VANILLA, check_folder, locked, prepare
@@ -53,7 +53,7 @@ def run_abc(
         NoLinesError: when calibration finds no line.
     """
     check_local(config)
-    clock = Clock(observer or Silent())
+    clock = Clock(observer)
     check_folder(path, resume=resume, force=force, pipeline=True)
     lengths = None if lengths is None else list(lengths)
     sizes = None if sizes is None else list(sizes)
