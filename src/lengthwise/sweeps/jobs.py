@@ -94,8 +94,11 @@ def perform(job: Job, say: Say = lambda words: None) -> Ended:
     return Ended(job.name, error, round(time.perf_counter() - began, 3), trace=trace)
 
 
-def perform_text(text: str) -> str:
+def perform_text(text: str, threads: int) -> str:
     """`perform` of a job's line, for workers that are handed text; what became of it as a line."""
+    import torch
+
+    torch.set_num_threads(threads)
     return json.dumps(asdict(perform(Job.from_json(text))))
 
 
