@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration.maps import AttentionMaps
@@ -55,21 +56,22 @@ def curve_html(curve: LengthCurve) -> str:
         )
     more = len(lengths) - len(rows)
     note = _paragraph(f"... and {more:,} lengths more; to_frame() has all.") if more else ""
-    return _picture(figure_png(plot_curve(curve))) + _table(rows, ["digits", *columns]) + note
+    return _picture(figure_png(plot(curve))) + _table(rows, ["digits", *columns]) + note
 
 
-def plot_curve(curve: LengthCurve, path: Path | str | None = None):
-    """Draw accuracy against length; write it to `path`, or return the matplotlib figure."""
-    from lengthwise.report.plots import length_curve
+def plot(shown: LengthCurve | AttentionMaps | SheetMaps, path: Path | str | None = None) -> Any:
+    """Draw it; write the picture to `path`, or return the matplotlib figure.
 
-    return length_curve(curve, path)
+    Of a curve accuracy against length; of attention a panel for each layer, site and head, of sheets along
+    lines near a cell.
+    """
+    from lengthwise.report.plots import attention_maps, length_curve
+    from lengthwise.report.sheet_plots import sheet_attention
 
-
-def plot_maps(maps: AttentionMaps, path: Path | str | None = None):
-    """Draw a panel for each layer, site and head; write it to `path`, or return the figure."""
-    from lengthwise.report.plots import attention_maps
-
-    return attention_maps(maps, path)
+    if isinstance(shown, LengthCurve):
+        return length_curve(shown, path)
+    draw: Any = sheet_attention if isinstance(shown, SheetMaps) else attention_maps
+    return draw(shown, path)
 
 
 def figure_png(figure) -> bytes:
@@ -186,36 +188,24 @@ def _table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
     return "".join([*out, "</tbody></table>"])
 
 
-def plot_sheet_maps(maps: SheetMaps, path: Path | str | None = None):
-    """Draw attention along lines near a cell; write it to `path`, or return the figure."""
-    from lengthwise.report.sheet_plots import sheet_attention
-
-    return sheet_attention(maps, path)
-
-
+_DRAWN = {"plot": plot, "_repr_png_": lambda shown: figure_png(plot(shown))}
 _SHOWN = {
-    AttentionMaps: {
-        "plot": plot_maps,
-        "_repr_png_": lambda maps: figure_png(plot_maps(maps)),
-    },
+    AttentionMaps: _DRAWN,
     CalibratedBias: {"_repr_html_": lines_html},
     Certificate: {"_repr_html_": certificate_html},
     Config: {"_repr_html_": settings_html},
     Counterexample: {"_repr_html_": counterexample_html},
     Estimate: {"_repr_html_": text_html},
     LengthCurve: {
-        "plot": plot_curve,
+        "plot": plot,
         "_repr_html_": curve_html,
-        "_repr_png_": lambda curve: figure_png(plot_curve(curve)) if curve.scores else None,
+        "_repr_png_": lambda curve: figure_png(plot(curve)) if curve.scores else None,
     },
     MatrixBias: {"_repr_html_": matrices_html, "_repr_png_": matrices_png},
     NotApplicable: {"_repr_html_": text_html},
     Outcome: {"_repr_html_": outcome_html},
     Run: {"_repr_html_": run_html},
-    SheetMaps: {
-        "plot": plot_sheet_maps,
-        "_repr_png_": lambda maps: figure_png(plot_sheet_maps(maps)),
-    },
+    SheetMaps: _DRAWN,
 }
 for _kind, _methods in _SHOWN.items():
     for _name, _method in _methods.items():
