@@ -22,7 +22,7 @@ from lengthwise.proof import Certificate, Counterexample, Estimate, NotApplicabl
 from lengthwise.report.summary import certificate_facts, percent, training_facts
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import Config
+from lengthwise.settings.config import Config, flat_settings
 
 # Rows of a table; what a person wants of more is in `to_frame` and `records`.
 _MOST_ROWS = 60
@@ -110,12 +110,8 @@ def matrices_png(bias: MatrixBias) -> bytes | None:
 
 def settings_html(config: Config) -> str:
     """The settings that were set; the others are as in `configs/default.toml`."""
-    given = config.model_dump(mode="json", exclude_unset=True)
-    rows = [
-        (f"{part}.{key}" if key else part, shorten(value) if isinstance(value, str) else str(value))
-        for part, held in given.items()
-        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
-    ]
+    given = flat_settings(config, given=True).items()
+    rows = [(key, shorten(value) if isinstance(value, str) else str(value)) for key, value in given]
     return _table(rows) + _paragraph("All else is as by default.")
 
 
