@@ -36,6 +36,11 @@ class Batch:
     source: Tensor
     target: Tensor
 
+    @classmethod
+    def of(cls, layout: Layout | SheetLayout, operands: np.ndarray) -> Batch:
+        """Problems `[problem, operand, place]` with their true answers."""
+        return cls(layout, *layout.batch(operands))
+
 
 class SheetBatches:
     """The sheets of one training: as `Batches`.
@@ -68,7 +73,7 @@ class SheetBatches:
             )
             layout = self.config.layout(smaller)
             try:
-                return self._batch(layout, self._draw(layout, "train", step, count))
+                return Batch.of(layout, self._draw(layout, "train", step, count))
             except NoProblemsError:
                 pass  # of the smallest sizes another split may hold all
         sizes = [*drill] or [self.layout.size]
@@ -78,14 +83,14 @@ class SheetBatches:
         if size in drill:
             own = drill[size]
             operands[: count // 8] = own[rng.integers(0, len(own), count // 8)]
-        return self._batch(layout, operands)
+        return Batch.of(layout, operands)
 
     def validation(self, count: int) -> Batch:
         """Held-out problems, of the training size."""
         operands = self._draw_whole("validation", 0, count, self.layout)
         if self.layout.size in self.drill:
             operands = np.concatenate([operands, self.drill[self.layout.size]])
-        return self._batch(self.layout, operands)
+        return Batch.of(self.layout, operands)
 
     def _draw_whole(self, stream: Split, step: int, count: int, layout: SheetLayout) -> np.ndarray:
         try:
@@ -106,9 +111,6 @@ class SheetBatches:
             large=self.config.data.carry_fraction,
             split=stream,
         )
-
-    def _batch(self, layout: SheetLayout, operands: np.ndarray) -> Batch:
-        return Batch(layout, *layout.batch(operands))
 
 
 class Batches:
@@ -138,7 +140,7 @@ class Batches:
     def validation(self, count: int) -> Batch:
         """Held-out problems, padded to the training width even where batches are cut to less."""
         operands = np.concatenate([self._draw("validation", 0, count), self.drill])
-        return self._batch(self.layout, operands)
+        return Batch.of(self.layout, operands)
 
     def _draw(self, stream: Split, step: int, count: int) -> np.ndarray:
         data = self.config.data
@@ -165,7 +167,7 @@ class Batches:
             steps[:, : size // 8] = self.drill[rng.integers(0, len(self.drill), (STEPS, size // 8))]
         if varied:
             return [self._narrow(own, rng) for own in steps]
-        whole = self._batch(self.layout, steps.reshape(operands.shape))
+        whole = Batch.of(self.layout, steps.reshape(operands.shape))
         parts = zip(whole.source.split(size), whole.target.split(size), strict=True)
         return [Batch(self.layout, *own) for own in parts]
 
@@ -173,10 +175,7 @@ class Batches:
         """A batch at a width of its own: uniform from what its answers need up to the training width."""
         least, most = least_width(self.layout.task, operands), self.layout.width
         width = int(rng.integers(least, most + 1))
-        return self._batch(self.config.layout(width), operands[:, :, :width])
-
-    def _batch(self, layout: Layout, operands: np.ndarray) -> Batch:
-        return Batch(layout, *layout.batch(operands))
+        return Batch.of(self.config.layout(width), operands[:, :, :width])
 
 
 def draw_positions(
