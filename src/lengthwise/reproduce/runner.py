@@ -188,7 +188,7 @@ def check_budget(out: Path, budget_name: str) -> None:
 
 
 def measure_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
-    """The `Work` of a cell's job: train it and measure it; its record is written last."""
+    """The work of a cell's job: train it and measure it; its record is written last."""
     cell, budget, out = Cell(**values["cell"]), BUDGETS[values["budget"]], Path(values["out"])
     began = time.perf_counter()
     run, interpolates, note = _train(cell, budget, out)

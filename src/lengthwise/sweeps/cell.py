@@ -87,7 +87,7 @@ class Record:
 
 
 def run_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
-    """Train and measure a cell; the `Work` of its job.
+    """Train and measure a cell; the work of its job.
 
     A model that does not interpolate is measured like the others: that it does not is the result.
 
