@@ -91,9 +91,9 @@ def worked(problems: Format, expression: str, rows: Sequence[int] = ROWS) -> Pro
 
 def significant(task: Transducer | Worksheet, parts: Sequence[Any]) -> list[Any]:
     """Operands without zeros on the left; lists, which are counted from the left, as they are."""
-    lists = getattr(task, "from_left", ())
+    lists, zero = getattr(task, "from_left", ()), task.letters[0]
     return [
-        part if segment.name in lists else part.lstrip("0") or "0"
+        part if segment.name in lists else part.lstrip(zero) or zero
         for segment, part in zip(task.operands, parts, strict=True)
     ]
 
@@ -109,7 +109,7 @@ def expression_of(task: Transducer | Worksheet, operands: np.ndarray, size: int 
     Returns:
         The expression, without zeros on the left, but of lists.
     """
-    parts = []
+    parts, zero = [], task.letters[0]
     for segment, digits in zip(task.operands, operands.tolist(), strict=True):
         texts = task.texts(segment.name)
         length = size.of(task, segment.name) if isinstance(size, Size) else size  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def expression_of(task: Transducer | Worksheet, operands: np.ndarray, size: int 
         if segment.name in getattr(task, "from_left", ()):
             parts.append(own)
         else:
-            parts.append("".join(reversed(own)).lstrip("0") or "0")
+            parts.append("".join(reversed(own)).lstrip(zero) or zero)
     if isinstance(task, Worksheet):
         return task.expression(parts)
     texts = iter(parts)

@@ -16,6 +16,7 @@ from lengthwise.decoding.ways import check_ways, follows_lines
 from lengthwise.files import from_json, read_text, sha256, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.sizes import Size, size_of
+from lengthwise.problems.worked import significant
 from lengthwise.runs.answer import Answer
 from lengthwise.runs.columns import answer_columns
 from lengthwise.runs.folder import (
@@ -354,13 +355,8 @@ class Run:
         Raises:
             InputError: as `solve`.
         """
-        parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
-        lists, zero = getattr(self.task, "from_left", ()), self.task.letters[0]
-        parts = [
-            part if segment.name in lists else part.lstrip(zero) or zero
-            for segment, part in zip(self.task.operands, parts, strict=True)
-        ]
+        parts = significant(self.task, self.task.parse(expression))
         longest = max(len(part) for part in parts)
         if longest > self.longest:
             raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")
