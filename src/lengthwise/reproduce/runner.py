@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise import evaluation
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
 from lengthwise.evaluation.curve import Score
-from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import from_json, read_text, write_text
 from lengthwise.pipeline.attempts import calibrate_and_retrain
 from lengthwise.pipeline.stages import Clock
@@ -199,7 +199,7 @@ def measure_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
         scores = tuple(
             score
             for length in budget.lengths
-            for score in evaluate_run(
+            for score in evaluation.measure(
                 run,
                 [length],
                 suites=("uniform",),
