@@ -111,11 +111,7 @@ def _unchanged_where_refused(file: Path, resume: bool) -> Iterator[None]:
 
 
 def check_local(config: Config) -> None:
-    """Refuse a task that the method can't serve.
-
-    Raises:
-        InputError: for it.
-    """
+    """Refuse a task that the method can't serve (`InputError`)."""
     if config.make_task().writes is not None:
         raise InputError(
             f"{config.task} is not local: its answer depends on all of the problem, so there are no lines "

@@ -299,11 +299,7 @@ class Run:
         return LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
 
     def check_size(self, size: Size) -> None:
-        """Refuse a sheet that is larger than any that is written.
-
-        Raises:
-            InputError: for it.
-        """
+        """Refuse a sheet that is larger than any that is written (`InputError`)."""
         if size.cells > self.most_cells:
             raise InputError(
                 f"a sheet of {size} digits has {size.cells:,} cells; the limit is {self.most_cells:,}"

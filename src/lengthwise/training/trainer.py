@@ -132,11 +132,7 @@ def train_run(
 
 
 def check_training(config: Config, path: Path, bias: CalibratedBias | None = None) -> None:
-    """Refuse settings that no model can be trained with, before anything is written.
-
-    Raises:
-        InputError: for those.
-    """
+    """Refuse settings that no model can be trained with, before anything is written (`InputError`)."""
     check_new(config, bias)
     accelerator = make_accelerator(make_device(config.device), find_unused=False)
     Trainer(config, Run(path, config, bias or make_bias(config)), accelerator).check()
