@@ -114,9 +114,7 @@ def evaluate_command(
         if samples is not None and key.endswith("samples"):
             raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
     config = opened.config
-    chosen: Any = config.sizes if config.is_sheet else config.evaluation.lengths
-    if config.is_sheet and lengths is not None and sizes is None:
-        chosen = config.evaluation.lengths
+    chosen = config.asked if lengths is None else list(config.evaluation.lengths)
     suites: Any = config.evaluation.suites
     scores = len(suites) * sum(len(opened.paddings(at)) for at in chosen)
     kept = results_folder(run)

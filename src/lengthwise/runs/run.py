@@ -298,6 +298,12 @@ class Run:
         """The most cells that a sheet may have."""
         return LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
 
+    def within(self, asked: Iterable[Any]) -> list[Any]:
+        """Those of some lengths, of sheets sizes, that this model can be asked."""
+        if self.config.is_sheet:
+            return [size for size in asked if size.cells <= self.most_cells]
+        return [length for length in asked if length <= self.longest]
+
     def check_size(self, size: Size) -> None:
         """Refuse a sheet that is larger than any that is written (`InputError`)."""
         if size.cells > self.most_cells:

@@ -246,10 +246,12 @@ class Config(Settings):
         return self.size.longest if self.is_sheet else self.data.length
 
     @property
-    def sizes(self) -> list[Size]:
-        """Of sheets: those that are evaluated."""
-        asked = self.evaluation.sizes or map(str, self.evaluation.lengths)
-        return [Size.parse(text) for text in asked]
+    def asked(self) -> list[Any]:
+        """What is evaluated: lengths, of sheets sizes."""
+        lengths = self.evaluation.lengths
+        if not self.is_sheet:
+            return list(lengths)
+        return [Size.parse(text) for text in self.evaluation.sizes or map(str, lengths)]
 
     @property
     def width(self) -> int:
