@@ -61,7 +61,6 @@ def run(
     """Time per digit by length, both ways; then whole commands; at most 3 measurements of what takes long.
 
     Args:
-        bench: the benchmark.
         lengths: digits, for the time per digit.
         long: digits of random problems that the command answers.
         chain: digits of problems that are one carry chain.

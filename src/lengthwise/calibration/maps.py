@@ -330,8 +330,6 @@ def measure(
     Args:
         answer: the output of a model on the problems, under a bias; with attention where that is asked for.
         bias: the one that it was trained with.
-        format: of the problems.
-        layout: of the problems.
         length: digits of their operands.
         wanted: what the model should write, `[problem, row]`.
         model: its fingerprint.

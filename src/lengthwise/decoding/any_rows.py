@@ -119,7 +119,6 @@ class AnyRows:
     Args:
         model: the model, in evaluation mode.
         bias: lines alone (`is_local`).
-        streams: the problems.
         device: where the model is.
 
     Attributes:

@@ -85,7 +85,6 @@ class SightTable:
         """Compute at once the sights that right sheets show; what else is met, when it is met.
 
         Args:
-            layout: of the problems.
             parts: their digits, as of `SheetLayout.parts`.
         """
         true, shown = rule_of(self.task), []

@@ -119,7 +119,6 @@ class SheetContexts:
     """The sights of a worksheet along some tracks.
 
     Args:
-        task: the worksheet.
         tracks: besides the token before, which every query sees.
 
     Raises:

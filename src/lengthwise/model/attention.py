@@ -45,7 +45,6 @@ def plan_attention(
     """Lay a bias out for one layout, once, so that every forward pass of that layout shares it.
 
     Args:
-        bias: the bias.
         layout: the task at one width, or sheets as they are written.
         layers: decoder layers.
         queries: all of them by default. The keys of self-attention are those up to the last

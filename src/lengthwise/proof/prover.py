@@ -104,7 +104,6 @@ def prove(
     them. All are checked; docs/proof.md says why that is enough.
 
     Args:
-        run: the run.
         budget: contexts that may be checked at most.
         progress: a file that keeps how far the proof is, so that an interrupted one goes on from there; it
             is removed at the end. What it holds of another model, or of another version, is not used.

@@ -220,7 +220,6 @@ def sheet_extrapolation(curve: LengthCurve, configs: Mapping[str, Config]) -> li
     """Which sizes of sheets were trained on, and which were measured.
 
     Args:
-        curve: the scores.
         configs: the settings of each method.
     """
     said = []

@@ -93,7 +93,6 @@ class Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
 
         Args:
-            path: the folder.
             device: `auto`, `cpu` or `cuda`; by default where it was trained.
             set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
             task: the class of a task of a user's own, where the run was trained on one.
@@ -318,7 +317,6 @@ class Run:
         not end it, has given no answer: the text begins with `no answer` then.
 
         Args:
-            expression: the expression.
             work: return the whole answer, what the model wrote included: an `Answer`, of sheets a `Sheet`,
                 which shows itself laid out.
 
@@ -337,7 +335,6 @@ class Run:
         """As `solve`, for several expressions of any lengths, side by side.
 
         Args:
-            expressions: the expressions.
             on_progress: called while it works, with the symbols written so far and their number.
         """
         return [answer.text for answer in self.answers(expressions, on_progress)]

@@ -49,9 +49,6 @@ class SheetBatches:
     with `rows`, from one row on, and all of its columns. Those with drill problems, every second one then,
     have that of training.
 
-    Args:
-        config: the settings.
-
     Raises:
         InputError: for a drill that is none of the task, or larger than the training size.
     """
@@ -117,9 +114,6 @@ class Batches:
     """The problems of one training.
 
     Drill problems, if any, take an eighth of a training batch; in validation all of them count.
-
-    Args:
-        config: the settings.
 
     Raises:
         InputError: for a drill that is none of the task.
