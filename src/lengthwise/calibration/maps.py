@@ -283,9 +283,6 @@ def capture(run: Run) -> AttentionMaps:
     uniform and half carry chains. The knockouts are ours: attention shows what a head looks at, a
     knockout whether it matters.
 
-    Returns:
-        The maps.
-
     Raises:
         InputError: when no problem of the training length is trained on.
     """

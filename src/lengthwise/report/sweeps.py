@@ -42,9 +42,6 @@ def write_sweep_report(
             method is the name of their line.
         cells: the rows of cells.csv.
         results: the rows of results.csv.
-
-    Returns:
-        `out`.
     """
     missing = [cell for cell in cells if cell["state"] != "done"]
     # What failed is what a reader must know of.
