@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def test_processes_without_memory_to_share_train_to_the_same_bits(tmp_path):
         "from pathlib import Path\n"
         "from lengthwise.cli.entry import main\n"
         "from lengthwise.training import shared_memory\n"
-        "shared_memory._MEMORY = Path('/nowhere')\n"
+        "shared_memory._MEMORY = Path('/dev/null/nowhere')\n"
         "main()\n"
     )
     start(TORCHRUN, "train", file, "--out", tmp_path / "one").communicate(timeout=120)
@@ -158,30 +159,39 @@ def test_accelerate_launch_trains_as_torchrun_does(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_others_with_one_line_and_a_good_checkpoint(tmp_path, rank):
-    """Two gloo processes, a SIGKILL to one; gone on with, the same bits as undisturbed."""
-    file = settings(tmp_path / "settings.json", max_steps=400, checkpoint_every=7)
+def test_a_killed_process_ends_the_others_with_one_line_and_a_good_checkpoint(tmp_path):
+    """Two gloo processes, each killed at three moments of a training; it ends in the same bits."""
+    steps, rng, path = 2000, random.Random(0), tmp_path / "run"
+    file = settings(tmp_path / "settings.json", max_steps=steps, checkpoint_every=7)
     start(TORCHRUN, "train", file, "--out", tmp_path / "whole").communicate(timeout=120)
-    process, path = start(TORCHRUN, "train", file, "--out", tmp_path / "run"), tmp_path / "run"
-    until = time.monotonic() + 60
-    while not (path / "checkpoint.pt").exists() and time.monotonic() < until:
-        time.sleep(0.01)
-    os.kill(process_of(process.pid, rank), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
-    said = [line for line in err.splitlines() if line.startswith("lengthwise: ")]
-    assert said == [
-        f"lengthwise: one of the 2 processes that train {path} has gone, and the others end, too (its last "
-        f"checkpoint is whole); --resume goes on, on as many processes or on others"
-    ], err
-    assert not (path / WEIGHTS).exists()
-    assert 0 < torch.load(path / "checkpoint.pt", weights_only=True)["step"] < 400
+    for kill in range(6):
+        before = stamp(path)
+        process = start(TORCHRUN, "train", file, "--out", path, "--resume")
+        until = time.monotonic() + 60
+        while stamp(path) == before and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        os.kill(process_of(process.pid, kill % 2), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode != 0
+        said = [line for line in err.splitlines() if line.startswith("lengthwise: ")]
+        assert said == [
+            f"lengthwise: one of the 2 processes that train {path} has gone, and the others end, too (its "
+            f"last checkpoint is whole); --resume goes on, on as many processes or on others"
+        ], err
+        assert not (path / WEIGHTS).exists()
+        assert 0 < torch.load(path / "checkpoint.pt", weights_only=True)["step"] < steps
     _, err = start(TORCHRUN, "train", file, "--out", path, "--resume").communicate(timeout=120)
-    assert "did not interpolate within 400 steps" in err
+    assert f"did not interpolate within {steps} steps" in err
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "run"))
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+def stamp(run):
+    """What changes with every checkpoint of a run."""
+    file = run / "checkpoint.pt"
+    return file.stat().st_mtime_ns if file.exists() else None
 
 
 def process_of(launcher, rank):

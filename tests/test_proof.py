@@ -586,6 +586,29 @@ def test_drilled_problems_take_part_in_training_and_validation(tiny_values):
     assert {tuple(row) for row in source[10:].tolist()} == wanted
 
 
+def test_padded_trainings_drill_problems_at_their_own_width_too(tiny_values):
+    """Their answers reach the end there: padded to eleven columns none of four digits does."""
+    tiny_values["data"] |= {"drill": ["1999", "99", "0001", "98"], "length": 4, "width": 11}
+    config = make_config(tiny_values)
+    batches = [Batches(config).train(step) for step in range(160)]
+    own = [step for step, batch in enumerate(batches) if batch.layout.width != 11]
+    assert own == list(range(7, 160, 8))
+    assert {batches[step].layout.width for step in own} == {2, 3, 5}
+    reached = {text for step in own for text in expressions(batches[step])}
+    assert reached == {"1999", "99", "1", "98"}
+    assert all(len(batches[step].source) == config.training.batch_size for step in own)
+    for changes in ({"drill": []}, {"width": 5}):
+        tiny_values["data"] |= {"drill": ["99"], **changes}
+        usual = Batches(make_config(tiny_values))
+        assert {usual.train(step).layout.width for step in range(32)} == {usual.layout.width}
+
+
+def expressions(batch):
+    """The numbers of a batch of one operand."""
+    rows = batch.source[:, : batch.layout.width].tolist()
+    return {"".join(map(str, row)).lstrip("0") for row in rows}
+
+
 @pytest.mark.parametrize(
     ("problem", "message"),
     [

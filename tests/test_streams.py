@@ -107,7 +107,7 @@ os.write(number, str(number).encode())
         {"MATPLOTLIBRC": "{tmp}/usetex"},
         {"MATPLOTLIBRC": "{tmp}/undecodable"},
         {"MPLCONFIGDIR": "{tmp}/usetex"},
-        {"HOME": "/nowhere", "TERM": "dumb", "COLUMNS": "junk", "TERMINAL_WIDTH": "junk"},
+        {"HOME": "{tmp}/nowhere", "TERM": "dumb", "COLUMNS": "junk", "TERMINAL_WIDTH": "junk"},
     ],
     ids=lambda changes: " ".join(changes.values()),
 )

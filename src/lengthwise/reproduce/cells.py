@@ -98,8 +98,8 @@ class Budget:
         samples: problems of each length, where there are as many numbers of it.
         settings: assignments for every cell.
         padded: further assignments for the protocol `padded`.
-        calibrated: further ones there for the models that are calibrated, vanilla ones: N x 1 is not
-            interpolated by any in the steps that others need.
+        calibrated: further ones there for vanilla models, which are calibrated: what those of N x 1 lack at
+            a rate that does not fall is no capacity, and more steps alone do not give it.
         windows: further assignments for windows drawn by hand.
         tasks: further assignments for some tasks.
         seconds: about how long a `short` cell takes on one core, before any has been timed.
@@ -143,7 +143,13 @@ BUDGETS: dict[str, Budget] = {
         seeds=(0, 1, 2),
         settings=("training.max_steps=6000",),
         padded=("training.batch_size=32", "training.max_steps=5000", "retraining.max_steps=3000"),
-        calibrated=("training.max_steps=20000",),
+        calibrated=(
+            *(
+                "training.max_steps=20000",
+                "training.exact_match=0.98",
+                "training.cooldown_steps=500",
+            ),
+        ),
         # Nothing tells a window's keys apart but what they hold: addition is sure after some 8000.
         windows=("training.max_steps=15000",),
     ),

@@ -21,6 +21,10 @@ from lengthwise.training.drill import drill_problems, drill_sheets
 # Steps whose problems are drawn at once: drawing costs many small calls, however few the problems.
 STEPS = 16
 
+# Where problems are padded further than their answers need, of so many batches the last is of drilled
+# problems alone, at the width of each: their answers reach the end there, which they never do when padded.
+_OWN_WIDTH = 8
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -113,7 +117,9 @@ class SheetBatches:
 class Batches:
     """The problems of one training.
 
-    Drill problems, if any, take an eighth of a training batch; in validation all of them count.
+    Drill problems, if any, take an eighth of a training batch; in validation all of them count. Where all
+    are padded as in the paper (`data.width`), they also have a batch of their own now and then, at their
+    own width: a departure from the paper, whose models know the end by its place.
 
     Raises:
         InputError: for a drill that is none of the task.
@@ -122,6 +128,10 @@ class Batches:
     def __init__(self, config: Config) -> None:
         self.config, self.layout = config, config.layout()
         self.drill = drill_problems(config, self.layout)
+        padded = self.layout.width > config.data.length + self.layout.task.growth
+        self._own_widths = [
+            least_width(self.layout.task, one[None]) for one in self.drill if padded
+        ]
         self._steps: tuple[int, list[Batch]] = -1, []
 
     def train(self, step: int) -> Batch:
@@ -160,10 +170,22 @@ class Batches:
         if len(self.drill):
             steps[:, : size // 8] = self.drill[rng.integers(0, len(self.drill), (STEPS, size // 8))]
         if varied:
-            return [self._narrow(own, rng) for own in steps]
-        whole = Batch.of(self.layout, steps.reshape(operands.shape))
-        parts = zip(whole.source.split(size), whole.target.split(size), strict=True)
-        return [Batch(self.layout, *own) for own in parts]
+            batches = [self._narrow(own, rng) for own in steps]
+        else:
+            whole = Batch.of(self.layout, steps.reshape(operands.shape))
+            parts = zip(whole.source.split(size), whole.target.split(size), strict=True)
+            batches = [Batch(self.layout, *own) for own in parts]
+        if self._own_widths:
+            for place in range(_OWN_WIDTH - 1, STEPS, _OWN_WIDTH):
+                batches[place] = self._drilled(size, rng)
+        return batches
+
+    def _drilled(self, count: int, rng: np.random.Generator) -> Batch:
+        """Drilled problems of one width, that which their answers need."""
+        width = self._own_widths[rng.integers(0, len(self._own_widths))]
+        own = self.drill[np.array(self._own_widths) == width]
+        operands = own[rng.integers(0, len(own), count), :, :width]
+        return Batch.of(self.config.layout(width), operands)
 
     def _narrow(self, operands: np.ndarray, rng: np.random.Generator) -> Batch:
         """A batch at a width of its own: uniform from what its answers need up to the training width."""
