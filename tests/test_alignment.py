@@ -11,7 +11,7 @@ from lengthwise.bias import CalibratedBias, Line, MatrixTrack, Track
 from lengthwise.calibration import calibrate
 from lengthwise.calibration.maps import AttentionMaps, candidates, capture
 from lengthwise.decoding.greedy import greedy_decode
-from lengthwise.evaluation.exact_match import evaluate_run
+from lengthwise.evaluation import measure
 from lengthwise.pipeline import run_abc
 from lengthwise.problems.layout import Layout
 from lengthwise.proof import Certificate, NotApplicableError, hashes, prove, receptive_cone
@@ -57,7 +57,7 @@ def aligned(request, tmp_path_factory) -> Run:
 
 def test_a_model_is_right_and_proven_however_the_operands_lie(aligned):
     assert isinstance(prove(aligned), Certificate)
-    assert {s.correct == s.n for s in evaluate_run(aligned, [5, 60], samples=50)} == {True}
+    assert {s.correct == s.n for s in measure(aligned, [5, 60], samples=50)} == {True}
     assert aligned.solve_many(["1011+110", "1+1", "0+0"]) == ["10001", "10", "0"]
 
 

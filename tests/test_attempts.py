@@ -12,7 +12,7 @@ from lengthwise import pipeline
 from lengthwise.calibration import NoLinesError, auto
 from lengthwise.pipeline import attempts, run_abc, stages, until_proven
 from lengthwise.pipeline.attempts import train_and_calibrate
-from lengthwise.pipeline.stages import Clock, Silent
+from lengthwise.pipeline.stages import Clock, Observer
 from lengthwise.proof import Counterexample
 from lengthwise.runs.folder import MAPS
 from lengthwise.runs.metrics import Metrics
@@ -23,7 +23,7 @@ from lengthwise.training.trainer import NotInterpolatedError
 pytestmark = pytest.mark.trains
 
 
-class Listener(Silent):
+class Listener(Observer):
     """Writes down what is noted."""
 
     def __init__(self) -> None:
@@ -84,9 +84,7 @@ def test_another_vanilla_model_where_the_first_hides_its_lines(
     # Ended between two of them, it trains the same one.
     shutil.rmtree(begun / "vanilla")
     shutil.rmtree(begun / "calibrated")
-    made = train_and_calibrate(
-        make_config({"task": "successor"}), begun, Clock(Silent()), resume=True
-    )
+    made = train_and_calibrate(make_config({"task": "successor"}), begun, Clock(), resume=True)
     assert made[0].fingerprint == outcome.vanilla.fingerprint
 
 
@@ -164,9 +162,7 @@ def prove_in_turn(monkeypatch, tiny_abc, failing: list[int], attempts_set: int) 
             trained.append(config)
             return Run(run.path, config, run.bias)
 
-    _, proof = until_proven.prove_and_drill(
-        Run(run.path, config, run.bias), tiny_abc.bias, Idle(Silent())
-    )
+    _, proof = until_proven.prove_and_drill(Run(run.path, config, run.bias), tiny_abc.bias, Idle())
     assert not proof.proven
     return 1 + len(trained)
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from helpers import carry_problems, half_trained
 from lengthwise.api import analysis
 from lengthwise.decoding.greedy import greedy_decode
+from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve, Score, wilson
-from lengthwise.evaluation.exact_match import evaluate_run, exact_matches
+from lengthwise.evaluation.exact_match import exact_matches
 from lengthwise.problems.layout import Layout, digits_of
 from lengthwise.problems.sampling import generator, split_of, suite_problems
 from lengthwise.settings.config import InputError, make_config
@@ -50,7 +51,7 @@ def test_long_problems_are_judged_alike_through_windows(tiny_abc, disturbed, mon
 
 
 def test_ten_thousand_digits(tiny_abc):
-    (score,) = evaluate_run(tiny_abc.calibrated, [10_000], suites=["carry"])
+    (score,) = measure(tiny_abc.calibrated, [10_000], suites=["carry"])
     assert (score.n, score.correct) == (20, 20)
     assert score.digits_per_second == pytest.approx(200_000 / score.seconds)
     settings = tiny_abc.calibrated.config.evaluation
@@ -79,7 +80,7 @@ def test_problems_are_as_long_as_they_say_and_barely_padded(tiny_abc, monkeypatc
         return torch.ones(len(operands), dtype=torch.bool), 0.0
 
     monkeypatch.setattr("lengthwise.evaluation.exact_match.exact_matches", spy)
-    scores = list(evaluate_run(tiny_abc.calibrated, [2, 60], samples=30))
+    scores = list(measure(tiny_abc.calibrated, [2, 60], samples=30))
     for score, (width, operands) in zip(scores, seen, strict=True):
         assert width == score.width == score.length + 1
         digits = np.arange(width) * (operands[:, 0] > 0)
@@ -95,7 +96,7 @@ def test_the_same_seed_gives_the_same_problems_and_another_gives_others(tiny_abc
 
     monkeypatch.setattr("lengthwise.evaluation.exact_match.exact_matches", spy)
     for seed in (5, 5, 6):
-        list(evaluate_run(tiny_abc.calibrated, [30], suites=["uniform"], samples=20, seed=seed))
+        list(measure(tiny_abc.calibrated, [30], suites=["uniform"], samples=20, seed=seed))
     assert np.array_equal(seen[0], seen[1])
     assert not np.array_equal(seen[0], seen[2])
 
@@ -103,7 +104,7 @@ def test_the_same_seed_gives_the_same_problems_and_another_gives_others(tiny_abc
 def test_lengths_without_held_out_problems_say_so(tiny_abc):
     """The only carry chain of length 1 is 9, and 9 is in training."""
     assert split_of(digits_of(tiny_abc.calibrated.task, ["9"], 2)) > 1
-    curve = evaluate_run(tiny_abc.calibrated, [1, 30], suites=["carry"], samples=10)
+    curve = measure(tiny_abc.calibrated, [1, 30], suites=["carry"], samples=10)
     assert [(score.length, score.split) for score in curve] == [(1, "any"), (30, "test")]
 
 
@@ -255,7 +256,7 @@ def test_results_of_version_0_1_are_read(tmp_path):
 
 def test_a_baseline_is_asked_at_the_width_that_it_learned(tiny_abc):
     """Right at four digits and fewer there; padded by no more than the answer needs it fails at three."""
-    curve = evaluate_run(tiny_abc.vanilla, [2, 3, 4, 6], suites=["uniform"], samples=40)
+    curve = measure(tiny_abc.vanilla, [2, 3, 4, 6], suites=["uniform"], samples=40)
     found = {(s.length, s.padding): s for s in curve}
     assert sorted(found) == [
         *(

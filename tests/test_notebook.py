@@ -15,7 +15,7 @@ import lengthwise as lw
 import lengthwise.report.notebook
 from lengthwise.bias import BIASES, CalibratedBias, Line, MatrixBias, Track
 from lengthwise.evaluation.mistakes import Mistakes
-from lengthwise.pipeline.stages import Silent
+from lengthwise.pipeline.stages import Observer
 from lengthwise.problems.layout import Layout
 from lengthwise.progress.notebook import LiveLine, in_notebook
 from lengthwise.proof import Counterexample, NotApplicable, estimate
@@ -278,7 +278,7 @@ def test_silence_where_it_is_asked_for(tiny_abc, monkeypatch, capfd):
 def test_an_own_observer_takes_the_place_of_the_line(tiny_config, tmp_path, monkeypatch):
     kernel, seen = Kernel(monkeypatch), []
 
-    class Own(Silent):
+    class Own(Observer):
         def begin(self, stage, config):
             seen.append(stage)
 

@@ -17,6 +17,7 @@ from lengthwise.cli.entry import run as command
 from lengthwise.errors import InputError
 from lengthwise.locality import NotApplicableError
 from lengthwise.problems.sampling import generator, suite_problems, training_problems
+from lengthwise.problems.worked import significant
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks.dataset import _read
@@ -646,3 +647,12 @@ def test_a_check_of_sheets(tmp_path, capsys):
     code, lines = checks(capsys, write(tmp_path / "flip.toml", MACHINE))
     assert code == 1  # its example says nothing of an answer of this machine
     assert lines[0].startswith("ok    rule")
+
+
+def test_zeros_on_the_left_are_those_of_the_tasks_own_digits():
+    values = {
+        **{"name": "swapped", "digits": "10", "segments": ["a"], "growth": 0},
+        **{"example": ["01", "01"], "transitions": {"one": {"0": "0 one", "1": "1 one"}}},
+    }
+    task = table_class(values)()
+    assert [*significant(task, ["1101"]), *significant(task, ["11"])] == ["01", "1"]

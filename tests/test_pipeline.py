@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from lengthwise.calibration import kept_maps
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.pipeline import attempts, run_abc, stages
-from lengthwise.pipeline.stages import Silent
+from lengthwise.pipeline.stages import Observer
 from lengthwise.pipeline.until_proven import train_until_proven
 from lengthwise.proof import Certificate, Counterexample, NotApplicable
 from lengthwise.runs.folder import WEIGHTS
@@ -23,7 +23,7 @@ from lengthwise.training.trainer import NotInterpolatedError, train_run
 pytestmark = pytest.mark.trains
 
 
-class Recorder(Silent):
+class Recorder(Observer):
     """Writes down what the pipeline tells; raises at a chosen point."""
 
     def __init__(self, crash=None):

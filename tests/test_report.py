@@ -282,7 +282,7 @@ def test_percent_never_rounds_to_none_or_all(share, text):
 
 def test_interval_is_rounded_outwards():
     row = score(CALIBRATED, 40, 100, low=0.43199, high=0.56701)
-    assert summary.interval(row).replace("\u00a0", " ") == "43.1 to 56.8 %"
+    assert summary.interval(row.low, row.high).replace("\u00a0", " ") == "43.1 to 56.8 %"
 
 
 def test_extrapolation_gives_token_lengths_and_its_verdict():

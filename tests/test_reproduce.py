@@ -240,7 +240,7 @@ def test_rows_and_a_protocol_are_chosen_with_what_they_begin_with(tmp_path, caps
 
 def test_what_is_done_is_not_done_again(measured, monkeypatch):
     out, cells, records = measured
-    monkeypatch.setattr("lengthwise.reproduce.runner._measure_cell", None)
+    monkeypatch.setattr("lengthwise.reproduce.runner.measure_cell", None)
     assert measure(cells[:2], "smoke", out, workers=1) == records
     left = remaining(cells, BUDGETS["smoke"], out, workers=2)
     assert (left.cells, left.done) == (3, 2)
@@ -280,7 +280,7 @@ def test_a_cell_without_a_model_draws_nothing(measured, tmp_path):
 
 
 def test_what_is_done_is_written_without_measuring_the_rest(measured, capsys, monkeypatch):
-    monkeypatch.setattr("lengthwise.reproduce.runner._measure_cell", None)
+    monkeypatch.setattr("lengthwise.reproduce.runner.measure_cell", None)
     arguments = ["reproduce", "table1", "--budget", "smoke", "--done", "--out"]
     assert run_cli([*arguments, str(measured[0])]) == 0
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]

@@ -28,29 +28,18 @@ if TYPE_CHECKING:
     from lengthwise.tasks import Field, Segment, Transducer, Worksheet
 
 _HOMES = {
-    "AttentionMaps": "calibration.maps",
-    "Bias": "methods",
-    "CalibratedBias": "bias",
-    "Config": "settings.config",
-    "Format": "problems.format",
-    "InputError": "settings.config",
-    "LengthCurve": "evaluation.curve",
-    "Field": "tasks",
-    "Method": "methods",
-    "Positions": "methods",
-    "Run": "runs.run",
-    "Segment": "tasks",
-    "Transducer": "tasks",
-    "Worksheet": "tasks",
-    "abc": "api",
-    "apply": "api.analysis",
-    "calibrate": "api.analysis",
-    "capture": "api.analysis",
-    "evaluate": "api.analysis",
-    "prove": "api.analysis",
-    "sweep": "api.sweeping",
-    "train": "api",
-    "use_method": "settings.own_methods",
+    "api": ("abc", "train"),
+    "api.analysis": ("apply", "calibrate", "capture", "evaluate", "prove"),
+    "api.sweeping": ("sweep",),
+    "bias": ("CalibratedBias",),
+    "calibration.maps": ("AttentionMaps",),
+    "evaluation.curve": ("LengthCurve",),
+    "methods": ("Bias", "Method", "Positions"),
+    "problems.format": ("Format",),
+    "runs.run": ("Run",),
+    "settings.config": ("Config", "InputError"),
+    "settings.own_methods": ("use_method",),
+    "tasks": ("Field", "Segment", "Transducer", "Worksheet"),
 }
 
 __all__ = [
@@ -83,14 +72,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module 'lengthwise' has no attribute {name!r}")
     with warnings.catch_warnings():
         # A library below tells notebooks to install widgets, for bars that are never shown.
         warnings.filterwarnings("ignore", message="IProgress not found")
         import_module("lengthwise.report.notebook")  # objects show themselves from now on
         import_module("lengthwise.interop.hub")  # and runs can be shared
-        return getattr(import_module(f"lengthwise.{_HOMES[name]}"), name)
+        return getattr(import_module(f"lengthwise.{home}"), name)
 
 
 class _Problems(ModuleType):

@@ -143,7 +143,7 @@ def _evaluation(
     """
     suites = len(config.evaluation.suites)
     if config.is_sheet:
-        chosen = config.sizes if sizes is None else [Size.parse(text) for text in sizes]
+        chosen = config.asked if sizes is None else [Size.parse(text) for text in sizes]
         problems = suites * sum(config.evaluation.samples_of(size) for size in chosen)
         # By lookup, in waves: the cells of a second as `lengthwise bench sheets` finds them.
         cells = suites * sum(size.cells * config.evaluation.samples_of(size) for size in chosen)

@@ -78,11 +78,7 @@ def load_class(given: str | Path, bases: tuple[type, ...], what: str) -> type:
 
 
 def check_class(found: object, bases: tuple[type, ...], what: str, named: str) -> None:
-    """Refuse what is no class of these kinds, or lacks one of its methods.
-
-    Raises:
-        InputError: for it.
-    """
+    """Refuse what is no class of these kinds, or lacks one of its methods (`InputError`)."""
     inherits = " or ".join(f"lengthwise.{base.__name__}" for base in bases)
     if not isinstance(found, type) or not issubclass(found, bases):
         shown = "a class" if isinstance(found, type) else f"a {type(found).__name__}"

@@ -19,6 +19,7 @@ from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import true_sheets
+from lengthwise.problems.worked import significant, texts_of
 from lengthwise.tasks.own import check_rule, has_rule
 
 # Columns before the one being written that a task may read and still be called local here.
@@ -155,12 +156,7 @@ def _growth(task: Any) -> _Found:
 
 def _texts(task: Any, problem: np.ndarray) -> list[str]:
     """The operands of a problem `[operand, column]` as people write them."""
-    texts = []
-    for place, digits in enumerate(problem):
-        shown = digits[:1] if place in task.fixed else digits[::-1]
-        text = "".join(task.letters[digit] for digit in shown)
-        texts.append(text.lstrip(task.letters[0]) or task.letters[0])
-    return texts
+    return significant(task, texts_of(task, problem, problem.shape[1]))
 
 
 def _truth(task: Any) -> _Found:
@@ -273,12 +269,7 @@ def _sheet_truth(task: Any, config: Any) -> _Found:
             task, generator(0, "any"), _PROBLEMS // 4, suite="uniform", size=size, split="any"
         )
         for digits in problems:
-            texts = []
-            for place, segment in enumerate(task.operands):
-                own, values = size.of(task, segment.name), task.texts(segment.name)
-                chosen = [values[d] for d in digits[place, :own]]
-                order = chosen if segment.name in task.from_left else chosen[::-1]
-                texts.append("".join(order))
+            texts = ["".join(part) for part in texts_of(task, digits, size)]
             got = _written(task, digits[None], config.format.at(size)).answer
             wanted = str(task.truth(*texts))
             if got != wanted:

@@ -208,16 +208,14 @@ def abc(
         asked = asked or (None if chosen is None else [Size(n, n) for n in chosen])
     elif asked:
         raise InputError(f"sizes are of sheets; problems of {config.task} have lengths")
-    count = (
-        len(asked or config.sizes) if config.is_sheet else len(chosen or config.evaluation.lengths)
-    )
-    scores = 2 * count * len(config.evaluation.suites)
+    else:
+        asked = chosen
+    scores = 2 * len(asked or config.asked) * len(config.evaluation.suites)
     with observing(progress, observer, scores=scores) as watching:
         return run_abc(
             config,
             path,
-            lengths=chosen,
-            sizes=asked,
+            lengths=asked,
             prove=prove,
             workers=workers,
             observer=watching,

@@ -10,14 +10,7 @@ from torch import nn
 
 from lengthwise import calibration, proof
 from lengthwise.api.given import SomeRun, SomeSizes, as_bias, as_maps, as_run, as_sizes
-from lengthwise.arguments import (
-    as_choice,
-    as_choices,
-    as_file,
-    as_number,
-    as_whole,
-    as_wholes,
-)
+from lengthwise.arguments import as_choice, as_choices, as_file, as_number, as_whole, as_wholes
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Lines, Maps, Policy
 from lengthwise.errors import InputError
@@ -174,12 +167,11 @@ def evaluate(
         raise InputError("lengths and sizes both say what to evaluate; give one of them")
     if sizes is not None and not opened.config.is_sheet:
         raise InputError(f"sizes are of sheets; problems of {opened.config.task} have lengths")
-    chosen: list[Any] = opened.config.sizes
+    chosen = opened.config.asked
     if sizes is not None:
         chosen = as_sizes("sizes", sizes)
-    elif lengths is not None or not opened.config.is_sheet:
-        given = opened.config.evaluation.lengths if lengths is None else lengths
-        chosen = as_wholes("lengths", given)
+    elif lengths is not None:
+        chosen = as_wholes("lengths", lengths)
     asked = opened.config.evaluation.suites if suites is None else suites
     known = get_args(SheetSuite if opened.config.is_sheet else Suite)
     of: Any = as_choices("suites", asked, known)

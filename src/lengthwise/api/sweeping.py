@@ -7,15 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lengthwise.arguments import (
-    as_flag,
-    as_folder,
-    as_number,
-    as_path,
-    as_text,
-    as_whole,
-    refuse,
-)
+from lengthwise.arguments import as_flag, as_folder, as_number, as_path, as_text, as_whole, refuse
 from lengthwise.errors import InputError
 from lengthwise.progress.cells import CellsDisplay
 from lengthwise.sweeps.grid import load_plan, make_plan

@@ -77,7 +77,6 @@ def run(bench: Bench, *, width: int = 1000) -> None:
     """Calibration and layout of a bias, both sites; the plain loops run once.
 
     Args:
-        bench: the benchmark.
         width: digits to extend to; the source is twice as long.
     """
     maps = hand_maps()

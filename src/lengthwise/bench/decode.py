@@ -59,7 +59,6 @@ def run(
     """Tokens per second at each length; from 500 digits on at most 2 measurements.
 
     Args:
-        bench: the benchmark.
         lengths: digits of the operands.
         baseline_up_to: the longest problems that the baseline decodes too.
         batch: problems decoded at once.

@@ -38,7 +38,6 @@ def run(
     """Problems per second of a training step, share of the matrix peak, distance from the CPU's logits.
 
     Args:
-        bench: the benchmark.
         device: where.
         cases: as `CASES`.
         steps: in a block.

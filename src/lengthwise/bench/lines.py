@@ -29,7 +29,6 @@ def run(
     """Time of a step on both paths, and the memory of the lines path.
 
     Args:
-        bench: the benchmark.
         sizes: widths in digits, and problems in a batch.
         widths: digits, for the memory of one problem at each.
     """

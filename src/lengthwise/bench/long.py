@@ -11,28 +11,19 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lengthwise.bench.models import random_problems, trained_run
 from lengthwise.bench.results import Bench, alternate, measured_process, ratios
 from lengthwise.decoding.any_rows import Streams
 from lengthwise.decoding.greedy import Decode, decode_streams
 from lengthwise.evaluation.mistakes import truth
+from lengthwise.problems.worked import expression_of
 from lengthwise.runs.run import Run
-from lengthwise.tasks import DIGITS, Transducer
+from lengthwise.tasks import DIGITS
 
 # Digits that short problems are repeated to, so that their times are not too short to compare.
 _ENOUGH = 20_000
 
 WAYS: tuple[Decode, ...] = ("parallel", "sequential")
-
-
-def write_out(task: Transducer, digits: np.ndarray) -> str:
-    """A problem `[operand, column]` as an expression."""
-    texts = iter(
-        "".join(DIGITS[digit] for digit in own[::-1].tolist()).lstrip("0") or "0" for own in digits
-    )
-    return "".join(s.name if s.kind == "symbol" else next(texts) for s in task.segments)
 
 
 def measured_solve(run: Run, expression: str) -> tuple[float, float, str]:
@@ -70,7 +61,6 @@ def run(
     """Time per digit by length, both ways; then whole commands; at most 3 measurements of what takes long.
 
     Args:
-        bench: the benchmark.
         lengths: digits, for the time per digit.
         long: digits of random problems that the command answers.
         chain: digits of problems that are one carry chain.
@@ -92,8 +82,8 @@ def run(
         case = f"{way}: time per digit, {lengths[-1]:,} to {lengths[0]:,} digits"
         bench.add(case, ratios(each[-1], each[0]), "ratio", "1 is flat, less is faster")
     cases = {
-        f"{length:,} random digits": write_out(
-            task, random_problems(trained.layout(length), length)[0]
+        f"{length:,} random digits": expression_of(
+            task, random_problems(trained.layout(length), length)[0], length
         )
         for length in long
     }

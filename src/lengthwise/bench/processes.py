@@ -37,7 +37,6 @@ def shared_work(bench: Bench, out: Path, *, base: int, samples: int) -> None:
     The model is as it was made: that takes as long as of one that is right, and needs no training.
 
     Args:
-        bench: the benchmark.
         out: a folder.
         base: of subtraction, which gives the proof its contexts.
         samples: problems of 100 digits in each of two suites.
@@ -77,7 +76,6 @@ def shared_training(bench: Bench, out: Path, *, steps: int, turns: int) -> None:
     Half of a batch on one process is what two could reach that had nothing to tell each other.
 
     Args:
-        bench: the benchmark.
         out: a folder.
         steps: of each training; the first quarter is not counted. A quarter of them for a larger model and
             where every step is kept.

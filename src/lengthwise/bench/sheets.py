@@ -50,7 +50,6 @@ def run(
     """Cells a second at each size, of one problem: from nothing, with the sights known, and with a cache.
 
     Args:
-        bench: the benchmark.
         sizes: of the problems.
         cached_up_to: cells of the largest sheet that is written with a cache, too; it is measured once.
         model: the run; by default one is trained for a moment, for what is measured is not whether it is

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lengthwise.bench.long import write_out
 from lengthwise.bench.models import TorchTransformer, no_cache, random_problems, trained_run
 from lengthwise.bench.results import Bench, alternate, seconds
+from lengthwise.problems.worked import expression_of
 from lengthwise.runs.run import Run
 
 
@@ -36,7 +36,7 @@ def run(
     dense = Run.open(trained.path, device="cpu", set=["attention=dense"])
     sizes = np.random.default_rng(0).integers(1, length + 1, problems).tolist()
     texts = [
-        write_out(trained.task, random_problems(trained.layout(size), size, seed)[0])
+        expression_of(trained.task, random_problems(trained.layout(size), size, seed)[0], size)
         for seed, size in enumerate(sizes)
     ]
     bench.say("windows")

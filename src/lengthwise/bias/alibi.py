@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lengthwise.bias.base import OpenKeys, Site, Spoken, causal, distances
+from lengthwise.bias.base import Site, Spoken, causal, distances
 from lengthwise.problems.layout import Layout
 
 Cross = Literal["none", "distance"]
@@ -55,10 +55,6 @@ class Alibi(Spoken):
             return torch.zeros(self.heads, len(queries), keys)
         bias = self._falling(keys, queries)
         return bias + causal(keys, queries) if site == "self" else bias
-
-    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
-        """See `AttentionBias.open_keys`."""
-        return None
 
     def encoder(self, layout: Layout) -> Tensor:
         """See `encoder_bias`."""

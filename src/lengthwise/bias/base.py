@@ -145,6 +145,10 @@ class Spoken:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.heads} heads: {self})"
 
+    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
+        """See `AttentionBias.open_keys`; by default a query may read ever more."""
+        return None
+
 
 class Causal(Spoken):
     """The bias of a vanilla transformer: self-attention sees the past, cross-attention everything."""
@@ -159,6 +163,3 @@ class Causal(Spoken):
         if site == "cross":
             return torch.zeros(self.heads, len(queries), layout.source_length)
         return causal(layout.target_length, queries).expand(self.heads, -1, -1)
-
-    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
-        return None

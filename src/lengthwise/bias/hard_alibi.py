@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lengthwise.bias.base import (
-    OpenKeys,
     Site,
     SomeSite,
     Spoken,
@@ -38,10 +37,6 @@ class HardAlibiBias(Spoken):
         """See `AttentionBias.dense`."""
         bias = self._near(site, layout, queries)
         return bias + causal(layout.target_length, queries) if site == "self" else bias
-
-    def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
-        """See `AttentionBias.open_keys`."""
-        return None
 
     def encoder(self, layout: Layout) -> Tensor:
         """See `encoder_bias`: as far to both sides."""

@@ -77,7 +77,6 @@ class CalibratedBias:
     Args:
         format: of the problems that it was calibrated for; of a task's name, as by default.
         heads: attention heads.
-        lines: the lines.
 
     Raises:
         ValueError: for a line with a head that does not exist, or a task that is none.

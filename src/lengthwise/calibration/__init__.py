@@ -18,11 +18,7 @@ from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.calibration.paper import KAPPA_CROSS, KAPPA_SELF, drop_off
 from lengthwise.calibration.sheet_maps import SheetMaps
-from lengthwise.calibration.sheets import (
-    calibrate_sheets,
-    capture_sheets,
-    sheet_suffices,
-)
+from lengthwise.calibration.sheets import calibrate_sheets, capture_sheets, sheet_suffices
 from lengthwise.errors import InputError
 from lengthwise.runs.folder import MAPS, WEIGHTS
 from lengthwise.runs.run import Run

@@ -283,9 +283,6 @@ def capture(run: Run) -> AttentionMaps:
     uniform and half carry chains. The knockouts are ours: attention shows what a head looks at, a
     knockout whether it matters.
 
-    Returns:
-        The maps.
-
     Raises:
         InputError: when no problem of the training length is trained on.
     """
@@ -330,8 +327,6 @@ def measure(
     Args:
         answer: the output of a model on the problems, under a bias; with attention where that is asked for.
         bias: the one that it was trained with.
-        format: of the problems.
-        layout: of the problems.
         length: digits of their operands.
         wanted: what the model should write, `[problem, row]`.
         model: its fingerprint.

@@ -271,7 +271,6 @@ def calibrate_command(
     from lengthwise.calibration import calibrate, capture
     from lengthwise.pipeline.attempts import SELECTION
     from lengthwise.runs.folder import VANILLA, check_output
-    from lengthwise.runs.run import Run
     from lengthwise.settings.assignments import refuse_idle, refuse_uncounted, with_options
 
     as_choice("policy", policy or "auto", ("auto", "paper"))
@@ -289,8 +288,7 @@ def calibrate_command(
         calibration__lines=lines,
     )
     folder = run / VANILLA if (run / VANILLA).exists() else run
-    opened = Run.open(folder, device=device, set=changes)
-    options.check_named(own_task, opened)
+    opened = options.open_run(folder, own_task, device=device, set=changes)
     refuse_idle(opened.config, changes)
     refuse_uncounted(changes, _CALIBRATION, "attention is captured and calibrated")
     maps = capture(opened)

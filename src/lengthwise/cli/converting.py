@@ -52,7 +52,6 @@ def explain_command(
     from lengthwise.bias import CalibratedBias, MatrixBias
     from lengthwise.paper_repo import read_bias
     from lengthwise.runs.folder import VANILLA
-    from lengthwise.runs.run import Run
 
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -64,8 +63,7 @@ def explain_command(
         return _print_any(bias, as_json)
     if len(files) > 1 or (task is not None and task == name):
         raise InputError("explain takes one run folder, or the files of one bias and their --task")
-    opened = Run.open(files[0])
-    options.check_named(task, opened)
+    opened = options.open_run(files[0], task)
     _draw(opened.bias, plot, opened)
     if isinstance(opened.bias, CalibratedBias | MatrixBias):
         _print_any(opened.bias, as_json)

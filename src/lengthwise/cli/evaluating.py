@@ -71,7 +71,6 @@ def evaluate_command(
     from lengthwise.problems.sheet_sampling import SheetSuite
     from lengthwise.progress.display import observing, print_curve
     from lengthwise.runs.folder import check_output, results_folder
-    from lengthwise.runs.run import Run
     from lengthwise.settings.assignments import refuse_uncounted, with_options
 
     known = dict.fromkeys([*get_args(Suite), *get_args(SheetSuite)])
@@ -85,8 +84,7 @@ def evaluate_command(
         evaluation__sizes=options.parse_sizes(sizes),
         evaluation__suites=suites,
     )
-    opened = Run.open(run, device=device, set=changes)
-    options.check_named(own_task, opened)
+    opened = options.open_run(run, own_task, device=device, set=changes)
     if first is not None or last is not None:
         others = lengths, sizes, samples, suite, seed, plot, wrong_positions
         if any(option is not None for option in others):
@@ -116,9 +114,7 @@ def evaluate_command(
         if samples is not None and key.endswith("samples"):
             raise InputError(f"--samples {samples} counts at every length; leave it or {key} out")
     config = opened.config
-    chosen: Any = config.sizes if config.is_sheet else config.evaluation.lengths
-    if config.is_sheet and lengths is not None and sizes is None:
-        chosen = config.evaluation.lengths
+    chosen = config.asked if lengths is None else list(config.evaluation.lengths)
     suites: Any = config.evaluation.suites
     scores = len(suites) * sum(len(opened.paddings(at)) for at in chosen)
     kept = results_folder(run)

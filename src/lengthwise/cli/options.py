@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,15 +84,18 @@ def _name_task(given: str | None) -> str | None:
     return given
 
 
-def check_named(given: str | None, run: Run) -> None:
-    """Refuse a run that was trained on another task than the one of `--task`.
+def open_run(folder: Path, named: str | None, **options: Any) -> Run:
+    """The run of a command, opened as `Run.open` does with the options.
 
     Raises:
-        InputError: for it.
+        InputError: as `Run.open`, and for one that was trained on another task than that of `--task`.
     """
-    named = name_of(given)
-    if named not in (None, run.config.task):
-        raise InputError(f"{run.path} was trained on {run.config.task}; {given} is {named}")
+    from lengthwise.runs.run import Run
+
+    run = Run.open(folder, **options)
+    if named is not None and (wanted := name_of(named)) not in (None, run.config.task):
+        raise InputError(f"{run.path} was trained on {run.config.task}; {named} is {wanted}")
+    return run
 
 
 def name_of(given: str | None) -> str | None:

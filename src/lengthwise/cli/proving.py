@@ -43,12 +43,10 @@ def prove_command(
     from lengthwise.api.analysis import prove
     from lengthwise.proof import Certificate, estimate, rule_text, save_rule
     from lengthwise.runs.folder import CERTIFICATE, PROGRESS, can_write, check_output, locked
-    from lengthwise.runs.run import Run
 
     if out is not None:
         check_output(out, own=CERTIFICATE)
-    opened = Run.open(run)
-    options.check_named(own_task, opened)
+    opened = options.open_run(run, own_task)
     # A run that is only to be read is proven as well; then nothing keeps how far the proof is.
     kept = can_write(opened.path)
     file = opened.path / PROGRESS if kept else None
@@ -100,19 +98,18 @@ def verify_command(
     from lengthwise.progress.display import observing
     from lengthwise.proof import Certificate, verify
     from lengthwise.runs.folder import CERTIFICATE
-    from lengthwise.runs.run import Run
 
     if run is None and certificate.is_file():
         raise InputError(f"name the run beside its certificate: verify {certificate} RUN")
     alone, run = run is None, run or certificate
-    opened = Run.open(run)  # first: a certificate of a user's own task names what its run keeps
+    # First: a certificate of a user's own task names what its run keeps.
+    opened = options.open_run(run, own_task)
     if alone:
         certificate = opened.path / CERTIFICATE
         if not certificate.exists():
             raise InputError(
                 f"{opened.path} has no certificate; `lengthwise prove {run}` makes one"
             )
-    options.check_named(own_task, opened)
     given = Certificate.load(certificate)
     with observing(True) as observer, Clock(observer).stage("prove", opened.config):
         result = verify(given, opened, workers=workers, on_progress=observer.checked)

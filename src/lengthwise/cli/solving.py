@@ -69,7 +69,6 @@ def solve_command(
 
     Example: lengthwise solve runs/addition 987654321987654321987654321+1
     """
-    from lengthwise.runs.run import Run
     from lengthwise.runs.sheets import SheetAnswer
     from lengthwise.settings.assignments import with_options
 
@@ -77,8 +76,8 @@ def solve_command(
     options.refuse_unknown_options(context, [str(run), *expressions])
     if (file is None) == (not expressions):
         raise InputError("solve takes expressions, or --file with one expression a line")
-    opened = Run.open(run, device=device, set=with_options([], decode=decode, attention=attention))
-    options.check_named(own_task, opened)
+    ways = with_options([], decode=decode, attention=attention)
+    opened = options.open_run(run, own_task, device=device, set=ways)
     if expressions == ["-"]:
         file = Path("-")
     if picture is not None and (file is not None or len(expressions) > 1):

@@ -16,13 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.bias import (
-    CLOSED,
-    CalibratedBias,
-    OpenKeys,
-    Site,
-    SomeSite,
-)
+from lengthwise.bias import CLOSED, CalibratedBias, OpenKeys, Site, SomeSite
 from lengthwise.model.layers import Embedded
 from lengthwise.model.plans import LinesPlan, OwnPlan
 from lengthwise.model.transformer import Transformer
@@ -125,7 +119,6 @@ class AnyRows:
     Args:
         model: the model, in evaluation mode.
         bias: lines alone (`is_local`).
-        streams: the problems.
         device: where the model is.
 
     Attributes:

@@ -86,7 +86,6 @@ def decode_streams(
     Args:
         model: the model, in evaluation mode.
         bias: the bias it was trained with; one of lines alone (`is_local`).
-        streams: the problems.
         decode: as in `greedy_decode`.
         device: where the model is.
         on_progress: called with the number of rows that are done.

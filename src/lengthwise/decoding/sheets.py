@@ -85,7 +85,6 @@ class SightTable:
         """Compute at once the sights that right sheets show; what else is met, when it is met.
 
         Args:
-            layout: of the problems.
             parts: their digits, as of `SheetLayout.parts`.
         """
         true, shown = rule_of(self.task), []
@@ -183,16 +182,8 @@ def decode_sheets(
         return Written.of(each)
     parts: Sequence[np.ndarray] = layout.parts(operands)
     table.foresee(layout, [digits[:1] for digits in parts])
-    columns, rows = layout.limits["columns"], layout.limits["rows"]
-    return write_sheets(
-        layout.task,
-        parts,
-        table.nears,
-        table,
-        columns=columns,
-        rows=rows,
-        on_progress=on_progress,
-    )
+    limits = layout.limits
+    return write_sheets(layout.task, parts, table.nears, table, **limits, on_progress=on_progress)
 
 
 class _Prefix(Places):

@@ -10,25 +10,20 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lengthwise.arguments import as_whole, as_wholes
 from lengthwise.decoding.any_rows import AnyRows, Streams
 from lengthwise.decoding.ways import follows_lines
 from lengthwise.errors import NoProblemsError
-from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
+from lengthwise.evaluation.shares import Answered, Question
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import Suite, generator, suite_problems
-from lengthwise.runs.elsewhere import from_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
+from lengthwise.settings.sections import Padding
 
 # Rows x keys x problems that one pass may hold.
 CELLS = 40_000_000
@@ -42,83 +37,19 @@ _LONG, _BLOCK = 2000, 2048
 # Rows of a share of long problems, about.
 _SHARE_ROWS = 20_000
 
-# More problems of a length than anyone waits for; their digits have to fit the memory, too.
-_MOST_SAMPLES = 10_000_000
-
 # Stands for a loss that is infinite or no number.
 _NO_LOSS = 1e6
 
 
-def evaluate_run(
-    run: Run,
-    lengths: Iterable[int],
-    *,
-    suites: Iterable[Suite] = ("uniform", "carry"),
-    samples: int | None = None,
-    seed: int | None = None,
-    workers: int = 1,
-    on_progress: Callable[[Score], object] | None = None,
-    keep: Callable[[LengthCurve], object] | None = None,
-) -> LengthCurve:
-    """Measure exact match on test problems of exactly these lengths.
-
-    Operands have exactly `length` digits. They are padded by no more than the answer needs; those of a
-    model that learned one width also to that (`Run.paddings`). The problems depend on the seed, the suite
-    and the length.
-
-    Args:
-        lengths: digits.
-        suites: `uniform`, `carry`, or both (see `suite_problems`).
-        samples: problems of each length; by default 1000, 200 past 100 digits, 20 from 10,000 on and
-            4 from 100,000 on.
-        seed: of the test problems; the run's own by default.
-        workers: processes of this machine, of one thread each, that share the problems; the scores are the
-            same for any number of them, but for their seconds.
-        on_progress: called with each score.
-        keep: called with what was measured where the measurement does not end; what ended it is raised
-            again. Where it can't be kept, that is said on stderr.
-    """
-    questions = [
-        Question(suite, length, padding, count, of, _each(run, run.layout(length, padding)))
-        for suite, length, count, of in test_sets(run, lengths, suites, samples, seed)
-        for padding in run.paddings(length)
-    ]
-    begin = "lengthwise.evaluation.exact_match:begin"
-    return ask_all(run, questions, _Asker(run), begin, workers, on_progress, keep)
-
-
-def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
-    """Another process's part of `evaluate_run`."""
-    return answering(_Asker(from_values(values)))
-
-
-def test_sets(
-    run: Run,
-    lengths: Iterable[int],
-    suites: Iterable[Suite],
-    samples: int | None,
-    seed: int | None,
-) -> Iterator[tuple[Suite, int, int, int]]:
-    """Suite, length, number and seed of the problems that `evaluate_run` asks; all are checked first."""
-    lengths, suites = as_wholes("lengths", lengths), list(suites)
-    if max(lengths) > run.longest:
-        raise InputError(f"lengths must be at most {run.longest}, got {max(lengths)}")
-    samples = None if samples is None else as_whole("samples", samples, 1, _MOST_SAMPLES)
-    seed = run.config.seed if seed is None else as_whole("seed", seed)
-    for length in lengths:
-        for suite in suites:
-            yield suite, length, samples or run.config.evaluation.samples_at(length), seed
-
-
-def _each(run: Run, layout: Layout) -> int:
+def share(run: Run, length: int, padding: Padding, count: int) -> int:
     """Problems of a share: few enough that there are some, many enough to be read at once."""
-    rows = layout.target_length
+    rows = run.layout(length, padding).target_length
     if rows > _LONG and follows_lines(run.config, run.bias):
         return max(1, _SHARE_ROWS // rows)
     return 64 if rows > 2 * _PROBE else 256
 
 
-class _Asker:
+class ColumnAsker:
     """Asks a model problems of one row."""
 
     def __init__(self, run: Run) -> None:
@@ -126,13 +57,13 @@ class _Asker:
 
     def draw(self, question: Question) -> tuple[np.ndarray, str]:
         """All problems of a question, and their split."""
-        length, suite, seed = int(question.size), question.suite, question.seed
+        length, suite, seed = question.size, question.suite, question.seed
         layout = self.run.layout(length, question.padding)
         return draw_problems(self.run, layout, suite, length, question.count, seed)  # type: ignore[arg-type]
 
     def answer(self, question: Question, problems: np.ndarray, split: str) -> Answered:
         """What becomes of some of them."""
-        length = int(question.size)
+        length = question.size
         layout = self.run.layout(length, question.padding)
         right, worst = exact_matches(self.run, layout, problems)
         longer = layout.width > length + self.run.task.growth

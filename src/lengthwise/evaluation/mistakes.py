@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from lengthwise.decoding.greedy import greedy_decode
-from lengthwise.evaluation.exact_match import CELLS, draw_problems, test_sets
+from lengthwise.evaluation import questions_of
+from lengthwise.evaluation.exact_match import CELLS, draw_problems
 from lengthwise.files import write_csv
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sampling import Suite
@@ -57,7 +58,7 @@ def count_mistakes(
 ) -> list[Mistakes]:
     """Decode the test problems of each length, and count wrong symbols by their place.
 
-    The problems are those of `evaluate_run`. A symbol after the first wrong one may be wrong because of
+    The problems are those of `measure`. A symbol after the first wrong one may be wrong because of
     it: that is what a reader of the answer sees. A model that stops early leaves end tokens.
 
     Args:
@@ -67,11 +68,13 @@ def count_mistakes(
         seed: of the test problems; the run's own by default.
     """
     found = []
-    for suite, length, count, of in test_sets(run, lengths, suites, samples, seed):
-        layout = run.layout(length)
-        operands, _ = draw_problems(run, layout, suite, length, count, of)
+    for asked in questions_of(run, lengths, suites, samples, seed):
+        if asked.padding != run.paddings(asked.size)[0]:
+            continue
+        layout, suite = run.layout(asked.size), cast(Suite, asked.suite)
+        operands, _ = draw_problems(run, layout, suite, asked.size, asked.count, asked.seed)
         wrong = wrong_symbols(run, layout, operands).sum(dim=0)
-        found.append(Mistakes(length, suite, count, tuple(wrong.tolist())))
+        found.append(Mistakes(asked.size, suite, asked.count, tuple(wrong.tolist())))
     return found
 
 

@@ -36,7 +36,7 @@ class Question:
     """
 
     suite: str
-    size: int | str
+    size: Any
     padding: Padding
     count: int
     seed: int
@@ -89,7 +89,7 @@ def ask_all(
         run: whose model answers.
         ask: draws, and answers shares in this process.
         begin: what makes another process answer likewise, by `answering`.
-        workers, on_progress, keep: as of `evaluate_run`.
+        workers, on_progress, keep: as of `measure`.
     """
     found: list[Score] = []
     with closing(_scores(run, questions, ask, begin, workers)) as scores:

@@ -7,26 +7,20 @@ decoding writes exactly that sheet. Most wrong sheets are known by their first t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lengthwise.arguments import as_whole
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
 from lengthwise.errors import NoProblemsError
-from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.evaluation.shares import Answered, Question, answering, ask_all
+from lengthwise.evaluation.shares import Answered, Question
 from lengthwise.model import plan_attention
 from lengthwise.problems.sampling import Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
 from lengthwise.problems.sheets import IGNORED, SheetLayout
 from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
-from lengthwise.runs.elsewhere import from_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import Padding
@@ -41,44 +35,7 @@ _CELLS, _LONGEST = 20_000_000, 20_000
 _TOKENS = 8_000_000
 
 
-def evaluate_sheets(
-    run: Run,
-    sizes: Iterable[Size],
-    *,
-    suites: Iterable[SheetSuite] = ("uniform", "hard"),
-    samples: int | None = None,
-    seed: int | None = None,
-    workers: int = 1,
-    on_progress: Callable[[Score], object] | None = None,
-    keep: Callable[[LengthCurve], object] | None = None,
-) -> LengthCurve:
-    """Measure exact match on test problems of exactly these sizes; arguments as of `evaluate_run`.
-
-    A model without lines has learned one size: smaller problems are asked padded with zeros to that, and as
-    they are, too.
-    """
-    sizes, suites = list(sizes), list(suites)
-    for size in sizes:
-        run.check_size(size)
-    samples = None if samples is None else as_whole("samples", samples, 1, 10_000_000)
-    seed = run.config.seed if seed is None else as_whole("seed", seed)
-    questions = [
-        Question(suite, str(size), padding, count, seed, _each(run, size, padding, count))
-        for size in sizes
-        for suite in suites
-        for padding in run.paddings(size)
-        for count in [samples or run.config.evaluation.samples_of(size)]
-    ]
-    begin = "lengthwise.evaluation.sheets:begin"
-    return ask_all(run, questions, _Asker(run), begin, workers, on_progress, keep)
-
-
-def begin(values: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
-    """Another process's part of `evaluate_sheets`."""
-    return answering(_Asker(from_values(values)))
-
-
-def _each(run: Run, size: Size, padding: Padding, count: int) -> int:
+def share(run: Run, size: Size, padding: Padding, count: int) -> int:
     """Sheets of a share: those that are written at once; of a model without lines all, as they are cut by
     what is still undecided."""
     if not isinstance(run.bias, CalibratedBias):
@@ -90,7 +47,7 @@ def _layout(run: Run, size: Size, padding: Padding) -> SheetLayout:
     return run.config.layout(run.config.size if padding == "training" else size)
 
 
-class _Asker:
+class SheetAsker:
     """Asks a model sheets; it keeps what the model writes."""
 
     def __init__(self, run: Run) -> None:
@@ -99,7 +56,7 @@ class _Asker:
 
     def draw(self, question: Question) -> tuple[np.ndarray, str]:
         """All problems of a question, and their split."""
-        size, suite, seed = Size.parse(str(question.size)), question.suite, question.seed
+        size, suite, seed = Size.parse(question.size), question.suite, question.seed
         problems, split = draw_sheets(self.run, suite, size, question.count, seed)  # type: ignore[arg-type]
         layout = _layout(self.run, size, question.padding)
         if layout.width > size.longest:
@@ -109,7 +66,7 @@ class _Asker:
 
     def answer(self, question: Question, problems: np.ndarray, split: str) -> Answered:
         """What becomes of some of them."""
-        size = Size.parse(str(question.size))
+        size = Size.parse(question.size)
         layout = _layout(self.run, size, question.padding)
         if isinstance(self.run.bias, CalibratedBias):
             right, worst = _match_written(self.run, self.table, layout, problems)

@@ -58,11 +58,12 @@ def write_card(
     config, example = run.config, run.task.example
     base = f" in base {config.base}" if len(run.task.bases) > 1 else ""
     given = ", ".join(f"{name} {shorten(str(value))}" for name, value in config.parameters.items())
+    size = config.size if config.is_sheet else config.data.length
     parts = [
         f"# {safe(config.task)}{base}{safe(f' ({given})') if given else ''}",
         f"A transformer of {facts['parameters']:,} parameters, trained by lengthwise on "
-        f"{_trained_on(run)} (seed {config.seed}, method {safe(run.method)}). It writes its answers symbol "
-        f"by symbol; {code(example[0])} is an expression that it takes.",
+        f"problems of at most {size} digits (seed {config.seed}, method {safe(run.method)}). It writes its "
+        f"answers symbol by symbol; {code(example[0])} is an expression that it takes.",
         block(
             "import lengthwise as lw\n\n"
             'run = lw.Run.from_pretrained("FOLDER-OR-REPO")\n'
@@ -83,12 +84,6 @@ def write_card(
         f"All are in `config.json`, versions in `versions.json`; written by lengthwise {__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _trained_on(run: Run) -> str:
-    config = run.config
-    size = config.size if config.is_sheet else config.data.length
-    return f"problems of at most {size} digits"
 
 
 def _proof(certificate: Certificate | None) -> str:

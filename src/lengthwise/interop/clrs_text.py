@@ -30,7 +30,6 @@ def clrs_text_row(problems: Problems, problem: Problem, work: bool = True) -> di
 
     Args:
         problems: those that it is of.
-        problem: the problem.
         work: whether there is a trace.
     """
     question, answer = clrs_text(problems, problem, work)

@@ -82,6 +82,8 @@ class GymConfig:
 class GymDataset(Procedural):
     """Problems of one task: an expression is asked, its work is the trace."""
 
+    registered: ClassVar[str]
+
     def __init__(self, config: GymConfig) -> None:
         super().__init__(config=config, seed=config.seed, size=config.size)
         example = _example(config)
@@ -114,7 +116,7 @@ class GymDataset(Procedural):
             "question": f"{self._introduction} {asked}",
             "answer": problem.answer,
             "metadata": {
-                "source_dataset": _name_of(type(self)),
+                "source_dataset": self.registered,
                 "source_index": idx,
                 "expression": problem.expression,
                 "trace": list(problem.rows),
@@ -140,13 +142,6 @@ def _example(config: GymConfig) -> Problem:
         return replace(config, split="train").problems([4] * len(config.axes), 0)[0]
 
 
-_NAMES: dict[type, str] = {}
-
-
-def _name_of(kind: type) -> str:
-    return _NAMES[kind]
-
-
 def register_all(prefix: str) -> list[str]:
     """Register every task; those that are there already stay."""
     names = []
@@ -154,7 +149,7 @@ def register_all(prefix: str) -> list[str]:
         name = prefix + task
         if name not in DATASETS:
             dataset, config = _kinds(task)
-            _NAMES[dataset] = name
+            dataset.registered = name
             curriculum: Any = _curriculum(task, config)  # their annotation means an instance
             register_dataset(name, dataset, config, curriculum)
         names.append(name)

@@ -21,9 +21,6 @@ class RunOnHub(
 
     Not `PyTorchModelHubMixin`, whose loading falls back to pickles: what is saved is a run folder, whose
     config.json and model.safetensors are those that the mixin would write.
-
-    Args:
-        run: the run.
     """
 
     def __init__(self, run: Run) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lengthwise.problems.format import Format
 from lengthwise.problems.worked import Problem
 from lengthwise.tasks.machine import Machine
@@ -43,7 +41,8 @@ def introduction(problems: Format, example: Problem) -> str:
     if isinstance(machine, Machine):
         words += f". {_transitions(machine)}"
     elif problems.parameters and problems.name not in _WORDS:
-        words += f" ({', '.join(f'{k} {_line(v)}' for k, v in problems.parameters.items())})"
+        said = (f"{k} {' '.join(str(v).split())}" for k, v in problems.parameters.items())
+        words += f" ({', '.join(said)})"
     return f"{words}. For example, {example.expression} gives {example.answer}."
 
 
@@ -59,7 +58,3 @@ def _transitions(machine: Machine) -> str:
         f"It starts in state ({machine.states[machine.start]}), its blank is "
         f"{machine.symbols[machine.blank]}, and it halts where no rule is: {'; '.join(rules)}"
     )
-
-
-def _line(value: Any) -> str:
-    return " ".join(str(value).split())

@@ -17,7 +17,6 @@ def plain_row(problems: Problems, problem: Problem, work: bool = True) -> dict[s
 
     Args:
         problems: those that it is of.
-        problem: the problem.
         work: whether what a right model writes is among them; of a sheet row by row.
     """
     of = problems.format

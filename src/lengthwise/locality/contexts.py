@@ -69,7 +69,6 @@ class Contexts:
     """The contexts of a task under a cone. Iterate to get them in batches, always in the same order.
 
     Args:
-        task: the task.
         cone: what a row depends on.
     """
 

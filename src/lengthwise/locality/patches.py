@@ -275,7 +275,6 @@ def _around(
     """What a cell knows of another, so far away: its symbols, and what both see.
 
     Args:
-        task: the worksheet.
         found: the sights of the other.
         offset: where it is, in rows and columns.
         wanted: what is kept as it is; of all else, what kind it is.
@@ -361,7 +360,6 @@ def sights_of(task: Worksheet, names: Collection[Near]) -> Relation:
     """What a cell can see at some places, with what is written there: `patches`, and more joined to it.
 
     Args:
-        task: the worksheet.
         names: tokens near the cell, besides the rule's own.
 
     Raises:

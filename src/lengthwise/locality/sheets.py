@@ -11,12 +11,7 @@ import numpy as np
 
 from lengthwise.bias import CalibratedBias, Track
 from lengthwise.locality.cone import NotApplicableError
-from lengthwise.locality.patches import (
-    FIRST_COLUMN,
-    FIRST_ROW,
-    TooManyError,
-    sights_of,
-)
+from lengthwise.locality.patches import FIRST_COLUMN, FIRST_ROW, TooManyError, sights_of
 from lengthwise.tasks.framing import START
 from lengthwise.tasks.near import BEFORE, CLOSED, LAST, SHEET, Near, Symbol
 from lengthwise.tasks.worksheet import Worksheet
@@ -124,7 +119,6 @@ class SheetContexts:
     """The sights of a worksheet along some tracks.
 
     Args:
-        task: the worksheet.
         tracks: besides the token before, which every query sees.
 
     Raises:

@@ -14,13 +14,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from lengthwise.bias import (
-    SITES,
-    AttentionBias,
-    Site,
-    encoder_bias,
-    relative_index,
-)
+from lengthwise.bias import SITES, AttentionBias, Site, encoder_bias, relative_index
 from lengthwise.model.plans import (
     FEW_KEYS,
     KEYS_PER_SLOT,
@@ -51,7 +45,6 @@ def plan_attention(
     """Lay a bias out for one layout, once, so that every forward pass of that layout shares it.
 
     Args:
-        bias: the bias.
         layout: the task at one width, or sheets as they are written.
         layers: decoder layers.
         queries: all of them by default. The keys of self-attention are those up to the last

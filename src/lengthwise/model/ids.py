@@ -79,11 +79,7 @@ class IdVectors(nn.Module):
         )
 
     def check(self, ids: Ids) -> None:
-        """Refuse ids past the last one, which would all be taken for that.
-
-        Raises:
-            InputError: for them.
-        """
+        """Refuse ids past the last one, which would all be taken for that (`InputError`)."""
         every = torch.cat([ids.source.flatten(), ids.target.flatten()])
         least, most = int(every.min()), int(every.max())
         if self.method.encoding == "learned" and not 0 <= least <= most < self.method.size:

@@ -28,7 +28,6 @@ def through_lines(
     laid end to end as one sequence.
 
     Args:
-        model: the model.
         bias: lines alone.
         groups: as of `Sheets`.
         layers: of the model's decoder.
@@ -55,9 +54,6 @@ def sheet_logits(
     """Logits `[problem, token, token of the vocabulary]` of problems of one size.
 
     Args:
-        model: the model.
-        bias: its bias.
-        layout: of the problems.
         source, target: as `SheetLayout.batch` gives them.
         plan: the bias laid out for the layout; of no use for lines, which lead elsewhere in each sheet.
         layers: of the model's decoder.
@@ -81,7 +77,6 @@ def logits_of_sights(
     """Logits `[sight, token]` of queries that are told by what they see.
 
     Args:
-        model: the model.
         bias: lines that a sight tells of (`lengthwise.locality.sheets`).
         seen: the sights.
         path: the attention path.

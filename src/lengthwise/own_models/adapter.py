@@ -175,11 +175,7 @@ class Adapter(ABC):
 
 
 def refuse_applied(module: nn.Module) -> None:
-    """Refuse a model that has a bias.
-
-    Raises:
-        InputError: for it.
-    """
+    """Refuse a model that has a bias (`InputError`)."""
     if MARK in vars(module):
         raise InputError(f"{type(module).__name__} has a bias already; remove it first")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -224,11 +225,7 @@ class HuggingFace(Adapter):
                 f"there are none"
             )
         self._without = True
-
-        def on() -> None:
-            self._without = False
-
-        return [on, *silence(modules, spread=True)]
+        return [partial(setattr, self, "_without", False), *silence(modules, spread=True)]
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
         if self.kind == "encoder-decoder":

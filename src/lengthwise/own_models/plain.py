@@ -48,7 +48,6 @@ class Plain(Adapter):
     """A model whose `forward` follows the protocol.
 
     Args:
-        module: the model.
         tokens: its ids.
 
     Raises:

@@ -22,7 +22,6 @@ class Tokens:
     behind it.
 
     Args:
-        format: of the problems.
         given: an id for each character, or a function from a character to its id, such as a tokenizer's
             `convert_tokens_to_ids`; by default the order of our own vocabulary.
 

@@ -136,12 +136,8 @@ class XTransformers(Adapter):
                 # `generate` cuts off what is longer than the table of positions.
                 undo.append(partial(setattr, wrapper, "max_seq_len", wrapper.max_seq_len))
                 wrapper.max_seq_len = _ENDLESS
-
-        def on() -> None:
-            self._without = False
-
         self._without = True
-        return [on, *undo]
+        return [partial(setattr, self, "_without", False), *undo]
 
     def _still(self, net: TransformerWrapper) -> list[Undo]:
         layers = net.attn_layers

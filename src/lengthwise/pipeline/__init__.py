@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lengthwise.evaluation import measure
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import write_bytes
 from lengthwise.pipeline.attempts import train_and_calibrate
 from lengthwise.pipeline.outcome import Outcome
-from lengthwise.pipeline.stages import Clock, Observer, Silent
+from lengthwise.pipeline.stages import Clock, Observer
 from lengthwise.pipeline.until_proven import prove_and_drill
 from lengthwise.problems.sizes import Size
 from lengthwise.runs.folder import CONFIG, VANILLA, check_folder, locked, prepare
@@ -25,8 +26,7 @@ def run_abc(
     config: Config,
     path: Path,
     *,
-    lengths: Iterable[int] | None = None,
-    sizes: Iterable[Size] | None = None,
+    lengths: Iterable[int | Size] | None = None,
     prove: bool = True,
     resume: bool = False,
     force: bool = False,
@@ -44,7 +44,7 @@ def run_abc(
 
     Workers are processes of this machine that share the proof and the evaluation.
 
-    Of sheets `sizes` are evaluated, by default those of the settings; else `lengths`.
+    Lengths are evaluated, of sheets sizes; by default those of the settings.
 
     Raises:
         InputError: when the folder may not be written, or the settings can't be trained with; nothing is
@@ -53,14 +53,11 @@ def run_abc(
         NoLinesError: when calibration finds no line.
     """
     check_local(config)
-    clock = Clock(observer or Silent())
+    clock = Clock(observer)
     check_folder(path, resume=resume, force=force, pipeline=True)
-    lengths = None if lengths is None else list(lengths)
-    sizes = None if sizes is None else list(sizes)
-    if not config.is_sheet and max(lengths or config.evaluation.lengths) > LONGEST:
-        raise InputError(
-            f"lengths go up to {LONGEST}, got {max(lengths or config.evaluation.lengths)}"
-        )
+    asked: list[Any] | None = None if lengths is None else list(lengths)
+    if not config.is_sheet and (most := max(asked or config.asked)) > LONGEST:
+        raise InputError(f"lengths go up to {LONGEST}, got {most}")
     if not (resume and (path / VANILLA / CONFIG).exists()):
         for each in (config, config.for_retraining()):
             check_training(each, path)
@@ -70,7 +67,6 @@ def run_abc(
             config, path, clock, resume=resume, prove=prove
         )
         config = vanilla.config
-        lengths = config.evaluation.lengths if lengths is None else lengths
         proof = None
         if prove:
             calibrated, proof = prove_and_drill(calibrated, bias, clock, workers)
@@ -78,12 +74,7 @@ def run_abc(
         with clock.stage("evaluate", config):
             for run in (vanilla, calibrated):
                 # Without lines there is a length past which a model can't be asked.
-                within = [length for length in lengths if length <= run.longest]
-                if config.is_sheet:
-                    within = [
-                        size for size in sizes or config.sizes if size.cells <= run.most_cells
-                    ]
-                if within:
+                if within := run.within(config.asked if asked is None else asked):
                     curve += measure(
                         run,
                         within,
@@ -111,11 +102,7 @@ def _unchanged_where_refused(file: Path, resume: bool) -> Iterator[None]:
 
 
 def check_local(config: Config) -> None:
-    """Refuse a task that the method can't serve.
-
-    Raises:
-        InputError: for it.
-    """
+    """Refuse a task that the method can't serve (`InputError`)."""
     if config.make_task().writes is not None:
         raise InputError(
             f"{config.task} is not local: its answer depends on all of the problem, so there are no lines "

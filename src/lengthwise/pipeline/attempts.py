@@ -18,17 +18,10 @@ from lengthwise.calibration import (
     too_many,
 )
 from lengthwise.calibration.account import unusual
-from lengthwise.pipeline.stages import Clock, Silent
+from lengthwise.pipeline.stages import Clock
 from lengthwise.pipeline.until_proven import with_drill
 from lengthwise.problems.sampling import generator
-from lengthwise.runs.folder import (
-    BIAS,
-    CALIBRATED,
-    CONFIG,
-    MAPS,
-    VANILLA,
-    set_aside,
-)
+from lengthwise.runs.folder import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, set_aside
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, overlaid
 from lengthwise.tasks.own import has_rule
@@ -146,7 +139,7 @@ def calibrate_and_retrain(
         NotInterpolatedError: when no attempt meets its criterion.
         NoLinesError: when calibration finds no line; where it should not `settle`, none that tell all.
     """
-    clock, retraining = clock or Clock(Silent()), config.for_retraining()
+    clock, retraining = clock or Clock(), config.for_retraining()
     if resume and (folder / CONFIG).exists():
         retraining = with_drill(retraining, Run.open(folder).config.data.drill)
     with clock.stage("calibrate", config):

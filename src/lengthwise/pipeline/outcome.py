@@ -8,11 +8,7 @@ from pathlib import Path
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import Maps
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.proof import (
-    Certificate,
-    Counterexample,
-    NotApplicable,
-)
+from lengthwise.proof import Certificate, Counterexample, NotApplicable
 from lengthwise.runs.run import Run
 
 Proof = Certificate | Counterexample | NotApplicable

@@ -30,15 +30,11 @@ class Observer:
     def end(self, stage: Stage, seconds: float) -> None: ...
 
 
-class Silent(Observer):
-    """An observer that says nothing."""
-
-
 class Clock:
-    """Times the stages and tells the observer when they begin and end."""
+    """Times the stages and tells the observer, where there is one, when they begin and end."""
 
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer or Observer()
         self.seconds: dict[str, float] = {}
 
     def train(self, stage: Stage, config: Config, path: Path, **options: Any) -> Run:

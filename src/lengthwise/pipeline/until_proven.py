@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.pipeline.outcome import Proof
-from lengthwise.pipeline.stages import Clock, Observer, Silent
+from lengthwise.pipeline.stages import Clock, Observer
 from lengthwise.proof import (
     Certificate,
     Counterexample,
@@ -61,7 +61,7 @@ def train_until_proven(
         receptive_cone(going_on.config, going_on.bias)
     else:
         receptive_cone(config, bias or make_bias(config))
-    clock = Clock(observer or Silent())
+    clock = Clock(observer)
     run = clock.train("retrain", config, path, bias=bias, resume=resume, force=force)
     return prove_and_drill(run, bias, clock)
 

@@ -175,7 +175,6 @@ class Layout(Places):
     digit first, and the digit in column j is at start + j.
 
     Args:
-        task: the task.
         width: digits an operand is padded to, at least 1.
         alignment: `natural` or `interleaved`.
         input_order: `normal` or `reversed`.

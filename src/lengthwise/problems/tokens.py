@@ -120,7 +120,6 @@ def target_tokens(layout: Layout | SheetLayout, read: Tensor) -> Tokens:
     """The tokens that rows of the target read.
 
     Args:
-        layout: of the problems.
         read: the tokens, int64 `[problem, row]`, the start token first.
     """
     if isinstance(layout, SheetLayout):

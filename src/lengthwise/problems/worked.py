@@ -91,34 +91,31 @@ def worked(problems: Format, expression: str, rows: Sequence[int] = ROWS) -> Pro
 
 def significant(task: Transducer | Worksheet, parts: Sequence[Any]) -> list[Any]:
     """Operands without zeros on the left; lists, which are counted from the left, as they are."""
-    lists = getattr(task, "from_left", ())
+    lists, zero = getattr(task, "from_left", ()), task.letters[0]
     return [
-        part if segment.name in lists else part.lstrip("0") or "0"
+        part if segment.name in lists else "".join(part).lstrip(zero) or zero
         for segment, part in zip(task.operands, parts, strict=True)
     ]
 
 
-def expression_of(task: Transducer | Worksheet, operands: np.ndarray, size: int | Size) -> str:
-    """What `parse` takes apart, of digits.
+def texts_of(
+    task: Transducer | Worksheet, operands: np.ndarray, size: int | Size
+) -> list[list[str]]:
+    """Digits as people write them, zeros on the left kept.
 
     Args:
-        task: whose source has no frame.
         operands: digits `[operand, place]`, least significant first, of lists in their order.
         size: of the problem.
-
-    Returns:
-        The expression, without zeros on the left, but of lists.
     """
     parts = []
     for segment, digits in zip(task.operands, operands.tolist(), strict=True):
         texts = task.texts(segment.name)
         length = size.of(task, segment.name) if isinstance(size, Size) else size  # type: ignore[arg-type]
         own = [texts[digit] for digit in digits[: length if segment.grows else 1]]
-        if segment.name in getattr(task, "from_left", ()):
-            parts.append(own)
-        else:
-            parts.append("".join(reversed(own)).lstrip("0") or "0")
-    if isinstance(task, Worksheet):
-        return task.expression(parts)
-    texts = iter(parts)
-    return "".join(s.text if s.kind == "symbol" else next(texts) for s in task.segments)
+        parts.append(own if segment.name in getattr(task, "from_left", ()) else own[::-1])
+    return parts
+
+
+def expression_of(task: Transducer | Worksheet, operands: np.ndarray, size: int | Size) -> str:
+    """What `parse` takes apart, of digits as of `texts_of`; without zeros on the left, but of lists."""
+    return task.expression(significant(task, texts_of(task, operands, size)))

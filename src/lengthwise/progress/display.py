@@ -18,7 +18,7 @@ from rich.text import Text
 from lengthwise.arguments import as_flag, refuse
 from lengthwise.bias import CalibratedBias
 from lengthwise.evaluation.curve import LengthCurve, Score
-from lengthwise.pipeline.stages import Observer, Silent, Stage
+from lengthwise.pipeline.stages import Observer, Stage
 from lengthwise.progress.notebook import NAMES, LiveLine, in_notebook
 from lengthwise.runs.metrics import Metrics
 from lengthwise.settings.config import Config
@@ -180,7 +180,7 @@ def observing(
     if on_progress is not None:
         if not callable(on_progress):
             refuse("on_progress", "a function, such as print", on_progress)
-        own = Silent()
+        own = Observer()
         setattr(own, of, lambda *told: on_progress(*told[of == "trained" :]))
     if own is not None and not all(hasattr(own, name) for name in ("begin", "end")):
         refuse(
@@ -191,7 +191,7 @@ def observing(
     if own is not None:
         yield own
     elif wanted is False or os.environ.get("RANK", "0") != "0":
-        yield Silent()
+        yield Observer()
     elif in_notebook():
         line = LiveLine(scores)
         try:
@@ -202,7 +202,7 @@ def observing(
         with Display(scores) as display:
             yield display
     else:
-        yield Silent()
+        yield Observer()
 
 
 def print_curve(curve: LengthCurve, file: TextIO | None = None) -> None:

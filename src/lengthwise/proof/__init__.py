@@ -1,12 +1,7 @@
 """Proof that a calibrated model is right at every length: see docs/proof.md."""
 
 from lengthwise.locality import Cone, NotApplicableError
-from lengthwise.proof.certificate import (
-    Certificate,
-    Counterexample,
-    NotApplicable,
-    hashes,
-)
+from lengthwise.proof.certificate import Certificate, Counterexample, NotApplicable, hashes
 from lengthwise.proof.prover import BUDGET, Estimate, estimate, prove, verify
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.proof.scope import receptive_cone

@@ -51,7 +51,6 @@ class Checker:
     """Runs contexts through the model and keeps the worst.
 
     Args:
-        run: the run.
         share: whether rows that read the same are computed once (`lengthwise.model.distinct`).
 
     Attributes:

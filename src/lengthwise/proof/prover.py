@@ -13,15 +13,7 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
 from lengthwise.files import from_json, read_text, write_text
-from lengthwise.locality import (
-    Batch,
-    Cone,
-    Contexts,
-    NotApplicableError,
-    Sights,
-    look,
-    write_out,
-)
+from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, Sights, look, write_out
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
@@ -112,7 +104,6 @@ def prove(
     them. All are checked; docs/proof.md says why that is enough.
 
     Args:
-        run: the run.
         budget: contexts that may be checked at most.
         progress: a file that keeps how far the proof is, so that an interrupted one goes on from there; it
             is removed at the end. What it holds of another model, or of another version, is not used.

@@ -22,6 +22,7 @@ from lengthwise.problems.sampling import generator
 from lengthwise.problems.sheet_sampling import admit, of_split, training_sheets
 from lengthwise.problems.sheets import Seen, Sheets
 from lengthwise.problems.sizes import Size
+from lengthwise.problems.worked import texts_of
 from lengthwise.proof.certificate import Counterexample
 from lengthwise.runs.run import Run
 from lengthwise.tasks import Worksheet
@@ -152,7 +153,7 @@ def refute(
         tokens, wanted = written.tokens(0), target[0, 1:].numpy()
         if len(tokens) == len(wanted) and bool((tokens == wanted).all()):
             continue
-        problem = _expression(task, operands, size)
+        problem = task.expression(texts_of(task, operands, size))
         same = np.flatnonzero(tokens[: len(wanted)] != wanted[: len(tokens)])
         row = int(same[0]) if len(same) else min(len(tokens), len(wanted))
         expected = layout.text(target[0, 1:])
@@ -162,7 +163,7 @@ def refute(
         seen = Sights(task, sights.tracks, shown, sights.wanted[:1], {}).words(0)
         break
     drill = [
-        _expression(task, operands, size)
+        task.expression(texts_of(task, operands, size))
         for operands, size in found
         if of_split(task, operands[None], size, "train")[0]
     ]
@@ -203,16 +204,6 @@ def _account(sights: Sights, checked: Checked, worst: int, float_bound: float) -
         seen = f"{sights.words(worst)}, where {right} leads by {lead:.1e}"
         return f"{seen}; rounding may move {float_bound:.1e}"
     return f"{sights.words(worst)}: it should write {right}, and writes {given}"
-
-
-def _expression(task: Worksheet, operands: np.ndarray, size: Size) -> str:
-    """A problem as text, zeros on the left kept."""
-    parts = []
-    for segment, digits in zip(task.operands, operands, strict=True):
-        texts = task.texts(segment.name)
-        own = [texts[digit] for digit in digits[: size.of(task, segment.name)]]
-        parts.append(own if segment.name in task.from_left else own[::-1])
-    return task.expression(parts)
 
 
 def _search(

@@ -97,9 +97,6 @@ def write_report(folders: Sequence[Path], out: Path, *, task: str | None = None)
         out: the HTML file.
         task: one that at least one of the runs must be of.
 
-    Returns:
-        `out`.
-
     Raises:
         InputError: for a folder that is no run or has no results, or holds a broken file; nothing
             is written then.

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from lengthwise.bias import CalibratedBias, MatrixBias
 from lengthwise.calibration.maps import AttentionMaps
@@ -21,7 +22,7 @@ from lengthwise.proof import Certificate, Counterexample, Estimate, NotApplicabl
 from lengthwise.report.summary import certificate_facts, percent, training_facts
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
-from lengthwise.settings.config import Config
+from lengthwise.settings.config import Config, flat_settings
 
 # Rows of a table; what a person wants of more is in `to_frame` and `records`.
 _MOST_ROWS = 60
@@ -55,21 +56,22 @@ def curve_html(curve: LengthCurve) -> str:
         )
     more = len(lengths) - len(rows)
     note = _paragraph(f"... and {more:,} lengths more; to_frame() has all.") if more else ""
-    return _picture(figure_png(plot_curve(curve))) + _table(rows, ["digits", *columns]) + note
+    return _picture(figure_png(plot(curve))) + _table(rows, ["digits", *columns]) + note
 
 
-def plot_curve(curve: LengthCurve, path: Path | str | None = None):
-    """Draw accuracy against length; write it to `path`, or return the matplotlib figure."""
-    from lengthwise.report.plots import length_curve
+def plot(shown: LengthCurve | AttentionMaps | SheetMaps, path: Path | str | None = None) -> Any:
+    """Draw it; write the picture to `path`, or return the matplotlib figure.
 
-    return length_curve(curve, path)
+    Of a curve accuracy against length; of attention a panel for each layer, site and head, of sheets along
+    lines near a cell.
+    """
+    from lengthwise.report.plots import attention_maps, length_curve
+    from lengthwise.report.sheet_plots import sheet_attention
 
-
-def plot_maps(maps: AttentionMaps, path: Path | str | None = None):
-    """Draw a panel for each layer, site and head; write it to `path`, or return the figure."""
-    from lengthwise.report.plots import attention_maps
-
-    return attention_maps(maps, path)
+    if isinstance(shown, LengthCurve):
+        return length_curve(shown, path)
+    draw: Any = sheet_attention if isinstance(shown, SheetMaps) else attention_maps
+    return draw(shown, path)
 
 
 def figure_png(figure) -> bytes:
@@ -108,12 +110,8 @@ def matrices_png(bias: MatrixBias) -> bytes | None:
 
 def settings_html(config: Config) -> str:
     """The settings that were set; the others are as in `configs/default.toml`."""
-    given = config.model_dump(mode="json", exclude_unset=True)
-    rows = [
-        (f"{part}.{key}" if key else part, shorten(value) if isinstance(value, str) else str(value))
-        for part, held in given.items()
-        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
-    ]
+    given = flat_settings(config, given=True).items()
+    rows = [(key, shorten(value) if isinstance(value, str) else str(value)) for key, value in given]
     return _table(rows) + _paragraph("All else is as by default.")
 
 
@@ -186,36 +184,24 @@ def _table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
     return "".join([*out, "</tbody></table>"])
 
 
-def plot_sheet_maps(maps: SheetMaps, path: Path | str | None = None):
-    """Draw attention along lines near a cell; write it to `path`, or return the figure."""
-    from lengthwise.report.sheet_plots import sheet_attention
-
-    return sheet_attention(maps, path)
-
-
+_DRAWN = {"plot": plot, "_repr_png_": lambda shown: figure_png(plot(shown))}
 _SHOWN = {
-    AttentionMaps: {
-        "plot": plot_maps,
-        "_repr_png_": lambda maps: figure_png(plot_maps(maps)),
-    },
+    AttentionMaps: _DRAWN,
     CalibratedBias: {"_repr_html_": lines_html},
     Certificate: {"_repr_html_": certificate_html},
     Config: {"_repr_html_": settings_html},
     Counterexample: {"_repr_html_": counterexample_html},
     Estimate: {"_repr_html_": text_html},
     LengthCurve: {
-        "plot": plot_curve,
+        "plot": plot,
         "_repr_html_": curve_html,
-        "_repr_png_": lambda curve: figure_png(plot_curve(curve)) if curve.scores else None,
+        "_repr_png_": lambda curve: figure_png(plot(curve)) if curve.scores else None,
     },
     MatrixBias: {"_repr_html_": matrices_html, "_repr_png_": matrices_png},
     NotApplicable: {"_repr_html_": text_html},
     Outcome: {"_repr_html_": outcome_html},
     Run: {"_repr_html_": run_html},
-    SheetMaps: {
-        "plot": plot_sheet_maps,
-        "_repr_png_": lambda maps: figure_png(plot_sheet_maps(maps)),
-    },
+    SheetMaps: _DRAWN,
 }
 for _kind, _methods in _SHOWN.items():
     for _name, _method in _methods.items():

@@ -17,7 +17,6 @@ def render(template: str, *, data: Any, **values: Any) -> str:
     """A page from a template beside this file; what it is given is escaped.
 
     Args:
-        template: its name.
         data: the numbers behind the page, JSON values.
         values: what else the template names.
     """

@@ -52,7 +52,6 @@ def length_curve(
     A line is the mean over seeds; a point with its 95 % Wilson interval is one seed.
 
     Args:
-        curve: the scores.
         path: where to write the picture.
         trained: digits that the models were trained on, at most; shaded.
 
@@ -236,7 +235,6 @@ def mistake_histogram(
     Few lengths get a panel of bars each; many a picture of shades, a row for each length.
 
     Args:
-        mistakes: the counts.
         path: where to write the picture; without it the figure is returned.
         task: its name, for the title.
 

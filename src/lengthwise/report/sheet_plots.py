@@ -18,7 +18,7 @@ from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.report.canvas import FAINT, INK, SHADES, ShownFigure, finish, new_canvas, new_figure
 from lengthwise.tasks import Worksheet
-from lengthwise.tasks.near import SHEET
+from lengthwise.tasks.near import SHEET, Near
 from lengthwise.tasks.transducer import DIGITS
 
 # Lines that the model does not need are drawn too, up to so many in all.
@@ -136,7 +136,7 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
         """Where a cell lies: of numbers the first on the right, of lists on the left."""
         return -1.0 - column - task.slant * row if task.numbers else float(column - widest)
 
-    lit = {near_of(track, task): track for track in reads}
+    lit = [near for track in reads if (near := near_of(track, task)) is not None]
 
     def box(x: float, y: float, text: str, colour: str | None, width: float = 0.9) -> None:
         axes.add_patch(
@@ -149,22 +149,15 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
     for number, (segment, digits) in enumerate(zip(task.operands, operands, strict=True)):
         axis, texts = task.axis(segment.name), task.texts(segment.name)
         for place, digit in enumerate(digits[0]):
-            near = next(
-                (
-                    n
-                    for n in lit
-                    if n is not None
-                    and n.segment == segment.name
-                    and axis.edge is None
-                    and place == (axis.steps(n) or 0) + (column if axis.by_column else row)
-                ),
-                None,
+            own = column if axis.by_column else row
+            near = axis.edge is None and any(
+                n.segment == segment.name and place == (axis.steps(n) or 0) + own for n in lit
             )
             # As people write it, whichever digit is counted first.
             first = task.numbers and segment.name in task.from_left
             at = digits.shape[1] - 1 - place if first else place
             x = across(at, row if axis.by_column else 0)
-            box(x, -0.75 - number, texts[digit], None if near is None else _LIT)
+            box(x, -0.75 - number, texts[digit], _LIT if near else None)
         axes.text(0.25, -0.45 - number, segment.name, fontsize=11, color=INK, va="center")
     for r, cells in enumerate(rows):
         y = -0.75 - len(task.operands) - r
@@ -173,17 +166,7 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
             each = 0.9 / len(values)
             for place, value in reversed(list(enumerate(values))):
                 field = task.fields[place]
-                near = next(
-                    (
-                        n
-                        for n in lit
-                        if n is not None
-                        and n.segment == SHEET
-                        and (row + (n.row or 0), column + (n.column or 0), n.field)
-                        == (r, c, field.name)
-                    ),
-                    None,
-                )
+                near = Near(SHEET, r - row, c - column, field.name) in lit
                 colour = _OWN if (r, c, place) == (row, column, 0) else _LIT if near else None
                 if (r, c, place) == (row, column - 1, len(values) - 1):
                     colour = _LIT  # the token written last

@@ -41,13 +41,8 @@ def percent(share: float) -> str:
     return f"> 99.9{PERCENT}" if share > 0.9995 else f"{share * 100:.1f}{PERCENT}"
 
 
-def interval(score: Score) -> str:
-    """The 95 % interval of a score; its lower end is rounded down, its upper end up."""
-    return interval_of(score.low, score.high)
-
-
-def interval_of(low: float, high: float) -> str:
-    """The same of any two shares."""
+def interval(low: float, high: float) -> str:
+    """An interval of shares; its lower end is rounded down, its upper end up."""
     low, high = math.floor(low * 1000) / 10, math.ceil(high * 1000) / 10
     return f"{low:.1f} to {high:.1f}{PERCENT}"
 
@@ -225,7 +220,6 @@ def sheet_extrapolation(curve: LengthCurve, configs: Mapping[str, Config]) -> li
     """Which sizes of sheets were trained on, and which were measured.
 
     Args:
-        curve: the scores.
         configs: the settings of each method.
     """
     said = []
@@ -270,7 +264,12 @@ def score_rows(curve: LengthCurve, methods: Sequence[str]) -> list[Row]:
                     cells += [None] * 4
                     continue
                 rate = f"{s.digits_per_second:,.0f}"
-                cells += [percent(s.accuracy), f"{s.correct} of {s.n}", interval(s), rate]
+                cells += [
+                    percent(s.accuracy),
+                    f"{s.correct} of {s.n}",
+                    interval(s.low, s.high),
+                    rate,
+                ]
             if any(cells):
                 rows.append(Row((size, suite), tuple(cells)))
     return rows

@@ -42,9 +42,6 @@ def write_sweep_report(
             method is the name of their line.
         cells: the rows of cells.csv.
         results: the rows of results.csv.
-
-    Returns:
-        `out`.
     """
     missing = [cell for cell in cells if cell["state"] != "done"]
     # What failed is what a reader must know of.
@@ -119,8 +116,7 @@ def mean_rows(curve: LengthCurve) -> list[Row]:
         scores = found[key]
         shares = [score.accuracy for score in scores]
         correct, n = sum(s.correct for s in scores), sum(s.n for s in scores)
-        low, high = wilson(correct, n)
-        reach = summary.interval_of(low, high)
+        reach = summary.interval(*wilson(correct, n))
         seeds = len({score.seed for score in scores})
         mean = percent(sum(shares) / len(shares))
         cells = (str(seeds), mean, percent(min(shares)), f"{correct} of {n}", reach)

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise import evaluation
 from lengthwise.bias import CalibratedBias
 from lengthwise.calibration import NoLinesError
 from lengthwise.evaluation.curve import Score
-from lengthwise.evaluation.exact_match import evaluate_run
 from lengthwise.files import from_json, read_text, write_text
 from lengthwise.pipeline.attempts import calibrate_and_retrain
-from lengthwise.pipeline.stages import Clock, Silent
+from lengthwise.pipeline.stages import Clock
 from lengthwise.pipeline.until_proven import prove_and_drill
 from lengthwise.proof import Certificate
 from lengthwise.reproduce.cells import BUDGETS, Budget, Cell, config_of
@@ -171,11 +171,6 @@ def _job(cell: Cell, budget_name: str, out: Path) -> Job:
     return Job(cell.name, WORK, folder, values, need, f"{cell.protocol} {cell.row}")
 
 
-def measure_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
-    """The `Work` of a cell's job."""
-    _measure_cell(Cell(**values["cell"]), values["budget"], Path(values["out"]))
-
-
 def check_budget(out: Path, budget_name: str) -> None:
     """Cells of two budgets must never meet in one table.
 
@@ -192,9 +187,9 @@ def check_budget(out: Path, budget_name: str) -> None:
             raise InputError(f"{out} was begun with budget {begun!r}; choose another --out")
 
 
-def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
-    """Train and measure one cell; its record is written last."""
-    budget, folder = BUDGETS[budget_name], folder_of(cell, out)
+def measure_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
+    """The work of a cell's job: train it and measure it; its record is written last."""
+    cell, budget, out = Cell(**values["cell"]), BUDGETS[values["budget"]], Path(values["out"])
     began = time.perf_counter()
     run, interpolates, note = _train(cell, budget, out)
     proven = run is not None and (run.path / CERTIFICATE).exists()
@@ -204,7 +199,7 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
         scores = tuple(
             score
             for length in budget.lengths
-            for score in evaluate_run(
+            for score in evaluation.measure(
                 run,
                 [length],
                 suites=("uniform",),
@@ -215,7 +210,6 @@ def _measure_cell(cell: Cell, budget_name: str, out: Path) -> Record:
     seconds = round(time.perf_counter() - began, 1)
     record = Record(cell, interpolates, steps, note, seconds, scores, proven)
     write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
-    return record
 
 
 def _train(cell: Cell, budget: Budget, out: Path) -> tuple[Run | None, bool, str]:
@@ -231,7 +225,7 @@ def _train(cell: Cell, budget: Budget, out: Path) -> tuple[Run | None, bool, str
         if cell.source is None:
             _, bias, run = calibrate_and_retrain(config, path, origin, resume=True)
             if cell.row == "abc":
-                run, proof = prove_and_drill(run, bias, Clock(Silent()))
+                run, proof = prove_and_drill(run, bias, Clock())
                 return run, True, "" if isinstance(proof, Certificate) else str(proof)
             return run, True, ""
         assert isinstance(origin.bias, CalibratedBias)

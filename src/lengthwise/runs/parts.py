@@ -114,11 +114,7 @@ def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 
 
 def check_reach(model: Transformer, layout: Layout) -> None:
-    """Refuse problems that are longer than learned positions reach.
-
-    Raises:
-        InputError: for those.
-    """
+    """Refuse problems that are longer than learned positions reach (`InputError`)."""
     lengths = layout.source_length, layout.target_length
     if not model.reaches(layout) and model.ids is not None:
         raise InputError(
@@ -142,11 +138,7 @@ def fitted(
 
 
 def check_new(config: Config, bias: CalibratedBias | MatrixBias | None) -> None:
-    """Refuse a bias that does not fit, and ways of computing that it does not allow.
-
-    Raises:
-        InputError: for those.
-    """
+    """Refuse a bias that does not fit, and ways of computing that it does not allow (`InputError`)."""
     if bias is not None:
         check_bias(bias, config)
     check_ways(bias or make_bias(config), config)

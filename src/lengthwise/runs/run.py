@@ -16,6 +16,7 @@ from lengthwise.decoding.ways import check_ways, follows_lines
 from lengthwise.files import from_json, read_text, sha256, write_text
 from lengthwise.model import Transformer
 from lengthwise.problems.sizes import Size, size_of
+from lengthwise.problems.worked import significant
 from lengthwise.runs.answer import Answer
 from lengthwise.runs.columns import answer_columns
 from lengthwise.runs.folder import (
@@ -34,14 +35,7 @@ from lengthwise.runs.folder import (
     is_pipeline,
     save_config,
 )
-from lengthwise.runs.parts import (
-    check_bias,
-    check_new,
-    fitted,
-    make_bias,
-    make_device,
-    make_model,
-)
+from lengthwise.runs.parts import check_bias, check_new, fitted, make_bias, make_device, make_model
 from lengthwise.runs.settings import check_method, read_config
 from lengthwise.runs.sheets import answer_sheets
 from lengthwise.runs.versions import versions
@@ -99,7 +93,6 @@ class Run:
         """Open a run; of a folder made by `abc`, the calibrated one.
 
         Args:
-            path: the folder.
             device: `auto`, `cpu` or `cuda`; by default where it was trained.
             set: assignments that change settings for this use of it, such as `"calibration.problems=64"`.
             task: the class of a task of a user's own, where the run was trained on one.
@@ -304,12 +297,14 @@ class Run:
         """The most cells that a sheet may have."""
         return LARGEST if isinstance(self.bias, CalibratedBias) else LARGEST_CACHED
 
-    def check_size(self, size: Size) -> None:
-        """Refuse a sheet that is larger than any that is written.
+    def within(self, asked: Iterable[Any]) -> list[Any]:
+        """Those of some lengths, of sheets sizes, that this model can be asked."""
+        if self.config.is_sheet:
+            return [size for size in asked if size.cells <= self.most_cells]
+        return [length for length in asked if length <= self.longest]
 
-        Raises:
-            InputError: for it.
-        """
+    def check_size(self, size: Size) -> None:
+        """Refuse a sheet that is larger than any that is written (`InputError`)."""
         if size.cells > self.most_cells:
             raise InputError(
                 f"a sheet of {size} digits has {size.cells:,} cells; the limit is {self.most_cells:,}"
@@ -322,7 +317,6 @@ class Run:
         not end it, has given no answer: the text begins with `no answer` then.
 
         Args:
-            expression: the expression.
             work: return the whole answer, what the model wrote included: an `Answer`, of sheets a `Sheet`,
                 which shows itself laid out.
 
@@ -341,7 +335,6 @@ class Run:
         """As `solve`, for several expressions of any lengths, side by side.
 
         Args:
-            expressions: the expressions.
             on_progress: called while it works, with the symbols written so far and their number.
         """
         return [answer.text for answer in self.answers(expressions, on_progress)]
@@ -361,13 +354,8 @@ class Run:
         Raises:
             InputError: as `solve`.
         """
-        parts = self.task.parse(expression)
         # Zeros on the left carry no value, and a width of their own would only cost time.
-        lists, zero = getattr(self.task, "from_left", ()), self.task.letters[0]
-        parts = [
-            part if segment.name in lists else part.lstrip(zero) or zero
-            for segment, part in zip(self.task.operands, parts, strict=True)
-        ]
+        parts = significant(self.task, self.task.parse(expression))
         longest = max(len(part) for part in parts)
         if longest > self.longest:
             raise InputError(f"an operand has {longest} digits; the limit is {self.longest}")

@@ -50,11 +50,7 @@ def config_of_file(
 
 
 def check_method(path: Path, config: Config) -> None:
-    """Refuse a method's file that is not the one that a run was trained with.
-
-    Raises:
-        InputError: for it.
-    """
+    """Refuse a method's file that is not the one that a run was trained with (`InputError`)."""
     code = own_source(config.model.positions, config.model.bias, of_files=True)
     wanted = (consists_of(path / CONFIG) or {}).get(METHOD_CODE)
     if code is not None and wanted is not None and sha256(code.encode()) != wanted:

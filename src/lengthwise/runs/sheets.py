@@ -18,14 +18,11 @@ from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import Written, read_tokens
+from lengthwise.problems.worked import ROWS
 from lengthwise.runs.answer import Answer
 
 if TYPE_CHECKING:
     from lengthwise.runs.run import Run
-
-
-# Rows that are written of sheets that may have no end, one limit after the other.
-_ROWS = (64, 512, 4096)
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +62,7 @@ def answer_sheets(
             size = Size(size.columns, learned.rows) if task.endless else size
             size = size if task.from_left else learned
         # Where a sheet may have no end, as many rows are written as it takes, up to a limit.
-        for rows in _ROWS if task.endless and isinstance(run.bias, CalibratedBias) else [size.rows]:
+        for rows in ROWS if task.endless and isinstance(run.bias, CalibratedBias) else [size.rows]:
             layout = run.config.layout(Size(size.columns, rows))
             operands = digits_of(task, parts, layout.width)
             written = _write(run, layout, operands, table, on_progress)

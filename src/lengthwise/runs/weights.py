@@ -77,11 +77,7 @@ def check_shapes(path: Path, config: Config) -> None:
 
 
 def check_described(path: Path, config: Config, bias: AttentionBias) -> None:
-    """Refuse weights that say themselves to be of other settings, or of another bias.
-
-    Raises:
-        InputError: for those.
-    """
+    """Refuse weights that say themselves to be of other settings, or of another bias (`InputError`)."""
     with _readable(path), safe_open(path, "pt") as file:
         about = file.metadata() or {}
     try:

@@ -27,7 +27,6 @@ from lengthwise.settings.method_tables import (
     BIAS_TABLE,
     POSITION_TABLE,
     TABLES,
-    Chosen,
     bias_of,
     fill_table,
     make_method,
@@ -35,7 +34,7 @@ from lengthwise.settings.method_tables import (
 )
 from lengthwise.settings.parameters import (
     TABLE,
-    Parameters,
+    Chosen,
     fill,
     gather,
     gather_assignments,
@@ -114,12 +113,12 @@ class Config(Settings):
 
     @field_validator("parameters", mode="plain")
     @classmethod
-    def _filled(cls, value: Any, info: ValidationInfo) -> Parameters:
+    def _filled(cls, value: Any, info: ValidationInfo) -> Chosen:
         # Of an unknown task, which is refused, nothing is known.
-        return fill(info.data["task"], value) if "task" in info.data else Parameters({})
+        return fill(info.data["task"], value) if "task" in info.data else Chosen()
 
     @field_serializer("parameters")
-    def _given(self, value: Parameters, info: SerializationInfo) -> dict[str, int | str]:
+    def _given(self, value: Chosen, info: SerializationInfo) -> dict[str, int | str]:
         names = value.given if info.exclude_unset else value.keys()
         return {name: held for name, held in value.items() if name in names}
 
@@ -247,10 +246,12 @@ class Config(Settings):
         return self.size.longest if self.is_sheet else self.data.length
 
     @property
-    def sizes(self) -> list[Size]:
-        """Of sheets: those that are evaluated."""
-        asked = self.evaluation.sizes or map(str, self.evaluation.lengths)
-        return [Size.parse(text) for text in asked]
+    def asked(self) -> list[Any]:
+        """What is evaluated: lengths, of sheets sizes."""
+        lengths = self.evaluation.lengths
+        if not self.is_sheet:
+            return list(lengths)
+        return [Size.parse(text) for text in self.evaluation.sizes or map(str, lengths)]
 
     @property
     def width(self) -> int:
@@ -367,9 +368,9 @@ def _overlay(values: dict[str, Any], others: dict[str, Any]) -> None:
             values[key] = value
 
 
-def flat_settings(config: Config) -> dict[str, Any]:
-    """The settings by their dotted names, as `--set` takes them."""
-    values = config.model_dump(mode="json")
+def flat_settings(config: Config, *, given: bool = False) -> dict[str, Any]:
+    """The settings by their dotted names, as `--set` takes them; all, or those alone that were given."""
+    values = config.model_dump(mode="json", exclude_unset=given)
     return {
         f"{part}.{key}" if key else part: value
         for part, held in values.items()

@@ -13,24 +13,13 @@ from lengthwise.bias import BIASES, OfMethod
 from lengthwise.errors import InputError, unknown
 from lengthwise.methods import Bias, Method, Positions
 from lengthwise.model.positions import POSITIONS
+from lengthwise.settings.parameters import Chosen
 
 # What the tables are called in the settings, by the setting that chooses the class.
 POSITION_TABLE, BIAS_TABLE = "positions", "bias"
 TABLES = {f"model.{POSITION_TABLE}": POSITION_TABLE, f"model.{BIAS_TABLE}": BIAS_TABLE}
 
 Kind = TypeVar("Kind", bound=Method)
-
-
-class Chosen(dict[str, Any]):
-    """The values of all settings of a method; they stay as they are.
-
-    Attributes:
-        given: the names of those that were set, rather than filled in.
-    """
-
-    def __init__(self, values: Mapping[str, Any] = {}, given: tuple[str, ...] = ()) -> None:
-        super().__init__(values)
-        self.given = frozenset(given)
 
 
 def positions_of(name: str) -> type[Positions] | None:
@@ -72,7 +61,7 @@ def fill_table(table: str, name: str, kind: type[Method] | None, given: object) 
                 else f"{table}.{key}: {name} has no settings"
             )
         values[key] = checked(f"{table}.{key}", known[key], value)
-    return Chosen(make_method(kind, values, f"{table} of {name}").values(), tuple(values))
+    return Chosen(make_method(kind, values, f"{table} of {name}").values(), values)
 
 
 def make_method(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:

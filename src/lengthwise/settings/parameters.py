@@ -16,14 +16,14 @@ from lengthwise.tasks import ALL_TASKS
 TABLE = "parameters"
 
 
-class Parameters(dict[str, int | str]):
-    """The values of all parameters of a task; they stay as they are.
+class Chosen(dict[str, Any]):
+    """The values of all parameters of a task, or of all settings of a method; they stay as they are.
 
     Attributes:
         given: the names of those that were set, rather than filled in.
     """
 
-    def __init__(self, values: Mapping[str, int | str], given: Iterable[str] = ()) -> None:
+    def __init__(self, values: Mapping[str, Any] = {}, given: Iterable[str] = ()) -> None:
         super().__init__(values)
         self.given = frozenset(given)
 
@@ -33,7 +33,7 @@ def parameter_names() -> set[str]:
     return {name for task in ALL_TASKS.values() for name in task.parameters}
 
 
-def fill(task: str, given: object) -> Parameters:
+def fill(task: str, given: object) -> Chosen:
     """A task's parameters, with its own defaults for those that are not given, or are None.
 
     Raises:
@@ -54,7 +54,7 @@ def fill(task: str, given: object) -> Parameters:
         else:
             least = 0 if name in getattr(ALL_TASKS[task], "from_zero", ()) else 1
             chosen[name] = as_whole(f"{name} of {task}", value, least)
-    return Parameters({**defaults, **chosen}, chosen)
+    return Chosen({**defaults, **chosen}, chosen)
 
 
 def _stranger(task: str, name: str) -> str:

@@ -87,7 +87,7 @@ class Record:
 
 
 def run_cell(folder: Path, values: dict[str, Any], say: Say) -> None:
-    """Train and measure a cell; the `Work` of its job.
+    """Train and measure a cell; the work of its job.
 
     A model that does not interpolate is measured like the others: that it does not is the result.
 
@@ -211,11 +211,8 @@ def _measure(runs: list[Run], observer: Observer) -> LengthCurve:
     for run in runs:
         config = run.config
         observer.begin("evaluate", config)
-        at: Any = [length for length in config.evaluation.lengths if length <= run.longest]
-        if config.is_sheet:
-            at = [size for size in config.sizes if size.cells <= run.most_cells]
-        if at:
-            suites: Any = config.evaluation.suites
+        if at := run.within(config.asked):
+            suites = config.evaluation.suites
             curve += measure(run, at, suites=suites, on_progress=observer.scored)
     return curve
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lengthwise.files import reason
 from lengthwise.workers.process import find
@@ -20,19 +20,14 @@ GRACE = 60.0
 Say = Callable[[str], object]
 
 
-class Work(Protocol):
-    """What a job does in its folder; it goes on where it was stopped, and what it raises is its failure."""
-
-    def __call__(self, folder: Path, values: dict[str, Any], say: Say) -> object: ...
-
-
 @dataclass(frozen=True)
 class Job:
     """A piece of work.
 
     Attributes:
         name: tells it from all others of its sweep.
-        work: the function that does it, a `Work`, as `lengthwise.sweeps.cell:run_cell`.
+        work: the function that does it in its folder, as `lengthwise.sweeps.cell:run_cell`; it goes on
+            where it was stopped, and what it raises is its failure.
         folder: where it writes; on a cluster all nodes must see it under this path.
         values: what the function is given, JSON values.
         needs: the job that must be done before it begins, if there is one.
@@ -94,8 +89,11 @@ def perform(job: Job, say: Say = lambda words: None) -> Ended:
     return Ended(job.name, error, round(time.perf_counter() - began, 3), trace=trace)
 
 
-def perform_text(text: str) -> str:
+def perform_text(text: str, threads: int) -> str:
     """`perform` of a job's line, for workers that are handed text; what became of it as a line."""
+    import torch
+
+    torch.set_num_threads(threads)
     return json.dumps(asdict(perform(Job.from_json(text))))
 
 

@@ -49,7 +49,11 @@ class RayPool:
         threads: int | None = None,
         gpus: float = 0.0,
     ) -> None:
-        self._ray: Any = _import()
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError("--ray needs Ray: pip install 'lengthwise[ray]'") from error
+        self._ray: Any = ray
         self.workers, self.threads, self.gpus = workers, threads or 1, gpus
         self._refs: dict[Any, str] = {}
         self._began: dict[str, float] = {}
@@ -57,7 +61,7 @@ class RayPool:
         self._start(address)
         options = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": 0}
         # Each worker process of Ray does one job after the other.
-        self._perform = self._ray.remote(_perform).options(**options)
+        self._perform = self._ray.remote(perform_text).options(**options)
 
     def _start(self, address: str) -> None:
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
@@ -144,19 +148,3 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
     except (OSError, OverflowError) as error:
         raise InputError(f"no Ray cluster at {address!r}: {reason(error)}") from error
-
-
-def _perform(text: str, threads: int) -> str:
-    """A job in a worker process of Ray."""
-    import torch
-
-    torch.set_num_threads(threads)
-    return perform_text(text)
-
-
-def _import() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("--ray needs Ray: pip install 'lengthwise[ray]'") from error
-    return ray

@@ -65,7 +65,7 @@ class SlurmPool:
         self._jobs: dict[str, tuple[Any, float]] = {}
 
     def submit(self, job: Job) -> None:
-        handed = self._executor.submit(_perform, job.to_json(), self.threads)
+        handed = self._executor.submit(perform_text, job.to_json(), self.threads)
         self._jobs[job.name] = (handed, time.monotonic())
 
     def wait(self, seconds: float) -> list[Ended | tuple[str, str]]:
@@ -98,11 +98,3 @@ class SlurmPool:
 
     def close(self) -> None:
         """Jobs of Slurm end by themselves."""
-
-
-def _perform(text: str, threads: int) -> str:
-    """A job on a node."""
-    import torch
-
-    torch.set_num_threads(threads)
-    return perform_text(text)

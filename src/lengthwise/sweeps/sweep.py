@@ -16,14 +16,7 @@ from lengthwise.sweeps.cell import FAILED, STAGES
 from lengthwise.sweeps.grid import ABC, Cell, Plan
 from lengthwise.sweeps.jobs import Ended, Job
 from lengthwise.sweeps.loop import Pool, State, Watch, run_jobs
-from lengthwise.sweeps.results import (
-    Standing,
-    Sweep,
-    folder_of,
-    gather,
-    keep_failure,
-    labelled,
-)
+from lengthwise.sweeps.results import Standing, Sweep, folder_of, gather, keep_failure, labelled
 from lengthwise.version import __version__
 
 SWEEP, FORMAT = "sweep.json", "lengthwise-sweep/1"

@@ -84,11 +84,7 @@ def reopened(folder: Path, name: str) -> type | None:
 
 
 def check_kept(folder: Path, task: Any) -> None:
-    """Refuse to take a task for the one that a run was trained on, if its rule is another.
-
-    Raises:
-        InputError: for it.
-    """
+    """Refuse a task in place of the one that a run was trained on, if its rule differs (`InputError`)."""
     values = read_kept(folder)
     if values and values.get("rule") != rule_digest(task):
         raise InputError(

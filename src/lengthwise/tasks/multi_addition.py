@@ -17,7 +17,6 @@ class MultiAddition(Transducer):
     The state is the carry, up to one less than the operands.
 
     Args:
-        base: the base.
         operands: how many numbers are added, at least 2.
     """
 

@@ -11,7 +11,6 @@ class MultiplyBy(Transducer):
     The state is the carry, up to one less than the factor.
 
     Args:
-        base: the base.
         factor: the constant, from 2 to 1000.
     """
 

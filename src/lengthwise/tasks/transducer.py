@@ -281,6 +281,13 @@ class Transducer(ABC):
             raise InputError(f"{shown} {objection}")
         return parts
 
+    def expression(self, parts: Sequence[Sequence[str]]) -> str:
+        """What `parse` takes apart, together again."""
+        texts = iter(parts)
+        return "".join(
+            s.text if s.kind == "symbol" else "".join(next(texts)) for s in self.segments
+        )
+
     def objection(self, parts: list[str]) -> str | None:
         """Why operands that are well written are still no problem of the task; None where they are."""
         allowed = getattr(self, "final_states", None)  # sheets take this method, and have none

@@ -196,13 +196,7 @@ class Worksheet(ABC):
     symbols = Transducer.symbols
     parse = Transducer.parse
     objection = Transducer.objection
-
-    def expression(self, parts: Sequence[Sequence[str]]) -> str:
-        """What `parse` takes apart, together again."""
-        texts = iter(parts)
-        return "".join(
-            s.text if s.kind == "symbol" else "".join(next(texts)) for s in self.segments
-        )
+    expression = Transducer.expression
 
     @cached_property
     def fixed(self) -> list[int]:

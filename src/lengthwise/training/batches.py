@@ -40,6 +40,11 @@ class Batch:
     source: Tensor
     target: Tensor
 
+    @classmethod
+    def of(cls, layout: Layout | SheetLayout, operands: np.ndarray) -> Batch:
+        """Problems `[problem, operand, place]` with their true answers."""
+        return cls(layout, *layout.batch(operands))
+
 
 class SheetBatches:
     """The sheets of one training: as `Batches`.
@@ -47,9 +52,6 @@ class SheetBatches:
     With `data.widths` varied, batches have sizes of their own, uniform from 1 x 1 up to that of training;
     with `rows`, from one row on, and all of its columns. Those with drill problems, every second one then,
     have that of training.
-
-    Args:
-        config: the settings.
 
     Raises:
         InputError: for a drill that is none of the task, or larger than the training size.
@@ -72,7 +74,7 @@ class SheetBatches:
             )
             layout = self.config.layout(smaller)
             try:
-                return self._batch(layout, self._draw(layout, "train", step, count))
+                return Batch.of(layout, self._draw(layout, "train", step, count))
             except NoProblemsError:
                 pass  # of the smallest sizes another split may hold all
         sizes = [*drill] or [self.layout.size]
@@ -82,14 +84,14 @@ class SheetBatches:
         if size in drill:
             own = drill[size]
             operands[: count // 8] = own[rng.integers(0, len(own), count // 8)]
-        return self._batch(layout, operands)
+        return Batch.of(layout, operands)
 
     def validation(self, count: int) -> Batch:
         """Held-out problems, of the training size."""
         operands = self._draw_whole("validation", 0, count, self.layout)
         if self.layout.size in self.drill:
             operands = np.concatenate([operands, self.drill[self.layout.size]])
-        return self._batch(self.layout, operands)
+        return Batch.of(self.layout, operands)
 
     def _draw_whole(self, stream: Split, step: int, count: int, layout: SheetLayout) -> np.ndarray:
         try:
@@ -111,9 +113,6 @@ class SheetBatches:
             split=stream,
         )
 
-    def _batch(self, layout: SheetLayout, operands: np.ndarray) -> Batch:
-        return Batch(layout, *layout.batch(operands))
-
 
 class Batches:
     """The problems of one training.
@@ -121,9 +120,6 @@ class Batches:
     Drill problems, if any, take an eighth of a training batch; in validation all of them count. Where all
     are padded as in the paper (`data.width`), they also have a batch of their own now and then, at their
     own width: a departure from the paper, whose models know the end by its place.
-
-    Args:
-        config: the settings.
 
     Raises:
         InputError: for a drill that is none of the task.
@@ -148,7 +144,7 @@ class Batches:
     def validation(self, count: int) -> Batch:
         """Held-out problems, padded to the training width even where batches are cut to less."""
         operands = np.concatenate([self._draw("validation", 0, count), self.drill])
-        return self._batch(self.layout, operands)
+        return Batch.of(self.layout, operands)
 
     def _draw(self, stream: Split, step: int, count: int) -> np.ndarray:
         data = self.config.data
@@ -176,7 +172,7 @@ class Batches:
         if varied:
             batches = [self._narrow(own, rng) for own in steps]
         else:
-            whole = self._batch(self.layout, steps.reshape(operands.shape))
+            whole = Batch.of(self.layout, steps.reshape(operands.shape))
             parts = zip(whole.source.split(size), whole.target.split(size), strict=True)
             batches = [Batch(self.layout, *own) for own in parts]
         if self._own_widths:
@@ -189,16 +185,13 @@ class Batches:
         width = self._own_widths[rng.integers(0, len(self._own_widths))]
         own = self.drill[np.array(self._own_widths) == width]
         operands = own[rng.integers(0, len(own), count), :, :width]
-        return self._batch(self.config.layout(width), operands)
+        return Batch.of(self.config.layout(width), operands)
 
     def _narrow(self, operands: np.ndarray, rng: np.random.Generator) -> Batch:
         """A batch at a width of its own: uniform from what its answers need up to the training width."""
         least, most = least_width(self.layout.task, operands), self.layout.width
         width = int(rng.integers(least, most + 1))
-        return self._batch(self.config.layout(width), operands[:, :, :width])
-
-    def _batch(self, layout: Layout, operands: np.ndarray) -> Batch:
-        return Batch(layout, *layout.batch(operands))
+        return Batch.of(self.config.layout(width), operands[:, :, :width])
 
 
 def draw_positions(

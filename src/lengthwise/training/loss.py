@@ -46,7 +46,6 @@ class Loss:
         """The bias laid out at one width, once; for sheets read along lines, none.
 
         Args:
-            layout: of the problems.
             target: their target tokens `[problem, row + 1]`.
         """
         if self._along_sheets:

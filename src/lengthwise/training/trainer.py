@@ -51,13 +51,7 @@ from lengthwise.training.halves import Shards, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.keeping import Finite, thin_out
 from lengthwise.training.loss import Loss
-from lengthwise.training.processes import (
-    Others,
-    make_accelerator,
-    prepared,
-    rank_rows,
-    together,
-)
+from lengthwise.training.processes import Others, make_accelerator, prepared, rank_rows, together
 from lengthwise.training.resuming import is_finished, reopen, save_settings
 from lengthwise.training.schedule import Schedule
 
@@ -138,11 +132,7 @@ def train_run(
 
 
 def check_training(config: Config, path: Path, bias: CalibratedBias | None = None) -> None:
-    """Refuse settings that no model can be trained with, before anything is written.
-
-    Raises:
-        InputError: for those.
-    """
+    """Refuse settings that no model can be trained with, before anything is written (`InputError`)."""
     check_new(config, bias)
     accelerator = make_accelerator(make_device(config.device), find_unused=False)
     Trainer(config, Run(path, config, bias or make_bias(config)), accelerator).check()
