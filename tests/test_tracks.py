@@ -160,7 +160,7 @@ def test_equal_formats_are_equal_however_they_are_given():
         ({"base": 10.0}, "base must be a whole number, got 10.0"),
         ({"base": 99}, "base of addition must be"),
         ({"parameters": {"operands": 4}}, "describes no problems"),
-        ({"parameters": 3}, "describes no problems"),
+        ({"parameters": 3}, "parameters is a dictionary, got 3"),
         (
             {"name": "multiply_by", "parameters": {"factor": 7.5}},
             "factor of multiply_by can't be 7.5",
