@@ -51,6 +51,9 @@ class Streams:
         self.layouts = list({layout.width: layout for layout in layouts}.values())
         number = {layout.width: place for place, layout in enumerate(self.layouts)}
         self.kinds = np.array([number[layout.width] for layout in layouts])
+        self._numbers: dict[
+            tuple[int, ...], Tensor
+        ] = {}  # of all layouts, each asked for many times
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -74,7 +77,7 @@ class Streams:
     ) -> OpenKeys:
         """The open keys of flat rows (rows past their problem's end count too), flat themselves."""
         own = torch.from_numpy(rows - self.first[problems])
-        places = _Places(self.layouts, torch.from_numpy(self.kinds[problems]))
+        places = _Places(self.layouts, torch.from_numpy(self.kinds[problems]), self._numbers)
         found = bias.open_at(site, layer, self.layouts[0] if places.same else places, own)
         assert found is not None
         starts = self.first if site == "self" else self.source_first
@@ -88,8 +91,11 @@ def _starts(lengths: list[int]) -> np.ndarray:
 class _Places(Places):
     """The layouts of rows of several widths: bounds of segments are tensors `[row]`."""
 
-    def __init__(self, layouts: list[Layout], kinds: Tensor) -> None:
+    def __init__(
+        self, layouts: list[Layout], kinds: Tensor, numbers: dict[tuple[int, ...], Tensor]
+    ) -> None:
         self._layouts, self._kinds, self.task = layouts, kinds, layouts[0].task
+        self._numbers = numbers
 
     @property
     def same(self) -> bool:
@@ -110,7 +116,10 @@ class _Places(Places):
         return self._each([layout.keys(site) for layout in self._layouts])  # type: ignore[return-value]
 
     def _each(self, numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers)[self._kinds]
+        known = tuple(numbers)
+        if known not in self._numbers:
+            self._numbers[known] = torch.tensor(numbers)
+        return self._numbers[known][self._kinds]
 
 
 class AnyRows:

@@ -291,7 +291,8 @@ class Layout(Places):
 
     def text(self, tokens: Tensor) -> str:
         """One row of tokens as characters."""
-        return "".join(self.vocabulary.characters[token] for token in tokens.tolist())
+        characters = self.vocabulary.characters
+        return "".join([characters[token] for token in tokens.tolist()])
 
 
 @lru_cache(maxsize=64)
@@ -322,7 +323,8 @@ def digits_of(
     for index, (_, text) in enumerate(zip(task.operands, parts, strict=True)):
         values = known[np.frombuffer(str(text).encode("utf-32-le"), np.uint32)[::-1]]
         digits[0, index, : len(values)] = values
-    digits[:, task.fixed] = digits[:, task.fixed, :1]
+    if task.fixed:
+        digits[:, task.fixed] = digits[:, task.fixed, :1]
     return digits
 
 

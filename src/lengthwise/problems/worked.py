@@ -93,7 +93,9 @@ def significant(task: Transducer | Worksheet, parts: Sequence[Any]) -> list[Any]
     """Operands without zeros on the left; lists, which are counted from the left, as they are."""
     lists, zero = getattr(task, "from_left", ()), task.letters[0]
     return [
-        part if segment.name in lists else "".join(part).lstrip(zero) or zero
+        part
+        if segment.name in lists
+        else (part if isinstance(part, str) else "".join(part)).lstrip(zero) or zero
         for segment, part in zip(task.operands, parts, strict=True)
     ]
 

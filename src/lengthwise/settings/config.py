@@ -50,7 +50,7 @@ from lengthwise.settings.sections import (
     Settings,
     TrainingSettings,
 )
-from lengthwise.tasks import ALIASES, ALL_TASKS, find_task
+from lengthwise.tasks import ALIASES, ALL_TASKS, WORKSHEETS, find_task
 from lengthwise.tasks.transducer import digits_needed
 
 # The parts of the first training's settings that hold what the second has of its own, where not `training`.
@@ -232,8 +232,8 @@ class Config(Settings):
 
     @property
     def is_sheet(self) -> bool:
-        """Whether problems are written as sheets of many rows."""
-        return self.format.is_sheet
+        """Whether problems are sheets of many rows. It is asked of every problem: no Format is made."""
+        return self.task in WORKSHEETS
 
     @property
     def size(self) -> Size:

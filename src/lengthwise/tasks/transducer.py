@@ -230,12 +230,23 @@ class Transducer(ABC):
 
     def read(self, answer: np.ndarray) -> str:
         """An answer `[column]` as a person writes it: most significant digit first, no leading zeros."""
-        text = "".join(self.letters[digit] for digit in answer[::-1].tolist())
-        return text.lstrip(self.letters[0]) or self.letters[0]
+        letters = self.letters
+        text = "".join([letters[digit] for digit in answer[::-1].tolist()])
+        return text.lstrip(letters[0]) or letters[0]
 
     def texts(self, operand: str) -> tuple[str, ...]:
         """What a digit of an operand can be: texts, that of value 0 first."""
         return tuple(self.letters)
+
+    @cached_property
+    def _spelling(self) -> tuple[dict[str, str], frozenset[str], bool]:
+        """The characters of each operand, all that an expression may hold; whether capitals are small."""
+        letters = {segment.name: "".join(self.texts(segment.name)) for segment in self.operands}
+        allowed = "".join(dict.fromkeys([*"".join(letters.values()), *self.symbols]))
+        lowers = allowed == allowed.lower()
+        # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
+        either = allowed + allowed.upper() if lowers else allowed
+        return letters, frozenset(either), lowers and either != allowed
 
     def parse(self, expression: str) -> list[str]:
         """Split an expression such as `12+3` into its operands' digits, most significant first.
@@ -248,18 +259,15 @@ class Transducer(ABC):
         if not text:
             raise InputError(f"empty expression; {hint}")
         shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
-        letters = {segment.name: "".join(self.texts(segment.name)) for segment in self.operands}
-        allowed = "".join(dict.fromkeys([*"".join(letters.values()), *self.symbols]))
-        # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
-        either = allowed + allowed.upper() if allowed == allowed.lower() else allowed
-        if not set(text) <= {*either}:
+        letters, either, lowers = self._spelling
+        if not either.issuperset(text):
             position, character = next(
                 (place, own) for place, own in enumerate(text) if own not in either
             )
             raise InputError(
                 f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
             )
-        text = text.lower() if either != allowed else text
+        text = text.lower() if lowers else text
         parts, position = [], 0
         for segment in self.segments:
             if segment.kind == "symbol":
