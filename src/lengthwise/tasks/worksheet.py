@@ -194,6 +194,7 @@ class Worksheet(ABC):
     texts = Transducer.texts
     operands = Transducer.operands
     symbols = Transducer.symbols
+    _spelling = Transducer._spelling
     parse = Transducer.parse
     objection = Transducer.objection
     expression = Transducer.expression
