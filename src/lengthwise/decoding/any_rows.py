@@ -51,9 +51,8 @@ class Streams:
         self.layouts = list({layout.width: layout for layout in layouts}.values())
         number = {layout.width: place for place, layout in enumerate(self.layouts)}
         self.kinds = np.array([number[layout.width] for layout in layouts])
-        self._numbers: dict[
-            tuple[int, ...], Tensor
-        ] = {}  # of all layouts, each asked for many times
+        # Of all layouts: the same few are asked for with every row.
+        self._numbers: dict[tuple[int, ...], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.kinds)

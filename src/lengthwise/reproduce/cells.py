@@ -98,8 +98,8 @@ class Budget:
         samples: problems of each length, where there are as many numbers of it.
         settings: assignments for every cell.
         padded: further assignments for the protocol `padded`.
-        calibrated: further ones there for vanilla models, which are calibrated: what those of N x 1 lack at
-            a rate that does not fall is no capacity, and more steps alone do not give it.
+        calibrated: further ones there for the vanilla models, which are calibrated. Of N x 1 none
+            interpolates at a constant learning rate, however many steps it has.
         windows: further assignments for windows drawn by hand.
         tasks: further assignments for some tasks.
         seconds: about how long a `short` cell takes on one core, before any has been timed.
@@ -144,11 +144,9 @@ BUDGETS: dict[str, Budget] = {
         settings=("training.max_steps=6000",),
         padded=("training.batch_size=32", "training.max_steps=5000", "retraining.max_steps=3000"),
         calibrated=(
-            *(
-                "training.max_steps=20000",
-                "training.exact_match=0.98",
-                "training.cooldown_steps=500",
-            ),
+            "training.max_steps=20000",
+            "training.exact_match=0.98",
+            "training.cooldown_steps=500",
         ),
         # Nothing tells a window's keys apart but what they hold: addition is sure after some 8000.
         windows=("training.max_steps=15000",),

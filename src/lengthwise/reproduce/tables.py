@@ -15,18 +15,8 @@ from lengthwise.reproduce.runner import Record
 _READ = "each seed (their mean; the 95 % Wilson interval of all problems); the paper"
 
 _COLUMNS = (
-    *(
-        "table",
-        "task",
-        "row",
-        "source",
-        "protocol",
-        "seed",
-        "interpolates",
-        "proven",
-        "steps",
-        "seconds",
-    ),
+    *("table", "task", "row", "source", "protocol", "seed"),
+    *("interpolates", "proven", "steps", "seconds"),
     *("length", "width", "n", "correct", "accuracy", "low", "high", "paper"),
 )
 

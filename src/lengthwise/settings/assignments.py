@@ -67,13 +67,13 @@ def for_a_bias(
     return values, assignments
 
 
-def refuse_second(assignments: Any) -> None:
+def refuse_second(assignments: Iterable[str]) -> None:
     """Refuse what is assigned to the second training, where the first is all there is.
 
     Raises:
         InputError: for the first such assignment.
     """
-    for key in _texts(as_assignments("set", assignments)):
+    for key in _texts(assignments):
         if key.startswith("retraining."):
             raise InputError(
                 f"{key} counts only with a calibrated bias, which this training has not; "
