@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,17 @@ def wait_for_rows(out: Path, seconds: float = 60) -> Path:
                 return path.parents[1]
         time.sleep(0.005)
     raise AssertionError("no cell has begun to train")
+
+
+def holder(lock: Path) -> int:
+    """The process that has a file open (Linux)."""
+    wanted = os.path.realpath(lock)
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        try:
+            if any(os.path.realpath(fd) == wanted for fd in (process / "fd").iterdir()):
+                return int(process.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody holds {lock}")

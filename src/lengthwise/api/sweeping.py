@@ -83,7 +83,7 @@ def sweep(
         ray=None if ray is None else as_text("ray", ray, "auto"),
         slurm=None if slurm is None else as_text("slurm", slurm, "gpu"),
         gpus=as_number("gpus", gpus),
-        minutes=None if minutes is None else as_whole("minutes", minutes, 1),
+        minutes=None if minutes is None else as_whole("minutes", minutes, 2),
     )
     shown = progress is not None and as_flag("progress", progress)
     with CellsDisplay(shown) as display:

@@ -36,7 +36,7 @@ def sweep_command(
     gpus: Annotated[float, typer.Option(min=0, help="On a cluster: GPUs of each cell.")] = 0.0,
     minutes: Annotated[
         int | None,
-        typer.Option(min=1, help="On Slurm: of each job, at most.", show_default="a day"),
+        typer.Option(min=2, help="On Slurm: of each job, at most.", show_default="a day"),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Begin cells again that failed.")] = False,
     dry_run: Annotated[

@@ -61,6 +61,7 @@ class Ended:
         error: one line that says why it failed; None where it is done.
         seconds: that it took.
         lost: whether it was its worker that failed, so that another is to try again.
+        stopped: whether that worker was asked to end, its time being over; it is nobody's fault.
         trace: of an error that nobody foresaw.
     """
 
@@ -68,6 +69,7 @@ class Ended:
     error: str | None = None
     seconds: float = 0.0
     lost: bool = False
+    stopped: bool = False
     trace: str = ""
 
 

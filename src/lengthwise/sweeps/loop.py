@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -17,6 +17,9 @@ from lengthwise.sweeps.jobs import Ended, Job
 
 # How often a job is begun, at most, whose worker is lost each time: then it is the job that kills it.
 ATTEMPTS = 3
+
+# How often one is begun, at most, that is asked to end each time, its time being over.
+PARTS = 100
 
 # Seconds between two looks at the clock, where nothing happens.
 _TICK = 0.5
@@ -110,8 +113,9 @@ def run_jobs(
 ) -> State:
     """Do all jobs that are not done, each after the one that it needs.
 
-    A job whose worker is lost is handed out again, `ATTEMPTS` times in all. When asked to stop (Ctrl-C),
-    jobs that run are asked to keep a checkpoint and end; they count as not done.
+    A job whose worker is lost is handed out again, `ATTEMPTS` times in all; one whose time was over,
+    `PARTS` times. When asked to stop (Ctrl-C), jobs that run are asked to keep a checkpoint and end; they
+    count as not done.
 
     Args:
         jobs: in the order in which they are to begin.
@@ -127,7 +131,7 @@ def run_jobs(
     state = State({job.name: job for job in jobs}, set(done), took=dict(took or {}))
     state.failed = {ended.name: ended for ended in failed}
     waiting = deque(state.left)
-    lost: dict[str, int] = {}
+    lost: Counter[tuple[str, bool]] = Counter()
     try:
         _hand_out(waiting, state, pool)
         watch(None, state)
@@ -141,14 +145,15 @@ def run_jobs(
                 state.said.pop(event.name, None)
                 job = state.jobs[event.name]
                 if event.lost:
-                    lost[event.name] = lost.get(event.name, 0) + 1
-                    if lost[event.name] < ATTEMPTS:
+                    most = PARTS if event.stopped else ATTEMPTS
+                    lost[event.name, event.stopped] += 1
+                    if lost[event.name, event.stopped] < most:
                         waiting.appendleft(job)
                         _hand_out(waiting, state, pool)
                         watch(event, state)
                         continue
                     event = replace(
-                        event, error=f"{event.error}, {ATTEMPTS} times; it is not begun again"
+                        event, error=f"{event.error}, {most} times; it is not begun again"
                     )
                 if event.error is None:
                     state.done.add(event.name)

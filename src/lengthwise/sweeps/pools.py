@@ -40,6 +40,10 @@ def choose_pool(
         raise InputError("--ray and --slurm are two clusters; give one of them")
     if minutes is not None and slurm is None:
         raise InputError("--minutes are of jobs of Slurm; give --slurm PARTITION, too")
+    if minutes is not None and minutes < 2:
+        raise InputError(
+            "--minutes must be 2 or more: a job is asked to end one before they are over"
+        )
     if gpus and ray is None and slurm is None:
         raise InputError(
             "--gpus is of clusters; on this machine workers share its GPUs by themselves"

@@ -1,4 +1,4 @@
-"""Sweeps on Ray and on Slurm's stand-in: the same table as on processes of this machine."""
+"""Sweeps on Ray: the same table as on processes of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lengthwise.settings.config import InputError
 from lengthwise.sweeps.jobs import Ended, Job
 from lengthwise.sweeps.loop import State
 from lengthwise.sweeps.sweep import run_sweep
-from sweep_helpers import Here, results, small_plan, wait_for_rows
+from sweep_helpers import Here, holder, results, small_plan, wait_for_rows
 
 pytestmark = [pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def test_on_ray_a_worker_that_is_killed_amid_a_cell_changes_nothing(swept, ray_p
             lost.append((ended.name, ended.error))
         if not killed:
             folder = wait_for_rows(out)
-            os.kill(_holder(folder / ".lock"), signal.SIGKILL)
+            os.kill(holder(folder / ".lock"), signal.SIGKILL)
             killed.append(folder.name)
 
     sweep = run_sweep(small_plan(), out, ray_pool, watch=watch)
@@ -100,50 +100,3 @@ def test_no_cluster_is_one_line(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
     with pytest.raises(InputError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         RayPool("127.0.0.1:1")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_through_submitit_a_job_that_is_killed_amid_a_cell_changes_nothing(swept, tmp_path):
-    """submitit's own stand-in for Slurm: each job a process; one is killed with its whole group."""
-    pytest.importorskip("submitit")
-    from lengthwise.sweeps.on_slurm import SlurmPool
-
-    out, killed, lost = tmp_path / "out", [], []
-
-    def pool() -> SlurmPool:
-        return SlurmPool(None, out / "slurm", 2, 1, minutes=10, cluster="local")
-
-    def watch(ended: Ended | None, state: State) -> None:
-        if ended is not None and ended.lost:
-            lost.append(ended.name)
-        if not killed:
-            folder = wait_for_rows(out)
-            os.kill(_holder(folder / ".lock"), signal.SIGKILL)
-            killed.append(folder.name)
-
-    sweep = run_sweep(small_plan(), out, pool, watch=watch)
-    assert lost == killed
-    assert str(sweep) == "4 of 4 cells done"
-    assert results(out) == results(swept)
-
-
-def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
-    pytest.importorskip("submitit")
-    from lengthwise.sweeps.on_slurm import SlurmPool
-
-    with pytest.raises(InputError, match="no Slurm here"):
-        SlurmPool("gpu", tmp_path, minutes=5)
-
-
-def _holder(lock: Path) -> int:
-    """The process that has a file open (Linux)."""
-    wanted = os.path.realpath(lock)
-    for process in Path("/proc").iterdir():
-        if not process.name.isdecimal() or int(process.name) == os.getpid():
-            continue
-        try:
-            if any(os.path.realpath(fd) == wanted for fd in (process / "fd").iterdir()):
-                return int(process.name)
-        except OSError:
-            continue
-    raise AssertionError(f"nobody holds {lock}")
