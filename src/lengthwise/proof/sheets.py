@@ -241,8 +241,6 @@ def _search(
             places = (rng.random(operands.shape) < 0.6) & (drawn >= 0) & (drawn < values)
             operands = np.where(places, drawn, operands).astype(np.uint8)
         layout = run.config.layout(size)
-        for place, segment in enumerate(task.operands):
-            operands[:, place, size.of(task, segment.name) :] = 0
         operands = admit(task, rng, operands, size)
         sheets = Sheets([(layout, *layout.batch(operands))])
         codes = _codes(sheets.seen(tracks))
