@@ -229,27 +229,22 @@ class _Prefix(Places):
         self, segment: str, place: Sequence[torch.Tensor], field: str = ""
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Places`."""
-        position = self._find(segment, [int(number) for number in place], field)
-        found = -1 if position is None else position
+        if segment not in (SHEET, LAST):
+            digit, beside = digit_at(self.task, segment, place)
+            found, inside = super().find(segment, [] if digit is None else [digit])
+            return found, inside & beside
+        found = self.written if segment == LAST else self._find_cell(place, field)
         return torch.tensor([max(found, 0)]), torch.tensor([found >= 0])
 
-    def _find(self, segment: str, place: list[int], field: str) -> int | None:
-        if segment == LAST:
-            return self.written
-        if segment != SHEET:
-            span = self.layout.source_spans[segment]
-            digit, beside = digit_at(self.task, segment, [torch.tensor(one) for one in place])
-            at = 0 if digit is None else int(digit)
-            inside = bool(beside) and 0 <= at < span.stop - span.start
-            return (span.stop - 1 - at if span.backwards else span.start + at) if inside else None
-        row, column = place
+    def _find_cell(self, place: Sequence[torch.Tensor], field: str) -> int:
+        """The query that reads a cell's token: the one after it; -1 where there is none."""
+        row, column = map(int, place)
         if not 0 <= row <= self.row or column < 0:
-            return None
+            return -1
         names = [one.name for one in self.task.fields]
         token = self.begins[row] + column * len(names) + names.index(field)
         stop = self.begins[row + 1] if row < self.row else self.written
-        # The query that reads a token is the one after it.
-        return token + 1 if token < stop else None
+        return token + 1 if token < stop else -1
 
 
 @torch.inference_mode()

@@ -262,10 +262,6 @@ class Sheets(Places):
             return ROW, COLUMN
         return self.task.axis(segment).names if segment in self.task.axes else ()
 
-    def keys(self, site: str) -> int:
-        """See `Places`."""
-        return self.target_length if site == "self" else self.source_length
-
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`."""
         own = {name: counts[queries] for name, counts in self.counted.items()}
@@ -362,10 +358,6 @@ class Seen(Places):
         return dict.fromkeys(names, Span(0, self.keys(site), True))
 
     axes = Sheets.axes
-
-    def keys(self, site: str) -> int:
-        """See `Places`."""
-        return self.target_length if site == "self" else self.source_length
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`; none is known, only names."""
