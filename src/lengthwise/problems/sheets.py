@@ -227,6 +227,7 @@ class Sheets(Places):
             )
         )
         self._first_query = torch.from_numpy(np.concatenate(self._first))
+        self._end_query = torch.cat([self._first_query[1:], torch.tensor([queries])])
         self._first_key = torch.from_numpy(np.concatenate(self._source))
         self.source_length, self.target_length = keys, queries
 
@@ -310,12 +311,8 @@ class Sheets(Places):
         # The separator, the row's last token, is a first field; what stands past it is in the next row.
         # The query that reads a token is the one after it.
         position = self._first_query[self.problem] + place + 1
-        inside &= position < self._first_query[self.problem] + self._length_of()[self.problem]
+        inside &= position < self._end_query[self.problem]
         return position.where(inside, 0), inside
-
-    def _length_of(self) -> Tensor:
-        ends = torch.cat([self._first_query, torch.tensor([self.target_length])])
-        return ends.diff()
 
 
 class Seen(Places):
