@@ -115,6 +115,11 @@ class CalibratedBias:
         )
 
     @property
+    def layers(self) -> int | None:
+        """The decoder layers up to the last that a line names, or None where every line is of all."""
+        return max((line.layer + 1 for line in self.lines if line.layer is not None), default=None)
+
+    @property
     def earlier(self) -> bool:
         """Whether it was read from a file of the format before."""
         return self._earlier is not None

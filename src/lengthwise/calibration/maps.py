@@ -306,6 +306,13 @@ def capture(run: Run) -> AttentionMaps:
     )
 
 
+def judge(output: Output, wanted: Tensor) -> tuple[float, float]:
+    """Mean loss of a problem `[problem, row]`, and share of problems answered right."""
+    losses = F.cross_entropy(output.logits.transpose(1, 2), wanted, reduction="none")
+    right = ((output.logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1)
+    return losses.sum(dim=1).mean().item(), right.float().mean().item()
+
+
 # What maps ask of any model: its output under a bias on some problems, the true answers being given.
 Answer = Callable[[AttentionBias, bool], Output]
 
@@ -332,18 +339,11 @@ def measure(
         model: its fingerprint.
         joint: as of `AttentionMaps`.
     """
-
-    def answers(bias: AttentionBias) -> tuple[float, float]:
-        """Mean loss of a problem, and share of problems answered right."""
-        logits = answer(bias, False).logits
-        losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
-        right = (logits.argmax(dim=-1) == wanted).all(dim=1)
-        return losses.sum(dim=1).mean().item(), right.float().mean().item()
-
     weights = _mean_weights(answer(bias, True))
-    loss, exact_match = answers(bias)
+    loss, exact_match = judge(answer(bias, False), wanted)
     knockout = {
-        track: answers(Knockout(bias, track))[0] - loss for track in candidates(layout, length)
+        track: judge(answer(Knockout(bias, track), False), wanted)[0] - loss
+        for track in candidates(layout, length)
     }
     return AttentionMaps(
         format=format,

@@ -89,10 +89,9 @@ def apply_bias(
     adapter = adapter_of(model, known)
     module = adapter.module
     refuse_applied(module)
-    last = max((line.layer for line in bias.lines if line.layer is not None), default=0)
-    if last >= adapter.layers:
+    if bias.layers is not None and bias.layers > adapter.layers:
         raise InputError(
-            f"the bias names layer {last}, but the model has {adapter.layers} layers, from 0 on"
+            f"the bias names layer {bias.layers - 1}, but the model has {adapter.layers} layers, from 0 on"
         )
     reading = Reading(bias, known, adapter.kind, adapter.heads, adapter.layers)
     undo: list[Undo] = []

@@ -59,11 +59,8 @@ class Reading:
         if kind == "decoder":
             tokens.check_one_sequence()
         self._uncompiled: Any = torch.compiler.disable(self._at)
-        named = isinstance(bias, CalibratedBias) and any(
-            line.layer is not None for line in bias.lines
-        )
-        self._by_layer = named
-        self._whole = lru_cache(maxsize=4 * (layers if named else 1))(self._make)
+        self._by_layer = isinstance(bias, CalibratedBias) and bias.layers is not None
+        self._whole = lru_cache(maxsize=4 * (layers if self._by_layer else 1))(self._make)
         if bias.heads != heads:
             raise InputError(
                 f"the bias has {bias.heads} heads, the model {heads}; calibrate maps of a model "
