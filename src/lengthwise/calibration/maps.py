@@ -37,7 +37,7 @@ from lengthwise.errors import NoProblemsError
 from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.loop import Output
-from lengthwise.problems.format import Format
+from lengthwise.problems.format import Format, OfFormat
 from lengthwise.problems.layout import ANSWER, Layout
 from lengthwise.problems.sampling import Split, generator, suite_problems
 from lengthwise.runs.run import Run
@@ -50,7 +50,7 @@ _COVERAGE = 0.8
 
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
-class AttentionMaps:
+class AttentionMaps(OfFormat):
     """How the heads of a model attend on average, over problems of the training length.
 
     Attributes:
@@ -75,11 +75,6 @@ class AttentionMaps:
     knockout: dict[Track, float]
     model: str = ""
     joint: bool = False
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return self.format.name
 
     @property
     def layout(self) -> Layout:

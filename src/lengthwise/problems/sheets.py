@@ -83,9 +83,7 @@ class SheetLayout:
         zeros = np.zeros((1, len(self.task.operands), self.width), np.uint8)
         return self.batch(zeros)[1].shape[1] - 1
 
-    def keys(self, site: str) -> int:
-        """The number of keys at a site."""
-        return self.target_length if site == "self" else self.source_length
+    keys = Places.keys
 
     @property
     def tokens_at_most(self) -> int:
