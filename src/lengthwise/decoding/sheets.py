@@ -209,7 +209,6 @@ class _Prefix(Places):
         self.column += self.field == 0
 
     def anchors(self, site: str) -> dict[str, Span]:
-        """See `Places`."""
         if site == "self":
             return dict.fromkeys((SHEET, LAST), Span(0, self.written + 1, True))
         return self.layout.source_spans
@@ -217,18 +216,15 @@ class _Prefix(Places):
     axes = Sheets.axes
 
     def keys(self, site: str) -> int:
-        """See `Places`."""
         return self.written + 1 if site == "self" else self.layout.source_length
 
     def coordinates(self, queries: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See `Places`."""
         own = {ROW: self.row, COLUMN: self.column, **self.counted}
         return {name: torch.tensor([number]) for name, number in own.items()}
 
     def find(
         self, segment: str, place: Sequence[torch.Tensor], field: str = ""
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Places`."""
         if segment not in (SHEET, LAST):
             digit, beside = digit_at(self.task, segment, place)
             found, inside = super().find(segment, [] if digit is None else [digit])

@@ -178,7 +178,6 @@ class Source(Rows):
     def parts(
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Rows.parts`."""
         key, value = self.remembered(attention)
         if not self.scores:
             return value, key, value
@@ -203,7 +202,6 @@ class Entries(Rows):
     def own_parts(
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Rows.own_parts`."""
         x = given()
         fused = attention.project(x, self.scores)
         if not self.scores:

@@ -256,13 +256,11 @@ class Sheets(Places):
         return self.layouts[0].source_spans
 
     def axes(self, segment: str) -> tuple[str, ...]:
-        """See `Places`."""
         if segment == SHEET:
             return ROW, COLUMN
         return self.task.axis(segment).names if segment in self.task.axes else ()
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
-        """See `Places`."""
         own = {name: counts[queries] for name, counts in self.counted.items()}
         return {ROW: self.row[queries], COLUMN: self.column[queries], **own}
 

@@ -310,7 +310,6 @@ class Transducer(Task):
         return text.lstrip(letters[0]) or letters[0]
 
     def objection(self, parts: list[str]) -> str | None:
-        """See `Task.objection`."""
         allowed = self.final_states
         if allowed is None:
             return None
