@@ -74,17 +74,10 @@ def capture_sheets(run: Run) -> SheetMaps:
         InputError: when no problem of the training size is trained on.
     """
     config, layout = run.config, run.config.layout()
-    rng = generator(config.seed, "capture")
+    rng, count = generator(config.seed, "capture"), config.calibration.problems
     large = config.data.carry_fraction
     try:
-        operands = training_sheets(
-            layout.task,
-            rng,
-            config.calibration.problems,
-            size=layout.size,
-            large=large,
-            split="train",
-        )
+        operands = training_sheets(layout.task, rng, count, size=layout.size, large=large)
     except NoProblemsError as error:
         raise InputError(str(error)) from error
     source, target = layout.batch(operands)
