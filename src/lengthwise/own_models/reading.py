@@ -96,7 +96,7 @@ class Reading:
             InputError: where passes of one shape were of problems of several widths.
         """
         shape = place, queries, keys
-        if not _in_backward():
+        if torch._C._current_graph_task_id() == -1:  # no backward pass, as torch's own asks it
             if self._learns:
                 self._passes.setdefault(shape, set()).add((self.source_length, self.first))
             return
@@ -228,8 +228,3 @@ def _open(bias: Tensor, key: int) -> Tensor:
     """Open one key to every query that has none."""
     bias[..., key].masked_fill_((bias == CLOSED).all(dim=-1), 0.0)
     return bias
-
-
-def _in_backward() -> bool:
-    """Whether autograd runs, as torch's own checkpointing asks it."""
-    return torch._C._current_graph_task_id() != -1
