@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lengthwise.bias import Track
+from lengthwise.bias import OWN_TOKEN, Track
 from lengthwise.errors import InputError, NoProblemsError, shorten
 from lengthwise.locality import Cone, Contexts
 from lengthwise.locality.patches import TooManyError, patches
 from lengthwise.problems.format import Format
-from lengthwise.problems.layout import ANSWER, digits_of
+from lengthwise.problems.layout import digits_of
 from lengthwise.problems.sampling import Split, generator, suite_problems, training_problems
 from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
@@ -160,15 +160,20 @@ def _texts(task: Any, problem: np.ndarray) -> list[str]:
 
 
 def _truth(task: Any) -> _Found:
+    drawn = (_texts(task, problem) for length in _LENGTHS for problem in _random(task, length))
+    answers = ((texts, _answer(task, texts)) for texts in drawn)
+    return _compare(task, answers, f"{_LENGTHS[-1]} digits")
+
+
+def _compare(task: Any, answers: Iterator[tuple[list[str], str | None]], most: str) -> _Found:
+    """Problems that the rule has answered, with what `truth` answers."""
     asked = 0
-    for length in _LENGTHS:
-        for problem in _random(task, length):
-            texts = _texts(task, problem)
-            got, wanted = _answer(task, texts), str(task.truth(*texts))
-            if got != wanted:
-                return False, f"{', '.join(texts)} is {got} by the rule, and {wanted} by truth"
-            asked += 1
-    return True, f"as the rule on {asked:,} random problems of up to {_LENGTHS[-1]} digits"
+    for texts, got in answers:
+        wanted = str(task.truth(*texts))
+        if got != wanted:
+            return False, f"{', '.join(texts)} is {got} by the rule, and {wanted} by truth"
+        asked += 1
+    return True, f"as the rule on {asked:,} random problems of up to {most}"
 
 
 def _problems(task: Any, config: Any) -> _Found:
@@ -206,21 +211,11 @@ def _local(task: Any, format: Format) -> _Found:
     fixed = [one.name for one in task.operands if not one.grows]
     for furthest in range(_FURTHEST + 1):
         for written in (False, True):
-            names = [
-                *(
-                    f"{n}[c{-k or ''}]" if k else f"{n}[c]"
-                    for n in growing
-                    for k in range(furthest + 1)
-                ),
-                *fixed,
-                *([f"{ANSWER}[c-1]"] if written else []),
-            ]
-            contexts = Contexts(task, Cone(tuple(map(Track.parse, names))))
+            digits = [Track.along(n, -back) for n in growing for back in range(furthest + 1)]
+            cone = Cone((*digits, *map(Track, fixed), *[OWN_TOKEN] * written))
+            contexts = Contexts(task, cone)
             if contexts.bound() <= 50_000_000 and contexts.suffice():
-                return (
-                    True,
-                    f"{', '.join(names)} tell every symbol; at most {contexts.bound():,} contexts",
-                )
+                return True, f"{cone} tell every symbol; at most {contexts.bound():,} contexts"
     return False, (
         f"columns up to {_FURTHEST} before the one being written and the symbol written last do not tell "
         f"what to write: the state is not seen. Write it (as parity does), or make a worksheet of the task"
@@ -263,19 +258,14 @@ def _written(task: Any, digits: np.ndarray, layout: Any) -> Sheet:
 
 
 def _sheet_truth(task: Any, config: Any) -> _Found:
-    asked = 0
-    for size in (config.size, Size(6, 6)):
-        problems = suite_sheets(
-            task, generator(0, "any"), _PROBLEMS // 4, suite="uniform", size=size, split="any"
-        )
-        for digits in problems:
-            texts = ["".join(part) for part in texts_of(task, digits, size)]
-            got = _written(task, digits[None], config.format.at(size)).answer
-            wanted = str(task.truth(*texts))
-            if got != wanted:
-                return False, f"{', '.join(texts)} is {got} by the rule, and {wanted} by truth"
-            asked += 1
-    return True, f"as the rule on {asked:,} random problems of up to 6 by 6"
+    def answers() -> Iterator[tuple[list[str], str | None]]:
+        for size in (config.size, Size(6, 6)):
+            rng, some = generator(0, "any"), _PROBLEMS // 4
+            for digits in suite_sheets(task, rng, some, suite="uniform", size=size, split="any"):
+                texts = ["".join(part) for part in texts_of(task, digits, size)]
+                yield texts, _written(task, digits[None], config.format.at(size)).answer
+
+    return _compare(task, answers(), "6 by 6")
 
 
 def _sheet_problems(task: Any, config: Any) -> _Found:

@@ -13,7 +13,7 @@ from lengthwise.bench.results import Bench, ratios, seconds, wanted
 from lengthwise.bias import CalibratedBias, Line
 from lengthwise.evaluation import measure
 from lengthwise.proof import prove
-from lengthwise.runs.elsewhere import one_thread
+from lengthwise.runs.elsewhere import computing_with
 from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.parts import make_model
 from lengthwise.runs.run import Run
@@ -61,7 +61,7 @@ def shared_work(bench: Bench, out: Path, *, base: int, samples: int) -> None:
         spent = {}
         for workers in (1, 2):
             bench.say(f"{name} on {workers} of 2 processes")
-            with one_thread():
+            with computing_with(1):
                 spent[workers] = seconds(lambda work=work, workers=workers: work(workers))
         note = f"{contexts:,} contexts" if name == "a proof" else f"2 x {samples:,} problems"
         bench.add(f"{name}, one process", spent[1], "s", f"{note}, a thread each")

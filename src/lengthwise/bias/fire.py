@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lengthwise.bias.base import Causal, LearnedModules, SomeSite, sequence_distances
 from lengthwise.methods import Bias
-from lengthwise.methods.base import Need
 from lengthwise.problems.layout import Layout
 
 
@@ -76,10 +74,10 @@ class Fire(Bias):
         threshold: L at first, tokens.
     """
 
-    name: ClassVar[str] = "fire"
-    paper: ClassVar[str] = "Li et al. 2023"
-    arxiv: ClassVar[str] = "2310.04418"
-    needs: ClassVar[tuple[Need, ...]] = ("lengths",)
+    name = "fire"
+    paper = "Li et al. 2023"
+    arxiv = "2310.04418"
+    needs = ("lengths",)
 
     hidden: int = 32
     rate: float = 0.1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from lengthwise.bias.base import (
     sequence_distances,
 )
 from lengthwise.methods import Bias
-from lengthwise.methods.base import Need
 from lengthwise.problems.layout import Layout
 
 
@@ -61,10 +59,10 @@ class HardAlibi(Bias):
         masked: heads with a mask; the others have none.
     """
 
-    name: ClassVar[str] = "hard_alibi"
-    paper: ClassVar[str] = "Jelassi et al. 2024"
-    arxiv: ClassVar[str] = "2402.01032"
-    needs: ClassVar[tuple[Need, ...]] = ("lengths",)
+    name = "hard_alibi"
+    paper = "Jelassi et al. 2024"
+    arxiv = "2402.01032"
+    needs = ("lengths",)
 
     masked: int = 2
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lengthwise.bias.base import Causal, LearnedModules, SomeSite, sequence_distances
 from lengthwise.methods import Bias
-from lengthwise.methods.base import Need
 from lengthwise.problems.layout import Layout
 
 # Their code keeps both numbers of a head above this.
@@ -81,10 +80,10 @@ class KerpleLog(Bias):
     In an encoder, which sees both sides, distances have no sign.
     """
 
-    name: ClassVar[str] = "kerple_log"
-    paper: ClassVar[str] = "Chi et al. 2022"
-    arxiv: ClassVar[str] = "2205.09921"
-    needs: ClassVar[tuple[Need, ...]] = ("lengths",)
+    name = "kerple_log"
+    paper = "Chi et al. 2022"
+    arxiv = "2205.09921"
+    needs = ("lengths",)
 
     def bias(self, heads: int) -> KerpleBias:
         return KerpleBias(heads, LogKernel)
@@ -94,10 +93,10 @@ class KerpleLog(Bias):
 class KerplePower(Bias):
     """KERPLE with the power kernel; else as `KerpleLog`."""
 
-    name: ClassVar[str] = "kerple_power"
-    paper: ClassVar[str] = "Chi et al. 2022"
-    arxiv: ClassVar[str] = "2205.09921"
-    needs: ClassVar[tuple[Need, ...]] = ("lengths",)
+    name = "kerple_power"
+    paper = "Chi et al. 2022"
+    arxiv = "2205.09921"
+    needs = ("lengths",)
 
     def bias(self, heads: int) -> KerpleBias:
         return KerpleBias(heads, PowerKernel)

@@ -16,7 +16,7 @@ from lengthwise.bias.base import CLOSED, OpenKeys, Site, causal
 from lengthwise.bias.tracks import AnyTrack, Track, in_coordinates, read_track, track_row
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, read_text, write_text
-from lengthwise.problems.format import Format
+from lengthwise.problems.format import Format, OfFormat
 from lengthwise.problems.layout import Layout, Places
 
 FORMAT, EARLIER = "lengthwise-bias/2", "lengthwise-bias/1"
@@ -68,7 +68,7 @@ def is_local(bias: object) -> TypeGuard[CalibratedBias]:
     return isinstance(bias, CalibratedBias) and bias.local
 
 
-class CalibratedBias:
+class CalibratedBias(OfFormat):
     """Lines per head; every key that is on no line is closed. Self-attention stays causal.
 
     Where lines of a head cross, the larger value counts. A head without a line at a site reads
@@ -101,11 +101,6 @@ class CalibratedBias:
     __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
 
     @property
-    def task(self) -> str:
-        """The name of the task that it was calibrated for."""
-        return self.format.name
-
-    @property
     def local(self) -> bool:
         """Whether a query reads a few keys, at every width, and of the answer a fixed way back."""
         return all(
@@ -113,6 +108,11 @@ class CalibratedBias:
             and (line.site == "cross" or line.track.offset is not None)
             for line in self.lines
         )
+
+    @property
+    def layers(self) -> int | None:
+        """The decoder layers up to the last that a line names, or None where every line is of all."""
+        return max((line.layer + 1 for line in self.lines if line.layer is not None), default=None)
 
     @property
     def earlier(self) -> bool:

@@ -16,7 +16,7 @@ from lengthwise.arguments import as_file
 from lengthwise.bias.base import CLOSED, SITES, Causal, OpenKeys, Site, causal
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, save_tensors
-from lengthwise.problems.format import Format
+from lengthwise.problems.format import Format, OfFormat
 from lengthwise.problems.layout import Layout
 from lengthwise.tasks import FRAME, TASKS, Transducer
 
@@ -29,7 +29,7 @@ CLOSED_THERE = -1e6
 _FEW_SLOTS = 4
 
 
-class MatrixBias:
+class MatrixBias(OfFormat):
     """Matrices `[head, query, key]` for self- and cross-attention, laid over any layout that they hold.
 
     Row i is the row that writes the digit of significance i. The keys of `cross` are those of a source
@@ -84,11 +84,6 @@ class MatrixBias:
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return self.format.name
 
     @property
     def framed(self) -> bool:

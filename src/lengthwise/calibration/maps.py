@@ -37,7 +37,7 @@ from lengthwise.errors import NoProblemsError
 from lengthwise.files import check_format, from_json, save_tensors
 from lengthwise.model import plan_attention
 from lengthwise.model.loop import Output
-from lengthwise.problems.format import Format
+from lengthwise.problems.format import Format, OfFormat
 from lengthwise.problems.layout import ANSWER, Layout
 from lengthwise.problems.sampling import Split, generator, suite_problems
 from lengthwise.runs.run import Run
@@ -50,7 +50,7 @@ _COVERAGE = 0.8
 
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
-class AttentionMaps:
+class AttentionMaps(OfFormat):
     """How the heads of a model attend on average, over problems of the training length.
 
     Attributes:
@@ -75,11 +75,6 @@ class AttentionMaps:
     knockout: dict[Track, float]
     model: str = ""
     joint: bool = False
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return self.format.name
 
     @property
     def layout(self) -> Layout:
@@ -306,6 +301,13 @@ def capture(run: Run) -> AttentionMaps:
     )
 
 
+def judge(output: Output, wanted: Tensor) -> tuple[float, float]:
+    """Mean loss of a problem `[problem, row]`, and share of problems answered right."""
+    losses = F.cross_entropy(output.logits.transpose(1, 2), wanted, reduction="none")
+    right = ((output.logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1)
+    return losses.sum(dim=1).mean().item(), right.float().mean().item()
+
+
 # What maps ask of any model: its output under a bias on some problems, the true answers being given.
 Answer = Callable[[AttentionBias, bool], Output]
 
@@ -332,18 +334,11 @@ def measure(
         model: its fingerprint.
         joint: as of `AttentionMaps`.
     """
-
-    def answers(bias: AttentionBias) -> tuple[float, float]:
-        """Mean loss of a problem, and share of problems answered right."""
-        logits = answer(bias, False).logits
-        losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
-        right = (logits.argmax(dim=-1) == wanted).all(dim=1)
-        return losses.sum(dim=1).mean().item(), right.float().mean().item()
-
     weights = _mean_weights(answer(bias, True))
-    loss, exact_match = answers(bias)
+    loss, exact_match = judge(answer(bias, False), wanted)
     knockout = {
-        track: answers(Knockout(bias, track))[0] - loss for track in candidates(layout, length)
+        track: judge(answer(Knockout(bias, track), False), wanted)[0] - loss
+        for track in candidates(layout, length)
     }
     return AttentionMaps(
         format=format,

@@ -15,7 +15,7 @@ from lengthwise.bias import Track
 from lengthwise.calibration.evidence import SheetEvidence
 from lengthwise.calibration.maps import reading
 from lengthwise.files import check_format, from_json, save_tensors
-from lengthwise.problems.format import Format
+from lengthwise.problems.format import Format, OfFormat
 from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size
 
@@ -26,7 +26,7 @@ _WEIGHTS = "weights "
 
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to a truth value
-class SheetMaps:
+class SheetMaps(OfFormat):
     """How the heads of a model read near the cells that they write.
 
     Attributes:
@@ -51,11 +51,6 @@ class SheetMaps:
     weights: dict[str, Tensor]
     model: str = ""
     joint: bool = False
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return self.format.name
 
     @property
     def layout(self) -> SheetLayout:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.bias import CLOSED, SITES, CalibratedBias, Line, Site, Track
 from lengthwise.calibration.auto import Lines, NoLinesError, assign
 from lengthwise.calibration.evidence import HINT, NEEDED, SHOWN, SheetEvidence
+from lengthwise.calibration.maps import judge
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheet_sets import fewest
 from lengthwise.errors import NoProblemsError
@@ -74,17 +74,10 @@ def capture_sheets(run: Run) -> SheetMaps:
         InputError: when no problem of the training size is trained on.
     """
     config, layout = run.config, run.config.layout()
-    rng = generator(config.seed, "capture")
+    rng, count = generator(config.seed, "capture"), config.calibration.problems
     large = config.data.carry_fraction
     try:
-        operands = training_sheets(
-            layout.task,
-            rng,
-            config.calibration.problems,
-            size=layout.size,
-            large=large,
-            split="train",
-        )
+        operands = training_sheets(layout.task, rng, count, size=layout.size, large=large)
     except NoProblemsError as error:
         raise InputError(str(error)) from error
     source, target = layout.batch(operands)
@@ -98,11 +91,13 @@ def capture_sheets(run: Run) -> SheetMaps:
     cells = {track: _cells(track, sheets, len(source)) for track in tracks}
     tracks = [track for track in tracks if bool(cells[track][1].any())]
     weights = {track: _along(attention, track, cells[track], sheets, target) for track in tracks}
-    loss, exact = reader.loss({})
+    wanted = reader.target[:, 1:]
+    loss, exact = judge(reader.forward({}), wanted)
     taken: list[SheetEvidence] = []
 
     def need(track: Track) -> float:
-        return reader.loss(_closed(track, [item.track for item in taken], cells, layout))[0] - loss
+        closed = _closed(track, [item.track for item in taken], cells, layout)
+        return judge(reader.forward(closed), wanted)[0] - loss
 
     rest = [track for track in tracks if track != LAST_TOKEN]
     shown = {track: _evidence(track, weights[track], cells[track], sheets) for track in rest}
@@ -151,13 +146,6 @@ class _Reader:
         ]
         inputs, plan = self.target[:, :-1].clamp(min=0), AttentionPlan(layers, self.layout)
         return self.run.model(self.source, inputs, plan, return_attention=keep)
-
-    def loss(self, closed: dict[Site, Tensor]) -> tuple[float, float]:
-        """Mean loss of a problem, and share of problems answered right."""
-        logits, wanted = self.forward(closed).logits, self.target[:, 1:]
-        losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
-        right = ((logits.argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1)
-        return losses.sum(dim=1).mean().item(), right.float().mean().item()
 
 
 def _plans(run: Run, layout: SheetLayout, source: Tensor, target: Tensor) -> list[LayerPlan]:

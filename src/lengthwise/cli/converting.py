@@ -56,7 +56,7 @@ def explain_command(
     missing = [path for path in files if not path.exists()]
     if missing:
         raise InputError(f"{missing[0]} does not exist")
-    name = _task_name(task)
+    name = options.name_of(task) or task
     if all(path.is_file() for path in files):
         bias: AttentionBias = _for_task(read_bias(files, name), name)
         _draw(bias, plot)
@@ -138,7 +138,7 @@ def convert_command(
             raise InputError(
                 "--set changes the settings of a checkpoint; name its .ini with --config"
             )
-        name = _task_name(task)
+        name = options.name_of(task) or task
         bias = _for_task(paper_repo.read_bias(files, name), name)
         if out.suffix == ".jsonl":
             lines, notes = paper_repo.find_lines(bias)
@@ -198,14 +198,6 @@ def _print_evidence(path: Path, bias: CalibratedBias) -> None:
         print("\n".join(describe(maps, bias)))
 
 
-def _task_name(given: str | None) -> str | None:
-    """The name of a task; of the file of a user's own, which is known from then on, its class's."""
-    from lengthwise.tasks.given import settings_of
-
-    own = None if given is None else settings_of(given)
-    return given if own is None else own["task"]
-
-
 def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> CalibratedBias | MatrixBias:
     """Lines for another task, where one is named that is laid out alike."""
     from lengthwise.arguments import as_choice
@@ -260,9 +252,10 @@ def _draw(bias: AttentionBias, path: Path | None, run: Run | None = None) -> Non
     if path is None:
         return
     from lengthwise.bias import CalibratedBias, MatrixBias
-    from lengthwise.calibration import SheetMaps, capture, kept_maps
-    from lengthwise.report.plots import attention_maps, bias_map
-    from lengthwise.report.sheet_plots import sheet_attention, sheet_map
+    from lengthwise.calibration import capture, kept_maps
+    from lengthwise.report.notebook import plot
+    from lengthwise.report.plots import bias_map
+    from lengthwise.report.sheet_plots import sheet_map
 
     joint = run is not None and run.config.model.joint
     if isinstance(bias, MatrixBias):
@@ -273,8 +266,4 @@ def _draw(bias: AttentionBias, path: Path | None, run: Run | None = None) -> Non
         layout = bias.format.at(_DRAWN_DIGITS + bias.format.task.growth)
         bias_map(bias, layout, path, joint=joint)
     elif run is not None:
-        maps = kept_maps(run) or capture(run)
-        if isinstance(maps, SheetMaps):
-            sheet_attention(maps, path)
-        else:
-            attention_maps(maps, path)
+        plot(kept_maps(run) or capture(run), path)

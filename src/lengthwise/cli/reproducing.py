@@ -91,13 +91,11 @@ def reproduce_command(
         what = record.note if not record.scores else f"{scores} {record.note}".rstrip()
         print(f"{record.cell.name} ({record.seconds:.0f} s): {what}. {after}", file=sys.stderr)
 
-    if done_only:
-        records = finished(cells, folder)
-        if not records:
-            raise InputError(f"no cell in {folder} is done; leave --done out to measure them")
-    else:
+    if not done_only:
         reproduce.measure(todo, budget, folder, workers=count, on_progress=done)
-        records = finished(cells, folder)
+    records = finished(cells, folder)
+    if not records:
+        raise InputError(f"no cell in {folder} is done; leave --done out to measure them")
     written: list[Path] = []
     for target in chosen:
         if target == "figures":

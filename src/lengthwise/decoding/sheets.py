@@ -209,7 +209,6 @@ class _Prefix(Places):
         self.column += self.field == 0
 
     def anchors(self, site: str) -> dict[str, Span]:
-        """See `Places`."""
         if site == "self":
             return dict.fromkeys((SHEET, LAST), Span(0, self.written + 1, True))
         return self.layout.source_spans
@@ -217,39 +216,31 @@ class _Prefix(Places):
     axes = Sheets.axes
 
     def keys(self, site: str) -> int:
-        """See `Places`."""
         return self.written + 1 if site == "self" else self.layout.source_length
 
     def coordinates(self, queries: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See `Places`."""
         own = {ROW: self.row, COLUMN: self.column, **self.counted}
         return {name: torch.tensor([number]) for name, number in own.items()}
 
     def find(
         self, segment: str, place: Sequence[torch.Tensor], field: str = ""
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Places`."""
-        position = self._find(segment, [int(number) for number in place], field)
-        found = -1 if position is None else position
+        if segment not in (SHEET, LAST):
+            digit, beside = digit_at(self.task, segment, place)
+            found, inside = super().find(segment, [] if digit is None else [digit])
+            return found, inside & beside
+        found = self.written if segment == LAST else self._find_cell(place, field)
         return torch.tensor([max(found, 0)]), torch.tensor([found >= 0])
 
-    def _find(self, segment: str, place: list[int], field: str) -> int | None:
-        if segment == LAST:
-            return self.written
-        if segment != SHEET:
-            span = self.layout.source_spans[segment]
-            digit, beside = digit_at(self.task, segment, [torch.tensor(one) for one in place])
-            at = 0 if digit is None else int(digit)
-            inside = bool(beside) and 0 <= at < span.stop - span.start
-            return (span.stop - 1 - at if span.backwards else span.start + at) if inside else None
-        row, column = place
+    def _find_cell(self, place: Sequence[torch.Tensor], field: str) -> int:
+        """The query that reads a cell's token: the one after it; -1 where there is none."""
+        row, column = map(int, place)
         if not 0 <= row <= self.row or column < 0:
-            return None
+            return -1
         names = [one.name for one in self.task.fields]
         token = self.begins[row] + column * len(names) + names.index(field)
         stop = self.begins[row + 1] if row < self.row else self.written
-        # The query that reads a token is the one after it.
-        return token + 1 if token < stop else None
+        return token + 1 if token < stop else -1
 
 
 @torch.inference_mode()

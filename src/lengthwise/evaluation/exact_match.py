@@ -10,6 +10,8 @@ model whose bias consists of lines are read by their lines, some rows at a time,
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ from lengthwise.evaluation.shares import Answered, Question
 from lengthwise.model import plan_attention
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import Suite, generator, suite_problems
+from lengthwise.problems.sheets import IGNORED
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.settings.sections import Padding
@@ -79,14 +82,11 @@ def draw_problems(
     why: Exception = AssertionError("every problem is in the split `any`")
     for split in ("test", "any"):
         rng = generator(seed, "test", 2 * length + (suite == "carry"))
+        sizes = {"length": length, "width": layout.width}
         try:
-            problems = suite_problems(
-                run.task, rng, count, suite=suite, length=length, width=layout.width, split=split
-            )
+            return suite_problems(run.task, rng, count, suite=suite, split=split, **sizes), split
         except NoProblemsError as error:
             why = InputError(str(error))
-            continue
-        return problems, split
     raise why
 
 
@@ -108,29 +108,41 @@ def exact_matches(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch
         return torch.zeros(len(operands), dtype=torch.bool), _NO_LOSS
     if layout.target_length > _LONG and follows_lines(run.config, run.bias):
         return _match_long(run, layout, operands)
-    right = torch.ones(len(operands), dtype=torch.bool)
+    right = np.ones(len(operands), bool)
     rows, worst = layout.target_length, 0.0
     for stop in (_PROBE, rows) if rows > 2 * _PROBE else (rows,):
-        undecided = right.nonzero()[:, 0]
-        if not len(undecided):
-            break
-        plan = plan_attention(
-            run.bias,
-            layout,
-            len(run.model.layers),
-            queries=range(stop),
-            path=run.config.attention,
-            device=run.device,
-            encoder=run.model.encodes,
-        )
-        batch = max(1, min(256, CELLS // (stop * layout.source_length)))
-        for chosen in undecided.split(batch):
-            source, target = (t.to(run.device) for t in layout.batch(operands[chosen.numpy()]))
-            logits = run.model(source, target[:, :stop], plan).logits
-            wanted = target[:, 1 : stop + 1]
-            right[chosen] = (logits.argmax(dim=-1) == wanted).all(dim=1).cpu()
-            worst = max(worst, _worst_loss(logits.flatten(0, 1), wanted.flatten()))
-    return right, worst
+        if right.any():
+            each = CELLS // (stop * layout.source_length)
+            worst = max(worst, read_given(run, layout, operands, right, stop, each))
+    return torch.from_numpy(right), worst
+
+
+@torch.inference_mode()
+def read_given(
+    run: Run, layout: Any, operands: np.ndarray, right: np.ndarray, stop: int, each: int
+) -> float:
+    """Read the first rows of problems that are `right` so far, `each` at once, true answers being given.
+
+    One with a wrong row among them is `right` no longer. Returns the largest loss of a symbol.
+    """
+    plan = plan_attention(
+        *(run.bias, layout, len(run.model.layers)),
+        queries=range(stop),
+        path=run.config.attention,
+        device=run.device,
+        encoder=run.model.encodes,
+    )
+    undecided, each, worst = np.flatnonzero(right), max(1, min(256, each)), 0.0
+    for first in range(0, len(undecided), each):
+        chosen = undecided[first : first + each]
+        source, target = (t.to(run.device) for t in layout.batch(operands[chosen]))
+        target = F.pad(target, (0, max(0, stop + 1 - target.shape[1])), value=IGNORED)
+        logits = run.model(source, target[:, :stop].clamp(min=0), plan).logits
+        wanted = target[:, 1 : stop + 1]
+        same = (logits.argmax(dim=-1) == wanted) | (wanted == IGNORED)
+        right[chosen] = same.all(dim=1).cpu().numpy()
+        worst = max(worst, _worst_loss(logits.flatten(0, 1), wanted.flatten()))
+    return worst
 
 
 def _match_long(run: Run, layout: Layout, operands: np.ndarray) -> tuple[torch.Tensor, float]:

@@ -20,7 +20,7 @@ from lengthwise.evaluation.exact_match import CELLS, draw_problems
 from lengthwise.files import write_csv
 from lengthwise.problems.layout import END, Layout, digits_of
 from lengthwise.problems.sampling import Suite
-from lengthwise.runs.elsewhere import from_values, one_thread, to_values
+from lengthwise.runs.elsewhere import computing_with, from_values, to_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import DIGITS
@@ -155,7 +155,7 @@ def check_range(
     with ExitStack() as stack:
         answers: Iterable[list[list[Any]]] = map(ask, ranges)
         if workers > 1:
-            stack.enter_context(one_thread())
+            stack.enter_context(computing_with(1))
             pool = Workers(workers, ask, begin, to_values(run))
             answers = stack.enter_context(pool).answers(ranges)
         for start, found in zip(shares, answers, strict=True):

@@ -19,7 +19,7 @@ import numpy as np
 
 from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve, Score, wilson
-from lengthwise.runs.elsewhere import one_thread, to_values
+from lengthwise.runs.elsewhere import computing_with, to_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.sections import Padding
 from lengthwise.workers import Workers
@@ -116,7 +116,7 @@ def _scores(
     with ExitStack() as stack:
         answers: Iterator[dict[str, Any]]
         if workers > 1:
-            stack.enter_context(one_thread())
+            stack.enter_context(computing_with(1))
             pool = stack.enter_context(Workers(workers, answering(ask), begin, to_values(run)))
             # One process draws. It goes on answering meanwhile, or the others would run out of shares.
             ahead = ThreadPoolExecutor(1)

@@ -7,18 +7,18 @@ decoding writes exactly that sheet. Most wrong sheets are known by their first t
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.decoding.sheets import SightTable, decode_sheets, make_sight_table
 from lengthwise.errors import NoProblemsError
+from lengthwise.evaluation.exact_match import read_given
 from lengthwise.evaluation.shares import Answered, Question
-from lengthwise.model import plan_attention
 from lengthwise.problems.sampling import Split, generator
 from lengthwise.problems.sheet_sampling import SheetSuite, suite_sheets
-from lengthwise.problems.sheets import IGNORED, SheetLayout
+from lengthwise.problems.sheets import SheetLayout
 from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.runs.run import Run
@@ -83,18 +83,11 @@ def draw_sheets(
     """Test problems of a size, and the split that they come from: see `Score.split`."""
     # Of the hard suite some problems are the same for every seed, so that no split may hold enough of them.
     splits: tuple[Split, ...] = ("test", "any") if suite == "uniform" else ("any",)
+    stream = size.columns * 10_000_019 + 2 * size.rows + (suite == "hard")
     for split in splits:
-        stream = size.columns * 10_000_019 + 2 * size.rows + (suite == "hard")
-        try:
-            found = suite_sheets(
-                *(run.task, generator(seed, "test", stream), count),
-                suite=suite,
-                size=size,
-                split=split,
-            )
-        except NoProblemsError:
-            continue
-        return found, split
+        rng = generator(seed, "test", stream)
+        with contextlib.suppress(NoProblemsError):
+            return suite_sheets(run.task, rng, count, suite=suite, size=size, split=split), split
     raise AssertionError("every problem is in the split `any`")
 
 
@@ -113,18 +106,14 @@ def _match_written(
     return written.same_as(truth), 0.0 if table is None else table.worst
 
 
-@torch.inference_mode()
 def _match_given(run: Run, layout: SheetLayout, problems: np.ndarray) -> tuple[np.ndarray, float]:
     """Which sheets a model would write right, the right ones being given."""
     right, worst = np.ones(len(problems), bool), 0.0
     length, stop = layout.target_length, _PROBE
     if layout.task.varies:
         length = layout.batch(problems)[1].shape[1] - 1
-    while True:
+    while right.any():
         stop = min(stop, length)
-        undecided = np.flatnonzero(right)
-        if not len(undecided):
-            return right, worst
         if stop > _LONGEST:
             raise InputError(
                 f"sheets of {layout.size} have up to {length:,} tokens, and the model without lines is "
@@ -132,26 +121,9 @@ def _match_given(run: Run, layout: SheetLayout, problems: np.ndarray) -> tuple[n
             )
         if not run.model.reaches(layout, stop):
             return np.zeros(len(problems), bool), worst
-        plan = plan_attention(
-            *(run.bias, layout, len(run.model.layers)),
-            queries=range(stop),
-            path=run.config.attention,
-            device=run.device,
-            encoder=run.model.encodes,
-        )
-        each = max(1, min(256, _CELLS // (stop * max(stop, layout.source_length))))
-        for first in range(0, len(undecided), each):
-            chosen = undecided[first : first + each]
-            source, target = (t.to(run.device) for t in layout.batch(problems[chosen]))
-            # Of these problems all sheets may be shorter.
-            target = F.pad(target, (0, max(0, stop + 1 - target.shape[1])), value=IGNORED)
-            logits = run.model(source, target[:, :stop].clamp(min=0), plan).logits
-            wanted = target[:, 1 : stop + 1]
-            logits = logits[:, : wanted.shape[1]]
-            same = (logits.argmax(dim=-1) == wanted) | (wanted < 0)
-            right[chosen] = same.all(dim=1).cpu().numpy()
-            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-            worst = max(worst, losses.nan_to_num(nan=1e6, posinf=1e6).max().item())
+        each = _CELLS // (stop * max(stop, layout.source_length))
+        worst = max(worst, read_given(run, layout, problems, right, stop, each))
         if stop == length:
-            return right, worst
+            break
         stop *= _MORE
+    return right, worst

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lengthwise.locality.cone import Cone
+from lengthwise.locality.sights import tokens_seen
 from lengthwise.problems.layout import Layout
 from lengthwise.problems.sampling import generator
 
@@ -34,15 +35,9 @@ class KnownContexts:
         rng, longest = generator(0, "any"), layout.width - layout.task.growth
         count = min(_MOST, len(known.lengths))
         drawn = layout.task.draw(rng, count, "train", layout.width, range(1, longest + 1))
-        source, target = layout.batch(np.unique(drawn, axis=0))
         queries = torch.arange(layout.target_length)
-        seen = []
-        for track in self.cone.reads:
-            keys = target[:, :-1] if track.site == "self" else source
-            position, inside = layout.locate(track, queries)
-            seen.append(keys[:, position].where(inside, -1))
-        cases = torch.stack([*seen, target[:, 1:]], dim=-1).flatten(0, 1).numpy()
-        cases = np.unique(cases, axis=0)
+        cases = tokens_seen(layout, self.cone, np.unique(drawn, axis=0), queries)
+        cases = np.unique(cases.flatten(0, 1).numpy(), axis=0)
         _, sight = np.unique(cases[:, :-1], axis=0, return_inverse=True)
         return cases, sight
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lengthwise.locality.cone import Cone
-from lengthwise.locality.contexts import Batch, Contexts
+from lengthwise.locality.contexts import Contexts
 from lengthwise.problems.layout import END, START, Layout
 from lengthwise.tasks import Transducer
 
@@ -43,8 +44,9 @@ class Sight:
 
 def look(task: Transducer, cone: Cone, operands: np.ndarray, row: int) -> Sight:
     """What one row of a problem `[operand, column]` sees."""
-    seen = _seen(task, cone, Batch(operands[None], row))[0]
-    characters = Layout(task, 1).vocabulary.characters
+    layout = Layout(task, operands.shape[1])
+    seen = tokens_seen(layout, cone, operands[None], torch.tensor([row]))[0, 0]
+    characters = layout.vocabulary.characters
     symbols = [characters[token] if token >= 0 else "" for token in seen.tolist()]
     lines = [str(track) for track in cone.reads]
     return Sight(
@@ -69,7 +71,8 @@ def look_alikes(contexts: Contexts) -> tuple[Sight, Sight] | None:
     known: dict[bytes, tuple[int, np.ndarray, int]] = {}
     looked = 0
     for batch in contexts:
-        seen = _seen(contexts.task, contexts.cone, batch)
+        layout, query = Layout(contexts.task, batch.width), torch.tensor([batch.row])
+        seen = tokens_seen(layout, contexts.cone, batch.operands, query)[:, 0]
         for place, (*sight, symbol) in enumerate(seen.tolist()):
             key = np.array(sight).tobytes()
             before = known.setdefault(key, (symbol, batch.operands[place], batch.row))
@@ -83,16 +86,16 @@ def look_alikes(contexts: Contexts) -> tuple[Sight, Sight] | None:
     return None
 
 
-def _seen(task: Transducer, cone: Cone, batch: Batch) -> np.ndarray:
-    """Tokens that the row of each problem sees, and the one that it must write, int64 `[problem, token]`.
+def tokens_seen(layout: Layout, cone: Cone, operands: np.ndarray, queries: Tensor) -> Tensor:
+    """Tokens that queries see, -1 where there is none, and last the one that each must write.
 
-    -1 stands where there is none.
+    Returns:
+        int64 `[problem, query, token]`.
     """
-    layout, query = Layout(task, batch.width), torch.tensor([batch.row])
-    source, target = layout.batch(batch.operands)
-    columns = []
+    source, target = layout.batch(operands)
+    seen = []
     for track in cone.reads:
-        key, inside = track.keys(layout, query)
+        position, inside = track.keys(layout, queries)
         tokens = target if track.site == "self" else source
-        columns.append(tokens[:, int(key)] if inside else torch.full((len(source),), -1))
-    return torch.stack([*columns, target[:, batch.row + 1]], dim=1).numpy()
+        seen.append(tokens[:, position].where(inside, -1))
+    return torch.stack([*seen, target[:, queries + 1]], dim=-1)

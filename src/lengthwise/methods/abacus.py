@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Need, Positions
+from lengthwise.methods.base import Positions
 from lengthwise.problems.layout import COLUMN
 from lengthwise.problems.tokens import Extent, Tokens
 
@@ -29,10 +28,10 @@ class Abacus(Positions):
         size: ids, as many as the largest shift and the longest number need.
     """
 
-    name: ClassVar[str] = "abacus"
-    paper: ClassVar[str] = "McLeish et al. 2024"
-    arxiv: ClassVar[str] = "2405.17399"
-    needs: ClassVar[tuple[Need, ...]] = ("segments", "coordinates")
+    name = "abacus"
+    paper = "McLeish et al. 2024"
+    arxiv = "2405.17399"
+    needs = ("segments", "coordinates")
 
     max_shift: int = 99
     size: int = 1024

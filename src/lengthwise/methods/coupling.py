@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lengthwise.errors import InputError
-from lengthwise.methods.base import Need, Positions
+from lengthwise.methods.base import Positions
 from lengthwise.problems.layout import COLUMN
 from lengthwise.problems.tokens import Extent, Tokens
 
@@ -38,10 +38,10 @@ class Coupling(Positions):
         direction: as above.
     """
 
-    name: ClassVar[str] = "coupling"
-    paper: ClassVar[str] = "Cho et al. 2024; Cho, Cha, Bhojanapalli, Yun 2024"
-    arxiv: ClassVar[str] = "2405.20671, 2410.15787"
-    needs: ClassVar[tuple[Need, ...]] = ("coordinates", "lengths")
+    name = "coupling"
+    paper = "Cho et al. 2024; Cho, Cha, Bhojanapalli, Yun 2024"
+    arxiv = "2405.20671, 2410.15787"
+    needs = ("coordinates", "lengths")
 
     max_position: int = 132
     direction: Literal["up", "down"] = "up"

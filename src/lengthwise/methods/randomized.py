@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Encoding, Need, Positions
+from lengthwise.methods.base import Encoding, Positions
 from lengthwise.problems.tokens import Extent, Tokens
 
 
@@ -26,10 +25,10 @@ class Randomized(Positions):
         under: the scheme that turns ids into vectors, or into turns of queries and keys.
     """
 
-    name: ClassVar[str] = "randomized"
-    paper: ClassVar[str] = "Ruoss et al. 2023"
-    arxiv: ClassVar[str] = "2305.16843"
-    needs: ClassVar[tuple[Need, ...]] = ("lengths",)
+    name = "randomized"
+    paper = "Ruoss et al. 2023"
+    arxiv = "2305.16843"
+    needs = ("lengths",)
 
     max_position: int = 2048
     under: Encoding = "sinusoidal"

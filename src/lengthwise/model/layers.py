@@ -85,14 +85,10 @@ class Attention(nn.Module):
         Only the values, the last part, where no scores are needed.
         """
         fused = self.key_value if self.cross else self.query_key_value
-        return fused(x) if scores else linear(x, *self.value)
+        return fused(x) if scores else linear(x, *self._last())
 
-    @property
-    def value(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the values alone, the last part of the fused projection."""
-        return self._last(1)
-
-    def _last(self, parts: int) -> tuple[Tensor, Tensor]:
+    def _last(self, parts: int = 1) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the last parts of the fused projection; by default of the values alone."""
         fused = self.key_value if self.cross else self.query_key_value
         rows = parts * self.out.in_features
         return fused.weight[-rows:], fused.bias[-rows:]
@@ -115,7 +111,7 @@ class Attention(nn.Module):
 
     def read_itself(self, x: Tensor) -> Tensor:
         """What rows `[..., width]` add that read themselves and nothing else."""
-        weight, bias = self.value
+        weight, bias = self._last()
         # In training always the same products, however many rows differ in a batch.
         if x.shape[:-1].numel() <= len(weight) and not torch.is_grad_enabled():
             return self.out(linear(x, weight, bias))
@@ -127,7 +123,7 @@ class Attention(nn.Module):
 
         The last entry stands for nothing.
         """
-        value = linear(table, *self.value).unflatten(-1, (self.heads, -1))
+        value = linear(table, *self._last()).unflatten(-1, (self.heads, -1))
         out = self.out.weight.unflatten(-1, (self.heads, -1))
         return F.pad(torch.einsum("thc,whc->htw", value, out), (0, 0, 0, 1))
 

@@ -120,15 +120,8 @@ class Cache(Rows):
         self.size = size
         self.kept: dict[int, Tensor] = {}
 
-    def parts(
-        self, attention: Attention, given: Callable[[], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Rows.parts`; those of the new rows are kept."""
-        query, key, value = self.own_parts(attention, given)
-        values = self._append(1, value)
-        return query, self._append(0, key) if self.scores else values, values
-
-    def _append(self, part: int, x: Tensor) -> Tensor:
+    def _behind(self, part: int, x: Tensor) -> Tensor:
+        """As `Rows._behind`; those of the new rows are kept."""
         begin = 0 if self.before is None else self.before[part].shape[2]
         if part not in self.kept:
             batch, heads, _, channels = x.shape
@@ -185,7 +178,6 @@ class Source(Rows):
     def parts(
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Rows.parts`."""
         key, value = self.remembered(attention)
         if not self.scores:
             return value, key, value
@@ -210,7 +202,6 @@ class Entries(Rows):
     def own_parts(
         self, attention: Attention, given: Callable[[], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Rows.own_parts`."""
         x = given()
         fused = attention.project(x, self.scores)
         if not self.scores:

@@ -89,7 +89,10 @@ def apply_bias(
     adapter = adapter_of(model, known)
     module = adapter.module
     refuse_applied(module)
-    _check_lines(bias, adapter)
+    if bias.layers is not None and bias.layers > adapter.layers:
+        raise InputError(
+            f"the bias names layer {bias.layers - 1}, but the model has {adapter.layers} layers, from 0 on"
+        )
     reading = Reading(bias, known, adapter.kind, adapter.heads, adapter.layers)
     undo: list[Undo] = []
     # What can't take a bias says so before it says how it makes positions.
@@ -102,14 +105,6 @@ def apply_bias(
         raise
     vars(module)[MARK] = True
     return Applied(module, bias, [*undo, lambda: vars(module).pop(MARK, None)])
-
-
-def _check_lines(bias: CalibratedBias, adapter: Adapter) -> None:
-    layers = [line.layer for line in bias.lines if line.layer is not None]
-    if layers and max(layers) >= adapter.layers:
-        raise InputError(
-            f"the bias names layer {max(layers)}, but the model has {adapter.layers} layers, from 0 on"
-        )
 
 
 def _positions(adapter: Adapter, positions: SomePositions) -> list[Undo]:

@@ -47,9 +47,15 @@ def capture_own(
         seed: of the problems.
 
     Raises:
-        InputError: for a model whose attention can't be captured, and for problems that it can't read.
+        InputError: for a model whose attention can't be captured, and for problems that it can't read;
+            for a task that is none, and for sheets.
     """
-    format = _one_row(format)
+    format = format if isinstance(format, Format) else Format.of_task(format)
+    if format.is_sheet:
+        raise InputError(
+            f"{format.name} is written on sheets; models of your own are captured on tasks of one row, "
+            f"such as addition"
+        )
     known = Tokens(format, tokens)
     adapter = adapter_of(model, known)
     refuse_applied(adapter.module)
@@ -68,21 +74,6 @@ def capture_own(
     _check_obeys(adapter, known, source[:2], target[:2, :-1])
     causal = Causal(adapter.heads)
     return measure(answer, causal, format, layout, length, target[:, 1:])
-
-
-def _one_row(format: Format | str) -> Format:
-    """The format, of a task whose lines calibration can find here.
-
-    Raises:
-        InputError: for a task that is none, and for sheets.
-    """
-    found = format if isinstance(format, Format) else Format.of_task(format)
-    if found.is_sheet:
-        raise InputError(
-            f"{found.name} is written on sheets; models of your own are captured on tasks of one "
-            f"row, such as addition"
-        )
-    return found
 
 
 def _check_obeys(adapter: Adapter, tokens: Tokens, source: Tensor, target: Tensor) -> None:

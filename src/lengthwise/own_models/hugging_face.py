@@ -111,7 +111,8 @@ class HuggingFace(Adapter):
         self._seats: list[tuple[nn.Module, Place, int]] = []
         counts: dict[str, int] = {}
         for name, part in module.named_modules():
-            if not _attends(part):
+            attention = [m for m in part.modules() if type(m).__name__.endswith("Attention")]
+            if attention != [part]:  # it is none, or holds others
                 continue
             cross = name.rpartition(".")[2] in _CROSS
             place: Place = "encoder" if part in encoder else "cross" if cross else "self"
@@ -239,12 +240,6 @@ class HuggingFace(Adapter):
                 f"language head, such as GPT2LMHeadModel"
             )
         return found.logits[:, -target.shape[1] :]
-
-
-def _attends(part: nn.Module) -> bool:
-    """Whether it is attention itself, not what holds it."""
-    parts = [m for m in part.modules() if type(m).__name__.endswith("Attention")]
-    return parts == [part]
 
 
 def _begin(adapter: HuggingFace, reading: Reading, check: Callable[[int], None]) -> Any:

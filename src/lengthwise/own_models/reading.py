@@ -59,11 +59,8 @@ class Reading:
         if kind == "decoder":
             tokens.check_one_sequence()
         self._uncompiled: Any = torch.compiler.disable(self._at)
-        named = isinstance(bias, CalibratedBias) and any(
-            line.layer is not None for line in bias.lines
-        )
-        self._by_layer = named
-        self._whole = lru_cache(maxsize=4 * (layers if named else 1))(self._make)
+        self._by_layer = isinstance(bias, CalibratedBias) and bias.layers is not None
+        self._whole = lru_cache(maxsize=4 * (layers if self._by_layer else 1))(self._make)
         if bias.heads != heads:
             raise InputError(
                 f"the bias has {bias.heads} heads, the model {heads}; calibrate maps of a model "
@@ -99,7 +96,7 @@ class Reading:
             InputError: where passes of one shape were of problems of several widths.
         """
         shape = place, queries, keys
-        if not _in_backward():
+        if torch._C._current_graph_task_id() == -1:  # no backward pass, as torch's own asks it
             if self._learns:
                 self._passes.setdefault(shape, set()).add((self.source_length, self.first))
             return
@@ -231,8 +228,3 @@ def _open(bias: Tensor, key: int) -> Tensor:
     """Open one key to every query that has none."""
     bias[..., key].masked_fill_((bias == CLOSED).all(dim=-1), 0.0)
     return bias
-
-
-def _in_backward() -> bool:
-    """Whether autograd runs, as torch's own checkpointing asks it."""
-    return torch._C._current_graph_task_id() != -1

@@ -137,7 +137,7 @@ def save_dense_bias(
     else:
         # As matrices are laid over any layout: one operand after the other.
         layout = replace(bias.format, alignment="natural").at(width)
-        layers = 1 + max((line.layer for line in bias.lines if line.layer is not None), default=0)
+        layers = bias.layers or 1
         check_dense(bias.heads * layers, layout)
         rows = range(layout.target_length)
         dense: dict[Site, Tensor] = {
@@ -180,11 +180,7 @@ def save_matrices(
         InputError: when layers read different lines, for there all layers share a tensor, or when the
             tensors would be too large.
     """
-    if isinstance(bias, MatrixBias):
-        several = bias.layers is not None
-    else:
-        several = any(line.layer is not None for line in bias.lines)
-    if several:
+    if bias.layers is not None:
         raise InputError(
             "the layers of this bias differ; a .t file has one tensor for all of them (write .safetensors)"
         )

@@ -21,6 +21,17 @@ from lengthwise.tasks.given import settings_of
 Frame = Literal["none", "tokens"]
 
 
+class OfFormat:
+    """What is of problems that are written in one format."""
+
+    format: Format
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.format.name
+
+
 @dataclass(frozen=True)
 class Format:
     """A task with its parameters and base, and how its problems lie in the source.

@@ -107,9 +107,12 @@ class Places:
 
     Attributes:
         task: a `Transducer` or a `Worksheet`.
+        source_length, target_length: the numbers of keys at `cross` and at `self`.
     """
 
     task: Any
+    source_length: int
+    target_length: int
 
     def anchors(self, site: str) -> dict[str, Span]:
         """Where the segments lie at a site."""
@@ -117,7 +120,7 @@ class Places:
 
     def keys(self, site: str) -> int:
         """The number of keys at a site."""
-        raise NotImplementedError
+        return self.target_length if site == "self" else self.source_length
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """The coordinates of queries `[query]`: of each axis int64 `[query]`. Query i writes column i."""
@@ -249,10 +252,6 @@ class Layout(Places):
             for index, segment in enumerate(self.task.operands)
         }
         return {**spans, **operands}
-
-    def keys(self, site: str) -> int:
-        """The number of keys at this site."""
-        return self.target_length if site == "self" else self.source_length
 
     def source(self, operands: np.ndarray) -> Tensor:
         """Source tokens `[problem, source_length]` of digits `[problem, operand, width]`."""

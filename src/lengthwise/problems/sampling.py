@@ -7,7 +7,7 @@ seeds. One problem in 16 is kept for validation, one in 16 for test: seven parts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -138,7 +138,7 @@ def training_problems(
         digits[chained] = add_chains(task, rng, digits[chained], longest[chained])
         return task.admit(task.enrich(rng, digits, longest))
 
-    return _fill(task, draw, count, split, width, f"of length 1 to {length}")
+    return filled(task, draw, count, split, f"of length 1 to {length}", width=width)
 
 
 def suite_problems(
@@ -177,18 +177,37 @@ def suite_problems(
                 digits[short, task.growing[0], length - 1] = rng.integers(1, task.base, short.sum())
         return task.admit(digits)
 
-    return _fill(task, draw, count, split, width, f"of length {length}")
+    return filled(task, draw, count, split, f"of length {length}", width=width)
 
 
-def _fill(task: Transducer, draw, count: int, split: Split, width: int, what: str) -> np.ndarray:
-    """Draw until `count` problems of the split are there."""
+def filled(
+    task: Transducer | Worksheet,
+    draw: Callable[[int], np.ndarray],
+    count: int,
+    split: Split,
+    what: str,
+    *,
+    width: int = 0,
+    inside: Callable[..., np.ndarray] = in_split,
+) -> np.ndarray:
+    """Draw until `count` problems of the split are there.
+
+    Args:
+        draw: so many random problems.
+        what: the problems, as an error says it.
+        width: of those of which fewer are drawn at once where it is large.
+        inside: as `in_split`.
+
+    Raises:
+        NoProblemsError: where none are found.
+    """
     share = {"train": 14 / 16, "any": 1.0}.get(split, 1 / 16)
     kept, missing = [], count
     most = max(1, _DRAWN // (width * len(task.operands))) if width > _LONG else None
     for _ in range(_REDRAWS):
         wanted = int(missing / share * 1.1) + 8
         problems = draw(wanted if most is None else min(wanted, most))
-        kept.append(problems[in_split(task, problems, split)][:missing])
+        kept.append(problems[inside(task, problems, split=split)][:missing])
         missing -= len(kept[-1])
         if missing == 0:
             return np.concatenate(kept)

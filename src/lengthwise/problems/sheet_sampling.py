@@ -7,19 +7,16 @@ counted from the left, zeros on the left count, and so does the length.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from lengthwise.errors import NoProblemsError
-from lengthwise.problems.sampling import Split, in_split
+from lengthwise.problems.sampling import Split, filled, in_split
 from lengthwise.problems.sizes import Size
 from lengthwise.tasks import Worksheet
 
 SheetSuite = Literal["uniform", "hard"]
-
-_REDRAWS = 1000
 
 # Digits that a problem of few values has.
 _FEW = 3
@@ -53,7 +50,7 @@ def training_sheets(
         digits[chosen] = _large(task, rng, int(chosen.sum()), size)
         return admit(task, rng, digits, size)
 
-    return _fill(task, draw, count, split, size)
+    return filled(task, draw, count, split, f"of size {size}", inside=partial(of_split, size=size))
 
 
 def suite_sheets(
@@ -94,22 +91,7 @@ def suite_sheets(
                 lead[lead == 0] = rng.integers(1, task.base, int((lead == 0).sum()))
         return admit(task, rng, digits, size)
 
-    return _fill(task, draw, count, split, size)
-
-
-def _fill(
-    task: Worksheet, draw: Callable[[int], np.ndarray], count: int, split: Split, size: Size
-) -> np.ndarray:
-    """Draw until `count` problems of the split are there."""
-    share = {"train": 14 / 16, "any": 1.0}.get(split, 1 / 16)
-    kept, missing = [], count
-    for _ in range(_REDRAWS):
-        problems = draw(int(missing / share * 1.1) + 8)
-        kept.append(problems[of_split(task, problems, size, split)][:missing])
-        missing -= len(kept[-1])
-        if missing == 0:
-            return np.concatenate(kept)
-    raise NoProblemsError(f"the {split} split holds no problem of {task.name} of size {size}")
+    return filled(task, draw, count, split, f"of size {size}", inside=partial(of_split, size=size))
 
 
 def of_split(task: Worksheet, problems: np.ndarray, size: Size, split: Split) -> np.ndarray:
@@ -133,7 +115,8 @@ def _problems(task: Worksheet, size: Size) -> int:
 def admit(
     task: Worksheet, rng: np.random.Generator, digits: np.ndarray, size: Size, begin: bool = False
 ) -> np.ndarray:
-    """Random digits `[problem, operand, place]` as problems of the task."""
+    """Random digits `[problem, operand, place]` as problems of the task: zeros past each operand's own."""
+    digits[:, _outside(task, size)] = 0
     lengths = [size.of(task, segment.name) for segment in task.operands]
     parts = [digits[:, place, :length] for place, length in enumerate(lengths)]
     for place, own in enumerate(task.admit(rng, parts, begin=begin)):
@@ -155,37 +138,26 @@ def _values(task: Worksheet) -> Any:
 
 def _uniform(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     shape = count, len(task.operands), size.longest
-    digits = rng.integers(0, _values(task), shape, np.uint8)
-    digits[:, _outside(task, size)] = 0
-    return digits
+    return rng.integers(0, _values(task), shape, np.uint8)
 
 
 def _large(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     """Digits that are the commoner the larger: the largest less the base times a uniform share squared."""
     shares, values = rng.random((count, len(task.operands), size.longest)), _values(task)
-    digits = (values - 1 - np.floor(values * shares**2)).astype(np.uint8)
-    digits[:, _outside(task, size)] = 0
-    return digits
+    return (values - 1 - np.floor(values * shares**2)).astype(np.uint8)
 
 
 def _few_values(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     shape = (count, len(task.operands), size.longest)
     values = rng.integers(0, task.base, (count, 1, _FEW), np.uint8)
-    digits = np.take_along_axis(
-        np.minimum(values, _values(task) - 1).astype(np.uint8),
-        rng.integers(0, _FEW, shape),
-        axis=2,
-    )
-    digits[:, _outside(task, size)] = 0
-    return digits
+    values = np.minimum(values, _values(task) - 1).astype(np.uint8)
+    return np.take_along_axis(values, rng.integers(0, _FEW, shape), axis=2)
 
 
 def _largest(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
     """9...9 and 9...9."""
     shape = count, len(task.operands), size.longest
-    digits = np.broadcast_to(_values(task) - 1, shape).astype(np.uint8)
-    digits[:, _outside(task, size)] = 0
-    return digits
+    return np.broadcast_to(_values(task) - 1, shape).astype(np.uint8)
 
 
 def _sparse(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:
@@ -209,9 +181,7 @@ def _runs(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> 
     most = _values(task)
     most = most if isinstance(most, int) else most[:, 0]
     value = rng.integers(0, most, digits.shape[:2], np.uint8)
-    digits = np.where(inside, value[..., None], digits)
-    digits[:, _outside(task, size)] = 0
-    return digits
+    return np.where(inside, value[..., None], digits)
 
 
 def _small(task: Worksheet, rng: np.random.Generator, count: int, size: Size) -> np.ndarray:

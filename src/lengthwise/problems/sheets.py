@@ -83,9 +83,7 @@ class SheetLayout:
         zeros = np.zeros((1, len(self.task.operands), self.width), np.uint8)
         return self.batch(zeros)[1].shape[1] - 1
 
-    def keys(self, site: str) -> int:
-        """The number of keys at a site."""
-        return self.target_length if site == "self" else self.source_length
+    keys = Places.keys
 
     @property
     def tokens_at_most(self) -> int:
@@ -227,6 +225,7 @@ class Sheets(Places):
             )
         )
         self._first_query = torch.from_numpy(np.concatenate(self._first))
+        self._end_query = torch.cat([self._first_query[1:], torch.tensor([queries])])
         self._first_key = torch.from_numpy(np.concatenate(self._source))
         self.source_length, self.target_length = keys, queries
 
@@ -257,17 +256,11 @@ class Sheets(Places):
         return self.layouts[0].source_spans
 
     def axes(self, segment: str) -> tuple[str, ...]:
-        """See `Places`."""
         if segment == SHEET:
             return ROW, COLUMN
         return self.task.axis(segment).names if segment in self.task.axes else ()
 
-    def keys(self, site: str) -> int:
-        """See `Places`."""
-        return self.target_length if site == "self" else self.source_length
-
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
-        """See `Places`."""
         own = {name: counts[queries] for name, counts in self.counted.items()}
         return {ROW: self.row[queries], COLUMN: self.column[queries], **own}
 
@@ -314,12 +307,8 @@ class Sheets(Places):
         # The separator, the row's last token, is a first field; what stands past it is in the next row.
         # The query that reads a token is the one after it.
         position = self._first_query[self.problem] + place + 1
-        inside &= position < self._first_query[self.problem] + self._length_of()[self.problem]
+        inside &= position < self._end_query[self.problem]
         return position.where(inside, 0), inside
-
-    def _length_of(self) -> Tensor:
-        ends = torch.cat([self._first_query, torch.tensor([self.target_length])])
-        return ends.diff()
 
 
 class Seen(Places):
@@ -362,10 +351,6 @@ class Seen(Places):
         return dict.fromkeys(names, Span(0, self.keys(site), True))
 
     axes = Sheets.axes
-
-    def keys(self, site: str) -> int:
-        """See `Places`."""
-        return self.target_length if site == "self" else self.source_length
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`; none is known, only names."""

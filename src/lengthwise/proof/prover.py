@@ -13,14 +13,14 @@ from typing import Any
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
 from lengthwise.files import from_json, read_text, write_text
-from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, Sights, look, write_out
+from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, look, write_out
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
 from lengthwise.proof.checker import CHUNK, Checker
 from lengthwise.proof.rule import rule_text
 from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.proof.shared import SHARE, check_shared, check_sights_shared
 from lengthwise.proof.sheets import CHUNK as SIGHTS
-from lengthwise.proof.sheets import check_sights, contexts_of_sheet, refute
+from lengthwise.proof.sheets import check_sights, check_some, contexts_of_sheet, refute
 from lengthwise.runs.folder import RULE
 from lengthwise.runs.run import Run
 from lengthwise.runs.versions import versions
@@ -60,7 +60,10 @@ def estimate(run: Run) -> Estimate:
     cone = receptive_cone(run.config, run.bias)
     if run.config.is_sheet:
         rule_text(run.task)  # refuses what is too large, before sights are enumerated
-        return _estimate_sheet(run, cone)
+        sights, began = contexts_of_sheet(run, cone, BUDGET), time.perf_counter()
+        some = len(check_some(run, sights, 0, share=True).margins)
+        each = (time.perf_counter() - began) / some
+        return Estimate(len(sights), len(sights) * each)
     contexts = Contexts(run.task, cone)
     checker = Checker(run)
     # Not some contexts over and over: those that agree are computed once.
@@ -78,15 +81,6 @@ def estimate(run: Run) -> Estimate:
     each = (time.perf_counter() - began) / len(few)
     bound = contexts.bound()
     return Estimate(bound, bound * each + contexts.stretches() * each_batch)
-
-
-def _estimate_sheet(run: Run, cone: Cone) -> Estimate:
-    sights = contexts_of_sheet(run, cone, BUDGET)
-    few = Sights(sights.task, sights.tracks, sights.tokens[:, :CHUNK], sights.wanted[:CHUNK], {})
-    began = time.perf_counter()
-    check_sights(run, few)
-    each = (time.perf_counter() - began) / len(few)
-    return Estimate(len(sights), len(sights) * each)
 
 
 def prove(

@@ -24,12 +24,8 @@ def receptive_cone(config: Config, bias: AttentionBias) -> Cone:
         NotApplicableError: for tasks that are not local, for positions that know where a row is, for a
             bias that is neither lines nor a window, and for those that do not move with the column written.
     """
-    if config.is_sheet:
-        return _cone_of_sheet(config, bias)
-    return join(receptive_reaches(config, bias), period_of(config))
-
-
-def _cone_of_sheet(config: Config, bias: AttentionBias) -> Cone:
+    if not config.is_sheet:
+        return join(receptive_reaches(config, bias), period_of(config))
     if period_of(config) != 1:
         raise NotApplicableError(
             "positions with a period are not told by what a query of a sheet sees; the proof needs "

@@ -20,7 +20,7 @@ from lengthwise.locality.sheets import Sights
 from lengthwise.proof.checker import Checker
 from lengthwise.proof.scope import receptive_cone
 from lengthwise.proof.sheets import CHUNK, Checked, check_some
-from lengthwise.runs.elsewhere import from_values, one_thread, to_values
+from lengthwise.runs.elsewhere import computing_with, from_values, to_values
 from lengthwise.runs.run import Run
 from lengthwise.workers import Workers
 
@@ -66,7 +66,7 @@ def check_shared(run: Run, share: bool, workers: int, done: int, checker: Checke
             number += 1
 
     here, values = _finder(run, **about), {"run": to_values(run), **about}
-    with one_thread(), Workers(workers, here, "lengthwise.proof.shared:begin", values) as pool:
+    with computing_with(1), Workers(workers, here, "lengthwise.proof.shared:begin", values) as pool:
         for answer in pool.answers(numbers()):
             if answer is None:
                 over = True
@@ -122,7 +122,7 @@ def check_sights_shared(
         values["tracks"] = list(sights.tracks)
         here = _sheet_finder(run, sights, share)
         begun = "lengthwise.proof.shared:begin_sheet"
-        with one_thread(), Workers(workers, here, begun, values) as pool:
+        with computing_with(1), Workers(workers, here, begun, values) as pool:
             done = 0
             for answer in pool.answers(range(0, len(sights), CHUNK)):
                 margins, given = (

@@ -16,6 +16,7 @@ from lengthwise.bias import CalibratedBias, Track
 from lengthwise.decoding.sheets import decode_sheets, make_sight_table
 from lengthwise.locality import Cone, NotApplicableError
 from lengthwise.locality.sheets import Sights, contexts_along
+from lengthwise.model import Transformer
 from lengthwise.model.attention import Path
 from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.sampling import generator
@@ -79,9 +80,14 @@ def check_some(run: Run, sights: Sights, first: int, share: bool) -> Checked:
     """Run a chunk of sights, from `first` on, through a run's model."""
     model, bias = run.model, run.bias
     assert isinstance(bias, CalibratedBias)
+
+    def ask(of: Transformer, tokens: np.ndarray, path: Path, share: bool) -> Tensor:
+        seen = Seen(sights.task, sights.tracks, tokens)
+        return logits_of_sights(of, bias, seen, path, share, run.device).cpu()
+
     tokens = sights.tokens[:, first : first + CHUNK]
     wanted = torch.from_numpy(sights.wanted[first : first + CHUNK].astype(np.int64))
-    logits = _logits(run, model, bias, sights, tokens, "lines", share).cpu()
+    logits = ask(model, tokens, "lines", share)
     right = logits.gather(1, wanted[:, None])[:, 0]
     others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
     # A logit that is no number must count as wrong.
@@ -89,28 +95,15 @@ def check_some(run: Run, sights: Sights, first: int, share: bool) -> Checked:
     least = margins.topk(min(_MEASURED, len(margins)), largest=False).indices
     few = tokens[:, least.numpy()]
     exact = copy.deepcopy(model).double()
-    truth = _logits(run, exact, bias, sights, few, "lines", False).cpu()
+    truth = ask(exact, few, "lines", False)
     found, rounding = [logits[least]], 0.0
     paths: tuple[Path, ...] = ("dense", "lines", "auto")
     for path, together in itertools.product(paths, (True, False)):
-        found.append(_logits(run, model, bias, sights, few, path, together).cpu())
+        found.append(ask(model, few, path, together))
     for one in found:
         moved = (one.double() - truth).abs().max().item()
         rounding = max(rounding, moved if moved == moved else float("inf"))
     return Checked(margins, logits.argmax(dim=1), rounding)
-
-
-def _logits(
-    run: Run,
-    model: torch.nn.Module,
-    bias: CalibratedBias,
-    sights: Sights,
-    tokens: np.ndarray,
-    path: Path,
-    share: bool,
-) -> Tensor:
-    seen = Seen(sights.task, sights.tracks, tokens)
-    return logits_of_sights(model, bias, seen, path, share, run.device)  # type: ignore[arg-type]
 
 
 def contexts_of_sheet(run: Run, cone: Cone, budget: int) -> Sights:
@@ -241,8 +234,6 @@ def _search(
             places = (rng.random(operands.shape) < 0.6) & (drawn >= 0) & (drawn < values)
             operands = np.where(places, drawn, operands).astype(np.uint8)
         layout = run.config.layout(size)
-        for place, segment in enumerate(task.operands):
-            operands[:, place, size.of(task, segment.name) :] = 0
         operands = admit(task, rng, operands, size)
         sheets = Sheets([(layout, *layout.batch(operands))])
         codes = _codes(sheets.seen(tracks))

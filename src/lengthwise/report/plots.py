@@ -161,15 +161,11 @@ def bias_map(
         ValueError: when the layout lacks a segment that the bias names.
         InputError: when the suffix of `path` is no picture format.
     """
-    if isinstance(bias, MatrixBias):
-        named = [] if bias.layers is None else list(range(bias.layers))
-    else:
-        named = [line.layer for line in bias.lines if line.layer is not None]
     rows: list[Panels] = []
-    for layer in range(max(named, default=0) + 1):
+    for layer in range(bias.layers or 1):
         for site in SITES:
             dense = bias.dense(site, layer, layout, range(layout.target_length))
-            rows.append((f"layer {layer}" if named else "every layer", layout, site, dense))
+            rows.append((f"layer {layer}" if bias.layers else "every layer", layout, site, dense))
     title = f"Bias for {bias.task}: keys left open, operands padded to {layout.width} digits"
     return finish(bias_grid(rows, title, joint), path)
 

@@ -121,8 +121,7 @@ def sheet_map(bias: CalibratedBias, path: Path | str | None = None) -> ShownFigu
     operands = layout.parts(digits_of(task, parts, size.longest))
     rows = true_sheets(task, operands, **layout.limits).values(0)[:_ROWS]
     row, column = len(rows) - 1, min(1, len(rows[-1]) - 1)
-    layers = 1 + max((line.layer or 0 for line in bias.lines), default=0)
-    reads = cone_of_sheet(task, bias, layers)
+    reads = cone_of_sheet(task, bias, bias.layers or 1)
     widest = max(len(cells) + task.slant * r for r, cells in enumerate(rows))
     widest = max(widest, *(digits.shape[1] for digits in operands), 1)
     tall = len(rows) + len(task.operands)

@@ -45,10 +45,10 @@ def from_values(values: dict[str, Any]) -> Run:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """For a while, this process computes with one thread, as those beside it do."""
+def computing_with(threads: int) -> Iterator[None]:
+    """For a while, this process computes with so many threads, such as one where others work beside it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

@@ -15,25 +15,16 @@ from torch.overrides import TorchFunctionMode
 from lengthwise.bias import BIASES, SITES, AttentionBias, CalibratedBias, MatrixBias
 from lengthwise.decoding.ways import check_ways
 from lengthwise.model import Transformer
-from lengthwise.problems.layout import Layout, Vocabulary
-from lengthwise.problems.sheets import Seen, SheetVocabulary
+from lengthwise.problems.layout import Layout
+from lengthwise.problems.sheets import Seen
 from lengthwise.problems.tokens import axes_of
 from lengthwise.settings.config import Config, InputError
-from lengthwise.tasks import Transducer, Worksheet
 from lengthwise.tasks.near import LAST
-
-
-def vocabulary_of(task: Transducer | Worksheet) -> Vocabulary | SheetVocabulary:
-    """The tokens of a task's problems."""
-    if isinstance(task, Worksheet):
-        return SheetVocabulary(task)
-    return Vocabulary(task.base, task.symbols, task.letters)
 
 
 def make_model(config: Config) -> Transformer:
     """The untrained model of some settings; torch's random generator decides its weights."""
-    task = config.make_task()
-    tokens = len(vocabulary_of(task))
+    task, tokens = config.make_task(), len(config.layout().vocabulary)
     # A calibrated bias takes the place of the settings' one (`Config.for_retraining` sees to that).
     learned = getattr(make_bias(config), "learned", None)
     of_the_bias = {"bias", *(key for bias in BIASES.values() for key in bias.settings)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -70,7 +70,8 @@ def make_method(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind
     Raises:
         InputError: for values that its class refuses, and settings without a value.
     """
-    missing = [f.name for f in fields(kind) if f.name not in values and not _has_default(f)]
+    needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+    missing = [name for name in needed if name not in values]
     if missing:
         raise InputError(f"{where}: {missing[0]} has no default; give it a value")
     try:
@@ -79,10 +80,6 @@ def make_method(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind
         raise InputError(f"{where}: {error}") from error
     except Exception as error:  # a user's class may raise anything
         raise InputError(f"{where}: {type(error).__name__}: {error}") from error
-
-
-def _has_default(field: Field[Any]) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 @lru_cache(maxsize=256)

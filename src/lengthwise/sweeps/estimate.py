@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from lengthwise.forecast import duration, forecast, forecast_training
+from lengthwise.runs.elsewhere import computing_with
 from lengthwise.sweeps.grid import ABC, Cell
 from lengthwise.sweeps.results import Sweep
 from lengthwise.sweeps.sweep import took
@@ -86,11 +85,5 @@ def estimate(
 
 def _try(cell: Cell, threads: int) -> float:
     """Seconds of a cell at most, with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        if cell.method == ABC:
-            return forecast(cell.config).most
-        return forecast_training(cell.config)
-    finally:
-        torch.set_num_threads(before)
+    with computing_with(threads):
+        return forecast(cell.config).most if cell.method == ABC else forecast_training(cell.config)

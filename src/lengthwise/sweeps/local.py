@@ -133,13 +133,9 @@ def _environment(number: int, threads: int) -> dict[str, str]:
     values = environment(threads)
     gpus = values.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if not gpus[0]:
-        gpus = [str(n) for n in range(_gpus())]
+        import torch
+
+        gpus = [str(n) for n in range(torch.cuda.device_count())]
     if len(gpus) > 1:
         values["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return values
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -25,6 +25,9 @@ _SCORE = (
     "model",
 )
 
+# Of a record, in cells.csv.
+_FACTS = ("interpolates", "proven", "steps", "seconds")
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -114,18 +117,12 @@ class Sweep:
         for s in self.standings:
             record, cell = s.record, s.cell
             own = {"task": cell.config.task, "method": cell.method, "seed": cell.config.seed}
-            rows.append(
-                {
-                    **{"cell": cell.name, **_axes(cell), **own, "state": s.state},
-                    "interpolates": None if record is None else int(record.interpolates),
-                    "proven": None
-                    if record is None or record.proven is None
-                    else int(record.proven),
-                    "steps": None if record is None else record.steps,
-                    "seconds": None if record is None else record.seconds,
-                    "note": s.failure if record is None else record.note,
-                }
-            )
+            # Of a cell that is not done there are none.
+            facts = {name: getattr(record, name, None) for name in _FACTS}
+            facts |= {name: int(fact) for name, fact in facts.items() if isinstance(fact, bool)}
+            note = s.failure if record is None else record.note
+            named = {"cell": cell.name, **_axes(cell), **own, "state": s.state}
+            rows.append({**named, **facts, "note": note})
         return rows
 
     def save(self) -> list[Path]:

@@ -146,14 +146,15 @@ def write_page(sweep: Sweep) -> Path:
         sweep.report,
         title=str(sweep),
         groups=[
-            (task, base, _trained(members), labelled(members, sweep.plan.axes))
+            # Digits of the longest problems that all of them were trained on.
+            (
+                task,
+                base,
+                min(s.cell.config.longest for s in members),
+                labelled(members, sweep.plan.axes),
+            )
             for (task, base), members in groups.items()
         ],
         cells=sweep.overview(),
         results=sweep.rows(),
     )
-
-
-def _trained(members: list[Standing]) -> int:
-    """Digits of the longest problems that all of them were trained on."""
-    return min(standing.cell.config.longest for standing in members)

@@ -48,7 +48,8 @@ def prepared(kind: type) -> type:
         task = kind()
     except Exception as error:
         raise InputError(f"{label}() can't be made: {told(error)}") from error
-    for key in ("segments", "example", *_needed(kind)):
+    needed = ("axes", "follows") if isinstance(task, Worksheet) else ("growth",)
+    for key in ("segments", "example", *needed):
         if not hasattr(task, key):
             raise InputError(f"{label} lacks {key}, which every task has")
     _check_common(task, label)
@@ -66,10 +67,6 @@ def prepared(kind: type) -> type:
                     f"{key} of {label} is a whole number from {least} up, got {value!r}"
                 )
     return kind
-
-
-def _needed(kind: type) -> tuple[str, ...]:
-    return ("axes", "follows") if issubclass(kind, Worksheet) else ("growth",)
 
 
 def _check_common(task: Any, label: str) -> None:

@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from lengthwise.tasks.framing import FRAME
-from lengthwise.tasks.transducer import DIGITS, Segment, Transducer
+from lengthwise.tasks.transducer import DIGITS, Segment, Task, Transducer
 
 _KEYS = {
     *("name", "digits", "segments", "growth", "writes", "final", "start", "example", "length"),
@@ -185,7 +185,8 @@ _IN_THE_TABLE = {"__init__", "step", "__repr__", "defaults", "letters"}
 
 def as_table(task: Transducer) -> dict[str, Any] | None:
     """What `table_class` takes, of another task; None where the table is not all of it."""
-    methods = {name for name, value in vars(Transducer).items() if callable(value)}
+    every = {**vars(Task), **vars(Transducer)}
+    methods = {name for name, value in every.items() if callable(value)}
     methods |= {"operands", "growing", "fixed", "symbols", "tables", "propagating"}
     changed = {
         name for kind in type(task).__mro__ if kind not in Transducer.__mro__ for name in vars(kind)

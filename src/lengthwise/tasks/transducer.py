@@ -52,41 +52,26 @@ class Segment:
         return self.kind == "operand"
 
 
-class Transducer(ABC):
-    """A task: alphabets, start state, step, and how the columns lie in the source text.
-
-    Subclasses set the class attributes and write `step`. Operands and answers are arrays of digits,
-    least significant first.
+class Task(ABC):
+    """What every task is, one of a pass over columns (`Transducer`) or of a sheet (`Worksheet`).
 
     Attributes:
         name: the registry name.
         segments: the source text from left to right.
         parameters: what defines the task besides its base, by names (of settings, and of arguments of its
             constructor), each with its default: a number from 1 up, or a text.
-        states: the number of states.
-        start_state: the state before the first column.
-        growth: digits by which an answer can be longer than the longest operand.
-        writes: symbols of an answer, the last of those that `step` writes; None keeps one in every
-            column. With it an answer has the same length whatever the width, and is not local.
-        final_states: the states in which a problem may end; None allows all. A problem that ends in
-            another (a smaller number less a larger one) is none of this task.
         example: an expression in base 10 (or the only base) with its answer, for help texts.
         bases: the bases that the task allows, the default first.
-        length: digits that are enough, by default, to learn the task from.
+        length: digits that are enough, by default, to learn the task from; of sheets columns and rows.
         settings: other settings that the task has its own defaults of, nested, such as the model's.
     """
 
     name: ClassVar[str]
     segments: tuple[Segment, ...]
     parameters: ClassVar[dict[str, int | str]] = {}
-    states: int = 2
-    start_state: ClassVar[int] = 0
-    growth: int
-    writes: ClassVar[int | None] = None
-    final_states: ClassVar[frozenset[int] | None] = None
     example: tuple[str, str]
     bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
-    length: ClassVar[int] = 6
+    length: ClassVar[int]
     settings: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, base: int | None = None) -> None:
@@ -98,6 +83,111 @@ class Transducer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base={self.base})"
+
+    @property
+    def letters(self) -> str:
+        """The character of each digit, that of value 0 first."""
+        return DIGITS[: self.base]
+
+    @cached_property
+    def operands(self) -> tuple[Segment, ...]:
+        """The segments that hold digits, in the order in which a column lists them."""
+        return tuple(segment for segment in self.segments if segment.kind != "symbol")
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The fixed characters of the source text, each once."""
+        return tuple(dict.fromkeys(s.text for s in self.segments if s.kind == "symbol"))
+
+    def texts(self, operand: str) -> tuple[str, ...]:
+        """What a digit of an operand can be: texts, that of value 0 first."""
+        return tuple(self.letters)
+
+    @cached_property
+    def _spelling(self) -> tuple[dict[str, str], frozenset[str], bool]:
+        """The characters of each operand, all that an expression may hold; whether capitals are small."""
+        letters = {segment.name: "".join(self.texts(segment.name)) for segment in self.operands}
+        allowed = "".join(dict.fromkeys([*"".join(letters.values()), *self.symbols]))
+        lowers = allowed == allowed.lower()
+        # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
+        either = allowed + allowed.upper() if lowers else allowed
+        return letters, frozenset(either), lowers and either != allowed
+
+    def parse(self, expression: str) -> list[str]:
+        """Split an expression such as `12+3` into its operands' digits, most significant first.
+
+        Raises:
+            InputError: in one sentence, what is wrong and what a right expression looks like.
+        """
+        text = "".join(expression.split())
+        hint = f"{self.name} takes expressions like {self.example[0]!r}"
+        if not text:
+            raise InputError(f"empty expression; {hint}")
+        shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
+        letters, either, lowers = self._spelling
+        if not either.issuperset(text):
+            position, character = next(
+                (place, own) for place, own in enumerate(text) if own not in either
+            )
+            raise InputError(
+                f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
+            )
+        text = text.lower() if lowers else text
+        parts, position = [], 0
+        for segment in self.segments:
+            if segment.kind == "symbol":
+                if text[position : position + 1] != segment.text:
+                    raise InputError(f"{shown} lacks {segment.text!r}; {hint}")
+                position += 1
+                continue
+            end = len(text) - len(text[position:].lstrip(letters[segment.name]))
+            if end == position:
+                raise InputError(f"{shown} has no digits for operand {segment.name}; {hint}")
+            if segment.kind == "digit" and end - position != 1:
+                raise InputError(f"operand {segment.name} of {shown} must be one digit; {hint}")
+            parts.append(text[position:end])
+            position = end
+        if position != len(text):
+            raise InputError(f"{shown} goes on after the last operand; {hint}")
+        objection = self.objection(parts)
+        if objection is not None:
+            raise InputError(f"{shown} {objection}")
+        return parts
+
+    def expression(self, parts: Sequence[Sequence[str]]) -> str:
+        """What `parse` takes apart, together again."""
+        texts = iter(parts)
+        return "".join(
+            s.text if s.kind == "symbol" else "".join(next(texts)) for s in self.segments
+        )
+
+    def objection(self, parts: list[str]) -> str | None:
+        """Why operands that are well written are still no problem of the task; None where they are."""
+        return None
+
+
+class Transducer(Task):
+    """A task: alphabets, start state, step, and how the columns lie in the source text.
+
+    Subclasses set the class attributes and write `step`. Operands and answers are arrays of digits,
+    least significant first.
+
+    Attributes:
+        states: the number of states.
+        start_state: the state before the first column.
+        growth: digits by which an answer can be longer than the longest operand.
+        writes: symbols of an answer, the last of those that `step` writes; None keeps one in every
+            column. With it an answer has the same length whatever the width, and is not local.
+        final_states: the states in which a problem may end; None allows all. A problem that ends in
+            another (a smaller number less a larger one) is none of this task.
+    """
+
+    states: int = 2
+    start_state: ClassVar[int] = 0
+    growth: int
+    writes: ClassVar[int | None] = None
+    final_states: ClassVar[frozenset[int] | None] = None
+    length: ClassVar[int] = 6
 
     @classmethod
     def defaults(cls, base: int) -> dict[str, dict[str, Any]]:
@@ -111,11 +201,6 @@ class Transducer(ABC):
     @abstractmethod
     def step(self, state: int, *column: int) -> tuple[int, int]:
         """Read one column of digits; return the next state and the digit written."""
-
-    @property
-    def letters(self) -> str:
-        """The character of each digit, that of value 0 first."""
-        return DIGITS[: self.base]
 
     def stepped(self, state: int, *column: int) -> tuple[int, int]:
         """As `step`, which is checked.
@@ -139,11 +224,6 @@ class Transducer(ABC):
         return after, written
 
     @cached_property
-    def operands(self) -> tuple[Segment, ...]:
-        """The segments that hold digits, in the order in which a column lists them."""
-        return tuple(segment for segment in self.segments if segment.kind != "symbol")
-
-    @cached_property
     def growing(self) -> list[int]:
         """The places of a column that hold the digits of operands that grow."""
         return [place for place, segment in enumerate(self.operands) if segment.grows]
@@ -152,11 +232,6 @@ class Transducer(ABC):
     def fixed(self) -> list[int]:
         """The places of a column that hold the operands of one digit."""
         return [place for place, segment in enumerate(self.operands) if not segment.grows]
-
-    @cached_property
-    def symbols(self) -> tuple[str, ...]:
-        """The fixed characters of the source text, each once."""
-        return tuple(dict.fromkeys(s.text for s in self.segments if s.kind == "symbol"))
 
     @cached_property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
@@ -234,71 +309,8 @@ class Transducer(ABC):
         text = "".join([letters[digit] for digit in answer[::-1].tolist()])
         return text.lstrip(letters[0]) or letters[0]
 
-    def texts(self, operand: str) -> tuple[str, ...]:
-        """What a digit of an operand can be: texts, that of value 0 first."""
-        return tuple(self.letters)
-
-    @cached_property
-    def _spelling(self) -> tuple[dict[str, str], frozenset[str], bool]:
-        """The characters of each operand, all that an expression may hold; whether capitals are small."""
-        letters = {segment.name: "".join(self.texts(segment.name)) for segment in self.operands}
-        allowed = "".join(dict.fromkeys([*"".join(letters.values()), *self.symbols]))
-        lowers = allowed == allowed.lower()
-        # Of ASCII alone: `lower` turns other scripts' letters into these too (the Kelvin sign into k).
-        either = allowed + allowed.upper() if lowers else allowed
-        return letters, frozenset(either), lowers and either != allowed
-
-    def parse(self, expression: str) -> list[str]:
-        """Split an expression such as `12+3` into its operands' digits, most significant first.
-
-        Raises:
-            InputError: in one sentence, what is wrong and what a right expression looks like.
-        """
-        text = "".join(expression.split())
-        hint = f"{self.name} takes expressions like {self.example[0]!r}"
-        if not text:
-            raise InputError(f"empty expression; {hint}")
-        shown = repr(text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}")
-        letters, either, lowers = self._spelling
-        if not either.issuperset(text):
-            position, character = next(
-                (place, own) for place, own in enumerate(text) if own not in either
-            )
-            raise InputError(
-                f"unexpected {character!r} at position {position + 1} of {shown}; {hint}"
-            )
-        text = text.lower() if lowers else text
-        parts, position = [], 0
-        for segment in self.segments:
-            if segment.kind == "symbol":
-                if text[position : position + 1] != segment.text:
-                    raise InputError(f"{shown} lacks {segment.text!r}; {hint}")
-                position += 1
-                continue
-            end = len(text) - len(text[position:].lstrip(letters[segment.name]))
-            if end == position:
-                raise InputError(f"{shown} has no digits for operand {segment.name}; {hint}")
-            if segment.kind == "digit" and end - position != 1:
-                raise InputError(f"operand {segment.name} of {shown} must be one digit; {hint}")
-            parts.append(text[position:end])
-            position = end
-        if position != len(text):
-            raise InputError(f"{shown} goes on after the last operand; {hint}")
-        objection = self.objection(parts)
-        if objection is not None:
-            raise InputError(f"{shown} {objection}")
-        return parts
-
-    def expression(self, parts: Sequence[Sequence[str]]) -> str:
-        """What `parse` takes apart, together again."""
-        texts = iter(parts)
-        return "".join(
-            s.text if s.kind == "symbol" else "".join(next(texts)) for s in self.segments
-        )
-
     def objection(self, parts: list[str]) -> str | None:
-        """Why operands that are well written are still no problem of the task; None where they are."""
-        allowed = getattr(self, "final_states", None)  # sheets take this method, and have none
+        allowed = self.final_states
         if allowed is None:
             return None
         width = max(map(len, parts)) + self.growth

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from lengthwise.errors import InputError
 from lengthwise.own_code import told
 from lengthwise.tasks.framing import END, START
 from lengthwise.tasks.near import BEFORE, CLOSED, SHEET, Axis, Cell, Field, Near, Symbol
-from lengthwise.tasks.transducer import DIGITS, FEW_PROBLEMS, Segment, Transducer
+from lengthwise.tasks.transducer import DIGITS, FEW_PROBLEMS, Task
 
 # Before tokens of the second field, of the third, and so on.
 _MARKS = "'\"`~"
@@ -61,15 +61,13 @@ def sheet_settings(
     }
 
 
-class Worksheet(ABC):
+class Worksheet(Task):
     """A task that is written as rows of cells, each from its neighbourhood.
 
     Coordinates are counters of what has been written: a cell's column counts the cells since the last
     separator, its row the separators. A separator stands in the cell after its row's last.
 
     Attributes:
-        name: the registry name.
-        segments: the source text from left to right; an operand lies along the axis `axes` names.
         axes: of each operand, `c` for one digit in each column, `r` for one in each row; `r-1,c` for one
             that is row -1, which is seen in the first row alone, `r,c-1` for one that is column -1.
         counters: letters that take the place of `r`, of rows that are counted by separators of some kinds.
@@ -84,12 +82,9 @@ class Worksheet(ABC):
         varies: whether sheets of problems of one size differ in length.
         slant: columns by which each row stands further left than the one above, where people lay it out.
         zeros: leading zeros that are written before each operand, where any.
-        parameters, bases, example, settings: as of a `Transducer`; those `from_zero` may be 0.
-        length: columns and rows that are enough, by default, to learn the task from.
+        from_zero: the parameters that may be 0.
     """
 
-    name: ClassVar[str]
-    segments: ClassVar[tuple[Segment, ...]]
     axes: ClassVar[Mapping[str, str]]
     counters: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     from_left: ClassVar[frozenset[str]] = frozenset()
@@ -101,10 +96,7 @@ class Worksheet(ABC):
     varies: ClassVar[bool] = False
     slant: ClassVar[int] = 0
     zeros: ClassVar[Mapping[str, int]] = {}
-    parameters: ClassVar[dict[str, int | str]] = {}
     from_zero: ClassVar[frozenset[str]] = frozenset()
-    example: tuple[str, str]
-    bases: ClassVar[Sequence[int]] = (10, *range(2, 10), *range(11, len(DIGITS) + 1))
     length: ClassVar[int] = 3
     settings: ClassVar[dict[str, dict[str, Any]]] = {
         "data": {"carry_fraction": 0.0},
@@ -125,15 +117,6 @@ class Worksheet(ABC):
     # What every task is asked: a worksheet is local, whatever its size, and no answer of it grows.
     writes: ClassVar[None] = None
     growth: ClassVar[int] = 0
-
-    def __init__(self, base: int | None = None) -> None:
-        base = self.bases[0] if base is None else base
-        if base not in self.bases:
-            raise ValueError(f"base of {self.name} must be from 2 to {len(DIGITS)}, got {base}")
-        self.base = base
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(base={self.base})"
 
     @classmethod
     def defaults(cls, base: int) -> dict[str, dict[str, Any]]:
@@ -189,15 +172,6 @@ class Worksheet(ABC):
     def axis(self, operand: str) -> Axis:
         """How an operand is counted."""
         return Axis.parse(self.axes[operand])
-
-    letters = Transducer.letters
-    texts = Transducer.texts
-    operands = Transducer.operands
-    symbols = Transducer.symbols
-    _spelling = Transducer._spelling
-    parse = Transducer.parse
-    objection = Transducer.objection
-    expression = Transducer.expression
 
     @cached_property
     def fixed(self) -> list[int]:
