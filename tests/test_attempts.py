@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from lengthwise import pipeline
+from lengthwise.bias import CalibratedBias, Line
 from lengthwise.calibration import NoLinesError, auto
 from lengthwise.pipeline import attempts, run_abc, stages, until_proven
 from lengthwise.pipeline.attempts import train_and_calibrate
@@ -230,3 +231,59 @@ def test_another_vanilla_model_where_the_first_does_not_interpolate(
         for seed in (1, 1)  # the seed in the copied folder
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vanilla", "vanilla-1", "vanilla-2"]
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+@pytest.mark.parametrize("another", [True, False])
+@pytest.mark.parametrize("best", [0.8, 0.95])
+def test_lines_that_nothing_is_learned_with_give_way(
+    tiny_abc, begun, monkeypatch, stuck, another, best
+):
+    """To those that each query reads itself, then to another vanilla model's; else more steps are taken."""
+    other = CalibratedBias(tiny_abc.bias.format, 4, [*tiny_abc.bias.lines, Line("a[c-2]", 0)])
+    monkeypatch.setattr(attempts, "direct", lambda maps: other)
+    row = {**tiny_abc.calibrated.metrics()[-1], "exact_match": best, "phase": "stable"}
+    trained, listener = [], Listener()
+
+    def train_run(config, path, *, bias, **arguments):
+        trained.append((bias, config.training.max_steps))
+        path.mkdir(exist_ok=True)
+        raise NotInterpolatedError(Run(path, config, bias), Metrics(**row))
+
+    monkeypatch.setattr(stages, "train_run", train_run)
+    monkeypatch.setattr(attempts, "read_metrics", lambda run: [Metrics(**row)])
+    vanilla = Run.open(begun / "vanilla")
+    gives_way = stuck and best < 0.9
+    error = NoLinesError if gives_way and another else NotInterpolatedError
+    with pytest.raises(error):
+        attempts.calibrate_and_retrain(
+            *(vanilla.config, begun / "calibrated", vanilla),
+            clock=Clock(listener),
+            another=another,
+            stuck=stuck,
+        )
+    once = trained[0][1]
+    more = [(tiny_abc.bias, once * times) for times in (1, 2, 3)]
+    last = [(other, once * times) for times in ((1,) if another else (1, 2, 3))]
+    assert trained == ([more[0], *last] if gives_way else more)
+    told = "Its lines tell every symbol, but at most 80% was learned with them: others, that each query"
+    assert any(note.startswith(told) for note in listener.notes) == gives_way
+    assert (begun / "calibrated-1").exists() == (gives_way and another)
+
+
+def test_a_training_with_lines_that_took_the_place_of_others_goes_on(tiny_abc, begun, monkeypatch):
+    """Whether or not steps are set now: as the message says that a training goes on."""
+    other = CalibratedBias(tiny_abc.bias.format, 4, [*tiny_abc.bias.lines, Line("a[c-2]", 0)])
+    monkeypatch.setattr(attempts, "direct", lambda maps: other)
+    vanilla, folder = Run.open(begun / "vanilla"), begun / "calibrated"
+    Run.create(folder, vanilla.config.for_retraining(), other)
+    resumed = []
+
+    def train_run(config, path, *, bias, resume, **arguments):
+        resumed.append((bias, resume))
+        return Run(path, config, bias)
+
+    monkeypatch.setattr(stages, "train_run", train_run)
+    attempts.calibrate_and_retrain(vanilla.config, folder, vanilla, resume=True)
+    assert resumed == [(other, True)]
+    assert not (begun / "calibrated-1").exists()

@@ -55,6 +55,39 @@ def test_what_heads_read_by_turns_is_read():
     assert selected(maps_of("addition", 2), BY_TURNS) == FOUR
 
 
+# Base 2, seed 3 (docs/log.md, 2026-11-27): lines that pass tell every symbol with one more, by a detour.
+DETOUR = [
+    ("+", 0.971, 0.971, 26.76),
+    ("b[c+1]", 0.197, 0.2, 0.21),
+    ("a[c+1]", 0.121, 0.121, 0.33),
+    ("a[c]", 0.039, 0.16, 42.35),
+    ("b[c]", 0.032, 0.15, 45.05),
+    ("answer[c-2]", -0.044, 0.0, 3.36),
+    ("answer[c-3]", -0.054, 0.0, 2.23),
+    ("a[c-1]", -0.029, 0.1, 3.57),
+    ("b[c-1]", -0.031, 0.1, 3.15),
+]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_lines_that_each_query_reads_itself(monkeypatch, shown):
+    evidence = [
+        Evidence(Track.parse(text), support, need, (0.0,) * 4, by_turns)
+        for text, support, by_turns, need in DETOUR
+        if shown or text != "b[c-1]"
+    ]
+    monkeypatch.setattr(auto, "gather_evidence", lambda maps: evidence)
+    maps = maps_of("addition", 2)
+    assert {"answer[c-3]", "a[c+1]"} < selected(maps, DETOUR)
+    bias = auto.choose_direct(maps)
+    if not shown:  # none is made up
+        assert bias is None
+        return
+    assert bias is not None
+    assert {str(line.track) for line in bias.lines} == {*FOUR, "answer[c-1]"}
+    assert auto.suffices(maps, bias)
+
+
 def test_more_lines_than_three_may_hide():
     """All four by what closing them costs; with few contexts, not by way of the symbol written before."""
     hidden = [(text, support, -0.01, need) for text, support, _, need in BY_TURNS]
@@ -166,6 +199,7 @@ def test_how_lines_were_found_is_told():
     maps = dataclasses.replace(maps, knockout=needed)
     assert all(item.support <= 0 for item in gather_evidence(maps) if str(item.track) in FOUR)
     bias = calibrate(maps)
+    assert bias is not None
     assert {str(line.track) for line in bias.lines} == {*FOUR, "answer[c-1]"}
     told = unusual(maps, bias)
     assert len(told) == 4

@@ -199,6 +199,7 @@ def test_a_refused_retraining_leaves_the_model_of_before_in_its_place(
     path = shutil.copytree(tiny_abc.path, tmp_path / "run")
     one_more = functools.partial(attempts.calibrate, extra=1)
     monkeypatch.setattr(attempts, "calibrate", lambda maps, **settings: one_more(maps))
+    monkeypatch.setattr(attempts, "direct", lambda maps: None)
     config = Run.open(path / "vanilla").config
     model = config.model.model_copy(update={"max_positions": 3})
     changed = config.model_copy(

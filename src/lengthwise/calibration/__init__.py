@@ -72,6 +72,14 @@ def suffices(maps: Maps, bias: CalibratedBias) -> bool:
     return auto.suffices(maps, bias)
 
 
+def direct(maps: Maps) -> CalibratedBias | None:
+    """Other lines, for a model that did not learn from those that `calibrate` chose: `choose_direct`.
+
+    None where there are none, and of sheets.
+    """
+    return None if isinstance(maps, SheetMaps) else auto.choose_direct(maps)
+
+
 def too_many(maps: Maps, bias: CalibratedBias) -> int:
     """How many contexts there are, at most, where that is more than a proof may have; else 0.
 

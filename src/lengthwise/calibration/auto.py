@@ -12,7 +12,7 @@ from typing import Literal
 
 from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration.evidence import Evidence, gather_evidence
-from lengthwise.calibration.line_sets import select
+from lengthwise.calibration.line_sets import fewest, others, select
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.locality import Contexts, KnownContexts, NotApplicableError, join, reach_of
 from lengthwise.proof import BUDGET
@@ -58,6 +58,27 @@ def choose(maps: AttentionMaps, lines: Lines, extra: int) -> CalibratedBias:
         )
     bias = lines_of(maps, chosen)
     return bias if lines == "all" else _within(maps, chosen, bias, BUDGET)
+
+
+def choose_direct(maps: AttentionMaps) -> CalibratedBias | None:
+    """The fewest lines with any evidence that tell a query every symbol by what it reads itself.
+
+    Those of `choose` may tell some by a detour, through what an earlier query has read, and not every
+    detour is learned (docs/log.md, 2026-11-27, "lines that tell all and teach nothing"). None where no such
+    lines do.
+    """
+
+    def seen(chosen: Sequence[Evidence], *, everywhere: bool = False) -> Contexts | KnownContexts:
+        lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
+        return contexts_of(maps, CalibratedBias(maps.format, 1, lines), layers=1)
+
+    evidence = gather_evidence(maps)
+    passing = [item for item in evidence if item.strength >= 1]
+    some = [*passing, *others(evidence, passing)]
+    # Symbols are the same in every problem.
+    silent = {OWN_TOKEN, *(Track(symbol) for symbol in maps.layout.task.symbols)}
+    some = [item for item in some if item.track not in silent]
+    return lines_of(maps, fewest(some, seen)) if seen(some).suffice() else None
 
 
 def lines_of(
@@ -126,14 +147,19 @@ def _seen(
     return contexts_of(maps, lines_of(maps, chosen))
 
 
-def contexts_of(maps: AttentionMaps, bias: CalibratedBias) -> Contexts | KnownContexts:
+def contexts_of(
+    maps: AttentionMaps, bias: CalibratedBias, layers: int | None = None
+) -> Contexts | KnownContexts:
     """What a query of the model sees under a bias; where there is no rule, in the problems that are known.
+
+    Args:
+        layers: the first ones, that count; None for all.
 
     Raises:
         NotApplicableError: for lines that do not move with the column being written.
     """
-    layers = range(len(maps.weights["cross"]))
-    cone = join(reach_of(bias, layer, maps.layout) for layer in layers)
+    layers = layers or len(maps.weights["cross"])
+    cone = join(reach_of(bias, layer, maps.layout) for layer in range(layers))
     task = maps.layout.task
     return Contexts(task, cone) if has_rule(task) else KnownContexts(maps.layout, cone)
 

@@ -13,6 +13,7 @@ from lengthwise.calibration import (
     NoLinesError,
     calibrate,
     capture,
+    direct,
     kept_maps,
     suffices,
     too_many,
@@ -22,6 +23,7 @@ from lengthwise.pipeline.stages import Clock
 from lengthwise.pipeline.until_proven import with_drill
 from lengthwise.problems.sampling import generator
 from lengthwise.runs.folder import BIAS, CALIBRATED, CONFIG, MAPS, VANILLA, set_aside
+from lengthwise.runs.metrics import read_metrics
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config, overlaid
 from lengthwise.tasks.own import has_rule
@@ -32,8 +34,13 @@ from lengthwise.training.trainer import NotInterpolatedError, check_training
 SELECTION = {"policy", "kappa_cross", "kappa_self", "lines"}
 
 
+# Lines that tell every symbol, but by a detour, are known by a training in which fewer problems than these
+# were ever right (docs/log.md, 2026-11-27, "lines that tell all and teach nothing").
+_LEARNED = 0.9
+
+
 class _HiddenLinesError(NoLinesError):
-    """What a vanilla model shows of its lines does not tell every symbol, or too little to prove it."""
+    """What a vanilla model shows of its lines does not tell every symbol, or can't be learned or proven."""
 
 
 def train_and_calibrate(
@@ -43,8 +50,9 @@ def train_and_calibrate(
 
     Of a task of one row with a rule it is known whether lines tell every symbol, and that some do. Where
     those that a vanilla model shows don't, no training can make up for it: another vanilla model is
-    trained, from another seed. So it is where one does not interpolate (unless its steps were set), and,
-    if the model is to be proven, where its lines have too many contexts. The one before is set aside, as
+    trained, from another seed. So it is where one does not interpolate, where fewer than `_LEARNED` of the
+    problems were ever right with its lines (both unless such steps were set), and, if the model is to be
+    proven, where its lines have too many contexts. The one before is set aside, as
     `path/vanilla-1`; there are `calibration.attempts` of them at most.
 
     Raises:
@@ -52,6 +60,7 @@ def train_and_calibrate(
         NoLinesError: when calibration finds no line in the last.
     """
     steps_set = "max_steps" in config.training.model_fields_set
+    retraining_set = "max_steps" in config.retraining.model_fields_set
     number, seed = 0, config.seed
     while resume and (path / f"{VANILLA}-{number + 1}" / CONFIG).exists():
         number += 1
@@ -67,14 +76,16 @@ def train_and_calibrate(
             vanilla = clock.train("train", config, path / VANILLA, resume=resume)
             config = vanilla.config  # where it was begun before, changed by what is set now
             begun = resume and (path / CALIBRATED / CONFIG).exists()
-            settle = begun or not _another_may_help(config, number)
+            another = _another_may_help(config, number)
             made = calibrate_and_retrain(
                 config,
                 path / CALIBRATED,
                 vanilla,
                 resume=resume,
                 clock=clock,
-                settle=settle,
+                settle=begun or not another,
+                another=another,
+                stuck=not retraining_set,
                 prove=prove,
             )
             return vanilla, *made
@@ -117,6 +128,8 @@ def calibrate_and_retrain(
     resume: bool = False,
     clock: Clock | None = None,
     settle: bool = True,
+    another: bool = False,
+    stuck: bool = False,
     prove: bool = True,
 ) -> tuple[Maps, CalibratedBias, Run]:
     """Turn what a vanilla model attends to into a bias, and train a fresh model with it.
@@ -129,6 +142,9 @@ def calibrate_and_retrain(
         clock: times the stages and tells of them.
         settle: train with lines that leave a case open, too, or with which a proof would be too long, for
             there are no others.
+        another: whether another vanilla model could show others.
+        stuck: whether to look for others where fewer than `_LEARNED` of the problems were ever right: those
+            of `direct`, or of another vanilla model.
         prove: whether the model is to be proven.
 
     If the retrained model does not interpolate, its lines were too few: one more is added and the training
@@ -168,6 +184,10 @@ def calibrate_and_retrain(
             raise _HiddenLinesError(f"shows lines with {contexts:,} contexts, too many to prove")
         if not enough or begun not in (None, biases[0]):
             biases += [calibrate(maps, **chosen, extra=extra) for extra in range(1, attempts)]
+    if enough and begun is not None and begun not in biases:
+        before = Run.open(folder).config.calibration.model_dump(include=SELECTION)
+        if before == chosen and begun == direct(maps):
+            biases = [begun]  # it had come to that
     if begun in biases:
         continued(Run.open(folder).config, retraining, folder, retraining=True)
     elif begun is not None:
@@ -175,10 +195,12 @@ def calibrate_and_retrain(
         set_aside(folder)
     first = next((i for i, bias in enumerate(biases) if bias == begun), 0)
     tries = [(attempt, bias, 1) for attempt, bias in enumerate(biases)][first:]
-    if suffices(maps, biases[first]):
+    sufficient = suffices(maps, biases[first])
+    if sufficient:
         # Lines that tell every symbol are not too few: what a model lacks then is steps.
         tries = [(first, biases[first], times) for times in range(1, attempts + 1)]
-    for number, (attempt, bias, times) in enumerate(tries, start=1):
+    while True:
+        attempt, bias, times = tries.pop(0)
         if times == 1:
             clock.observer.calibrated(bias, attempt)
             for found in unusual(maps, bias):
@@ -187,10 +209,20 @@ def calibrate_and_retrain(
         longer = retraining if times == 1 else changed(retraining, "training", max_steps=steps)
         try:
             run = clock.train("retrain", longer, folder, bias=bias, resume=same, force=not same)
-        except NotInterpolatedError:
-            if number == len(tries):
+        except NotInterpolatedError as error:
+            begun, best = bias, max(row.exact_match for row in read_metrics(error.run))
+            if stuck and sufficient and best < _LEARNED:
+                learned = f"tell every symbol, but at most {best:.0%} was learned with them"
+                other = direct(maps)
+                if other is not None and other != bias:
+                    clock.observer.noted(
+                        f"Its lines {learned}: others, that each query reads itself"
+                    )
+                    tries = [(0, other, times) for times in range(1, attempts + 1)]
+                elif another:
+                    set_aside(folder)
+                    raise _HiddenLinesError(f"shows lines that {learned}") from error
+            if not tries:
                 raise
-            begun = bias
             continue
         return maps, bias, run
-    raise AssertionError("the last attempt returns or raises")

@@ -8,11 +8,16 @@ from lengthwise.settings.sections import TrainingSettings
 # (docs/log.md, 2026-11-26, "cooldowns in vain").
 _LONGEST = 8
 
+# After so many, a rate that stays too high for it is half as high as before each time
+# (docs/log.md, 2026-11-27, "a rate too high to end").
+_PATIENT = 4
+
 
 class Schedule:
     """Warm-up, a stable phase of open length, and a cooldown that starts when the model interpolates.
 
-    A model that is not sure of every symbol after it warms up again; later cooldowns are longer ones.
+    A model that is not sure of every symbol after it warms up again; later cooldowns are longer ones, and
+    begin at lower rates.
 
     Attributes:
         cooling_since, warming_since: the steps at which these began; None while the rate does not fall.
@@ -31,7 +36,7 @@ class Schedule:
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
-        rate = self.settings.learning_rate
+        rate = self.settings.learning_rate / 2 ** max(0, self.cooldowns - _PATIENT + 1)
         if self.cooling_since is not None:
             return rate * (1 - (step - self.cooling_since) / self.cooldown_steps)
         warm = self.settings.warmup_steps
