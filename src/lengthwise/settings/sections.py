@@ -208,7 +208,8 @@ class TrainingSettings(Settings):
     right with a mean loss of at most `loss`, the learning rate falls linearly to 0 over
     `cooldown_steps`, and the model is done if it then still meets both, with no single symbol's loss
     above `worst_loss`. Otherwise training goes on, up to `max_steps`, and from the third on each
-    cooldown takes twice as long as the one before, up to eight times as long as the first.
+    cooldown takes twice as long as the one before, up to eight times as long as the first; from the
+    fifth on each begins at half of the rate of the one before.
 
     With `until = "max_steps"` it ends there, whatever the model answers, and the rate does not fall.
     Every `keep_checkpoints_every` steps (0: never) the model so far is kept as a run folder of its own,
