@@ -213,7 +213,7 @@ def calibrate_and_retrain(
             begun, best = bias, max(row.exact_match for row in read_metrics(error.run))
             if stuck and sufficient and best < _LEARNED:
                 learned = f"tell every symbol, but at most {best:.0%} was learned with them"
-                other = direct(maps)
+                other = direct(maps) if settings.lines == "fewest" else None
                 if other is not None and other != bias:
                     clock.observer.noted(
                         f"Its lines {learned}: others, that each query reads itself"
