@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lengthwise.sweeps.grid import Plan, make_plan
 from lengthwise.sweeps.jobs import Ended, Job, perform
+from lengthwise.sweeps.loop import Pool, State
 from lengthwise.sweeps.results import CELLS, RESULTS
+from lengthwise.sweeps.sweep import run_sweep
 
 # Cells of about a second; that their models do not interpolate is their result.
 SMALL: dict[str, Any] = {
@@ -91,6 +96,20 @@ def wait_for_rows(out: Path, seconds: float = 60) -> Path:
                 return path.parents[1]
         time.sleep(0.005)
     raise AssertionError("no cell has begun to train")
+
+
+def stop_amid_a_cell(out: Path, pool: Callable[[], Pool]) -> None:
+    """Ask a sweep to stop when its first cell trains: that keeps a checkpoint, and is not done."""
+    begun: list[Path] = []
+
+    def watch(ended: Ended | None, state: State) -> None:
+        begun.append(wait_for_rows(out))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(small_plan(), out, pool, watch=watch)
+    assert (begun[0] / "run" / "checkpoint.pt").exists()
+    assert not (begun[0] / "cell.json").exists()
 
 
 def holder(lock: Path) -> int:

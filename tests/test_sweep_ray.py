@@ -13,7 +13,7 @@ from lengthwise.settings.config import InputError
 from lengthwise.sweeps.jobs import Ended, Job
 from lengthwise.sweeps.loop import State
 from lengthwise.sweeps.sweep import run_sweep
-from sweep_helpers import Here, holder, results, small_plan, wait_for_rows
+from sweep_helpers import Here, holder, results, small_plan, stop_amid_a_cell, wait_for_rows
 
 pytestmark = [pytest.mark.slow]
 
@@ -64,16 +64,7 @@ def test_on_ray_a_worker_that_is_killed_amid_a_cell_changes_nothing(swept, ray_p
 @pytest.mark.filterwarnings("ignore")
 def test_on_ray_asked_to_stop_cells_keep_checkpoints(swept, ray_pool, tmp_path):
     out = tmp_path / "out"
-    begun: list[Path] = []
-
-    def watch(ended: Ended | None, state: State) -> None:
-        begun.append(wait_for_rows(out))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(small_plan(), out, ray_pool, watch=watch)
-    assert (begun[0] / "run" / "checkpoint.pt").exists()
-    assert not (begun[0] / "cell.json").exists()
+    stop_amid_a_cell(out, ray_pool)
     run_sweep(small_plan(), out, Here)
     assert results(out) == results(swept)
 

@@ -16,7 +16,7 @@ from lengthwise.sweeps.loop import State
 from lengthwise.sweeps.on_slurm import SlurmPool
 from lengthwise.sweeps.sweep import run_sweep
 from slurm_stand_in import install
-from sweep_helpers import Here, holder, results, small_plan, wait_for_rows
+from sweep_helpers import Here, holder, results, small_plan, stop_amid_a_cell, wait_for_rows
 
 pytestmark = [pytest.mark.slow]
 pytest.importorskip("submitit")
@@ -61,16 +61,7 @@ def test_a_job_that_ends_amid_a_cell_changes_nothing(slurm, tmp_path, number, wh
 
 def test_asked_to_stop_jobs_keep_checkpoints_and_leave_the_queue(slurm, tmp_path):
     out = tmp_path / "out"
-    begun: list[Path] = []
-
-    def watch(ended: Ended | None, state: State) -> None:
-        begun.append(wait_for_rows(out))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(small_plan(), out, slurm, watch=watch)
-    assert (begun[0] / "run" / "checkpoint.pt").exists()
-    assert not (begun[0] / "cell.json").exists()
+    stop_amid_a_cell(out, slurm)
     until = time.monotonic() + 30  # they have said so, and are about to end
     while on_slurm._queue() and time.monotonic() < until:
         time.sleep(0.1)

@@ -148,9 +148,7 @@ class SlurmPool:
             self._cancel(handed)
         until = time.monotonic() + GRACE
         while self._jobs and time.monotonic() < until:
-            for event in self.wait(_EVERY):
-                if isinstance(event, Ended):
-                    self._jobs.pop(event.name, None)
+            self.wait(_EVERY)
         self._jobs.clear()
 
     def close(self) -> None:
