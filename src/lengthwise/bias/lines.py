@@ -170,10 +170,12 @@ class CalibratedBias(OfFormat):
         slots = max(1, *map(len, per_head))
         index = torch.zeros(self.heads, len(queries), slots, dtype=torch.int64)
         value = torch.full((self.heads, len(queries), slots), CLOSED)
+        # Heads often read along the same tracks.
+        keys = {track: track.keys(places, queries) for track in {line.track for line in lines}}
         for head, own in enumerate(per_head):
             # Largest value first: where lines cross, the later one is dropped.
             for slot, line in enumerate(sorted(own, key=lambda line: -line.value)):
-                position, inside = line.track.keys(places, queries)
+                position, inside = keys[line.track]
                 if site == "self":
                     inside = inside & (position <= queries)
                 if slot:

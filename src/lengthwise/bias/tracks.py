@@ -73,8 +73,11 @@ class Affine:
 
     def of(self, coordinates: Mapping[str, Tensor]) -> Tensor:
         """The number of each query, int64 `[query]`."""
-        number = torch.zeros_like(next(iter(coordinates.values()))) + self.constant
-        for axis, factor in self.factors:
+        if not self.factors:
+            return torch.full_like(next(iter(coordinates.values())), self.constant)
+        (axis, factor), *others = self.factors
+        number = factor * coordinates[axis] + self.constant
+        for axis, factor in others:
             number = number + factor * coordinates[axis]
         return number
 
@@ -166,13 +169,14 @@ class Track:
                 f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named by "
                 f"one of {', '.join(filter(None, fields)) or 'no'} fields"
             )
-        known = places.coordinates(torch.zeros(1, dtype=torch.int64))
-        for axis in dict.fromkeys(axis for number in self.place for axis, _ in number.factors):
-            if axis not in known:
-                raise InputError(
-                    f"the bias reads {self}, but a query of {places.task.name} has the coordinates "
-                    f"{', '.join(known)}, no {axis}"
-                )
+        known = places.query_axes
+        for number in self.place:
+            for axis, _ in number.factors:
+                if axis not in known:
+                    raise InputError(
+                        f"the bias reads {self}, but a query of {places.task.name} has the coordinates "
+                        f"{', '.join(known)}, no {axis}"
+                    )
 
     def reads_all(self, places: Places) -> Span | None:
         """The segment of which a query reads every key; None, for it reads one."""

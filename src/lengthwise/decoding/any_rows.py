@@ -133,6 +133,8 @@ class AnyRows:
         reach: where the rows stand that a row depends on, by the lines of self-attention in all layers,
             seen from it: 0, and numbers below.
         depth: how far back a row depends on others.
+        own_values: of each layer what is added to the logit of the own row, `[head]`, where all heads of
+            its self-attention read that and nothing else; or None.
     """
 
     def __init__(
@@ -148,6 +150,8 @@ class AnyRows:
             backs = bias.backs(layer, streams.layouts[0])
             self.reach |= {far - back for far in self.reach for back in backs}
         self.depth = -min(self.reach)
+        self.own_values = self.per_layer("self", self._own_value)
+        self._meanings: list[Tensor | None] = [None] * len(model.layers)
 
     def readers(self, rows: np.ndarray) -> np.ndarray:
         """The rows that depend on what was written in these rows; sorted, each once."""
@@ -170,7 +174,13 @@ class AnyRows:
         every, memory, plan = self.around(rows)
         tokens = self.streams.inputs(every) if inputs is None else inputs
         embedded = self.embed(tokens, every)
-        logits = self.model.logits(embedded.table, self.model.view(embedded, memory, plan))[0]
+        view = self.model.view(embedded, memory, plan)
+        if self.model.scheme.kind == "none":
+            # The source is the vocabulary, every time: what it means is worked out once.
+            for (_, cross), meaning in zip(view, self._meanings, strict=True):
+                cross.meaning = meaning
+        logits = self.model.logits(embedded.table, view)[0]
+        self._meanings = [cross.meaning for _, cross in view]
         if len(every) == len(rows):
             return logits
         return logits[torch.from_numpy(np.searchsorted(every, rows)).to(self.device)]
@@ -222,7 +232,7 @@ class AnyRows:
             return self.streams.open_keys(self.bias, "cross", layer, rows, problems)
 
         def own(layer: int) -> LinesPlan | OwnPlan:
-            value = self.own_value(layer)
+            value = self.own_values[layer]
             if value is not None:
                 return OwnPlan(self.bias.heads, value=value)
             found = self.streams.open_keys(self.bias, "self", layer, rows, problems)
@@ -241,9 +251,7 @@ class AnyRows:
             return [work(layer) for layer in layers]
         return [work(0)] * len(layers)
 
-    def own_value(self, layer: int) -> Tensor | None:
-        """Where each head of a layer's self-attention reads its own row and nothing else: what is added to
-        that logit, `[head]`."""
+    def _own_value(self, layer: int) -> Tensor | None:
         places, heads = self.streams.layouts[0], range(self.bias.heads)
         backs = self.bias.backs(layer, places)
         if backs.keys() != {0} or backs[0] != set(heads):

@@ -105,7 +105,7 @@ def view_distinct(
         entry = None
         if parts or count != before:
             numbers, before = number_rows([(index[:, -count:], size), *parts]), count
-            entry = index[:, -count:].flatten()[numbers.example][None]
+            entry = index[:, -count:].flatten()[numbers.example]
         if past is None:
             # It depends on the row's entry alone, whatever else the row reads.
             assert own.slot_values is not None

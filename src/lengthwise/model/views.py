@@ -172,7 +172,7 @@ class Source(Rows):
         if self.meaning is None and max(self.readers, plan.index.shape[1]) > table.shape[-2]:
             self.meaning = attention.meaning(table.flatten(0, -2))
         if self.meaning is not None:
-            return attention.add_up(self.meaning, plan.index[..., 0])[None]
+            return attention.add_up(self.meaning, plan.index[..., 0])
         return super().read(attention, given)
 
     def parts(

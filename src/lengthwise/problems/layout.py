@@ -122,6 +122,12 @@ class Places:
         """The number of keys at a site."""
         return self.target_length if site == "self" else self.source_length
 
+    @property
+    def query_axes(self) -> tuple[str, ...]:
+        """The names that `coordinates` has."""
+        sheet = isinstance(self.task, Worksheet)
+        return (ROW, COLUMN, *self.task.counters) if sheet else (COLUMN,)
+
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """The coordinates of queries `[query]`: of each axis int64 `[query]`. Query i writes column i."""
         return {COLUMN: queries}

@@ -354,7 +354,7 @@ class Seen(Places):
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`; none is known, only names."""
-        return dict.fromkeys((ROW, COLUMN, *self.task.counters), torch.zeros_like(queries))
+        return dict.fromkeys(self.query_axes, torch.zeros_like(queries))
 
     def locate(self, track: At, queries: Tensor) -> tuple[Tensor, Tensor]:
         """See `Places`: of the queries at the end; tokens that they read read themselves."""
