@@ -26,7 +26,7 @@ test: setup
 
 # Under a minute: what takes no training and no other process.
 test-fast: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not trains and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not trains and not slow" --hypothesis-profile=fast
 
 test-slow: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow

@@ -44,6 +44,7 @@ settings.register_profile(
     max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("fast", settings.get_profile("lengthwise"), max_examples=10)
 settings.load_profile("lengthwise")
 
 # One thread: the models are tiny, and sums then have one order.

@@ -10,6 +10,7 @@ from lengthwise.problems.format import Format
 from lengthwise.runs.parts import make_model
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", peers.PEERS)
 def test_a_peer_has_our_layers_and_decodes_by_its_cache_what_it_says(name):
     config, layout = bench_config("addition", calibrated=True), Format("addition").at(4)

@@ -167,6 +167,7 @@ MORE = [
 ]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("kind", "base"), RULES)
 def test_no_query_of_a_rule_is_missed(kind, base):
     task = kind(base)
@@ -175,6 +176,7 @@ def test_no_query_of_a_rule_is_missed(kind, base):
     assert met <= found_by_machine(task, list(task.follows))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("more", MORE, ids=" ".join)
 @pytest.mark.parametrize("base", [2, 3])
 def test_no_query_of_multiplication_is_missed(base, more):
@@ -244,6 +246,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("name", "base", "parameters", "count"),
     [*TASKS, *(pytest.param(*task, marks=pytest.mark.slow) for task in LARGE)],
@@ -277,6 +280,7 @@ def test_so_they_do_along_some_lines_of_a_rule(name, base, lines):
     assert found == set(map(tuple, tokens.T.tolist()))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("name", "base", "lines"),
     [
@@ -403,6 +407,7 @@ def logits_of(model, tracks: list[str], tokens: np.ndarray) -> np.ndarray:
     return model.logits(seen)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(12))
 def test_its_logits_are_those_of_the_model_on_real_sheets(seed, kind, tmp_path):
@@ -419,6 +424,7 @@ def test_its_logits_are_those_of_the_model_on_real_sheets(seed, kind, tmp_path):
     assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("places", OTHERS)
@@ -443,6 +449,7 @@ def test_so_they_are_of_other_tasks(places, seed, kind, tmp_path):
     assert np.abs(found - expected)[written].max() < 1e-4 * largest
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(6))
 def test_random_models_have_the_margins_that_the_prover_finds(seed, kind, tmp_path):

@@ -269,6 +269,7 @@ def change_weight_of_the_first_layer(run: Run) -> None:
     save_file(weights, run.path / WEIGHTS)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

@@ -100,6 +100,7 @@ def test_any_bias_of_lines(bias, width):
     check(model, bias, width, ["dense", "lines"], count=2)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("bias", [Causal(HEADS), CALIBRATED], ids=["vanilla", "calibrated"])
 @pytest.mark.parametrize("width", [_CHUNK - 1, _CHUNK, 149])
 def test_across_the_chunks_that_plans_are_laid_out_in(width, bias):

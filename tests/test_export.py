@@ -111,6 +111,7 @@ def test_a_file_appears_whole_or_not_at_all(call, tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.trains
 def test_rows_make_a_dataset(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)

@@ -48,6 +48,7 @@ def at_step(monkeypatch, step, do):
     monkeypatch.setattr(Trainer, "one_step", one_step)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES]
 )
@@ -91,6 +92,7 @@ def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
     assert finish(path) == wanted
 
 
+@pytest.mark.trains
 def test_a_lock_of_a_process_that_died_is_nobodys(tmp_path):
     code = (
         "import os, pathlib, sys; from lengthwise.runs.folder import locked\n"

@@ -127,6 +127,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
 
 
+@pytest.mark.trains
 def test_command_lines_end_in_one_line(elsewhere, capfd):
     _fuzz_lines(100, capfd)
 

@@ -95,6 +95,7 @@ def test_a_sweep_killed_at_twenty_moments_ends_in_the_same_table(tmp_path):
     killed("sweep", tmp_path, lambda folder: folder, results, 20, _SWEEP)
 
 
+@pytest.mark.trains
 def test_a_checkpoint_killed_half_way_leaves_the_one_before(tmp_path):
     code, _ = start("train", tmp_path / "run", ("half", 10), _TRAINING)
     assert code == -signal.SIGKILL

@@ -227,6 +227,7 @@ def test_a_model_under_a_bias_is_not_pickled(make):
     pickle.dumps(model)
 
 
+@pytest.mark.trains
 def test_compiled_models_follow_the_bias_at_every_width():
     model = seeded(PlainGPT)
     compiled = torch.compile(model, backend="eager")

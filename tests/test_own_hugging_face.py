@@ -90,6 +90,7 @@ def tiny(kind, **options):
 FAMILIES = ["gpt2", "llama", "t5", "bart"]
 
 
+@pytest.mark.trains
 def test_an_encoder_may_have_other_heads():
     import transformers as hf
 

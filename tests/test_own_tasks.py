@@ -594,6 +594,7 @@ def checks(capsys, *arguments):
     return code, capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.trains
 def test_every_task_of_the_package_passes_its_check(capsys):
     local = [name for name, kind in tasks.ALL_TASKS.items() if kind.writes is None]
     for name in local:
@@ -639,6 +640,7 @@ def test_a_check_names_what_to_mend(tmp_path, capsys):
     assert any(line.startswith("MEND  local: columns up to 3 before") for line in lines)
 
 
+@pytest.mark.trains
 def test_a_check_of_sheets(tmp_path, capsys):
     settings(Odometer)
     code, lines = checks(capsys, "odometer")

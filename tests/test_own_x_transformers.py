@@ -87,6 +87,7 @@ def test_without_positions_it_is_the_model_that_has_none_under_attn_bias(xt, kin
     assert not torch.allclose(kept, wanted, atol=1e-6)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("kind", [*KINDS, "pair"])
 def test_x_transformers_generates_with_its_cache_what_it_does_without(xt, kind):
     model, (source, target) = x_pair(xt) if kind == "pair" else wrapped(xt, kind), batch(40, 4)

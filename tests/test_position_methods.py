@@ -237,6 +237,7 @@ SCHEMES = [
 ]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("scheme", SCHEMES, ids=" ".join)
 @pytest.mark.parametrize("task", ["multiplication", "division", "turing_machine"])
 @torch.inference_mode()

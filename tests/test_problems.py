@@ -98,6 +98,7 @@ def some(task, split="train", base=None, count=6, seed=0, **named):
     return lw.problems(task, sizes, split, seed, count=count, set=given, **named)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("task", "base"), CASES)
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_answers_are_true(task, base, split):

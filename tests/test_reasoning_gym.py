@@ -28,6 +28,7 @@ def test_every_task_is_registered_once(gym):
     assert all(gym.factory.has_curriculum(name) for name in names)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_items_are_problems_of_ours(gym, task, split):

@@ -323,6 +323,7 @@ def test_the_count_is_exact(count):
     assert len(draw_suite(Addition(), count=count)) == count
 
 
+@pytest.mark.trains
 def test_a_split_without_problems_says_so():
     # The hash tells which split holds the only two problems, 0 and 1 in base 2.
     bucket = split_of(np.array([[[0, 0]], [[1, 0]]], np.uint8))

@@ -497,6 +497,7 @@ def make_checkpoint(path, ini, *, wrapped=False, **sizes):
     return model
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("mode", ["CNT", "ADD", "MULT"])
 def test_a_converted_checkpoint_computes_the_same_logits(tmp_path, mode, wrapped):

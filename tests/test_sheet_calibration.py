@@ -64,6 +64,7 @@ def test_it_is_calibrated_by_the_command_too(copied, capsys, tmp_path):
     assert {str(line.track) for line in bias.lines} == {*LINES, "last"}
 
 
+@pytest.mark.trains
 def test_lines_of_a_model_that_knows_nothing_come_with_a_warning(capsys, tmp_path):
     torch.manual_seed(0)
     config = make_config({"task": "multiplication", "base": 3, "device": "cpu"}, FEW)

@@ -127,6 +127,7 @@ def test_a_trained_models_sheets_end_where_they_should_in_any_room(multiplicatio
         assert written.tokens(problem).tolist() == truth.tokens(problem).tolist()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("base", [13, 16, 20])
 def test_products_of_large_bases_are_those_of_whole_numbers(base):
     task, rng = make_task("multiplication", base), np.random.default_rng(base)
@@ -231,6 +232,7 @@ def model_of_follows(format: Format, seed: int):
     return model.eval(), bias
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("name", "base", "parameters"), WORKSHEETS_TRIED, ids=lambda v: str(v))
 def test_waves_write_what_one_token_after_the_other_writes(name, base, parameters):
     """Edges, counters of kinds, separators of several kinds: all follow from what a model wrote."""

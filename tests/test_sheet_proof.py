@@ -176,6 +176,7 @@ def test_no_planted_fault_of_the_rule_passes(folder, planted, sight, cell):
     assert (right[found.row], given[found.row]) == (str((digit + 1) % 10), str(digit))
 
 
+@pytest.mark.trains
 def test_a_refuted_run_says_so_and_is_not_verified(folder, capsys):
     run = Run.open(folder)
     with torch.no_grad():
@@ -198,6 +199,7 @@ def test_a_refuted_run_says_so_and_is_not_verified(folder, capsys):
     assert command(capsys, "verify", folder / CERTIFICATE, folder)[0] == 2
 
 
+@pytest.mark.trains
 def test_a_rule_of_another_table_is_not_verified(folder, capsys):
     code, _, _ = command(capsys, "prove", folder)
     assert code == 0
@@ -212,6 +214,7 @@ def test_a_rule_of_another_table_is_not_verified(folder, capsys):
     assert err.count("lengthwise: ") == 1
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -248,6 +251,7 @@ def test_what_is_computed_once_is_what_is_computed_for_each(multiplication):
     torch.testing.assert_close(shared.margins, alone.margins, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.trains
 def test_what_no_problem_shows_is_drilled_as_a_query_sees_it(multiplication, tmp_path):
     """A sight that fails, and that the search finds on no sheet, is trained on as it is."""
     run = multiplication

@@ -62,6 +62,7 @@ def test_long_products_are_right(multiplication):
         assert multiplication.solve(f"{a}*{b}") == str(a * b)
 
 
+@pytest.mark.trains
 def test_it_is_proven_as_its_certificate_says(multiplication):
     kept = Certificate.load(multiplication.path / "certificate.json")
     found = verify(kept, multiplication)
@@ -72,6 +73,7 @@ def test_it_is_proven_as_its_certificate_says(multiplication):
     assert estimate(multiplication).contexts == 13240
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_disturbed_model_is_refuted_by_a_problem_it_gets_wrong(multiplication, seed):
     noise = next(
@@ -99,6 +101,7 @@ def test_a_disturbed_model_is_refuted_by_a_problem_it_gets_wrong(multiplication,
         assert in_split(run.task, digits_of(run.task, parts, most.longest), "train").all()
 
 
+@pytest.mark.trains
 def test_a_model_of_noise_is_refuted_at_once(multiplication):
     found = prove(altered(multiplication, noise=3.0))
     assert not found.proven
@@ -106,6 +109,7 @@ def test_a_model_of_noise_is_refuted_at_once(multiplication):
     assert found.problem
 
 
+@pytest.mark.trains
 def test_a_bias_without_a_line_is_not_proven(multiplication):
     bias = multiplication.bias
     rest = [line for line in bias.lines if str(line.track) != "sheet[r-1,c+1].digit"]
@@ -233,6 +237,7 @@ def test_what_the_model_does_not_end_is_no_answer(capsys, folder):
     assert not out.strip()
 
 
+@pytest.mark.trains
 def test_evaluation_keeps_both_sizes(capsys, folder, tmp_path):
     code, out, _ = command(
         capsys, "evaluate", folder, "--sizes", "4x4,12x3", "--samples", 20, "--json"
@@ -306,6 +311,7 @@ def test_small_bases_train_on_more_digits_and_keep_from_learning_by_heart(base, 
     assert again.training.worst_loss == config.retraining.worst_loss == 0.5
 
 
+@pytest.mark.trains
 def test_a_sheet_is_forecast(capsys):
     code, out, _ = command(capsys, "abc", "multiplication", "--set", "base=2", "--estimate")
     assert code == 0

@@ -64,6 +64,7 @@ def test_all_small_problems_are_right(run):
             assert task.answer(written.values(number)) == keys
 
 
+@pytest.mark.trains
 def test_a_program_runs_to_its_end(run, capsys):
     if run.task.name == "sorting":
         answer = run.solve("3,1,4,1,5,9,2,6,5,3,5,8,9,7,9,3", work=True)

@@ -412,6 +412,7 @@ def test_two_tokens_of_one_text_are_refused():
         _ = Twice().tokens
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", sorted(WORKSHEETS))
 def test_pictures_of_sheets(name, tmp_path):
     task = make_task(name)

@@ -230,6 +230,7 @@ def test_rules_that_see_too_far_are_said_so():
         SheetContexts(Far(2), [Track.parse("a[c]")]).suffice()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("rule", [Made, Aside, Growing, Shrinking])
 def test_patches_hold_what_stands_on_sheets(rule):
     task = rule(2)

@@ -176,6 +176,7 @@ def test_classification_writes_one_bit_however_long_the_problem_is():
         assert task.answer(digits_of(task, [bits], len(bits))).tolist() == [[bits.count("1") % 2]]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("operands", [2, 3, 4, 5, 9])
 def test_sums_of_any_number_of_operands(base, operands):

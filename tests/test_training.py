@@ -358,6 +358,7 @@ def test_a_diverging_training_says_so(tmp_path):
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize("at", [30, 37, 40])
 def test_what_is_not_finite_is_never_kept_and_its_step_is_named(tmp_path, monkeypatch, at, number):
