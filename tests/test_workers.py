@@ -39,9 +39,17 @@ def same(found):
     return json.dumps(values)
 
 
-def scores(curve):
-    """All that scores say, but for their seconds."""
-    return [{**record, "seconds": 0} for record in curve.records()]
+def assert_same_scores(curve, other):
+    """They say the same, but for their seconds; losses to rounding.
+
+    Which contexts of a sheet are computed in one product depends on who met them first.
+    """
+    records, wanted = (
+        [{**record, "seconds": 0} for record in found.records()] for found in (curve, other)
+    )
+    losses, others = ([record.pop("worst_loss") for record in each] for each in (records, wanted))
+    assert records == wanted
+    assert losses == pytest.approx(others, rel=1e-5, abs=2e-6)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,7 @@ def test_answers_come_in_the_order_of_the_shares():
             os.kill(pid, 0)
 
 
+@pytest.mark.trains
 def test_the_shares_of_a_killed_worker_are_done_by_another():
     shares, killed = [str(n) * 80 for n in range(30)], []
 
@@ -232,7 +241,7 @@ def test_two_processes_score_as_one(tiny_abc):
         asked = {"lengths": [4, 200, 3000], "samples": 70, "suites": ["uniform", "carry"]}
         one, shown = lw.evaluate(run, **asked), []
         two = lw.evaluate(run, **asked, workers=2, on_progress=shown.append)
-        assert scores(two) == scores(one)
+        assert_same_scores(two, one)
         assert shown == two.scores
     assert {score.accuracy for score in one} == {1.0}
 
@@ -269,7 +278,7 @@ def test_two_processes_score_sheets_as_one(multiplication):
     sizes = [Size(3, 3), Size(6, 6), Size(20, 20)]
     one = measure(multiplication, sizes, samples=40)
     two = measure(multiplication, sizes, samples=40, workers=2)
-    assert scores(two) == scores(one)
+    assert_same_scores(two, one)
 
 
 @pytest.mark.trains
