@@ -155,7 +155,7 @@ class CalibratedBias(OfFormat):
             position, inside = line.track.keys(layout, query)
             cells = (torch.arange(len(queries))[inside], position[inside])
             head[cells] = head[cells].clamp(min=line.value)
-        return bias + causal(keys, queries) if site == "self" else bias
+        return bias.add_(causal(keys, queries)) if site == "self" else bias
 
     def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys | None:
         """See `AttentionBias.open_keys`; None when a head may read a whole segment that grows."""

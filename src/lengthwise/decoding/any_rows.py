@@ -95,21 +95,24 @@ class _Places(Places):
     ) -> None:
         self._layouts, self._kinds, self.task = layouts, kinds, layouts[0].task
         self._numbers = numbers
+        self._anchors: dict[str, dict[str, Span]] = {}
 
     @property
     def same(self) -> bool:
         return len(self._layouts) == 1
 
     def anchors(self, site: str) -> dict[str, Span]:
-        every = [layout.anchors(site) for layout in self._layouts]
-        return {
-            name: replace(
-                span,
-                start=self._each([spans[name].start for spans in every]),
-                stop=self._each([spans[name].stop for spans in every]),
-            )
-            for name, span in every[0].items()
-        }
+        if site not in self._anchors:  # every track asks for them
+            every = [layout.anchors(site) for layout in self._layouts]
+            self._anchors[site] = {
+                name: replace(
+                    span,
+                    start=self._each([spans[name].start for spans in every]),
+                    stop=self._each([spans[name].stop for spans in every]),
+                )
+                for name, span in every[0].items()
+            }
+        return self._anchors[site]
 
     def keys(self, site: str) -> int:
         return self._each([layout.keys(site) for layout in self._layouts])  # type: ignore[return-value]

@@ -66,12 +66,15 @@ def walk(any_rows: AnyRows, fronts: np.ndarray, steps: int) -> np.ndarray:
         (Cache(own["self"], len(flat)), Source(own["cross"], source, readers=len(flat)))
         for own, source in zip(plan, model.memories(memory), strict=True)
     ]
+    for layer, (_, source) in zip(model.decoder, view, strict=True):
+        if layer.cross:  # what is read of the problem does not wait for the answer
+            source.read_ahead(layer.cross_attention)
     steps_of = [[sites[site].split(times) for site in SITES] for sites in plan]
     written: list[Tensor] = []
     for time in range(times):
         for layer, (own, cross) in enumerate(view):
             own.plan, cross.plan = (plans[time] for plans in steps_of[layer])
-            own.first = time * count
+            own.first = cross.first = time * count
         token = given[time] if time <= back else written[-1]
         x = model.embed_at(model.target_embedding, token, positions[time]).apply(lambda x: x)
         logits = model.logits(x, view)[0]

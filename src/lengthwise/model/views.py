@@ -161,10 +161,19 @@ class Source(Rows):
         self.memory, self.readers = memory, readers
         self.projected: tuple[Tensor, Tensor] | None = None
         self.meaning: Tensor | None = None
+        self._ahead: Tensor | None = None
+
+    def read_ahead(self, attention: Attention) -> None:
+        """Work out what all rows of the plan read, where that needs no query: then reads are of those from
+        `first` on, as many as the plan has that is set later."""
+        if isinstance(self.plan, LinesPlan) and not self.plan.scores:
+            self._ahead = self.read(attention, lambda: self.memory.table).flatten(0, -2)
 
     def read(self, attention: Attention, given: Callable[[], Tensor]) -> Tensor:
         """See `Reader.read`."""
         plan, table = self.plan, self.memory.table
+        if self._ahead is not None and isinstance(plan, LinesPlan):
+            return self._ahead[self.first : self.first + plan.index.shape[1]]
         single = self.memory.index is None and (table.dim() == 2 or len(table) == 1)
         if not isinstance(plan, LinesPlan) or plan.scores or self.keep or not single:
             return super().read(attention, given)
