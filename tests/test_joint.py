@@ -17,7 +17,7 @@ from lengthwise.decoding.greedy import decode_with_cache, greedy_decode
 from lengthwise.decoding.walks import decode_sequentially
 from lengthwise.locality import cone_of_sheet
 from lengthwise.model import plan_attention
-from lengthwise.model.joint import join_ahead
+from lengthwise.model.ahead import prepare
 from lengthwise.model.positions import rotate
 from lengthwise.model.transformer import Transformer
 from lengthwise.proof.certificate import hashes
@@ -229,6 +229,7 @@ def test_gradients_are_those_of_the_mask():
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("lines", [None, ["a[c]", "b[c]", "answer[c-1]", "a[c-1]"]])
 def test_plans_that_were_joined_ahead_are_part_of_one_graph(lines):
     """A compiled pass makes none of them anew: it neither breaks nor keeps what its next run overwrites."""
@@ -240,7 +241,7 @@ def test_plans_that_were_joined_ahead_are_part_of_one_graph(lines):
         else CalibratedBias("addition", HEADS, map(Line, lines, range(4)))
     )
     plan = plan_attention(bias, layout, LAYERS, path="dense" if lines is None else "lines")
-    join_ahead(plan, source.shape[1], target.shape[1] - 1, "cpu")
+    prepare(model, plan, source.shape[1], target.shape[1] - 1, "cpu")
     kept = [vars(sites["cross"])["joined"] for sites in plan]
     model.train()  # rows that read the same are not counted within a graph
     model.drops = True

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lengthwise.bias import OWN_TOKEN, AttentionBias, CalibratedBias, Causal, Line, Track
 from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.model import POSITIONS, Transformer, plan_attention
+from lengthwise.model.ahead import prepare
 from lengthwise.paper_repo.checkpoint import decoder_names
 from lengthwise.pipeline import run_abc
 from lengthwise.problems.layout import Layout
@@ -87,12 +88,13 @@ class Steps:
             path=config.attention,
             device=device,
         )
+        rows = batch.layout.target_length
+        prepare(model, self.plan, batch.layout.source_length, rows, device)
         self.weights = FlatWeights(model.parameters())
         self.optimizer = torch.optim.Adam(
             [self.weights.whole], lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.problems = batch.source.to(device), batch.target.to(device)
-        rows = batch.layout.target_length
         self.shards = choose_shards(model, self.plan, size, rows) if halves else None
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:

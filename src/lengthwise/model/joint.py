@@ -8,14 +8,14 @@ names it. Their states are worked out once for each token that differs (`Transfo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lengthwise.bias import CLOSED
 from lengthwise.model.layers import Attention
-from lengthwise.model.plans import DensePlan, LayerPlan, LinesPlan, OwnPlan, Plan, close_safely
+from lengthwise.model.plans import DensePlan, LinesPlan, OwnPlan, Plan, close_safely
 from lengthwise.model.views import Cache, Rows, Source
 
 
@@ -64,21 +64,6 @@ def share_attention(own: Plan, cross: Plan) -> bool:
         kept = own, bool(((cross.index[..., 0] < cross.keys) & there).any())
         vars(cross)["shared"] = kept
     return kept[1]
-
-
-def join_ahead(
-    plan: Sequence[LayerPlan], source: int, rows: int, device: torch.device | str
-) -> None:
-    """Join the plans of whole sequences before they are used.
-
-    A compiled pass would wait for what a join counts, and keep plans where its next run writes over them.
-    """
-    device = torch.empty(0, device=device).device  # with its number
-    for sites in plan:
-        share_attention(sites["self"], sites["cross"])
-        joined = join_plans(sites["self"], sites["cross"], rows, source, rows, device=device)
-        if isinstance(joined, LinesPlan):
-            joined.prepare()
 
 
 def join_plans(

@@ -178,14 +178,14 @@ class Transformer(nn.Module):
             return learned.weight[first : first + count], None
         period = self.scheme.period
         if period is None:
-            return self._position_table(first + count, device)[first:], None
+            return self.position_table(first + count, device)[first:], None
         place = torch.arange(first, first + count, device=device)
         if is_source and self.scheme.from_end:
             place = place - count
         place = place % period
-        return self._position_table(period, device), place
+        return self.position_table(period, device), place
 
-    def _position_table(self, count: int, device: torch.device) -> Tensor:
+    def position_table(self, count: int, device: torch.device) -> Tensor:
         """The scheme's table of the first positions: what is added, or rotations."""
         rotates = self.scheme.kind == "rotate"
         table = self._position_cache
@@ -197,7 +197,7 @@ class Transformer(nn.Module):
 
     def _turn(self, x: Tensor, first: int, begin: int = 0) -> Tensor:
         """Queries or keys `[batch, head, position, channel]`, turned by their positions from `begin` on."""
-        table = self._position_table(begin + first + x.shape[2], x.device)[:, begin + first :]
+        table = self.position_table(begin + first + x.shape[2], x.device)[:, begin + first :]
         return rotate(x, table.to(x.dtype))
 
     def first_position(self, source_length: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -100,6 +101,8 @@ def compiled(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         raise InputError(
             "training.execution 'compiled' needs a C++ compiler: install g++, or take 'eager'"
         )
+    # What matrices are multiplied in is the setting `precision`'s to say, not torch's to recommend.
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return cast(torch.nn.Module, torch.compile(model, mode=mode))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lengthwise.bias import AttentionBias, CalibratedBias
 from lengthwise.model import Transformer, plan_attention
-from lengthwise.model.joint import join_ahead
+from lengthwise.model.ahead import prepare
 from lengthwise.model.plans import AttentionPlan, LayerPlan
 from lengthwise.model.sheets import sheet_logits
 from lengthwise.problems.layout import Layout
@@ -34,8 +34,7 @@ class Loss:
     def __init__(
         self, config: Config, bias: AttentionBias, model: Transformer, device: torch.device
     ) -> None:
-        self.config, self.bias, self.device, self.encodes = config, bias, device, model.encodes
-        self._joins_ahead = model.joint and config.training.execution == "compiled"
+        self.config, self.bias, self.device, self.model = config, bias, device, model
         # Lines of sheets lead elsewhere in each, so that they are laid out with a batch (`sheet_logits`).
         self._along_sheets = config.is_sheet and isinstance(bias, CalibratedBias)
         # By the lengths of source and target: one for each width or size of a batch.
@@ -58,16 +57,19 @@ class Loss:
                     queries=range(key[1]),
                     path=self.config.attention,
                     device=self.device,
-                    encoder=self.encodes,
+                    encoder=self.model.encodes,
                 )
             except ValueError as error:
                 raise InputError(
                     f"attention can't be {self.config.attention!r}: {error}"
                 ) from error
-            if self._joins_ahead:
-                join_ahead(self._plans[key], *key, self.device)
+            self._prepare(self._plans[key], *key)
         # Layouts of the same lengths share a plan, but tokens have places of their own in each.
         return AttentionPlan(self._plans[key], layout)
+
+    def _prepare(self, plan: list[LayerPlan], source: int, rows: int) -> None:
+        if self.config.training.execution == "compiled":
+            prepare(self.model, plan, source, rows, self.device)
 
     def _lay_out_sights(self) -> tuple[Seen, Tensor, list[LayerPlan]] | None:
         """The drill of what single queries see, if there is one, and the bias laid out for it."""
@@ -79,6 +81,7 @@ class Loss:
         seen, wanted = found
         layers = self.config.model.layers
         plan = plan_attention(self.bias, seen, layers, path="lines", device=self.device)
+        self._prepare(plan, seen.source_length, seen.target_length)
         seen.source, seen.inputs = seen.source.to(self.device), seen.inputs.to(self.device)
         return seen, wanted.to(self.device), plan
 
