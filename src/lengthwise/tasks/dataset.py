@@ -179,12 +179,9 @@ def parse_problems(text: str, path: Path) -> Problems:
         where = f"{path}, line {number}"
         try:
             values = json.loads(line)
-            problem, answer, split = (
-                values["problem"],
-                values["answer"],
-                values.get("split"),
-            )
-            problem, answer = ("".join(str(one).split()).lower() for one in (problem, answer))
+            given = values["problem"], values["answer"]
+            problem, answer = ("".join(str(one).split()).lower() for one in given)
+            split = values.get("split")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f'{where}: a line is like {{"problem": "12+3", "answer": "15"}}, got {shorten(line)}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lengthwise.tasks.transducer import DIGITS
@@ -106,12 +106,10 @@ class Near:
 
     def moved(self, row: int, column: int) -> Near:
         """What the cell so many rows and columns further sees there."""
-        return Near(
-            self.segment,
-            None if self.row is None else self.row + row,
-            None if self.column is None else self.column + column,
-            self.field,
-            self.counter,
+        return replace(
+            self,
+            row=None if self.row is None else self.row + row,
+            column=None if self.column is None else self.column + column,
         )
 
 

@@ -63,11 +63,6 @@ class TableTask(Transducer):
         return self.table[(state, *column)]
 
 
-def is_table(values: Mapping[str, Any]) -> bool:
-    """Whether TOML values are those of a table, rather than settings or a Turing machine."""
-    return "transitions" in values and "task" not in values and "symbols" not in values
-
-
 def table_class(values: Mapping[str, Any], name: str = "") -> type[TableTask]:
     """The task of a table.
 
