@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lengthwise.problems.layout import ANSWER, COLUMN, ROW, Layout
+from lengthwise.problems.layout import ANSWER, COLUMN, ROW, Layout, axes_of
 from lengthwise.problems.sheets import SheetLayout
-from lengthwise.tasks import FRAME, Transducer, Worksheet
+from lengthwise.tasks import FRAME, Worksheet
 from lengthwise.tasks.near import SHEET
 
 
@@ -64,11 +64,6 @@ class Tokens:
     operator: Tensor
     field: Tensor
     extent: Extent
-
-
-def axes_of(task: Transducer | Worksheet) -> tuple[str, ...]:
-    """The axes that tokens of a task's problems may lie along."""
-    return (ROW, COLUMN, *task.counters) if isinstance(task, Worksheet) else (COLUMN,)
 
 
 def extent_of(layout: Layout | SheetLayout) -> Extent:
