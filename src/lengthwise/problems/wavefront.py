@@ -117,16 +117,12 @@ def write_sheets(
     # By field and token: whether a row stops with it, and whether it is a separator.
     stops = np.ones((len(task.fields), 256), bool)
     parts = np.zeros_like(stops)
-    for own, starts, size in zip(
-        stops, task.first_token, (f.size for f in task.fields), strict=True
-    ):
-        own[starts : starts + size] = False
+    for own, starts, field in zip(stops, task.first_token, task.fields, strict=True):
+        own[starts : starts + field.size] = False
     parts[0, separators] = True
     count = len(operands[0])
     alive = np.ones((count, rows + 1), bool)  # rows that have not ended
-    last = np.full(
-        count, rows + 1
-    )  # the row that holds the end, or does not end, where it is known
+    last = np.full(count, rows + 1)  # the row that holds the end, or does not end, once known
     first, moments = 0, page.pace * rows + columns + 2
     for moment in range(moments):
         while first <= rows and not alive[:, first].any():
@@ -251,10 +247,8 @@ class _Page:
         ends = np.isin(above, self._separators)
         return above[np.arange(len(above)), ends.argmax(axis=1)]
 
-    def _count(self, counter: str, line: int) -> np.ndarray | int:
+    def _count(self, counter: str, line: int) -> np.ndarray:
         """The separators of a counter's kinds above a row, `[problem]`; rows come one after the other."""
-        if counter not in self._counters:
-            return line
         row, counts = self._known
         counts = counts or {name: np.zeros(len(self._flat), np.int64) for name in self._counters}
         while row < line:
@@ -276,27 +270,21 @@ class _Page:
         if near.segment == SHEET:
             ahead = (near.row or 0) * self.wide + (near.column or 0)
             return self.place(self._names.index(near.field), ahead)
-        digits = self._sources.get(near.segment)
+        shape, digits = (len(self._flat), len(self._lines)), self._sources.get(near.segment)
         if digits is None:
-            return np.full(
-                (len(self._flat), len(self._lines)), self.task.token(near.segment), np.uint8
-            )
-        axis = self.task.axis(near.segment)
-        if axis.by_column:
-            at, beside = self._columns + (near.column or 0), self._lines + (near.row or 0)
-        elif axis.counter in self._counters:
-            beside = self._columns + (near.column or 0)
+            return np.full(shape, self.task.token(near.segment), np.uint8)
+        axis, last = self.task.axis(near.segment), digits.shape[1] - 1
+        rows, columns = self._lines + (near.row or 0), self._columns + (near.column or 0)
+        if axis.counter in self._counters:
             # One row at a time is written.
-            found = np.full((len(self._flat), len(self._lines)), CLOSED, np.uint8)
-            at = self._count(axis.counter, int(self._lines[-1])) + (near.row or 0) + self._far
-            found[:, -1] = digits[np.arange(len(digits)), np.clip(at, 0, digits.shape[1] - 1)]
-            if axis.edge is not None:
-                found[:, beside != -1] = CLOSED
-            return found
+            found = np.full(shape, CLOSED, np.uint8)
+            at = self._count(axis.counter, int(self._lines[-1])) + (near.row or 0)
+            found[:, -1] = digits[np.arange(len(digits)), np.clip(self._far + at, 0, last)]
         else:
-            at, beside = self._lines + (near.row or 0), self._columns + (near.column or 0)
-        found = digits[:, np.minimum(self._far + at, digits.shape[1] - 1)]
+            at = columns if axis.by_column else rows
+            found = digits[:, np.minimum(self._far + at, last)]
         if axis.edge is not None:
+            beside = rows if axis.by_column else columns
             found = np.where(beside == -1, found, np.uint8(CLOSED))
         return found
 
