@@ -176,11 +176,9 @@ class Sheets(Places):
 
     def __init__(self, groups: Sequence[tuple[SheetLayout, Tensor, Tensor]]) -> None:
         self.task = groups[0][0].task
-        self.layouts = [layout for layout, _, _ in groups]
-        self.vocabulary = self.layouts[0].vocabulary
         sources, inputs, wanted, coordinates, problems = [], [], [], [], []
         begins, first_queries, first_keys = [], [], []
-        self._lengths = [(layout, len(target)) for layout, _, target in groups]
+        self._counts = [(layout, len(target)) for layout, _, target in groups]
         queries = keys = count = 0
         for _, source, target in groups:
             number, length = len(target), target.shape[1] - 1
@@ -239,7 +237,7 @@ class Sheets(Places):
         """See `Places`; only names and axes are of use here."""
         if site == "self":
             return dict.fromkeys((SHEET, LAST), Span(0, self.target_length, True))
-        return self.layouts[0].source_spans
+        return self._counts[0][0].source_spans
 
     def axes(self, segment: str) -> tuple[str, ...]:
         if segment == SHEET:
@@ -258,7 +256,7 @@ class Sheets(Places):
         if segment == SHEET:
             return self._find_cell(place[0], place[1], field)
         lengths, offsets = [], []
-        for layout, number in self._lengths:
+        for layout, number in self._counts:
             span = layout.source_spans[segment]
             lengths.append(torch.full((number,), span.stop - span.start))
             offsets.append(torch.full((number,), span.stop - 1 if span.backwards else span.start))

@@ -289,35 +289,52 @@ class _Page:
         return found
 
 
-def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:
-    """A sheet that was written one token after the other, of one problem.
+class Pen:
+    """A sheet of one problem that is written one token after the other.
 
-    It ends with a token that can't stand where it does, and with the limits.
+    It ends with the end, with a token that can't stand where it does, and with the limits.
+
+    Args:
+        columns, rows: as of `write_sheets`.
+
+    Attributes:
+        row, column, field: where the next token stands.
     """
-    fields = len(task.fields)
-    cells = np.full((1, rows + 1, columns + 1, fields), CLOSED, np.uint8)
-    separators, end = {task.token(text) for text in task.separators}, task.token(END)
-    row = column = field = 0
-    ended = False
-    for token in tokens.tolist():
-        if row > rows or column > columns:
-            break
-        value = token - task.first_token[field]
-        if field == 0 and (token in separators or token == end):
-            cells[0, row, column, 0] = token
-            if token == end:
-                ended = True
-                break
-            row, column = row + 1, 0
-        elif 0 <= value < task.fields[field].size:
-            cells[0, row, column, field] = token
-            field = (field + 1) % fields
-            column += field == 0
+
+    def __init__(self, task: Worksheet, *, columns: int, rows: int) -> None:
+        self.task, self._columns, self._rows, self._ended = task, columns, rows, False
+        self._cells = np.full((1, rows + 1, columns + 1, len(task.fields)), CLOSED, np.uint8)
+        self.row = self.column = self.field = 0
+
+    def write(self, token: int) -> bool:
+        """Write a token; whether the sheet goes on."""
+        task, text = self.task, self.task.tokens[token]
+        self._cells[0, self.row, self.column, self.field] = token
+        if not self.field and text in task.separators:
+            self.row, self.column = self.row + 1, 0
+        elif 0 <= token - task.first_token[self.field] < task.fields[self.field].size:
+            self.field = (self.field + 1) % len(task.fields)
+            self.column += self.field == 0
         else:
-            cells[0, row, column, field] = token
+            self._ended = not self.field and text == END
+            return False
+        return self.row <= self._rows and self.column <= self._columns
+
+    @property
+    def written(self) -> Written:
+        """What was written so far."""
+        last, ended = np.array([min(self.row, self._rows)]), np.array([self._ended])
+        asked = ended | (self.task.endless and self.row > self._rows)
+        return Written(self.task, self._cells, last, ended, asked)
+
+
+def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:
+    """A sheet that was written one token after the other; see `Pen`."""
+    pen = Pen(task, columns=columns, rows=rows)
+    for token in tokens.tolist():
+        if not pen.write(token):
             break
-    last, end = np.array([min(row, rows)]), np.array([ended])
-    return Written(task, cells, last, end, end | (task.endless and row > rows))
+    return pen.written
 
 
 def true_sheets(
