@@ -95,7 +95,7 @@ def _of_columns(task: Any, config: Any) -> _Named:
             yield "truth", lambda: _truth(task)
     yield "problems", lambda: _problems(task, config)
     if has_rule(task):
-        yield "local", lambda: _local(task, config.format)
+        yield "local", lambda: _local(task)
 
 
 def _total(task: Any) -> _Found:
@@ -192,7 +192,7 @@ def _problems(task: Any, config: Any) -> _Found:
     return True, f"drawn up to {length} digits; different ones of {_PROBLEMS}: {shown}"
 
 
-def _local(task: Any, format: Format) -> _Found:
+def _local(task: Any) -> _Found:
     if task.writes is not None:
         return False, (
             f"an answer of {task.writes} symbols depends on all of the problem; such a task is trained, "

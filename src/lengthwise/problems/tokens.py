@@ -80,8 +80,7 @@ def source_tokens(layout: Layout | SheetLayout, device: torch.device | str = "cp
     """The tokens of the source; the same for all problems of the layout."""
     task, length = layout.task, layout.source_length
     axes, names = axes_of(task), tuple(segment.name for segment in task.segments)
-    sheet = isinstance(layout, SheetLayout)
-    spans = layout.source_spans if sheet else layout.anchors("cross")
+    spans = layout.source_spans if isinstance(layout, SheetLayout) else layout.anchors("cross")
     segment, operator = torch.full((length,), -1), torch.zeros(length, dtype=torch.bool)
     coordinates = {axis: torch.zeros(1, length, dtype=torch.int64) for axis in axes}
     known = {axis: torch.zeros(1, length, dtype=torch.bool) for axis in axes}

@@ -265,9 +265,8 @@ def dataset_class(values: dict[str, Any]) -> type[Dataset]:
         segments = tuple(
             Segment(one, "operand" if one.isalnum() else "symbol") for one in values["segments"]
         )
-        settings = {**Dataset.settings}
-        lengths = tuple(int(one) for one in values["lengths"])
-        settings["evaluation"] = {**settings["evaluation"], "lengths": lengths}
+        lengths = tuple(map(int, values["lengths"]))
+        evaluation = {**Dataset.settings["evaluation"], "lengths": lengths}
         made: dict[str, Any] = {
             "name": str(values["name"]),
             "file": str(values["file"]),
@@ -278,7 +277,7 @@ def dataset_class(values: dict[str, Any]) -> type[Dataset]:
             "states": 1,
             "length": int(values["length"]),
             "example": tuple(map(str, values["example"])),
-            "settings": settings,
+            "settings": {**Dataset.settings, "evaluation": evaluation},
             "values": values,
         }
     except (KeyError, TypeError, AttributeError) as error:

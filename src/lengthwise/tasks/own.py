@@ -234,10 +234,9 @@ def _own_ways(task: Any) -> list[Any]:
     if kind.texts is not base.texts:
         found.append([_or_refused(task.texts, one.name) for one in task.operands])
     if (kind.parse, kind.objection) != (base.parse, base.objection):
-        rng, texts = np.random.default_rng(0), [task.example[0]]
-        for _ in range(64):
-            texts.append("".join(_some_text(task, one, rng) for one in task.segments))
-        found.append([(text, _or_refused(task.parse, text)) for text in texts])
+        rng = np.random.default_rng(0)
+        some = ["".join(_some_text(task, one, rng) for one in task.segments) for _ in range(64)]
+        found.append([(text, _or_refused(task.parse, text)) for text in (task.example[0], *some)])
     if kind.admit is not base.admit and isinstance(task, Transducer):
         digits = np.random.default_rng(0).integers(
             0, task.base, (64, len(task.operands), 8), np.uint8
