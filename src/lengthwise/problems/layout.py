@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.tasks import DIGITS, FRAME, Transducer, Worksheet
+from lengthwise.tasks import DIGITS, Transducer, Worksheet
+from lengthwise.tasks.framing import END, START
 from lengthwise.tasks.near import LAST, SHEET
-
-START, END = FRAME
 
 Alignment = Literal["natural", "interleaved"]
 InputOrder = Literal["normal", "reversed"]
