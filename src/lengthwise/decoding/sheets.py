@@ -93,8 +93,9 @@ class SightTable:
             shown.append(np.unique(self._code(seen[before:])))
             return true(field, seen[:before])
 
+        columns, rows = layout.limits["columns"], layout.limits["rows"]
         nears = [*self.task.nears, *self.nears]
-        write_sheets(self.task, parts, nears, look, **layout.limits)
+        write_sheets(self.task, parts, nears, look, columns=columns, rows=rows)
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
         codes = codes[~self._look_up(codes)[1]]
         if not len(codes):
