@@ -225,7 +225,8 @@ class Sheets(Places):
         place = np.arange(tokens.shape[1])
         before = np.where(closing, place + 1, 0)
         begin = np.maximum.accumulate(np.pad(before, ((0, 0), (1, 0)))[:, :-1], axis=1)
-        counts = [row, *np.divmod(place - begin, len(self.task.fields))]
+        within, fields = place - begin, len(self.task.fields)
+        counts = [row, within // fields, within % fields]
         counts += [above(kinds)[1] for kinds in self.task.counters.values()]
         written = tokens != IGNORED
         starts = np.tile(written.sum(axis=1, keepdims=True), int(row.max()) + 2)

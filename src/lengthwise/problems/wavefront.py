@@ -284,8 +284,7 @@ class _Page:
             at = columns if axis.by_column else rows
             found = digits[:, np.minimum(self._far + at, last)]
         if axis.edge is not None:
-            beside = rows if axis.by_column else columns
-            found = np.where(beside == -1, found, np.uint8(CLOSED))
+            found[:, (rows if axis.by_column else columns) != -1] = CLOSED
         return found
 
 
