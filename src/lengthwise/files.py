@@ -186,10 +186,7 @@ def from_json(text: str) -> Any:
     Raises:
         ValueError: for what is no JSON, or nested so deeply that nobody could walk through it.
     """
-    try:
-        return _walked(json.loads(text))
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+    return _parsed(json.loads, text)
 
 
 def from_toml(text: str) -> dict[str, Any]:
@@ -200,17 +197,18 @@ def from_toml(text: str) -> dict[str, Any]:
     """
     if _LONG_KEY.search(text):
         raise ValueError(_TOO_DEEP)
-    try:
-        return _walked(tomllib.loads(text))
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+    return _parsed(tomllib.loads, text)
 
 
 _TOO_DEEP = f"it is nested more than {_DEEPEST} levels deep"
 
 
-def _walked(values: Any) -> Any:
-    """Values, if they are not nested too deeply."""
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    """What a parser reads, if it is not nested too deeply."""
+    try:
+        values = parse(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     level = [values] if isinstance(values, dict | list) else []
     for _ in range(_DEEPEST):
         if not level:

@@ -17,7 +17,7 @@ from lengthwise.proof import NotApplicableError, estimate
 from lengthwise.runs.parts import make_bias, make_device
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import Config
-from lengthwise.tasks.near import LAST, SHEET
+from lengthwise.tasks.near import LAST, SHEET, Near
 from lengthwise.training.halves import shard_threads
 from lengthwise.training.processes import make_accelerator
 from lengthwise.training.trainer import Trainer
@@ -170,10 +170,9 @@ def _guess(config: Config) -> CalibratedBias:
 def _guess_of_sheet(config: Config) -> CalibratedBias:
     """What the rule sees, but for what the query's own token tells."""
     task, heads, lines = config.make_task(), config.model.heads, []
-    before = (0, -1, task.fields[-1].name)
-    seen = [n for n in task.nears if n.segment != SHEET or (n.row, n.column, n.field) != before]
-    own = [str(near) for near in seen if near.segment == SHEET]
-    cross = [str(near) for near in seen if near.segment != SHEET]
+    before = Near(SHEET, 0, -1, task.fields[-1].name)
+    own = [str(near) for near in task.nears if near.segment == SHEET and near != before]
+    cross = [str(near) for near in task.nears if near.segment != SHEET]
     for head in range(heads):
         lines.append(Line(cross[head % len(cross)], head))
         lines.append(Line(own[head] if head < len(own) else LAST, head, 0))

@@ -19,7 +19,7 @@ from lengthwise.problems.sheet_sampling import suite_sheets, training_sheets
 from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import true_sheets
-from lengthwise.problems.worked import significant, texts_of
+from lengthwise.problems.worked import answer_to, significant, texts_of
 from lengthwise.tasks.own import check_rule, has_rule
 
 # Columns before the one being written that a task may read and still be called local here.
@@ -88,29 +88,20 @@ def _of_columns(task: Any, config: Any) -> _Named:
         yield "rule", lambda: _total(task)
     else:
         yield "rule", lambda: (True, f"none; {len(task.problems.lengths):,} problems with answers")
-    yield "example", lambda: _example(task, lambda parts: _answer(task, parts))
+    yield "example", lambda: _example(task, lambda parts: answer_to(task, parts))
     if has_rule(task):
         yield "growth", lambda: _growth(task)
         if hasattr(task, "truth"):
             yield "truth", lambda: _truth(task)
     yield "problems", lambda: _problems(task, config)
     if has_rule(task):
-        yield "local", lambda: _local(task, config.format)
+        yield "local", lambda: _local(task)
 
 
 def _total(task: Any) -> _Found:
     check_rule(task)
-    states, width = task.states, len(task.operands)
-    again = [task.stepped(*index) for index in np.ndindex(task.tables[0].shape)]
-    held = zip(task.tables[0].ravel().tolist(), task.tables[1].ravel().tolist(), strict=True)
-    if again != [*held]:
-        return False, "step gives another result when it is asked again; it must be a function"
-    return True, f"total: {states} states x {task.base}^{width} columns, each with one result"
-
-
-def _answer(task: Any, parts: list[str], more: int = 0) -> str:
-    width = max(map(len, parts)) + task.growth + more
-    return task.read(task.answer(digits_of(task, parts, width))[0])
+    columns = f"{task.base}^{len(task.operands)} columns"
+    return True, f"total: {task.states} states x {columns}, each with one result"
 
 
 def _example(task: Any, answer: Callable[[Any], str]) -> _Found:
@@ -144,7 +135,7 @@ def _growth(task: Any) -> _Found:
     for length in _LENGTHS:
         for problem in _random(task, length):
             texts = _texts(task, problem)
-            got, wider = _answer(task, texts), _answer(task, texts, more=_WIDER)
+            got, wider = answer_to(task, texts), answer_to(task, texts, more=_WIDER)
             if got != wider:
                 return False, (
                     f"with growth {task.growth} the answer to {', '.join(texts)} is {got}, with more zeros "
@@ -161,7 +152,7 @@ def _texts(task: Any, problem: np.ndarray) -> list[str]:
 
 def _truth(task: Any) -> _Found:
     drawn = (_texts(task, problem) for length in _LENGTHS for problem in _random(task, length))
-    answers = ((texts, _answer(task, texts)) for texts in drawn)
+    answers = ((texts, answer_to(task, texts)) for texts in drawn)
     return _compare(task, answers, f"{_LENGTHS[-1]} digits")
 
 
@@ -201,7 +192,7 @@ def _problems(task: Any, config: Any) -> _Found:
     return True, f"drawn up to {length} digits; different ones of {_PROBLEMS}: {shown}"
 
 
-def _local(task: Any, format: Format) -> _Found:
+def _local(task: Any) -> _Found:
     if task.writes is not None:
         return False, (
             f"an answer of {task.writes} symbols depends on all of the problem; such a task is trained, "

@@ -15,8 +15,7 @@ from lengthwise.bench.models import random_problems, trained_run
 from lengthwise.bench.results import Bench, alternate, measured_process, ratios
 from lengthwise.decoding.any_rows import Streams
 from lengthwise.decoding.greedy import Decode, decode_streams
-from lengthwise.evaluation.mistakes import truth
-from lengthwise.problems.worked import expression_of
+from lengthwise.problems.worked import answer_to, expression_of
 from lengthwise.runs.run import Run
 from lengthwise.tasks import DIGITS
 
@@ -96,7 +95,8 @@ def run(
     for case, expression in cases.items():
         bench.say(case)
         found = [measured_solve(trained, expression) for _ in range(few)]
-        if {answer for _, _, answer in found} != {truth(trained, expression)}:
+        truth = answer_to(trained.task, trained.parse(expression))
+        if {answer for _, _, answer in found} != {truth}:
             raise RuntimeError(f"the model's answer to {case} is wrong, so its time means nothing")
         note = f"lengthwise solve, a process, median of {few}"
         bench.add(f"{case}: time", (one[0] for one in found), "s", note)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lengthwise.bias.base import SITES, Site
 from lengthwise.errors import InputError, shorten
-from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, ROW, Places, Span, site_of
+from lengthwise.problems.layout import ANSWER, COLUMN, COLUMNS, ROW, Places, Span, axes_of, site_of
 from lengthwise.tasks.near import LAST, SHEET
 
 Direction = Literal["diagonal", "anti-diagonal", "vertical", "everywhere"]
@@ -169,7 +169,7 @@ class Track:
                 f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named by "
                 f"one of {', '.join(filter(None, fields)) or 'no'} fields"
             )
-        known = places.query_axes
+        known = axes_of(places.task)
         for number in self.place:
             for axis, _ in number.factors:
                 if axis not in known:

@@ -176,7 +176,9 @@ class AnyRows:
         """
         every, memory, plan = self.around(rows)
         tokens = self.streams.inputs(every) if inputs is None else inputs
-        embedded = self.embed(tokens, every)
+        own = torch.from_numpy(self.positions(every, self.streams.problems(every)))
+        ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
+        embedded = self.model.embed_at(self.model.target_embedding, ids, own)
         view = self.model.view(embedded, memory, plan)
         if self.model.scheme.kind == "none":
             # The source is the vocabulary, every time: what it means is worked out once.
@@ -187,12 +189,6 @@ class AnyRows:
         if len(every) == len(rows):
             return logits
         return logits[torch.from_numpy(np.searchsorted(every, rows)).to(self.device)]
-
-    def embed(self, tokens: np.ndarray, rows: np.ndarray) -> Embedded:
-        """Embed the tokens that rows read."""
-        own = torch.from_numpy(self.positions(rows, self.streams.problems(rows)))
-        ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
-        return self.model.embed_at(self.model.target_embedding, ids, own)
 
     def positions(self, rows: np.ndarray, problems: np.ndarray) -> np.ndarray:
         """Where flat rows stand in their sequences; those before the first row stand there."""
@@ -275,7 +271,6 @@ class AnyRows:
             count = embedding.num_embeddings
             indices = [torch.from_numpy(source[keys.index].astype(np.int64)) for keys in crosses]
         else:
-            shapes = [keys.index.shape for keys in crosses]
             flat = torch.cat([keys.index.flatten() for keys in crosses])
             read, inverse = flat.unique(return_inverse=True)
             number = read.numpy()
@@ -286,8 +281,8 @@ class AnyRows:
             tokens = torch.from_numpy(source[number].astype(np.int64)).to(self.device)
             memory = self.model.embed_at(embedding, tokens, torch.from_numpy(own))
             count = len(read)
-            parts = inverse.split([shape.numel() for shape in shapes])
-            indices = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+            parts = inverse.split([keys.index.numel() for keys in crosses])
+            indices = [part.view_as(k.index) for part, k in zip(parts, crosses, strict=True)]
         plans: dict[int, LinesPlan] = {}
         for keys, index in zip(crosses, indices, strict=True):
             if id(keys) not in plans:

@@ -21,7 +21,7 @@ from lengthwise.model.sheets import logits_of_sights
 from lengthwise.problems.layout import COLUMN, ROW, Places, Span
 from lengthwise.problems.sheet_rule import rule_of
 from lengthwise.problems.sheets import Seen, SheetLayout, Sheets, digit_at
-from lengthwise.problems.wavefront import Written, read_tokens, write_sheets
+from lengthwise.problems.wavefront import Pen, Written, write_sheets
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.near import CLOSED, LAST, SHEET, Near
 
@@ -59,14 +59,13 @@ class SightTable:
         self.tracks = [*map(str, cone), LAST]
         self.nears = [Near.parse(track) for track in self.tracks]
         self.size = len(task.tokens) + 1
-        if self.size ** len(self.tracks) > _MOST:
+        entries = self.size ** len(self.tracks)
+        if entries > _MOST:
             raise NotApplicableError(f"what {len(self.tracks)} lines show is too much for a table")
-        self.whole = self.size ** len(self.tracks) <= _ENTRIES
-        self.worst = 0.0
+        self.whole, self.worst = entries <= _ENTRIES, 0.0
         # Of each sight the token, -1 where it is not known; then its loss.
-        entries = self.size ** len(self.tracks) if self.whole else 0
-        self.values = np.full(entries, -1, np.int16)
-        self.losses = np.zeros(entries, np.float32)
+        self.values = np.full(entries if self.whole else 0, -1, np.int16)
+        self.losses = np.zeros(len(self.values), np.float32)
         self.codes = np.zeros(0, np.int64)
 
     def __call__(self, field: int, seen: np.ndarray) -> np.ndarray:
@@ -190,23 +189,20 @@ class _Prefix(Places):
     """Where tokens lie for the one query that writes the next token of a sheet."""
 
     def __init__(self, layout: SheetLayout) -> None:
-        self.layout, self.task, self.vocabulary = layout, layout.task, layout.vocabulary
-        self.row = self.column = self.field = self.written = 0
+        self.layout, self.task = layout, layout.task
+        self.pen, self.written = Pen(self.task, **layout.limits), 0
         self.counted = dict.fromkeys(self.task.counters, 0)
         # Where each row begins, among what was written.
         self.begins = [0]
 
-    def add(self, token: int, separators: set[int]) -> None:
-        """Count a token that was written."""
-        self.written += 1
-        if token in separators:
-            self.row, self.column, self.field = self.row + 1, 0, 0
+    def add(self, token: int) -> bool:
+        """Write a token; whether the sheet goes on."""
+        goes_on, self.written = self.pen.write(token), self.written + 1
+        if self.pen.row == len(self.begins):
             for name, kinds in self.task.counters.items():
                 self.counted[name] += self.task.tokens[token] in kinds
             self.begins.append(self.written)
-            return
-        self.field = (self.field + 1) % len(self.task.fields)
-        self.column += self.field == 0
+        return goes_on
 
     def anchors(self, site: str) -> dict[str, Span]:
         if site == "self":
@@ -219,7 +215,7 @@ class _Prefix(Places):
         return self.written + 1 if site == "self" else self.layout.source_length
 
     def coordinates(self, queries: torch.Tensor) -> dict[str, torch.Tensor]:
-        own = {ROW: self.row, COLUMN: self.column, **self.counted}
+        own = {ROW: self.pen.row, COLUMN: self.pen.column, **self.counted}
         return {name: torch.tensor([number]) for name, number in own.items()}
 
     def find(
@@ -235,11 +231,11 @@ class _Prefix(Places):
     def _find_cell(self, place: Sequence[torch.Tensor], field: str) -> int:
         """The query that reads a cell's token: the one after it; -1 where there is none."""
         row, column = map(int, place)
-        if not 0 <= row <= self.row or column < 0:
+        if not 0 <= row < len(self.begins) or column < 0:
             return -1
         names = [one.name for one in self.task.fields]
         token = self.begins[row] + column * len(names) + names.index(field)
-        stop = self.begins[row + 1] if row < self.row else self.written
+        stop = self.begins[row + 1] if row + 1 < len(self.begins) else self.written
         return token + 1 if token < stop else -1
 
 
@@ -256,10 +252,8 @@ def decode_one_by_one(
 
     What other programs do; for comparison, and for biases that are not near the cell being written.
     """
-    task, prefix = layout.task, _Prefix(layout)
-    separators = {task.token(text) for text in task.separators}
+    prefix, view, last = _Prefix(layout), None, layout.vocabulary.start
     source = layout.source(operands[:1]).to(device)
-    view, tokens, last = None, [], layout.vocabulary.start
     layers = range(len(model.layers))
     for step in range(layout.tokens_at_most):
         query = torch.tensor([step])
@@ -274,15 +268,7 @@ def decode_one_by_one(
         if view is None:
             view = model.begin(source, layout.tokens_at_most, plans)
         logits = model.step(torch.tensor([last], device=device), step, view, plans)
-        last, field = int(logits.argmax(dim=-1)), prefix.field
-        tokens.append(last)
-        value = last - task.first_token[field]
-        fits = 0 <= value < task.fields[field].size or (not field and last in separators)
-        prefix.add(last, separators)
-        if (
-            not fits
-            or prefix.row > layout.limits["rows"]
-            or prefix.column > layout.limits["columns"]
-        ):
+        last = int(logits.argmax(dim=-1))
+        if not prefix.add(last):
             break
-    return read_tokens(task, np.array(tokens), **layout.limits)
+    return prefix.pen.written

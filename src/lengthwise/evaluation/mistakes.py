@@ -18,8 +18,9 @@ from lengthwise.decoding.greedy import greedy_decode
 from lengthwise.evaluation import questions_of
 from lengthwise.evaluation.exact_match import CELLS, draw_problems
 from lengthwise.files import write_csv
-from lengthwise.problems.layout import END, Layout, digits_of
+from lengthwise.problems.layout import END, Layout
 from lengthwise.problems.sampling import Suite
+from lengthwise.problems.worked import answer_to
 from lengthwise.runs.elsewhere import computing_with, from_values, to_values
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import InputError
@@ -184,14 +185,7 @@ def _asking(run: Run) -> Callable[[list[int]], list[list[Any]]]:
             np.base_repr(number, run.task.base).lower().translate(digits) for number in numbers
         ]
         found = zip(numbers, texts, run.solve_many(texts), strict=True)
-        told = [[number, text, answer, truth(run, text)] for number, text, answer in found]
+        told = [[*one, answer_to(run.task, run.parse(one[1]))] for one in found]
         return [one for one in told if one[2] != one[3]]
 
     return ask
-
-
-def truth(run: Run, expression: str) -> str:
-    """The right answer to an expression."""
-    parts = run.parse(expression)
-    width = max(map(len, parts)) + run.task.growth
-    return run.task.read(run.task.answer(digits_of(run.task, parts, width))[0])

@@ -316,15 +316,14 @@ class Contexts:
                 frontier = {
                     s: path for s, path in frontier.items() if (s, steps % period) not in found
                 }
+                if not frontier:
+                    break
                 found |= {(s, steps % period): path for s, path in frontier.items()}
             following: dict[int, list[Column]] = {}
             for state, path in frontier.items():
                 for column, after, _ in self._columns(digits, state):
                     following.setdefault(after, [*path, column])
             frontier = following
-            later = {(state, (steps + 1) % period) for state in frontier}
-            if steps >= least and not later - found.keys():
-                break
         ended: dict[tuple[int, int], list[Column]] = {}
         for (state, steps), path in found.items():
             after = self._after(digits, state, zeros)

@@ -209,8 +209,7 @@ def patches(task: Worksheet) -> Relation:
         if {d: one.rows for d, one in around.items()} == seen:
             return found
         seen = {d: one.rows for d, one in around.items()}
-        flags = Relation((FIRST_ROW, FIRST_COLUMN), set(product((True, False), repeat=2)))
-        every = flags
+        every = Relation((FIRST_ROW, FIRST_COLUMN), set(product((True, False), repeat=2)))
         for one in around.values():
             every = every.join(one).keep(task)
         for near in task.nears:
@@ -306,10 +305,7 @@ def _around(
     first_column = found.names.index(FIRST_COLUMN)
     names = (*(name for _, name, _ in keep), edge)
     rows = {
-        (
-            *(_as_far(how, values[n]) for n, _, how in keep),
-            False,
-        )
+        (*(_as_far(how, values[n]) for n, _, how in keep), False)
         for values in found.rows
         # No column is before the first.
         if not (column > 0 and values[first_column])

@@ -99,20 +99,18 @@ class Sights:
 
     def record(self, case: int) -> str:
         """A case as JSON: what is seen along each track, null for nothing, and what must be written."""
-        texts = self.task.tokens
-        seen: dict[str, str | None] = {
-            track: None if token == CLOSED else texts[token]
-            for track, token in zip(self.tracks, self.tokens[:, case].tolist(), strict=True)
-        }
-        return json.dumps({**seen, WRITES: texts[self.wanted[case]]})
+        writes = self.task.tokens[self.wanted[case]]
+        return json.dumps({**self._seen(case, None), WRITES: writes})
 
     def words(self, case: int) -> str:
         """What a query sees in a case."""
+        return ", ".join(f"{track} {text}" for track, text in self._seen(case, "nothing").items())
+
+    def _seen(self, case: int, nothing: str | None) -> dict[str, str | None]:
+        """The text that is seen along each track in a case."""
+        seen = zip(self.tracks, self.tokens[:, case].tolist(), strict=True)
         texts = self.task.tokens
-        return ", ".join(
-            f"{track} {'nothing' if token == CLOSED else texts[token]}"
-            for track, token in zip(self.tracks, self.tokens[:, case].tolist(), strict=True)
-        )
+        return {track: nothing if token == CLOSED else texts[token] for track, token in seen}
 
 
 class SheetContexts:

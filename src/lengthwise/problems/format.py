@@ -81,11 +81,8 @@ class Format:
         for key, value in self.parameters.items():
             if key in task.parameters and type(value) is not type(task.parameters[key]):
                 raise ValueError(f"{key} of {self.name} can't be {value!r}")
-        if self.is_sheet and (self.alignment, self.input_order, self.frame) != (
-            "natural",
-            "normal",
-            "none",
-        ):
+        written = self.alignment, self.input_order, self.frame
+        if self.is_sheet and written != ("natural", "normal", "none"):
             raise ValueError(
                 f"sheets of {self.name} are written in one way: no alignment, order or frame"
             )

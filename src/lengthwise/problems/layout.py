@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.tasks import DIGITS, FRAME, Transducer, Worksheet
+from lengthwise.tasks import DIGITS, Transducer, Worksheet
+from lengthwise.tasks.framing import END, START
 from lengthwise.tasks.near import LAST, SHEET
-
-START, END = FRAME
 
 Alignment = Literal["natural", "interleaved"]
 InputOrder = Literal["normal", "reversed"]
@@ -122,12 +121,6 @@ class Places:
         """The number of keys at a site."""
         return self.target_length if site == "self" else self.source_length
 
-    @property
-    def query_axes(self) -> tuple[str, ...]:
-        """The names that `coordinates` has."""
-        sheet = isinstance(self.task, Worksheet)
-        return (ROW, COLUMN, *self.task.counters) if sheet else (COLUMN,)
-
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """The coordinates of queries `[query]`: of each axis int64 `[query]`. Query i writes column i."""
         return {COLUMN: queries}
@@ -161,6 +154,11 @@ class Places:
         position = span.stop - 1 - steps if span.backwards else span.start + steps
         inside = torch.as_tensor((position >= span.start) & (position < span.stop))
         return torch.as_tensor(position).where(inside, 0), inside
+
+
+def axes_of(task: Transducer | Worksheet) -> tuple[str, ...]:
+    """The axes that tokens of a task's problems may lie along, and that queries have coordinates of."""
+    return (ROW, COLUMN, *task.counters) if isinstance(task, Worksheet) else (COLUMN,)
 
 
 def site_of(segment: str) -> Literal["self", "cross"]:

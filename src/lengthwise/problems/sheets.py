@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lengthwise.problems.layout import COLUMN, ROW, At, Places, Span, site_of
+from lengthwise.problems.layout import COLUMN, ROW, At, Places, Span, axes_of, site_of
 from lengthwise.problems.sizes import Size
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks.framing import END, START
@@ -142,19 +142,6 @@ class SheetLayout:
         return " ".join(self.vocabulary.texts[token] for token in tokens.tolist() if token >= 0)
 
 
-def count_kinds(task: Worksheet, tokens: np.ndarray) -> np.ndarray:
-    """What a task's own counters say where each token is written, int64 `[counter, flat]`.
-
-    Args:
-        tokens: `[problem, token]`.
-    """
-    found = np.zeros((len(task.counters), tokens.size), np.int64)
-    for own, kinds in zip(found, task.counters.values(), strict=True):
-        closing = np.isin(tokens, [task.token(text) for text in kinds])
-        own[:] = (np.cumsum(closing, axis=1) - closing).reshape(-1)
-    return found
-
-
 def digit_at(
     task: Worksheet, segment: str, place: Sequence[Tensor]
 ) -> tuple[Tensor | None, Tensor]:
@@ -189,71 +176,69 @@ class Sheets(Places):
 
     def __init__(self, groups: Sequence[tuple[SheetLayout, Tensor, Tensor]]) -> None:
         self.task = groups[0][0].task
-        self.layouts = [layout for layout, _, _ in groups]
-        self.vocabulary = self.layouts[0].vocabulary
         sources, inputs, wanted, coordinates, problems = [], [], [], [], []
-        counted: list[np.ndarray] = []
-        self._starts, self._source, self._first, self._lengths = [], [], [], []
+        begins, first_queries, first_keys = [], [], []
+        self._counts = [(layout, len(target)) for layout, _, target in groups]
         queries = keys = count = 0
-        for layout, source, target in groups:
+        for _, source, target in groups:
             number, length = len(target), target.shape[1] - 1
             source, target = source.cpu(), target.cpu()
-            row, column, field, starts = self._count(target.numpy()[:, 1:])
+            counts, starts = self._count(target.numpy()[:, 1:])
             sources.append(source.reshape(-1))
             inputs.append(target[:, :-1].clamp(min=0).reshape(-1))
             wanted.append(target[:, 1:].reshape(-1))
-            coordinates.append(np.stack([row, column, field]).reshape(3, -1))
-            counted.append(count_kinds(self.task, target.numpy()[:, 1:]))
+            coordinates.append(counts)
             problems.append(np.repeat(np.arange(number), length) + count)
-            self._starts.append(starts)
-            self._first.append(queries + length * np.arange(number))
-            self._source.append(keys + source.shape[1] * np.arange(number))
-            self._lengths.append((layout, number))
+            begins.append(starts)
+            first_queries.append(queries + length * np.arange(number))
+            first_keys.append(keys + source.shape[1] * np.arange(number))
             queries, keys, count = queries + number * length, keys + source.numel(), count + number
         self.source, self.inputs, self.wanted = (
             torch.cat(parts)[None] for parts in (sources, inputs, wanted)
         )
-        self.row, self.column, self.field = torch.from_numpy(np.concatenate(coordinates, axis=1))
-        every = torch.from_numpy(np.concatenate(counted, axis=1))
-        self.counted = dict(zip(self.task.counters, every, strict=True))
+        every = torch.from_numpy(np.concatenate(coordinates, axis=1))
+        self.row, self.column, self.field, *counted = every
+        self.counted = dict(zip(self.task.counters, counted, strict=True))
         self.problem = torch.from_numpy(np.concatenate(problems))
-        rows = max(starts.shape[1] for starts in self._starts)
+        rows = max(starts.shape[1] for starts in begins)
         # Where each row begins, in its own problem; then where what was written ends.
         self._begins = torch.from_numpy(
             np.concatenate(
-                [np.pad(s, ((0, 0), (0, rows - s.shape[1])), mode="edge") for s in self._starts]
+                [np.pad(s, ((0, 0), (0, rows - s.shape[1])), mode="edge") for s in begins]
             )
         )
-        self._first_query = torch.from_numpy(np.concatenate(self._first))
+        self._first_query = torch.from_numpy(np.concatenate(first_queries))
         self._end_query = torch.cat([self._first_query[1:], torch.tensor([queries])])
-        self._first_key = torch.from_numpy(np.concatenate(self._source))
+        self._first_key = torch.from_numpy(np.concatenate(first_keys))
         self.source_length, self.target_length = keys, queries
 
-    def _count(self, tokens: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Row, column and field of every token `[problem, token]`, and where rows begin."""
-        closing = np.isin(tokens, [self.task.token(text) for text in self.task.separators])
+    def _count(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of every token `[problem, token]` row, column, field and what the task's own counters say, int64
+        `[coordinate, flat]`; and where the rows of each problem begin, `[problem, row]`."""
+
+        def above(kinds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+            """Which tokens are separators of some kinds, and how many of these stand before each."""
+            closing = np.isin(tokens, [self.task.token(text) for text in kinds])
+            return closing, np.cumsum(closing, axis=1) - closing
+
+        closing, row = above(self.task.separators)
         place = np.arange(tokens.shape[1])
-        row = np.cumsum(closing, axis=1) - closing
         before = np.where(closing, place + 1, 0)
         begin = np.maximum.accumulate(np.pad(before, ((0, 0), (1, 0)))[:, :-1], axis=1)
-        within = place - begin
-        fields = len(self.task.fields)
+        within, fields = place - begin, len(self.task.fields)
+        counts = [row, within // fields, within % fields]
+        counts += [above(kinds)[1] for kinds in self.task.counters.values()]
         written = tokens != IGNORED
-        starts = np.zeros((len(tokens), int(row.max()) + 2), np.int64)
-        starts[:] = written.sum(axis=1)[:, None]
-        problems = np.repeat(np.arange(len(tokens)), tokens.shape[1]).reshape(tokens.shape)
-        np.minimum.at(
-            starts,
-            (problems[written], row[written]),
-            np.broadcast_to(place, tokens.shape)[written],
-        )
-        return row, within // fields, within % fields, starts
+        starts = np.tile(written.sum(axis=1, keepdims=True), int(row.max()) + 2)
+        problems, places = np.nonzero(written)
+        np.minimum.at(starts, (problems, row[written]), places)
+        return np.stack(counts).reshape(len(counts), -1), starts
 
     def anchors(self, site: str) -> dict[str, Span]:
         """See `Places`; only names and axes are of use here."""
         if site == "self":
             return dict.fromkeys((SHEET, LAST), Span(0, self.target_length, True))
-        return self.layouts[0].source_spans
+        return self._counts[0][0].source_spans
 
     def axes(self, segment: str) -> tuple[str, ...]:
         if segment == SHEET:
@@ -272,7 +257,7 @@ class Sheets(Places):
         if segment == SHEET:
             return self._find_cell(place[0], place[1], field)
         lengths, offsets = [], []
-        for layout, number in self._lengths:
+        for layout, number in self._counts:
             span = layout.source_spans[segment]
             lengths.append(torch.full((number,), span.stop - span.start))
             offsets.append(torch.full((number,), span.stop - 1 if span.backwards else span.start))
@@ -354,7 +339,7 @@ class Seen(Places):
 
     def coordinates(self, queries: Tensor) -> dict[str, Tensor]:
         """See `Places`; none is known, only names."""
-        return dict.fromkeys(self.query_axes, torch.zeros_like(queries))
+        return dict.fromkeys(axes_of(self.task), torch.zeros_like(queries))
 
     def locate(self, track: At, queries: Tensor) -> tuple[Tensor, Tensor]:
         """See `Places`: of the queries at the end; tokens that they read read themselves."""

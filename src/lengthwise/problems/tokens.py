@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lengthwise.problems.layout import ANSWER, COLUMN, ROW, Layout
+from lengthwise.problems.layout import ANSWER, COLUMN, ROW, Layout, axes_of
 from lengthwise.problems.sheets import SheetLayout
-from lengthwise.tasks import FRAME, Transducer, Worksheet
+from lengthwise.tasks import FRAME, Worksheet
 from lengthwise.tasks.near import SHEET
 
 
@@ -66,11 +66,6 @@ class Tokens:
     extent: Extent
 
 
-def axes_of(task: Transducer | Worksheet) -> tuple[str, ...]:
-    """The axes that tokens of a task's problems may lie along."""
-    return (ROW, COLUMN, *task.counters) if isinstance(task, Worksheet) else (COLUMN,)
-
-
 def extent_of(layout: Layout | SheetLayout) -> Extent:
     """How far the problems of a layout reach."""
     along = {COLUMN: layout.width} if isinstance(layout, Layout) else {}
@@ -85,8 +80,7 @@ def source_tokens(layout: Layout | SheetLayout, device: torch.device | str = "cp
     """The tokens of the source; the same for all problems of the layout."""
     task, length = layout.task, layout.source_length
     axes, names = axes_of(task), tuple(segment.name for segment in task.segments)
-    sheet = isinstance(layout, SheetLayout)
-    spans = layout.source_spans if sheet else layout.anchors("cross")
+    spans = layout.source_spans if isinstance(layout, SheetLayout) else layout.anchors("cross")
     segment, operator = torch.full((length,), -1), torch.zeros(length, dtype=torch.bool)
     coordinates = {axis: torch.zeros(1, length, dtype=torch.int64) for axis in axes}
     known = {axis: torch.zeros(1, length, dtype=torch.bool) for axis in axes}

@@ -117,16 +117,12 @@ def write_sheets(
     # By field and token: whether a row stops with it, and whether it is a separator.
     stops = np.ones((len(task.fields), 256), bool)
     parts = np.zeros_like(stops)
-    for own, starts, size in zip(
-        stops, task.first_token, (f.size for f in task.fields), strict=True
-    ):
-        own[starts : starts + size] = False
+    for own, starts, field in zip(stops, task.first_token, task.fields, strict=True):
+        own[starts : starts + field.size] = False
     parts[0, separators] = True
     count = len(operands[0])
     alive = np.ones((count, rows + 1), bool)  # rows that have not ended
-    last = np.full(
-        count, rows + 1
-    )  # the row that holds the end, or does not end, where it is known
+    last = np.full(count, rows + 1)  # the row that holds the end, or does not end, once known
     first, moments = 0, page.pace * rows + columns + 2
     for moment in range(moments):
         while first <= rows and not alive[:, first].any():
@@ -251,10 +247,8 @@ class _Page:
         ends = np.isin(above, self._separators)
         return above[np.arange(len(above)), ends.argmax(axis=1)]
 
-    def _count(self, counter: str, line: int) -> np.ndarray | int:
+    def _count(self, counter: str, line: int) -> np.ndarray:
         """The separators of a counter's kinds above a row, `[problem]`; rows come one after the other."""
-        if counter not in self._counters:
-            return line
         row, counts = self._known
         counts = counts or {name: np.zeros(len(self._flat), np.int64) for name in self._counters}
         while row < line:
@@ -276,60 +270,70 @@ class _Page:
         if near.segment == SHEET:
             ahead = (near.row or 0) * self.wide + (near.column or 0)
             return self.place(self._names.index(near.field), ahead)
-        digits = self._sources.get(near.segment)
+        shape, digits = (len(self._flat), len(self._lines)), self._sources.get(near.segment)
         if digits is None:
-            return np.full(
-                (len(self._flat), len(self._lines)), self.task.token(near.segment), np.uint8
-            )
-        axis = self.task.axis(near.segment)
-        if axis.by_column:
-            at, beside = self._columns + (near.column or 0), self._lines + (near.row or 0)
-        elif axis.counter in self._counters:
-            beside = self._columns + (near.column or 0)
+            return np.full(shape, self.task.token(near.segment), np.uint8)
+        axis, last = self.task.axis(near.segment), digits.shape[1] - 1
+        rows, columns = self._lines + (near.row or 0), self._columns + (near.column or 0)
+        if axis.counter in self._counters:
             # One row at a time is written.
-            found = np.full((len(self._flat), len(self._lines)), CLOSED, np.uint8)
-            at = self._count(axis.counter, int(self._lines[-1])) + (near.row or 0) + self._far
-            found[:, -1] = digits[np.arange(len(digits)), np.clip(at, 0, digits.shape[1] - 1)]
-            if axis.edge is not None:
-                found[:, beside != -1] = CLOSED
-            return found
+            found = np.full(shape, CLOSED, np.uint8)
+            at = self._count(axis.counter, int(self._lines[-1])) + (near.row or 0)
+            found[:, -1] = digits[np.arange(len(digits)), np.clip(self._far + at, 0, last)]
         else:
-            at, beside = self._lines + (near.row or 0), self._columns + (near.column or 0)
-        found = digits[:, np.minimum(self._far + at, digits.shape[1] - 1)]
+            at = columns if axis.by_column else rows
+            found = digits[:, np.minimum(self._far + at, last)]
         if axis.edge is not None:
-            found = np.where(beside == -1, found, np.uint8(CLOSED))
+            found[:, (rows if axis.by_column else columns) != -1] = CLOSED
         return found
 
 
-def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:
-    """A sheet that was written one token after the other, of one problem.
+class Pen:
+    """A sheet of one problem that is written one token after the other.
 
-    It ends with a token that can't stand where it does, and with the limits.
+    It ends with the end, with a token that can't stand where it does, and with the limits.
+
+    Args:
+        columns, rows: as of `write_sheets`.
+
+    Attributes:
+        row, column, field: where the next token stands.
     """
-    fields = len(task.fields)
-    cells = np.full((1, rows + 1, columns + 1, fields), CLOSED, np.uint8)
-    separators, end = {task.token(text) for text in task.separators}, task.token(END)
-    row = column = field = 0
-    ended = False
-    for token in tokens.tolist():
-        if row > rows or column > columns:
-            break
-        value = token - task.first_token[field]
-        if field == 0 and (token in separators or token == end):
-            cells[0, row, column, 0] = token
-            if token == end:
-                ended = True
-                break
-            row, column = row + 1, 0
-        elif 0 <= value < task.fields[field].size:
-            cells[0, row, column, field] = token
-            field = (field + 1) % fields
-            column += field == 0
+
+    def __init__(self, task: Worksheet, *, columns: int, rows: int) -> None:
+        self.task, self._columns, self._rows, self._ended = task, columns, rows, False
+        self._cells = np.full((1, rows + 1, columns + 1, len(task.fields)), CLOSED, np.uint8)
+        self.row = self.column = self.field = 0
+
+    def write(self, token: int) -> bool:
+        """Write a token; whether the sheet goes on."""
+        task, text = self.task, self.task.tokens[token]
+        self._cells[0, self.row, self.column, self.field] = token
+        if not self.field and text in task.separators:
+            self.row, self.column = self.row + 1, 0
+        elif 0 <= token - task.first_token[self.field] < task.fields[self.field].size:
+            self.field = (self.field + 1) % len(task.fields)
+            self.column += self.field == 0
         else:
-            cells[0, row, column, field] = token
+            self._ended = not self.field and text == END
+            return False
+        return self.row <= self._rows and self.column <= self._columns
+
+    @property
+    def written(self) -> Written:
+        """What was written so far."""
+        last, ended = np.array([min(self.row, self._rows)]), np.array([self._ended])
+        asked = ended | (self.task.endless and self.row > self._rows)
+        return Written(self.task, self._cells, last, ended, asked)
+
+
+def read_tokens(task: Worksheet, tokens: np.ndarray, *, columns: int, rows: int) -> Written:
+    """A sheet that was written one token after the other; see `Pen`."""
+    pen = Pen(task, columns=columns, rows=rows)
+    for token in tokens.tolist():
+        if not pen.write(token):
             break
-    last, end = np.array([min(row, rows)]), np.array([ended])
-    return Written(task, cells, last, end, end | (task.endless and row > rows))
+    return pen.written
 
 
 def true_sheets(

@@ -15,6 +15,7 @@ from lengthwise.problems.sheet_text import Sheet
 from lengthwise.problems.sizes import Size, size_of
 from lengthwise.problems.wavefront import true_sheets
 from lengthwise.tasks import Transducer, Worksheet
+from lengthwise.tasks.near import CLOSED
 
 # Rows that are written of sheets that may have no end, one limit after the other, as `solve` does.
 ROWS = (64, 512, 4096)
@@ -79,14 +80,16 @@ def worked(problems: Format, expression: str, rows: Sequence[int] = ROWS) -> Pro
             break
     else:
         raise InputError(f"{task.name} of {expression[:40]!r} has no end within {rows[-1]} rows")
-    tokens = [task.tokens[token] for token in written.tokens(0)]
-    texts: list[list[str]] = [[]]
-    for text in tokens[:-1]:  # the last is the end
-        texts[-1].append(text)
-        if text in task.separators:
-            texts.append([])
-    every = tuple(" ".join(row) for row in texts if row)
-    return Problem(expression, sheet.answer or "", " ".join(tokens[:-1]), every, size, sheet)
+    hidden = [CLOSED, task.token(END)]
+    lines = [row[~np.isin(row, hidden)] for row in written.cells[0, : written.rows[0] + 1]]
+    every = tuple(" ".join(task.tokens[token] for token in line) for line in lines if len(line))
+    return Problem(expression, sheet.answer or "", " ".join(every), every, size, sheet)
+
+
+def answer_to(task: Transducer, parts: Sequence[str], more: int = 0) -> str:
+    """The answer to operands, as people write both; with so many more zeros on the left than they need."""
+    digits = digits_of(task, parts, max(map(len, parts)) + task.growth + more)
+    return task.read(task.answer(digits)[0])
 
 
 def significant(task: Transducer | Worksheet, parts: Sequence[Any]) -> list[Any]:

@@ -18,7 +18,8 @@ from lengthwise.files import read_text, sha256
 from lengthwise.tasks.transducer import DIGITS, Segment, Transducer
 
 _SPLITS = ("train", "validation", "test")
-_PIECES = re.compile(r"[0-9a-z]+|[^0-9a-z]")
+# A number, or a symbol.
+_PIECES = re.compile(r"([0-9a-z]+)|([^0-9a-z])")
 
 # Problems of which no split is said: as many in 16 as of drawn problems (`lengthwise.problems.sampling`).
 _SHARES = ("validation", "test")
@@ -129,7 +130,10 @@ class Problems:
             for _, answer, _ in rows
         ]
         self.places = {_key(problem): place for place, problem in enumerate(self.operands)}
-        self.splits = np.array([split or "" for _, _, split in rows], object)
+        splits = [
+            split or _split_of(key) for key, (_, _, split) in zip(self.places, rows, strict=True)
+        ]
+        self.splits = np.array(splits, object)
 
     @property
     def growth(self) -> int:
@@ -179,12 +183,9 @@ def parse_problems(text: str, path: Path) -> Problems:
         where = f"{path}, line {number}"
         try:
             values = json.loads(line)
-            problem, answer, split = (
-                values["problem"],
-                values["answer"],
-                values.get("split"),
-            )
-            problem, answer = ("".join(str(one).split()).lower() for one in (problem, answer))
+            given = values["problem"], values["answer"]
+            problem, answer = ("".join(str(one).split()).lower() for one in given)
+            split = values.get("split")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f'{where}: a line is like {{"problem": "12+3", "answer": "15"}}, got {shorten(line)}'
@@ -192,43 +193,34 @@ def parse_problems(text: str, path: Path) -> Problems:
         if split not in (None, *_SPLITS):
             raise InputError(f"{where}: split is {', '.join(_SPLITS)}, got {split!r}")
         pieces = _PIECES.findall(problem)
-        own = [piece if not _is_number(piece) else "" for piece in pieces]
+        own = [symbol for _, symbol in pieces]
         if shape is None:
             shape = own
             if "" not in own:
                 raise InputError(f"{where}: {shorten(problem)!r} has no operand")
         if own != shape:
             raise InputError(f"{where}: {shorten(problem)!r} is of another form than those before")
-        if not answer or not _is_number(answer):
+        if not answer or not set(answer) <= set(DIGITS):
             raise InputError(f"{where}: an answer is digits, 0-9 and a-z, got {shorten(answer)!r}")
-        parts = [piece for piece in pieces if _is_number(piece)]
-        key = tuple(part.lstrip("0") for part in parts)
-        if key in seen and seen[key][0] != answer.lstrip("0"):
-            raise InputError(
-                f"{where}: {shorten(problem)} has another answer in line {seen[key][1]}"
-            )
-        if key not in seen:
-            seen[key] = answer.lstrip("0"), number
+        parts = [digits for digits, _ in pieces if digits]
+        key, value = tuple(part.lstrip("0") for part in parts), answer.lstrip("0")
+        known, first = seen.setdefault(key, (value, number))
+        if known != value:
+            raise InputError(f"{where}: {shorten(problem)} has another answer in line {first}")
+        if first == number:
             rows.append((parts, answer, split))
     if shape is None:
         raise InputError(f"{path} holds no problems")
     symbols = [one for one in shape if one]
     if len(set(symbols)) < len(symbols) or any(s in "^$" for s in symbols):
         raise InputError(f"{path}: symbols of a problem are different ones, none of ^ $")
-    found = Problems(rows, shape)
-    _split(found)
-    return found
+    return Problems(rows, shape)
 
 
-def _is_number(piece: str) -> bool:
-    return piece != "" and set(piece) <= set(DIGITS)
-
-
-def _split(problems: Problems) -> None:
-    """Give each problem without a split one, by its operands alone."""
-    for place in np.flatnonzero(problems.splits == ""):
-        bucket = int(sha256(_key(problems.operands[place]))[:8], 16) % 16
-        problems.splits[place] = _SHARES[bucket] if bucket < len(_SHARES) else "train"
+def _split_of(key: bytes) -> str:
+    """The split of a problem that says none, by its operands alone."""
+    bucket = int(sha256(key)[:8], 16) % 16
+    return _SHARES[bucket] if bucket < len(_SHARES) else "train"
 
 
 def dataset_values(path: Path, name: str) -> dict[str, Any]:
@@ -273,9 +265,8 @@ def dataset_class(values: dict[str, Any]) -> type[Dataset]:
         segments = tuple(
             Segment(one, "operand" if one.isalnum() else "symbol") for one in values["segments"]
         )
-        settings = {**Dataset.settings}
-        lengths = tuple(int(one) for one in values["lengths"])
-        settings["evaluation"] = {**settings["evaluation"], "lengths": lengths}
+        lengths = tuple(map(int, values["lengths"]))
+        evaluation = {**Dataset.settings["evaluation"], "lengths": lengths}
         made: dict[str, Any] = {
             "name": str(values["name"]),
             "file": str(values["file"]),
@@ -286,7 +277,7 @@ def dataset_class(values: dict[str, Any]) -> type[Dataset]:
             "states": 1,
             "length": int(values["length"]),
             "example": tuple(map(str, values["example"])),
-            "settings": settings,
+            "settings": {**Dataset.settings, "evaluation": evaluation},
             "values": values,
         }
     except (KeyError, TypeError, AttributeError) as error:

@@ -12,7 +12,7 @@ from lengthwise.own_code import load_class, names_code
 from lengthwise.tasks import KINDS, TuringMachine, register
 from lengthwise.tasks.dataset import dataset_class, dataset_values
 from lengthwise.tasks.own import check_rule, rule_digest
-from lengthwise.tasks.table import is_table, table_class
+from lengthwise.tasks.table import table_class
 
 PROBLEMS = (".jsonl",)
 
@@ -77,7 +77,7 @@ def _of_toml(path: Path) -> dict[str, Any] | None:
         return None  # what is said of settings files
     if "transitions" not in values or "task" in values:
         return None
-    if not is_table(values):
+    if "symbols" in values:  # of a tape
         return {"task": TuringMachine.name, "parameters": {"machine": text}}
     try:
         return _checked(register(table_class(values, re.sub(r"\W+", "_", path.stem).lower())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lengthwise.tasks.transducer import DIGITS
@@ -84,13 +84,8 @@ class Near:
         rows = [axis for axis in steps if axis != "c"]
         if len(rows) > 1:
             raise ValueError(f"{text!r} counts rows in two ways")
-        return cls(
-            match["segment"],
-            steps[rows[0]] if rows else None,
-            steps.get("c"),
-            match["field"] or "",
-            rows[0] if rows else "r",
-        )
+        counter, field = rows[0] if rows else "r", match["field"] or ""
+        return cls(match["segment"], steps.get(counter), steps.get("c"), field, counter)
 
     def __str__(self) -> str:
         place = ",".join(
@@ -98,20 +93,15 @@ class Near:
             for axis, steps in ((self.counter, self.row), ("c", self.column))
             if steps is not None
         )
-        return (
-            self.segment
-            + (f"[{place}]" if place else "")
-            + (f".{self.field}" if self.field else "")
-        )
+        field = f".{self.field}" if self.field else ""
+        return f"{self.segment}[{place}]{field}" if place else f"{self.segment}{field}"
 
     def moved(self, row: int, column: int) -> Near:
         """What the cell so many rows and columns further sees there."""
-        return Near(
-            self.segment,
-            None if self.row is None else self.row + row,
-            None if self.column is None else self.column + column,
-            self.field,
-            self.counter,
+        return replace(
+            self,
+            row=None if self.row is None else self.row + row,
+            column=None if self.column is None else self.column + column,
         )
 
 

@@ -216,11 +216,12 @@ def rule_digest(task: Any) -> str:
         next_state, written = task.tables
         data = next_state.astype(np.int64).tobytes() + written.tobytes()
         if type(task).read is not Transducer.read:  # then an answer is what it says
-            data += repr(_readings(task)).encode()
+            some = np.random.default_rng(0).integers(0, task.base, (64, 8), np.uint8)
+            readings = [_or_refused(lambda row: str(task.read(row)), row) or "" for row in some]
+            data += repr(readings).encode()
     else:
         data = task.file_digest.encode()
-    own = _own_ways(task) if has_rule(task) else []
-    if own:
+    if has_rule(task) and (own := _own_ways(task)):
         data += repr(own).encode()
     return hashlib.sha256(repr(shown).encode() + data).hexdigest()[:16]
 
@@ -233,10 +234,9 @@ def _own_ways(task: Any) -> list[Any]:
     if kind.texts is not base.texts:
         found.append([_or_refused(task.texts, one.name) for one in task.operands])
     if (kind.parse, kind.objection) != (base.parse, base.objection):
-        rng, texts = np.random.default_rng(0), [task.example[0]]
-        for _ in range(64):
-            texts.append("".join(_some_text(task, one, rng) for one in task.segments))
-        found.append([(text, _or_refused(task.parse, text)) for text in texts])
+        rng = np.random.default_rng(0)
+        some = ["".join(_some_text(task, one, rng) for one in task.segments) for _ in range(64)]
+        found.append([(text, _or_refused(task.parse, text)) for text in (task.example[0], *some)])
     if kind.admit is not base.admit and isinstance(task, Transducer):
         digits = np.random.default_rng(0).integers(
             0, task.base, (64, len(task.operands), 8), np.uint8
@@ -256,22 +256,11 @@ def _some_text(task: Any, segment: Segment, rng: np.random.Generator) -> str:
 
 
 def _or_refused(method: Callable[..., Any], *given: Any) -> Any:
-    """What a user's method gives, which may refuse what is none of its problems."""
+    """What a user's method gives, which may refuse what is none of its problems or answers."""
     try:
         return method(*given)
     except Exception:
         return None
-
-
-def _readings(task: Transducer) -> list[str]:
-    """How some answers are read, always the same ones."""
-    found = []
-    for row in np.random.default_rng(0).integers(0, task.base, (64, 8), np.uint8):
-        try:
-            found.append(str(task.read(row)))
-        except Exception:  # a user's, which may refuse what is no answer of its
-            found.append("")
-    return found
 
 
 def _table_of(task: Worksheet) -> bytes:

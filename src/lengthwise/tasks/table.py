@@ -30,6 +30,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from lengthwise.tasks.framing import FRAME
 from lengthwise.tasks.transducer import DIGITS, Segment, Task, Transducer
 
@@ -61,11 +63,6 @@ class TableTask(Transducer):
 
     def step(self, state: int, *column: int) -> tuple[int, int]:
         return self.table[(state, *column)]
-
-
-def is_table(values: Mapping[str, Any]) -> bool:
-    """Whether TOML values are those of a table, rather than settings or a Turing machine."""
-    return "transitions" in values and "task" not in values and "symbols" not in values
 
 
 def table_class(values: Mapping[str, Any], name: str = "") -> type[TableTask]:
@@ -197,13 +194,10 @@ def as_table(task: Transducer) -> dict[str, Any] | None:
     names = [f"s{number}" for number in range(task.states)]
     letters, (next_state, written) = task.letters, task.tables
     transitions: dict[str, dict[str, str]] = {name: {} for name in names}
-    for state, *column in itertools.product(
-        range(task.states), *[range(task.base)] * len(task.operands)
-    ):
-        index = (state, *column)
-        transitions[names[state]]["".join(letters[d] for d in column)] = (
-            f"{letters[written[index]]} {names[next_state[index]]}"
-        )
+    for index in np.ndindex(written.shape):
+        column = "".join(letters[digit] for digit in index[1:])
+        says = f"{letters[written[index]]} {names[next_state[index]]}"
+        transitions[names[index[0]]][column] = says
     segments: list[Any] = [
         {"digit": one.name} if one.kind == "digit" else one.name for one in task.segments
     ]

@@ -95,6 +95,11 @@ class Task(ABC):
         return tuple(segment for segment in self.segments if segment.kind != "symbol")
 
     @cached_property
+    def fixed(self) -> list[int]:
+        """The places of the operands of one digit among all."""
+        return [place for place, segment in enumerate(self.operands) if not segment.grows]
+
+    @cached_property
     def symbols(self) -> tuple[str, ...]:
         """The fixed characters of the source text, each once."""
         return tuple(dict.fromkeys(s.text for s in self.segments if s.kind == "symbol"))
@@ -227,11 +232,6 @@ class Transducer(Task):
     def growing(self) -> list[int]:
         """The places of a column that hold the digits of operands that grow."""
         return [place for place, segment in enumerate(self.operands) if segment.grows]
-
-    @cached_property
-    def fixed(self) -> list[int]:
-        """The places of a column that hold the operands of one digit."""
-        return [place for place, segment in enumerate(self.operands) if not segment.grows]
 
     @cached_property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:

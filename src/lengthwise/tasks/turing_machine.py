@@ -89,6 +89,11 @@ class TuringMachine(Worksheet):
         head = self._head(cell)
         return None if head is None else self.machine.table.get(head)
 
+    def _coming(self, cell: Symbol, way: int) -> int | None:
+        """The state in which the head comes out of a cell beside, by a move that way, where it does."""
+        move = self._moved(cell)
+        return None if move is None or move[1] != way else move[2]
+
     def cell(self, *seen: Symbol) -> Cell:
         given, left, own, right, before = seen
         symbols, past = self._sizes
@@ -98,11 +103,9 @@ class TuringMachine(Worksheet):
             return (self._copy(number(given), before),)
         if own is None:
             return ";"
-        from_left, from_right = self._moved(left), self._moved(right)
-        comes = from_left is not None and from_left[1] == RIGHT
+        comes = self._coming(left, RIGHT)
         if not isinstance(own, int):
-            blank = self.machine.blank
-            return (symbols * (1 + from_left[2]) + blank,) if comes and from_left else ";"
+            return ";" if comes is None else (symbols * (1 + comes) + self.machine.blank,)
         head, symbol = self._head(own), own % symbols
         if head is not None:
             move = self._moved(own)
@@ -114,11 +117,9 @@ class TuringMachine(Worksheet):
             if way == LEFT and left is not None:
                 return (past + symbol,)
             return (symbols * (1 + state) + symbol,)
-        if comes and from_left:
-            return (symbols * (1 + from_left[2]) + symbol,)
-        if own < symbols and from_right is not None and from_right[1] == LEFT:
-            return (symbols * (1 + from_right[2]) + symbol,)
-        return (own,)
+        if comes is None and own < symbols:
+            comes = self._coming(right, LEFT)
+        return (own,) if comes is None else (symbols * (1 + comes) + symbol,)
 
     def _copy(self, given: int, before: Symbol) -> int:
         """A cell of the first row: as given, and past the first head none."""

@@ -174,11 +174,6 @@ class Worksheet(Task):
         return Axis.parse(self.axes[operand])
 
     @cached_property
-    def fixed(self) -> list[int]:
-        """The operands of one digit: none."""
-        return []
-
-    @cached_property
     def _blocks(self) -> tuple[tuple[str, ...], dict[str, int]]:
         """The vocabulary, and where the values of fields and operands begin in it."""
         lead = self.fields[0]
