@@ -14,7 +14,7 @@ from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.line_sets import fewest, others, select
 from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.locality import Contexts, KnownContexts, NotApplicableError, join, reach_of
+from lengthwise.locality import Contexts, KnownContexts, join, reach_of
 from lengthwise.proof import BUDGET
 from lengthwise.tasks.own import has_rule
 
@@ -162,18 +162,6 @@ def contexts_of(
     cone = join(reach_of(bias, layer, maps.layout) for layer in range(layers))
     task = maps.layout.task
     return Contexts(task, cone) if has_rule(task) else KnownContexts(maps.layout, cone)
-
-
-def suffices(maps: AttentionMaps, bias: CalibratedBias) -> bool:
-    """Whether a row that reads these lines sees enough to know every symbol that it must write.
-
-    Exactly, from the task's definition (`Contexts.suffice`). Lines through whole matrices, which are those
-    of the paper's policy, say nothing of columns: of them it is not known.
-    """
-    try:
-        return contexts_of(maps, bias).suffice()
-    except NotApplicableError:
-        return False
 
 
 def assign(
