@@ -34,7 +34,7 @@ def describe(config: Config, bias: AttentionBias) -> str:
     values = {"task": config.task, "base": config.base, **config.parameters}
     values |= {f"data.{key}": getattr(config.data, key) for key in laid}
     values |= {f"model.{key}": value for key, value in config.model.identity().items()}
-    for table in TABLES.values():
+    for table in TABLES:
         values |= {f"{table}.{key}": value for key, value in getattr(config, table).items()}
     return json.dumps({**values, "bias": sha256(lines.encode())[:16]})
 
