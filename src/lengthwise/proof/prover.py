@@ -15,7 +15,7 @@ from lengthwise.errors import shorten
 from lengthwise.files import from_json, read_text, write_text
 from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, look, write_out
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
-from lengthwise.proof.checker import CHUNK, Checker
+from lengthwise.proof.checker import CHUNK, Checker, Progress
 from lengthwise.proof.rule import rule_text
 from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.proof.shared import SHARE, check_shared, check_sights_shared
@@ -182,7 +182,7 @@ def _prove_sheet(
     budget: int,
     share: bool,
     workers: int,
-    on_progress: Callable[[int, int], object] | None,
+    on_progress: Progress | None,
 ) -> Certificate | Counterexample:
     began = time.perf_counter()
     sights = contexts_of_sheet(run, cone, budget)

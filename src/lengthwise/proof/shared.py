@@ -7,6 +7,7 @@ alone, and findings are put together in the order of the contexts.
 from __future__ import annotations
 
 import base64
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from lengthwise.locality import Batch, Contexts
 from lengthwise.locality.sheets import Sights
-from lengthwise.proof.checker import Checker
+from lengthwise.proof.checker import Checker, Progress
 from lengthwise.proof.scope import receptive_cone
 from lengthwise.proof.sheets import CHUNK, Checked, check_some
 from lengthwise.runs.elsewhere import computing_with, from_values, to_values
@@ -58,16 +59,10 @@ def check_shared(run: Run, share: bool, workers: int, done: int, checker: Checke
     """
     about = {"share": share, "done": done, "least": SHARE}
     over = False
-
-    def numbers() -> Iterator[int]:
-        number = 0
-        while not over:
-            yield number
-            number += 1
-
+    numbers = itertools.takewhile(lambda number: not over, itertools.count())
     here, values = _finder(run, **about), {"run": to_values(run), **about}
     with computing_with(1), Workers(workers, here, "lengthwise.proof.shared:begin", values) as pool:
-        for answer in pool.answers(numbers()):
+        for answer in pool.answers(numbers):
             if answer is None:
                 over = True
             else:
@@ -111,10 +106,9 @@ def check_sights_shared(
     sights: Sights,
     share: bool,
     workers: int,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: Progress | None = None,
 ) -> Checked:
     """As `check_sights`, on several processes: the others read the sights from files."""
-    found: list[Checked] = []
     with tempfile.TemporaryDirectory(prefix="lengthwise-") as folder:
         np.save(Path(folder) / "tokens.npy", sights.tokens)
         np.save(Path(folder) / "wanted.npy", sights.wanted)
@@ -123,17 +117,17 @@ def check_sights_shared(
         here = _sheet_finder(run, sights, share)
         begun = "lengthwise.proof.shared:begin_sheet"
         with computing_with(1), Workers(workers, here, begun, values) as pool:
-            done = 0
-            for answer in pool.answers(range(0, len(sights), CHUNK)):
-                margins, given = (
-                    torch.from_numpy(np.frombuffer(base64.b64decode(answer[name]), kind).copy())
-                    for name, kind in (("margins", np.float32), ("given", np.int64))
-                )
-                done += len(margins)
-                found.append(Checked(margins, given, answer["rounding"]))
-                if on_progress is not None:
-                    on_progress(done, len(sights))
-    return Checked.joined(found)
+            answers = pool.answers(range(0, len(sights), CHUNK))
+            return Checked.joined(map(_checked, answers), len(sights), on_progress)
+
+
+def _checked(answer: dict[str, Any]) -> Checked:
+    """What another process has found in a chunk of sights."""
+    margins, given = (
+        torch.from_numpy(np.frombuffer(base64.b64decode(answer[name]), kind).copy())
+        for name, kind in (("margins", np.float32), ("given", np.int64))
+    )
+    return Checked(margins, given, answer["rounding"])
 
 
 def begin_sheet(values: dict[str, Any]) -> Callable[[int], dict[str, Any]]:
