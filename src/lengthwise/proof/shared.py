@@ -10,6 +10,7 @@ import base64
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def check_sights_shared(
         np.save(Path(folder) / "wanted.npy", sights.wanted)
         values = {"run": to_values(run), "share": share, "folder": folder}
         values["tracks"] = list(sights.tracks)
-        here = _sheet_finder(run, sights, share)
+        here = partial(_find_sights, run, sights, share)
         begun = "lengthwise.proof.shared:begin_sheet"
         with computing_with(1), Workers(workers, here, begun, values) as pool:
             answers = pool.answers(range(0, len(sights), CHUNK))
@@ -137,18 +138,14 @@ def begin_sheet(values: dict[str, Any]) -> Callable[[int], dict[str, Any]]:
         np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "wanted")
     )
     sights = Sights(run.task, tuple(values["tracks"]), tokens, wanted, {})
-    return _sheet_finder(run, sights, values["share"])
+    return partial(_find_sights, run, sights, values["share"])
 
 
-def _sheet_finder(run: Run, sights: Sights, share: bool) -> Callable[[int], dict[str, Any]]:
-    """What checks a chunk of sights, by the number of the first."""
-
-    def find(first: int) -> dict[str, Any]:
-        checked = check_some(run, sights, first, share)
-        texts = {
-            name: base64.b64encode(tensor.numpy().tobytes()).decode()
-            for name, tensor in (("margins", checked.margins), ("given", checked.given))
-        }
-        return {**texts, "rounding": checked.rounding}
-
-    return find
+def _find_sights(run: Run, sights: Sights, share: bool, first: int) -> dict[str, Any]:
+    """What is found in a chunk of sights, by the number of the first."""
+    checked = check_some(run, sights, first, share)
+    texts = {
+        name: base64.b64encode(tensor.numpy().tobytes()).decode()
+        for name, tensor in (("margins", checked.margins), ("given", checked.given))
+    }
+    return {**texts, "rounding": checked.rounding}
