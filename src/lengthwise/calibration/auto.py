@@ -68,10 +68,7 @@ def choose_direct(maps: AttentionMaps) -> CalibratedBias | None:
     lines do.
     """
 
-    def seen(chosen: Sequence[Evidence], *, everywhere: bool = False) -> Contexts | KnownContexts:
-        lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
-        return contexts_of(maps, CalibratedBias(maps.format, 1, lines), layers=1)
-
+    seen = partial(_seen, maps, everywhere=True, layers=1)
     evidence = gather_evidence(maps)
     passing = [item for item in evidence if item.strength >= 1]
     some = [*passing, *others(evidence, passing)]
@@ -138,12 +135,16 @@ def _within(
 
 
 def _seen(
-    maps: AttentionMaps, chosen: Sequence[Evidence], *, everywhere: bool = False
+    maps: AttentionMaps,
+    chosen: Sequence[Evidence],
+    *,
+    everywhere: bool = False,
+    layers: int | None = None,
 ) -> Contexts | KnownContexts:
     """What a row sees that reads these tracks and its own token: dealt out, or each in every layer."""
     if everywhere:
         lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
-        return contexts_of(maps, CalibratedBias(maps.format, 1, lines))
+        return contexts_of(maps, CalibratedBias(maps.format, 1, lines), layers)
     return contexts_of(maps, lines_of(maps, chosen))
 
 
