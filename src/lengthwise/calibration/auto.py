@@ -67,7 +67,6 @@ def choose_direct(maps: AttentionMaps) -> CalibratedBias | None:
     detour is learned (docs/log.md, 2026-11-27, "lines that tell all and teach nothing"). None where no such
     lines do.
     """
-
     seen = partial(_seen, maps, everywhere=True, layers=1)
     evidence = gather_evidence(maps)
     passing = [item for item in evidence if item.strength >= 1]
