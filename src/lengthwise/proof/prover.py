@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def prove(
     progress: Path | None = None,
     share: bool = True,
     workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Certificate | Counterexample:
     """Prove that a calibrated model is right at every length, or find a problem that it gets wrong.
 
@@ -317,7 +317,7 @@ def verify(
     *,
     budget: int = BUDGET,
     workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Certificate | Counterexample:
     """Check a certificate against a run: the same weights, bias, rule and model, proven again.
 
