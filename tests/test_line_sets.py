@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lengthwise.bias import SITES, Site, Track
-from lengthwise.calibration import Evidence, auto, calibrate, gather_evidence
+from lengthwise.calibration import Evidence, auto, calibrate, gather_evidence, suffices
 from lengthwise.calibration.account import account, left_alone, unusual
 from lengthwise.calibration.line_sets import fewest, select
 from lengthwise.calibration.maps import AttentionMaps, candidates
@@ -85,7 +85,7 @@ def test_lines_that_each_query_reads_itself(monkeypatch, shown):
         return
     assert bias is not None
     assert {str(line.track) for line in bias.lines} == {*FOUR, "answer[c-1]"}
-    assert auto.suffices(maps, bias)
+    assert suffices(maps, bias)
 
 
 def test_more_lines_than_three_may_hide():

@@ -22,13 +22,13 @@ from lengthwise.runs.parts import make_bias, make_model
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.settings.methods import METHODS
-from lengthwise.training.accumulating import accumulated
 from lengthwise.training.halves import (
     FEW_ROWS,
     FEW_SHARED_ROWS,
     PER_THREAD,
     Shards,
     _workers,
+    accumulated,
     backward,
     choose_shards,
     shard_threads,

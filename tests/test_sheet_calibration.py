@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import lengthwise as lw
-from lengthwise.calibration import NoLinesError, SheetMaps
-from lengthwise.calibration.sheets import _Reader, calibrate_sheets, capture_sheets, sheet_suffices
+from lengthwise.calibration import NoLinesError, SheetMaps, suffices
+from lengthwise.calibration.sheets import _Reader, calibrate_sheets, capture_sheets
 from lengthwise.cli import entry
 from lengthwise.model.sheets import sheet_logits
 from lengthwise.problems.sizes import Size
@@ -95,5 +95,5 @@ def test_the_fewest_lines_are_those_that_tell_every_symbol(multiplication):
         bias = calibrate_sheets(dataclasses.replace(maps, found=found))
         assert {str(line.track) for line in bias.lines} == {*LINES, "last"}
     short = calibrate_sheets(dataclasses.replace(maps, found=tuple(needed[:2])))
-    assert not sheet_suffices(maps, short)
-    assert sheet_suffices(maps, calibrate_sheets(maps))
+    assert not suffices(maps, short)
+    assert suffices(maps, calibrate_sheets(maps))

@@ -75,7 +75,7 @@ def settings(
         values, given = for_a_bias(values, given)
     chosen = [] if method is None else chosen_method(method)
     if chosen:  # what a file says of another method's settings is not meant for this one
-        values = {key: held for key, held in values.items() if key not in TABLES.values()}
+        values = {key: held for key, held in values.items() if key not in TABLES}
     config = config_of_file(path, values, [*chosen, *given])
     refuse_idle(config, given)
     if ini is not None and ini.load_pretrained and config.training.initial is None:

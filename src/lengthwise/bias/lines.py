@@ -266,11 +266,8 @@ class CalibratedBias(OfFormat):
                 if not lines:
                     readers.setdefault("nothing", []).append(head)
             for words, heads in readers.items():
-                many = len(heads) > 1
-                who = (
-                    f"heads {', '.join(map(str, heads))} read" if many else f"head {heads[0]} reads"
-                )
-                found.append((site, who, words))
+                s, read = ("s", "read") if len(heads) > 1 else ("", "reads")
+                found.append((site, f"head{s} {', '.join(map(str, heads))} {read}", words))
         return found
 
     __str__ = explain

@@ -156,19 +156,15 @@ class Track:
             InputError: when it does.
         """
         _span(self.segment, self.site, places)
+        token = f"a token of {self.segment} in {places.task.name}"
         axes = places.axes(self.segment)
         if len(axes) != len(self.place):
             wanted = f"{self.segment}[{', '.join(axes)}]" if axes else self.segment
-            raise InputError(
-                f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named "
-                f"like {wanted}"
-            )
+            raise InputError(f"the bias reads {self}, but {token} is named like {wanted}")
         fields = [one.name for one in places.task.fields] if self.segment == SHEET else [""]
         if self.field not in fields:
-            raise InputError(
-                f"the bias reads {self}, but a token of {self.segment} in {places.task.name} is named by "
-                f"one of {', '.join(filter(None, fields)) or 'no'} fields"
-            )
+            some = ", ".join(filter(None, fields)) or "no"
+            raise InputError(f"the bias reads {self}, but {token} is named by one of {some} fields")
         known = axes_of(places.task)
         for number in self.place:
             for axis, _ in number.factors:

@@ -36,16 +36,11 @@ class Window(Spoken):
         self.heads, self.window, self.sides = heads, window, sides
 
     def __str__(self) -> str:
-        if self.sides == "code":
-            return (
-                f"every head sees its own row and {self.window} back, and {self.window + 1} keys from the "
-                f"anti-diagonal of the source on to the left"
-            )
-        side = {"both": "to each side", "left": "to its left", "right": "to its right"}[self.sides]
-        return (
-            f"every head sees its own row and {self.window} back, and the column being written and "
-            f"{self.window} {side}"
-        )
+        there = f"{self.window + 1} keys from the anti-diagonal of the source on to the left"
+        sides = {"both": "to each side", "left": "to its left", "right": "to its right"}
+        if self.sides != "code":
+            there = f"the column being written and {self.window} {sides[self.sides]}"
+        return f"every head sees its own row and {self.window} back, and {there}"
 
     def open_keys(self, site: Site, layer: int, layout: Layout, queries: range) -> OpenKeys:
         """See `AttentionBias.open_keys`; every head and layer has the same."""

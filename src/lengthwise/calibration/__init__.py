@@ -18,8 +18,10 @@ from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.maps import AttentionMaps
 from lengthwise.calibration.paper import KAPPA_CROSS, KAPPA_SELF, drop_off
 from lengthwise.calibration.sheet_maps import SheetMaps
-from lengthwise.calibration.sheets import calibrate_sheets, capture_sheets, sheet_suffices
+from lengthwise.calibration.sheets import calibrate_sheets, capture_sheets
 from lengthwise.errors import InputError
+from lengthwise.locality import NotApplicableError, cone_of_sheet
+from lengthwise.locality.sheets import tell_apart
 from lengthwise.runs.folder import MAPS, WEIGHTS
 from lengthwise.runs.run import Run
 
@@ -66,10 +68,18 @@ def evidence_of(maps: Maps) -> list[Evidence]:
 
 
 def suffices(maps: Maps, bias: CalibratedBias) -> bool:
-    """Whether lines tell every symbol that must be written, exactly, by the task's definition."""
-    if isinstance(maps, SheetMaps):
-        return sheet_suffices(maps, bias)
-    return auto.suffices(maps, bias)
+    """Whether a query that reads these lines sees enough to know every symbol that it must write.
+
+    Exactly, from the task's definition. Lines through whole matrices, which are those of the paper's
+    policy, say nothing of columns: of them it is not known.
+    """
+    try:
+        if isinstance(maps, SheetMaps):
+            task = maps.format.task
+            return tell_apart(task, cone_of_sheet(task, bias, maps.layers))
+        return auto.contexts_of(maps, bias).suffice()
+    except NotApplicableError:
+        return False
 
 
 def direct(maps: Maps) -> CalibratedBias | None:

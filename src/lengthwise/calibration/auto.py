@@ -14,7 +14,7 @@ from lengthwise.bias import OWN_TOKEN, CalibratedBias, Line, Track
 from lengthwise.calibration.evidence import Evidence, gather_evidence
 from lengthwise.calibration.line_sets import fewest, others, select
 from lengthwise.calibration.maps import AttentionMaps
-from lengthwise.locality import Contexts, KnownContexts, NotApplicableError, join, reach_of
+from lengthwise.locality import Contexts, KnownContexts, join, reach_of
 from lengthwise.proof import BUDGET
 from lengthwise.tasks.own import has_rule
 
@@ -67,11 +67,7 @@ def choose_direct(maps: AttentionMaps) -> CalibratedBias | None:
     detour is learned (docs/log.md, 2026-11-27, "lines that tell all and teach nothing"). None where no such
     lines do.
     """
-
-    def seen(chosen: Sequence[Evidence], *, everywhere: bool = False) -> Contexts | KnownContexts:
-        lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
-        return contexts_of(maps, CalibratedBias(maps.format, 1, lines), layers=1)
-
+    seen = partial(_seen, maps, everywhere=True, layers=1)
     evidence = gather_evidence(maps)
     passing = [item for item in evidence if item.strength >= 1]
     some = [*passing, *others(evidence, passing)]
@@ -138,12 +134,16 @@ def _within(
 
 
 def _seen(
-    maps: AttentionMaps, chosen: Sequence[Evidence], *, everywhere: bool = False
+    maps: AttentionMaps,
+    chosen: Sequence[Evidence],
+    *,
+    everywhere: bool = False,
+    layers: int | None = None,
 ) -> Contexts | KnownContexts:
     """What a row sees that reads these tracks and its own token: dealt out, or each in every layer."""
     if everywhere:
         lines = [Line(track) for track in (OWN_TOKEN, *(item.track for item in chosen))]
-        return contexts_of(maps, CalibratedBias(maps.format, 1, lines))
+        return contexts_of(maps, CalibratedBias(maps.format, 1, lines), layers)
     return contexts_of(maps, lines_of(maps, chosen))
 
 
@@ -162,18 +162,6 @@ def contexts_of(
     cone = join(reach_of(bias, layer, maps.layout) for layer in range(layers))
     task = maps.layout.task
     return Contexts(task, cone) if has_rule(task) else KnownContexts(maps.layout, cone)
-
-
-def suffices(maps: AttentionMaps, bias: CalibratedBias) -> bool:
-    """Whether a row that reads these lines sees enough to know every symbol that it must write.
-
-    Exactly, from the task's definition (`Contexts.suffice`). Lines through whole matrices, which are those
-    of the paper's policy, say nothing of columns: of them it is not known.
-    """
-    try:
-        return contexts_of(maps, bias).suffice()
-    except NotApplicableError:
-        return False
 
 
 def assign(

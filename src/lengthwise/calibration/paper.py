@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from lengthwise.bias import SITES, CalibratedBias, Line, MatrixTrack, Site
+from lengthwise.bias.tracks import Direction
 from lengthwise.calibration.maps import AttentionMaps
 
 KAPPA_CROSS, KAPPA_SELF = 4.5, 0.87
+
+DIRECTIONS: tuple[Direction, ...] = ("diagonal", "anti-diagonal", "vertical")
 
 
 def drop_off(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
@@ -35,13 +36,6 @@ def drop_off(maps: AttentionMaps, kappas: dict[Site, float]) -> CalibratedBias:
             Line(MatrixTrack(site, "everywhere"), head) for head in sorted(transparent)
         ]
     return CalibratedBias(maps.format, heads, lines)
-
-
-DIRECTIONS: tuple[Literal["diagonal", "anti-diagonal", "vertical"], ...] = (
-    "diagonal",
-    "anti-diagonal",
-    "vertical",
-)
 
 
 def line_means(maps: Tensor, direction: str) -> tuple[Tensor, Tensor]:
@@ -70,7 +64,7 @@ def line_means(maps: Tensor, direction: str) -> tuple[Tensor, Tensor]:
     return torch.arange(first, first + len(count)), sums / count
 
 
-def _drop_off(maps: Tensor, site: Site, direction, kappa: float) -> list[Line]:
+def _drop_off(maps: Tensor, site: Site, direction: Direction, kappa: float) -> list[Line]:
     """The lines of one direction whose mean is beyond mu + kappa sigma, head by head."""
     offsets, means = line_means(maps, direction)
     threshold = means.mean(dim=1) + kappa * means.std(dim=1, correction=0)

@@ -20,8 +20,7 @@ from lengthwise.calibration.maps import judge
 from lengthwise.calibration.sheet_maps import SheetMaps
 from lengthwise.calibration.sheet_sets import fewest
 from lengthwise.errors import NoProblemsError
-from lengthwise.locality import NotApplicableError, cone_of_sheet
-from lengthwise.locality.sheets import LAST_TOKEN, near_of, tell_apart
+from lengthwise.locality.sheets import LAST_TOKEN, near_of
 from lengthwise.model import plan_attention
 from lengthwise.model.loop import Output
 from lengthwise.model.plans import AttentionPlan, DensePlan, LayerPlan, close_safely
@@ -258,14 +257,6 @@ def _evidence(
     best = weights.amax(dim=(0, 1))
     support = (best.max().item() - uniform) / (1 - uniform)
     return support, tuple(best.tolist())
-
-
-def sheet_suffices(maps: SheetMaps, bias: CalibratedBias) -> bool:
-    """Whether a query that reads these lines sees enough to know every symbol that it must write."""
-    try:
-        return tell_apart(maps.format.task, cone_of_sheet(maps.format.task, bias, maps.layers))
-    except NotApplicableError:
-        return False
 
 
 def calibrate_sheets(maps: SheetMaps, *, lines: Lines = "fewest", extra: int = 0) -> CalibratedBias:

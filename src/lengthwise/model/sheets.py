@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lengthwise.bias import AttentionBias, CalibratedBias
 from lengthwise.model.attention import Path, plan_attention
-from lengthwise.model.loop import Output
 from lengthwise.model.plans import LayerPlan
 from lengthwise.model.transformer import Transformer
 from lengthwise.problems.sheets import Seen, SheetLayout, Sheets
@@ -62,8 +61,7 @@ def sheet_logits(
     if isinstance(bias, CalibratedBias):
         flat = through_lines(model, bias, [(layout, source, target)], layers)
         return flat.unflatten(0, (len(target), -1))
-    output: Output = model(source, target[:, :-1].clamp(min=0), plan, drawn=drawn)
-    return output.logits
+    return model(source, target[:, :-1].clamp(min=0), plan, drawn=drawn).logits
 
 
 def logits_of_sights(

@@ -97,12 +97,12 @@ class Adapter(ABC):
             InputError: where it does not say what it attends to.
         """
         reading.attention = {} if attention else None
-        with (
-            attached(self, reading),
-            quiet(self.module),
-            readable(self.module, source.shape[1]),
-        ):
-            logits = self.logits(source, target)
+        undo = self.attach(reading)
+        try:
+            with quiet(self.module), readable(self.module, source.shape[1]):
+                logits = self.logits(source, target)
+        finally:
+            take_back(undo)
         self._check_logits(logits, target)
         if not attention:
             return Output(logits.float(), [])
@@ -148,14 +148,11 @@ class Adapter(ABC):
             if self.kind == "decoder":
                 whole = self._weights(reading, "self", layer, keys + rows, keys + rows)
                 part = whole[:, :, keys:]
-                found.append({"cross": part[..., :keys], "self": part[..., keys:]})
+                cross, own = part[..., :keys], part[..., keys:]
             else:
-                found.append(
-                    {
-                        "cross": self._weights(reading, "cross", layer, rows, keys),
-                        "self": self._weights(reading, "self", layer, rows, rows),
-                    }
-                )
+                cross = self._weights(reading, "cross", layer, rows, keys)
+                own = self._weights(reading, "self", layer, rows, rows)
+            found.append({"cross": cross, "self": own})
         return found
 
     def _weights(self, reading: Reading, site: str, layer: int, rows: int, keys: int) -> Tensor:
@@ -178,16 +175,6 @@ def refuse_applied(module: nn.Module) -> None:
     """Refuse a model that has a bias (`InputError`)."""
     if MARK in vars(module):
         raise InputError(f"{type(module).__name__} has a bias already; remove it first")
-
-
-@contextlib.contextmanager
-def attached(adapter: Adapter, reading: Reading) -> Iterator[None]:
-    """While it lasts, passes of the model are under a bias."""
-    undo = adapter.attach(reading)
-    try:
-        yield
-    finally:
-        take_back(undo)
 
 
 def take_back(undo: list[Undo]) -> None:

@@ -14,6 +14,7 @@ dictionary with `self` and `cross`.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -148,11 +149,7 @@ class Plain(Adapter):
                 f"that makes them, such as positions=model.wpe, or positions='on' where there are none"
             )
         self._positions = False
-
-        def on() -> None:
-            self._positions = None
-
-        return [on]
+        return [partial(setattr, self, "_positions", None)]
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
         return self.called(source, target)

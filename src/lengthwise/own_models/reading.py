@@ -192,10 +192,8 @@ class Reading:
         return found
 
     def _one_sequence(self, layer: int, layout: Layout, rows: range) -> Tensor:
-        ahead, stop = (
-            layout.source_length,
-            max(layout.source_length + layout.target_length, rows.stop),
-        )
+        ahead = layout.source_length
+        stop = max(ahead + layout.target_length, rows.stop)
         found = torch.full((self.heads, len(rows), stop), CLOSED)
         problem = range(min(rows.start, ahead), min(rows.stop, ahead))
         if problem:

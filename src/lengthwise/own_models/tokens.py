@@ -36,8 +36,8 @@ class Tokens:
 
     def __init__(self, format: Format, given: SomeTokens = None) -> None:
         self.format = format
-        layout = format.at(1)
-        characters = layout.vocabulary.characters
+        vocabulary = format.at(1).vocabulary
+        characters = vocabulary.characters
         if given is None:
             found = list(range(len(characters)))
         elif isinstance(given, Mapping):
@@ -56,7 +56,6 @@ class Tokens:
         self._seen: set[int] = set()
         # Of a framed source one start token is part of the problem.
         self._frames = sum(segment.text == START for segment in format.task.segments)
-        vocabulary = layout.vocabulary
         self._ids = dict(zip(characters, found, strict=True))
         self._ends = characters[vocabulary.start], characters[vocabulary.end]
         self._tell_apart([one for one in characters if one not in self._ends])
@@ -64,7 +63,7 @@ class Tokens:
         if self._frames:
             self.check_one_sequence()
         self.ids = torch.tensor(found)
-        self.start = found[layout.vocabulary.start]
+        self.start = found[vocabulary.start]
 
     def _tell_apart(self, characters: Sequence[str]) -> None:
         seen: dict[int, str] = {}

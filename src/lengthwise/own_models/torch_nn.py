@@ -50,11 +50,8 @@ class TorchLayers(Adapter):
         decoder = [m for m in module.modules() if isinstance(m, nn.TransformerDecoderLayer)]
         encoder = [m for m in module.modules() if isinstance(m, nn.TransformerEncoderLayer)]
         self.kind: Kind = "encoder-decoder" if decoder else "decoder"
-        if self.kind == "decoder" and isinstance(module, _EMBEDDED):
-            raise InputError(
-                f"{type(module).__name__} takes embeddings; pass the module that holds it and takes "
-                f"token ids"
-            )
+        if self.kind == "decoder":
+            self._refuse_embedded()
         self._rows: list[Any] = decoder or encoder
         self._encoder = encoder if decoder else []
         self.layers = len(self._rows)
@@ -133,12 +130,15 @@ class TorchLayers(Adapter):
         )
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
+        self._refuse_embedded()
+        return self.called(source, target)
+
+    def _refuse_embedded(self) -> None:
         if isinstance(self.module, _EMBEDDED):
             raise InputError(
                 f"{type(self.module).__name__} takes embeddings; pass the module that holds it and "
                 f"takes token ids"
             )
-        return self.called(source, target)
 
 
 def _first(args: tuple, kwargs: dict[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.arguments import as_file
-from lengthwise.bias import OWN_TOKEN, CalibratedBias, Track
+from lengthwise.bias import OWN_TOKEN, Track
 from lengthwise.errors import shorten
 from lengthwise.files import check_format, from_json, from_row, read_text, write_text
 from lengthwise.locality import Cone
@@ -17,6 +17,7 @@ from lengthwise.problems.format import Format
 from lengthwise.proof.rule import rule_text, save_rule
 from lengthwise.runs.folder import CERTIFICATE, WEIGHTS
 from lengthwise.runs.run import Run
+from lengthwise.runs.weights import bias_text
 from lengthwise.settings.config import InputError
 from lengthwise.tasks import WORKSHEETS
 
@@ -259,9 +260,7 @@ def hashes(run: Run) -> dict[str, str]:
         model["data"] = data
     parts = {
         "weights": (run.path / WEIGHTS).read_bytes(),
-        "bias": (
-            run.bias.to_json_lines() if isinstance(run.bias, CalibratedBias) else str(run.bias)
-        ).encode(),
+        "bias": bias_text(run.bias).encode(),
         "rule": rule_text(run.task).encode(),
         "model": json.dumps(model, sort_keys=True).encode(),
     }

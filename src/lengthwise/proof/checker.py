@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,27 @@ _MEASURED = 64
 
 # Failing problems kept for a further training.
 _DRILL = 64
+
+# All ways to compute logits, in which rounding is measured: attention paths, and whether rows that read the
+# same are computed once.
+WAYS: tuple[tuple[Path, ...], tuple[bool, ...]] = ("dense", "lines", "auto"), (True, False)
+
+# Is called with the contexts checked so far, and about how many there are.
+Progress = Callable[[int, int], object]
+
+
+def margins_of(logits: Tensor, wanted: Tensor) -> Tensor:
+    """The lead of the right token's logit over the next, `[context]`, of logits `[context, token]`."""
+    right = logits.gather(1, wanted[:, None])[:, 0]
+    others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
+    # A logit that is no number must count as wrong.
+    return (right - others).nan_to_num(nan=float("-inf"))
+
+
+def farthest(found: Iterable[Tensor], exact: Tensor) -> float:
+    """How far logits `[context, token]`, of the first contexts, lie from those in double precision."""
+    moved = [(one.double() - exact[: len(one)]).abs().max().item() for one in found]
+    return max(one if one == one else float("inf") for one in moved)
 
 
 def _problem(value: Any) -> tuple[np.ndarray, int]:
@@ -110,10 +131,7 @@ class Checker:
             source, target = (t.to(self.run.device) for t in layout.batch(operands))
             logits = self.logits(self.model, source, target, layout, batch.row, share=self.share)
             wanted = target[:, batch.row + 1]
-            right = logits.gather(1, wanted[:, None])[:, 0]
-            others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
-            # A logit that is no number must count as wrong.
-            margins = (right - others).nan_to_num(nan=float("-inf"))
+            margins = margins_of(logits, wanted)
             self._keep(operands, batch.row, margins)
             least = margins.topk(min(_MEASURED, len(margins)), largest=False)
             kept.append((least.values, least.indices + first, logits[least.indices]))
@@ -181,17 +199,12 @@ class Checker:
         """How far rounding moves logits: those found, every path, a batch of one, against doubles."""
         problems = source, target, layout, row
         exact = self.logits(self.exact, *problems, "dense", share=False)
-        paths: tuple[Path, ...] = ("dense", "lines", "auto")
-        found = [logits]
-        for path, share in itertools.product(paths, (True, False)):
-            found.append(self.logits(self.model, *problems, path, share))
+        found = [self.logits(self.model, *problems, *way) for way in itertools.product(*WAYS)]
         single = [
             self.logits(self.model, source[i : i + 1], target[i : i + 1], layout, row)
             for i in range(min(4, len(source)))
         ]
-        for one in [*found, torch.cat(single)]:
-            moved = (one.double() - exact[: len(one)]).abs().max().item()
-            self.rounding = max(self.rounding, moved if moved == moved else float("inf"))
+        self.rounding = max(self.rounding, farthest([logits, *found, torch.cat(single)], exact))
 
     def counterexample(self, cone: Cone, float_bound: float, seconds: float) -> Counterexample:
         """The shortest failing problem, decoded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lengthwise.errors import shorten
 from lengthwise.files import from_json, read_text, write_text
 from lengthwise.locality import Batch, Cone, Contexts, NotApplicableError, look, write_out
 from lengthwise.proof.certificate import Certificate, Counterexample, hashes
-from lengthwise.proof.checker import CHUNK, Checker
+from lengthwise.proof.checker import CHUNK, Checker, Progress
 from lengthwise.proof.rule import rule_text
 from lengthwise.proof.scope import period_of, receptive_cone
 from lengthwise.proof.shared import SHARE, check_shared, check_sights_shared
@@ -90,7 +90,7 @@ def prove(
     progress: Path | None = None,
     share: bool = True,
     workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Certificate | Counterexample:
     """Prove that a calibrated model is right at every length, or find a problem that it gets wrong.
 
@@ -182,7 +182,7 @@ def _prove_sheet(
     budget: int,
     share: bool,
     workers: int,
-    on_progress: Callable[[int, int], object] | None,
+    on_progress: Progress | None,
 ) -> Certificate | Counterexample:
     began = time.perf_counter()
     sights = contexts_of_sheet(run, cone, budget)
@@ -317,7 +317,7 @@ def verify(
     *,
     budget: int = BUDGET,
     workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Certificate | Counterexample:
     """Check a certificate against a run: the same weights, bias, rule and model, proven again.
 

@@ -68,11 +68,7 @@ def tabulate(task: Transducer) -> dict[str, Any]:
         "format": FORMAT,
         "task": task.name,
         "base": task.base,
-        "segments": [
-            {"name": segment.name, "kind": segment.kind}
-            | ({"text": segment.text} if segment.kind == "symbol" else {})
-            for segment in task.segments
-        ],
+        "segments": [_segment(segment) for segment in task.segments],
         "start": task.start_state,
         "growth": task.growth,
         "writes": task.writes,
@@ -119,9 +115,7 @@ def tabulate_sheet(task: Worksheet) -> dict[str, Any]:
         "task": task.name,
         "base": task.base,
         "segments": [
-            {"name": segment.name, "kind": segment.kind, "text": segment.text}
-            if segment.kind == "symbol"
-            else _operand(task, segment)
+            _segment(segment) if segment.kind == "symbol" else _operand(task, segment)
             for segment in task.segments
         ],
         **({"counters": {k: list(v) for k, v in task.counters.items()}} if task.counters else {}),
@@ -138,11 +132,15 @@ def tabulate_sheet(task: Worksheet) -> dict[str, Any]:
     }
 
 
+def _segment(segment: Segment) -> dict[str, Any]:
+    text = {"text": segment.text} if segment.kind == "symbol" else {}
+    return {"name": segment.name, "kind": segment.kind, **text}
+
+
 def _operand(task: Worksheet, segment: Segment) -> dict[str, Any]:
     axis, texts = task.axis(segment.name), list(task.texts(segment.name))
     return {
-        "name": segment.name,
-        "kind": segment.kind,
+        **_segment(segment),
         "axis": axis.counter,
         "zeros": task.zeros.get(segment.name, 0),
         **({} if texts == list(DIGITS[: task.base]) else {"tokens": texts}),

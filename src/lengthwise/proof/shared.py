@@ -7,8 +7,10 @@ alone, and findings are put together in the order of the contexts.
 from __future__ import annotations
 
 import base64
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 
 from lengthwise.locality import Batch, Contexts
 from lengthwise.locality.sheets import Sights
-from lengthwise.proof.checker import Checker
+from lengthwise.proof.checker import Checker, Progress
 from lengthwise.proof.scope import receptive_cone
 from lengthwise.proof.sheets import CHUNK, Checked, check_some
 from lengthwise.runs.elsewhere import computing_with, from_values, to_values
@@ -58,16 +60,10 @@ def check_shared(run: Run, share: bool, workers: int, done: int, checker: Checke
     """
     about = {"share": share, "done": done, "least": SHARE}
     over = False
-
-    def numbers() -> Iterator[int]:
-        number = 0
-        while not over:
-            yield number
-            number += 1
-
+    numbers = itertools.takewhile(lambda number: not over, itertools.count())
     here, values = _finder(run, **about), {"run": to_values(run), **about}
     with computing_with(1), Workers(workers, here, "lengthwise.proof.shared:begin", values) as pool:
-        for answer in pool.answers(numbers()):
+        for answer in pool.answers(numbers):
             if answer is None:
                 over = True
             else:
@@ -111,29 +107,28 @@ def check_sights_shared(
     sights: Sights,
     share: bool,
     workers: int,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: Progress | None = None,
 ) -> Checked:
     """As `check_sights`, on several processes: the others read the sights from files."""
-    found: list[Checked] = []
     with tempfile.TemporaryDirectory(prefix="lengthwise-") as folder:
         np.save(Path(folder) / "tokens.npy", sights.tokens)
         np.save(Path(folder) / "wanted.npy", sights.wanted)
         values = {"run": to_values(run), "share": share, "folder": folder}
         values["tracks"] = list(sights.tracks)
-        here = _sheet_finder(run, sights, share)
+        here = partial(_find_sights, run, sights, share)
         begun = "lengthwise.proof.shared:begin_sheet"
         with computing_with(1), Workers(workers, here, begun, values) as pool:
-            done = 0
-            for answer in pool.answers(range(0, len(sights), CHUNK)):
-                margins, given = (
-                    torch.from_numpy(np.frombuffer(base64.b64decode(answer[name]), kind).copy())
-                    for name, kind in (("margins", np.float32), ("given", np.int64))
-                )
-                done += len(margins)
-                found.append(Checked(margins, given, answer["rounding"]))
-                if on_progress is not None:
-                    on_progress(done, len(sights))
-    return Checked.joined(found)
+            answers = pool.answers(range(0, len(sights), CHUNK))
+            return Checked.joined(map(_checked, answers), len(sights), on_progress)
+
+
+def _checked(answer: dict[str, Any]) -> Checked:
+    """What another process has found in a chunk of sights."""
+    margins, given = (
+        torch.from_numpy(np.frombuffer(base64.b64decode(answer[name]), kind).copy())
+        for name, kind in (("margins", np.float32), ("given", np.int64))
+    )
+    return Checked(margins, given, answer["rounding"])
 
 
 def begin_sheet(values: dict[str, Any]) -> Callable[[int], dict[str, Any]]:
@@ -143,18 +138,14 @@ def begin_sheet(values: dict[str, Any]) -> Callable[[int], dict[str, Any]]:
         np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "wanted")
     )
     sights = Sights(run.task, tuple(values["tracks"]), tokens, wanted, {})
-    return _sheet_finder(run, sights, values["share"])
+    return partial(_find_sights, run, sights, values["share"])
 
 
-def _sheet_finder(run: Run, sights: Sights, share: bool) -> Callable[[int], dict[str, Any]]:
-    """What checks a chunk of sights, by the number of the first."""
-
-    def find(first: int) -> dict[str, Any]:
-        checked = check_some(run, sights, first, share)
-        texts = {
-            name: base64.b64encode(tensor.numpy().tobytes()).decode()
-            for name, tensor in (("margins", checked.margins), ("given", checked.given))
-        }
-        return {**texts, "rounding": checked.rounding}
-
-    return find
+def _find_sights(run: Run, sights: Sights, share: bool, first: int) -> dict[str, Any]:
+    """What is found in a chunk of sights, by the number of the first."""
+    checked = check_some(run, sights, first, share)
+    texts = {
+        name: base64.b64encode(tensor.numpy().tobytes()).decode()
+        for name, tensor in (("margins", checked.margins), ("given", checked.given))
+    }
+    return {**texts, "rounding": checked.rounding}

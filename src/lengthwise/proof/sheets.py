@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from lengthwise.problems.sheets import Seen, Sheets
 from lengthwise.problems.sizes import Size
 from lengthwise.problems.worked import texts_of
 from lengthwise.proof.certificate import Counterexample
+from lengthwise.proof.checker import WAYS, Progress, farthest, margins_of
 from lengthwise.runs.run import Run
 from lengthwise.tasks import Worksheet
 from lengthwise.tasks.near import SHEET
@@ -51,28 +52,27 @@ class Checked:
     rounding: float
 
     @classmethod
-    def joined(cls, parts: list[Checked]) -> Checked:
-        """What is made of some sights, and of those that follow them."""
+    def joined(cls, parts: Iterable[Checked], count: int, on_progress: Progress | None) -> Checked:
+        """What is made of `count` sights, from that of some and of those that follow them."""
+        found, done = [], 0
+        for part in parts:
+            found.append(part)
+            done += len(part.margins)
+            if on_progress is not None:
+                on_progress(done, count)
         return cls(
-            torch.cat([part.margins for part in parts]),
-            torch.cat([part.given for part in parts]),
-            max(part.rounding for part in parts),
+            torch.cat([part.margins for part in found]),
+            torch.cat([part.given for part in found]),
+            max(part.rounding for part in found),
         )
 
 
 def check_sights(
-    run: Run,
-    sights: Sights,
-    share: bool = True,
-    on_progress: Callable[[int, int], object] | None = None,
+    run: Run, sights: Sights, share: bool = True, on_progress: Progress | None = None
 ) -> Checked:
     """Run all sights through a run's model."""
-    found = []
-    for first in range(0, len(sights), CHUNK):
-        found.append(check_some(run, sights, first, share))
-        if on_progress is not None:
-            on_progress(min(first + CHUNK, len(sights)), len(sights))
-    return Checked.joined(found)
+    parts = (check_some(run, sights, first, share) for first in range(0, len(sights), CHUNK))
+    return Checked.joined(parts, len(sights), on_progress)
 
 
 @torch.inference_mode()
@@ -88,21 +88,13 @@ def check_some(run: Run, sights: Sights, first: int, share: bool) -> Checked:
     tokens = sights.tokens[:, first : first + CHUNK]
     wanted = torch.from_numpy(sights.wanted[first : first + CHUNK].astype(np.int64))
     logits = ask(model, tokens, "lines", share)
-    right = logits.gather(1, wanted[:, None])[:, 0]
-    others = logits.scatter(1, wanted[:, None], float("-inf")).amax(dim=1)
-    # A logit that is no number must count as wrong.
-    margins = (right - others).nan_to_num(nan=float("-inf"))
+    margins = margins_of(logits, wanted)
     least = margins.topk(min(_MEASURED, len(margins)), largest=False).indices
     few = tokens[:, least.numpy()]
     exact = copy.deepcopy(model).double()
     truth = ask(exact, few, "lines", False)
-    found, rounding = [logits[least]], 0.0
-    paths: tuple[Path, ...] = ("dense", "lines", "auto")
-    for path, together in itertools.product(paths, (True, False)):
-        found.append(ask(model, few, path, together))
-    for one in found:
-        moved = (one.double() - truth).abs().max().item()
-        rounding = max(rounding, moved if moved == moved else float("inf"))
+    found = [ask(model, few, path, together) for path, together in itertools.product(*WAYS)]
+    rounding = farthest([logits[least], *found], truth)
     return Checked(margins, logits.argmax(dim=1), rounding)
 
 

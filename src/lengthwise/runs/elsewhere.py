@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from lengthwise.bias import CalibratedBias
 from lengthwise.runs.run import Run
+from lengthwise.runs.weights import bias_text
 from lengthwise.settings.config import InputError, make_config
 
 
@@ -61,7 +61,5 @@ def _digest(run: Run) -> str:
     for name, weight in run.model.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-    bias = run.bias
-    text = bias.to_json_lines() if isinstance(bias, CalibratedBias) else repr(bias)
-    digest.update(text.encode())
+    digest.update(bias_text(run.bias).encode())
     return digest.hexdigest()

@@ -21,12 +21,8 @@ from lengthwise.settings.files import FILES, load_config, load_values
 from lengthwise.tasks.kept import SOURCE, TASK
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
-WEIGHTS, BIAS, CHECKPOINT, MAPS = (
-    "model.safetensors",
-    "bias.jsonl",
-    "checkpoint.pt",
-    "maps.safetensors",
-)
+WEIGHTS, CHECKPOINT = "model.safetensors", "checkpoint.pt"
+BIAS, MAPS = "bias.jsonl", "maps.safetensors"
 MATRICES_FILE = "bias.safetensors"
 # The code of a method of a user's own; kept to be read, and to be named, never run by itself.
 METHOD_CODE = "method.py"
@@ -221,11 +217,9 @@ def prepare(path: Path, *, resume: bool | None, force: bool, pipeline: bool = Fa
 
 
 def _holds_run(path: Path) -> bool:
-    return is_pipeline(path) or _is_run(path)
-
-
-def _is_run(path: Path) -> bool:
-    """Whether a folder's config.json is one of ours: its note of versions says so, or its content."""
+    """Whether there are runs, or a config.json of ours: the note of versions says so, or its content."""
+    if is_pipeline(path):
+        return True
     if (path / VERSIONS).exists():
         return (path / CONFIG).exists()
     try:

@@ -272,25 +272,20 @@ class Run:
         A model whose lines are anchored to operands does not mind. Another has learned one width: narrower
         problems are fair to it when they are padded to that, and are asked without padding, too.
         """
+        padding, lines = self.config.evaluation.padding, isinstance(self.bias, CalibratedBias)
         if self.config.is_sheet:
-            return self._sheet_paddings(
-                length if isinstance(length, Size) else Size(length, length)
-            )
-        padding = self.config.evaluation.padding
+            size = length if isinstance(length, Size) else Size(length, length)
+            # A list with more in it would be another one.
+            indifferent = lines or bool(self.task.from_left)
+            if not size.fits(self.config.size) or size == self.config.size or indifferent:
+                return ("answer",)
+            return ("training", "answer") if padding == "auto" else (padding,)
         if padding != "auto":
             return (padding,)
-        indifferent = isinstance(self.bias, CalibratedBias) or self.config.data.widths == "varied"
+        indifferent = lines or self.config.data.widths == "varied"
         if indifferent or length + self.task.growth >= self.config.width:
             return ("answer",)
         return ("training",) if isinstance(self.bias, MatrixBias) else ("training", "answer")
-
-    def _sheet_paddings(self, size: Size) -> tuple[Padding, ...]:
-        """As `paddings`, of sheets of one size; a list with more in it would be another one."""
-        padding = self.config.evaluation.padding
-        indifferent = isinstance(self.bias, CalibratedBias) or bool(self.task.from_left)
-        if not size.fits(self.config.size) or size == self.config.size or indifferent:
-            return ("answer",)
-        return ("training", "answer") if padding == "auto" else (padding,)
 
     @property
     def most_cells(self) -> int:

@@ -30,14 +30,12 @@ def config_of_file(
     path: Path | None, values: dict[str, Any], assignments: Iterable[str] = ()
 ) -> Config:
     """As `read_config`, from the values that the file holds; without one as `make_config`."""
-    assignments = list(assignments)
-    if path is not None:
-        _ask_for_methods(path, values)
+    if path is None:
+        return make_config(values, assignments)
+    _ask_for_methods(path, values)
     try:
         return make_config(values, assignments)
     except InputError as error:
-        if path is None:
-            raise
         try:
             make_config(values)
         except InputError as alone:

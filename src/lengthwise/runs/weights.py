@@ -30,13 +30,17 @@ def save_weights(path: Path, model: Transformer, config: Config, bias: Attention
 def describe(config: Config, bias: AttentionBias) -> str:
     """What the weights are of no use without: settings of model and task, and the bias, as JSON."""
     laid = ("alignment", "input_order", "frame")
-    lines = bias.to_json_lines() if isinstance(bias, CalibratedBias) else str(bias)
     values = {"task": config.task, "base": config.base, **config.parameters}
     values |= {f"data.{key}": getattr(config.data, key) for key in laid}
     values |= {f"model.{key}": value for key, value in config.model.identity().items()}
-    for table in TABLES.values():
+    for table in TABLES:
         values |= {f"{table}.{key}": value for key, value in getattr(config, table).items()}
-    return json.dumps({**values, "bias": sha256(lines.encode())[:16]})
+    return json.dumps({**values, "bias": sha256(bias_text(bias).encode())[:16]})
+
+
+def bias_text(bias: AttentionBias) -> str:
+    """What tells a bias from others: its lines as their file has them, or its words."""
+    return bias.to_json_lines() if isinstance(bias, CalibratedBias) else str(bias)
 
 
 def load_weights(model: Transformer, path: Path) -> None:

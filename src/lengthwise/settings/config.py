@@ -12,7 +12,6 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
-    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -117,11 +116,6 @@ class Config(Settings):
         # Of an unknown task, which is refused, nothing is known.
         return fill(info.data["task"], value) if "task" in info.data else Chosen()
 
-    @field_serializer("parameters")
-    def _given(self, value: Chosen, info: SerializationInfo) -> dict[str, int | str]:
-        names = value.given if info.exclude_unset else value.keys()
-        return {name: held for name, held in value.items() if name in names}
-
     @field_validator(POSITION_TABLE, BIAS_TABLE, mode="plain")
     @classmethod
     def _of_methods(cls, value: Any, info: ValidationInfo) -> Chosen:
@@ -133,15 +127,15 @@ class Config(Settings):
         return fill_table(BIAS_TABLE, model.bias, bias_of(model.bias), value)
 
     @model_serializer(mode="wrap")
-    def _without_empty_tables(
+    def _with_tables(
         self, dump: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> dict[str, Any]:
         values = dump(self)
-        for table in TABLES.values():
-            if info.exclude_unset and table in values:
+        for table in {TABLE, *TABLES} & values.keys():
+            if info.exclude_unset:
                 chosen = getattr(self, table)
                 values[table] = {key: chosen[key] for key in chosen if key in chosen.given}
-            if not values.get(table, True):
+            if table != TABLE and not values[table]:
                 del values[table]
         return values
 
@@ -351,10 +345,9 @@ def overlaid(before: Config, after: Config) -> Config:
     values = before.model_dump(mode="json")
     if after.task != before.task:
         del values[TABLE]
-    for setting, table in TABLES.items():
-        name = setting.removeprefix("model.")
-        is_set = name in after.model.model_fields_set
-        if is_set and getattr(after.model, name) != getattr(before.model, name):
+    for table in TABLES:
+        is_set = table in after.model.model_fields_set
+        if is_set and getattr(after.model, table) != getattr(before.model, table):
             values.pop(table, None)
     _overlay(values, after.model_dump(mode="json", exclude_unset=True))
     return make_config(values)
@@ -390,7 +383,7 @@ def _explain(error: ValidationError) -> str:
         return unknown(f"setting{where}", path[-1], known)
     message = first["msg"].removeprefix("Value error, ")
     # What is said of these names them itself.
-    whole = ("task", TABLE, *TABLES.values())
+    whole = ("task", TABLE, *TABLES)
     if first["type"] == "value_error":
         return (
             message

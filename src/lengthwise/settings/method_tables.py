@@ -15,9 +15,8 @@ from lengthwise.methods import Bias, Method, Positions
 from lengthwise.model.positions import POSITIONS
 from lengthwise.settings.parameters import Chosen
 
-# What the tables are called in the settings, by the setting that chooses the class.
-POSITION_TABLE, BIAS_TABLE = "positions", "bias"
-TABLES = {f"model.{POSITION_TABLE}": POSITION_TABLE, f"model.{BIAS_TABLE}": BIAS_TABLE}
+# What the tables are called in the settings: as the setting of the model that chooses the class.
+POSITION_TABLE, BIAS_TABLE = TABLES = "positions", "bias"
 
 Kind = TypeVar("Kind", bound=Method)
 

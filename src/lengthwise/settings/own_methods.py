@@ -145,12 +145,9 @@ def _adopt(kind: type[methods.Method]) -> str:
     name, place = kind.name or kind.__name__, f"method {kind.__name__}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"{place}: a name is letters, digits, - and _, got {name!r}")
-    if kind.__module__.startswith("lengthwise.methods.") or kind.__module__.startswith(
-        "lengthwise.bias."
-    ):
+    if kind.__module__.startswith(("lengthwise.methods.", "lengthwise.bias.")):
         return name  # one of ours
-    taken = (name in METHODS or name in POSITIONS or name in BIASES) and name not in _OWN
-    if taken:
+    if name in {*METHODS, *POSITIONS, *BIASES} - _OWN.keys():
         raise InputError(f"{place}: {name!r} is a method of the package's; call yours otherwise")
     allowed = get_args(Need)
     if not isinstance(kind.needs, tuple) or not set(kind.needs) <= {*allowed}:

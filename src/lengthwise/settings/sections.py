@@ -250,9 +250,7 @@ class RetrainingSettings(Settings):
     """How the second training, with the calibrated bias, differs from the first.
 
     Attributes:
-        columns, rows: of sheets: as in `data`, where they are set.
-        widths: as in `data`, where it is set.
-        carry_fraction: as in `data`, where it is set.
+        columns, rows, widths, carry_fraction: as in `data`, where they are set.
         dropout: as in `model`, where it is set.
     """
 

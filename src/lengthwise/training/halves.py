@@ -1,4 +1,4 @@
-"""A batch in shards, each on a thread of its own.
+"""A batch in shards, each on a thread of its own; and in parts, one after the other, for less memory.
 
 By default torch lets all threads share every operation. A small model's operations take some tens of
 microseconds, and a step has hundreds: threads that fall asleep between them and must be woken cost more
@@ -11,9 +11,9 @@ The gradients are those of the whole batch, up to rounding; the same shards give
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from threading import Barrier
@@ -24,6 +24,7 @@ from torch import Tensor
 from lengthwise.engine.flat_weights import FlatWeights
 from lengthwise.model import Transformer
 from lengthwise.model.plans import LayerPlan
+from lengthwise.runs.elsewhere import computing_with
 
 # So many multiplications of a shard's largest product keep a thread busy.
 PER_THREAD = 2**24
@@ -116,20 +117,44 @@ def backward(
     return value / shards.count
 
 
-@contextmanager
-def shard_threads(shards: Shards | None) -> Iterator[None]:
+def accumulated(
+    loss: Callable[..., Tensor],
+    batch: Sequence[Tensor],
+    weights: FlatWeights,
+    shards: Shards | None,
+    count: int,
+) -> Tensor:
+    """As `backward`, part by part; the gradient is that of the whole batch, up to rounding.
+
+    Of sheets of different lengths each part weighs the same, as with shards and with several processes,
+    whatever symbols it has.
+
+    Args:
+        loss, batch, weights: as of `backward`.
+        shards: how each part is computed.
+        count: parts, of equal size.
+    """
+    if count == 1:
+        return backward(loss, batch, weights, shards)
+    first, *rest = zip(*(tensor.chunk(count) for tensor in batch), strict=True)
+    value = backward(loss, first, weights, shards).clone()
+    for part in rest:
+        before = weights.whole.grad
+        assert before is not None
+        value += backward(loss, part, weights, shards)
+        assert weights.whole.grad is not None
+        weights.whole.grad += before
+    assert weights.whole.grad is not None
+    weights.whole.grad /= count
+    return value / count
+
+
+def shard_threads(shards: Shards | None) -> AbstractContextManager[None]:
     """For a while, torch's operations on this thread take as many threads as a shard does.
 
     Around a loop of steps, for the optimizer's part, too; torch forgets some of what it has prepared.
     """
-    before = torch.get_num_threads()
-    if shards is not None:
-        torch.set_num_threads(shards.threads)
-    try:
-        yield
-    finally:
-        if shards is not None:
-            torch.set_num_threads(before)
+    return nullcontext() if shards is None else computing_with(shards.threads)
 
 
 @cache

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 # Besides Ctrl-C: being asked to end, and, where there is such a signal, a terminal that is closed.
 STOP_SIGNALS = tuple(
@@ -21,9 +22,6 @@ def stop_requests() -> Iterator[list[int]]:
     that is ignored (`nohup`) stays so. Outside the main thread signals are left alone.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def receive(number: int, frame: object) -> None:
         if received and number != getattr(signal, "SIGHUP", None):
@@ -31,27 +29,26 @@ def stop_requests() -> Iterator[list[int]]:
         received.append(number)
 
     kinds = [k for k in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(k) != signal.SIG_IGN]
-    before = {kind: signal.signal(kind, receive) for kind in kinds}
-    try:
+    with _handling(kinds, receive):
         yield received
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> contextlib.AbstractContextManager[None]:
     """Ignore Ctrl-C and `STOP_SIGNALS` while the last words are said.
 
     Launchers ask the others to end as soon as one process has gone, which may be amid what these have to
     say about it. Outside the main thread signals are left alone.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in (signal.SIGINT, *STOP_SIGNALS)}
+    return _handling((signal.SIGINT, *STOP_SIGNALS), signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _handling(kinds: Iterable[int], handler: Any) -> Iterator[None]:
+    """For a while, signals go to a handler; not outside the main thread, which alone may say so."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {kind: signal.signal(kind, handler) for kind in kinds if in_main}
     try:
         yield
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        for kind, other in before.items():
+            signal.signal(kind, other)

@@ -44,10 +44,9 @@ from lengthwise.runs.parts import (
 from lengthwise.runs.run import Run
 from lengthwise.runs.weights import load_weights
 from lengthwise.settings.config import Config, InputError
-from lengthwise.training.accumulating import accumulated
 from lengthwise.training.batches import draw_positions, make_batches
 from lengthwise.training.checkpoint import save_checkpoint, taking_up
-from lengthwise.training.halves import Shards, choose_shards, shard_threads
+from lengthwise.training.halves import Shards, accumulated, choose_shards, shard_threads
 from lengthwise.training.interrupts import stop_requests
 from lengthwise.training.keeping import Finite, thin_out
 from lengthwise.training.loss import Loss
