@@ -64,20 +64,18 @@ class RayPool:
         self._perform = self._ray.remote(perform_text).options(**options)
 
     def _start(self, address: str) -> None:
-        quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
+        own: dict[str, Any] = {}
         if address == LOCAL:
-            workers, self.threads = share_cores(self.workers, self.threads)
-            self.workers = workers
+            self.workers, self.threads = share_cores(self.workers, self.threads)
             # No file in the home folder, and nothing that another machine could reach.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            quiet |= {"num_cpus": workers * self.threads, "_node_ip_address": "127.0.0.1"}
-            address = "local"
+            own = {"num_cpus": self.workers * self.threads, "_node_ip_address": "127.0.0.1"}
+            own["include_dashboard"] = False
         else:
-            del quiet["include_dashboard"]
             _knock(address)
         try:
-            self._ray.init(address, logging_level="ERROR", **quiet)
+            self._ray.init(address, logging_level="ERROR", log_to_driver=False, **own)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster at {address!r}: {reason(error)}") from error
 
