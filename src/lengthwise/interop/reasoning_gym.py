@@ -117,9 +117,9 @@ def evaluate(
         raise InputError(
             f"their numbers are decimal, the model's in base {opened.config.base}; give expression="
         )
-    items, asked, texts = 0, [], []
+    asked, texts = [], []
     for index in range(len(dataset)):
-        item, items = dataset[index], items + 1
+        item = dataset[index]
         text = (expression or _expression)(item)
         try:
             opened.parse(text or "")
@@ -145,8 +145,9 @@ def evaluate(
         for score, own, item in zip(scores, answers, asked, strict=True)
         if score < 1
     ]
+    left_out = len(dataset) - len(asked)
     return GymScore(
-        *(name, len(asked), items - len(asked), right, sum(scores) / len(scores), low, high),
+        *(name, len(asked), left_out, right, sum(scores) / len(scores), low, high),
         mistakes=tuple(wrong[:_MOST_MISTAKES]),
     )
 
