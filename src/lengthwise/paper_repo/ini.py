@@ -158,8 +158,8 @@ class SeedOptions:
         """The same settings here, as nested values for `make_config`.
 
         Args:
-            epochs: train so many epochs, measure after each and keep the model of each; without it training
-                ends when the model interpolates.
+            epochs: train so many epochs, at least 1, measure after each and keep the model of each; without
+                it training ends when the model interpolates.
 
         Raises:
             InputError: naming the option that can't be honoured, and why.
@@ -208,8 +208,6 @@ class SeedOptions:
         # There a bias changes neither positions nor the optimizer.
         retraining: dict[str, Any] = {"positions": model["positions"]}
         if epochs is not None:
-            if epochs < 1:
-                raise InputError(f"epochs are counted from 1, got {epochs}")
             training |= {
                 "max_steps": epochs * self.epoch,
                 "until": "max_steps",
