@@ -108,5 +108,4 @@ def results_of(run: Run) -> LengthCurve:
 
 def card_text(run: Run) -> str:
     """The card of a run, below its metadata."""
-    parameters = sum(weight.numel() for weight in run.model.parameters())
-    return write_card(run, results_of(run), certificate_of(run), {"parameters": parameters})
+    return write_card(run, results_of(run), certificate_of(run))
