@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lengthwise.api.given import SomeRun, as_run
-from lengthwise.errors import InputError, shorten
+from lengthwise.errors import InputError, library, shorten
 from lengthwise.evaluation.curve import wilson
 
 # Before the names of our data sets among theirs.
@@ -159,10 +159,5 @@ def _expression(item: dict[str, Any]) -> str | None:
 
 
 def _theirs() -> Any:
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise InputError(
-            "this needs reasoning-gym: pip install 'lengthwise[reasoning-gym]'"
-        ) from error
-    return reasoning_gym
+    advice = "this needs reasoning-gym: pip install 'lengthwise[reasoning-gym]'"
+    return library("reasoning_gym", advice)

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Any
 
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, library
 from lengthwise.files import reason
 from lengthwise.sweeps.jobs import GRACE, Ended, Job, ended_of, perform_text
 from lengthwise.sweeps.local import share_cores
@@ -49,11 +49,7 @@ class RayPool:
         threads: int | None = None,
         gpus: float = 0.0,
     ) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise InputError("--ray needs Ray: pip install 'lengthwise[ray]'") from error
-        self._ray: Any = ray
+        self._ray = library("ray", "--ray needs Ray: pip install 'lengthwise[ray]'")
         self.workers, self.threads, self.gpus = workers, threads or 1, gpus
         self._refs: dict[Any, str] = {}
         self._began: dict[str, float] = {}
