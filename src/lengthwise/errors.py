@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
 # Characters of a message; a longer one repeats what somebody gave, and nobody reads that.
 _LONGEST = 1500
@@ -18,6 +20,18 @@ class InputError(ValueError):
 
 class NoProblemsError(ValueError):
     """A split holds no problem of the length asked for."""
+
+
+def library(name: str, advice: str) -> Any:
+    """A library that an extra brings, imported.
+
+    Raises:
+        InputError: where it is not installed; the message is `advice`.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(advice) from error
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:

@@ -70,7 +70,9 @@ def run(
         bench.add(
             "kept of a smoke cell", kept / cells / 2**10, "KiB", f"{disk / kept:.1f}x on disk"
         )
+        kinds = ["local"]
         if ray and find_spec("ray") is not None:
+            kinds.append("ray")
             bench.say(f"{cells} smoke cells on Ray, two workers")
             pool = _warm(out)
             on_ray = seconds(lambda: run_sweep(plan, out / "ray", lambda: pool))
@@ -84,7 +86,6 @@ def run(
         bench.add(
             "memory of a worker", memory, "MiB", "that has loaded what cells need, and no cell"
         )
-        kinds = ["local", *(["ray"] if ray and find_spec("ray") is not None else [])]
         for kind in kinds:
             bench.say(f"{many:,} cells that do nothing, {kind}")
             _nothing(bench, out, kind, many)

@@ -16,6 +16,7 @@ from lengthwise.problems.sizes import Size
 from lengthwise.runs.run import Run
 from lengthwise.settings.config import make_config
 from lengthwise.tasks.near import LAST
+from lengthwise.training.resuming import changed
 from lengthwise.training.trainer import train_run
 
 # Steps after which a model ends its rows and sheets where it should, though not all digits are right.
@@ -33,9 +34,8 @@ def sheet_bias(heads: int, layers: int) -> CalibratedBias:
 
 def briefly_trained(folder: Path) -> Run:
     """A model of multiplication with these lines, trained for a moment."""
-    steps = {"max_steps": _STEPS, "until": "max_steps"}
-    config = make_config({"task": "multiplication", "training": steps}).for_retraining()
-    config = config.model_copy(update={"training": config.training.model_copy(update=steps)})
+    config = make_config({"task": "multiplication"}).for_retraining()
+    config = changed(config, "training", max_steps=_STEPS, until="max_steps")
     bias = sheet_bias(config.model.heads, config.model.layers)
     return train_run(config, folder, bias=bias)
 

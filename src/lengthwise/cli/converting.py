@@ -210,13 +210,9 @@ def _for_task(bias: CalibratedBias | MatrixBias, task: str | None) -> Calibrated
         # A file of the format before does not say how problems are laid out.
         for line in () if bias.earlier or bias.format.is_sheet else bias.lines:
             line.track.check(bias.format.at(1))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if task is None or task == bias.task:
-        return bias
-    as_choice("task", task, ALL_TASKS)
-    try:
-        return bias.transferred(task)
+        if task is None or task == bias.task:
+            return bias
+        return bias.transferred(as_choice("task", task, ALL_TASKS))
     except ValueError as error:
         raise InputError(str(error)) from error
 

@@ -63,6 +63,9 @@ Workers = Annotated[
         min=1, help="Processes of this machine that share the work, a thread each: the same result."
     ),
 ]
+CellsAtOnce = Annotated[
+    int | None, typer.Option(min=1, help="Cells at once.", show_default="one for each core")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Start over where a run exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -39,9 +39,7 @@ def reproduce_command(
     protocol: Annotated[
         str | None, typer.Option(help="Only one of the two: short or padded.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Cells at once.", show_default="one for each core")
-    ] = None,
+    workers: options.CellsAtOnce = None,
     estimate: Annotated[
         bool,
         typer.Option("--estimate", help="Only say how many cells remain, and how long they take."),

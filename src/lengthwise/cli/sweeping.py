@@ -19,9 +19,7 @@ def sweep_command(
         Path, typer.Argument(help="A TOML file: a grid, settings and cases; docs/scale.md.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write, or to go on in.")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Cells at once.", show_default="one for each core")
-    ] = None,
+    workers: options.CellsAtOnce = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Threads of each worker.", show_default="cores / workers"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.arguments import as_folder, as_path, refuse
+from lengthwise.errors import library
 from lengthwise.files import from_json, from_row, read_text, write_csv, write_text
 from lengthwise.runs.folder import RESULTS_CSV, RESULTS_JSON
 from lengthwise.settings.config import InputError
@@ -159,14 +160,11 @@ class LengthCurve:
         Raises:
             InputError: where pandas, which comes with the `notebook` extra, is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise InputError(
-                "to_frame needs pandas: pip install 'lengthwise[notebook]'; records() needs nothing"
-            ) from error
-
-        return pandas.DataFrame(self.records(), columns=[field.name for field in fields(Score)])
+        advice = (
+            "to_frame needs pandas: pip install 'lengthwise[notebook]'; records() needs nothing"
+        )
+        columns = [field.name for field in fields(Score)]
+        return library("pandas", advice).DataFrame(self.records(), columns=columns)
 
     def label(self, score: Score) -> str:
         """The method of a score; with its padding, where the same was asked without it, too."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 from lengthwise.bias import CalibratedBias
 from lengthwise.errors import shorten
@@ -44,26 +42,24 @@ def block(text: object, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def write_card(
-    run: Run, curve: LengthCurve, certificate: Certificate | None, facts: Mapping[str, Any]
-) -> str:
+def write_card(run: Run, curve: LengthCurve, certificate: Certificate | None) -> str:
     """The card's text, below its metadata.
 
     Args:
         run: whose model it is.
         curve: its scores; without any the card says that there are none.
         certificate: of this very model, where there is one.
-        facts: of the model besides: names with values, such as its parameters.
     """
     config, example = run.config, run.task.example
     base = f" in base {config.base}" if len(run.task.bases) > 1 else ""
     given = ", ".join(f"{name} {shorten(str(value))}" for name, value in config.parameters.items())
     size = config.size if config.is_sheet else config.data.length
+    parameters = sum(weight.numel() for weight in run.model.parameters())
     parts = [
         f"# {safe(config.task)}{base}{safe(f' ({given})') if given else ''}",
-        f"A transformer of {facts['parameters']:,} parameters, trained by lengthwise on "
-        f"problems of at most {size} digits (seed {config.seed}, method {safe(run.method)}). It writes its "
-        f"answers symbol by symbol; {code(example[0])} is an expression that it takes.",
+        f"A transformer of {parameters:,} parameters, trained by lengthwise on problems of at most {size} "
+        f"digits (seed {config.seed}, method {safe(run.method)}). It writes its answers symbol by symbol; "
+        f"{code(example[0])} is an expression that it takes.",
         block(
             "import lengthwise as lw\n\n"
             'run = lw.Run.from_pretrained("FOLDER-OR-REPO")\n'

@@ -8,7 +8,7 @@ from lengthwise.errors import InputError
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import from_json, read_text, write_bytes
 from lengthwise.interop.card import write_card
-from lengthwise.proof import Certificate, NotApplicableError, hashes
+from lengthwise.proof import Certificate, NotApplicableError
 from lengthwise.runs.folder import (
     BIAS,
     CERTIFICATE,
@@ -84,16 +84,13 @@ def certificate_of(run: Run) -> Certificate | None:
         return None
     certificate = Certificate.load(path)
     try:
-        found = hashes(run)
+        other = certificate.differs(run)
     except NotApplicableError as error:
         raise InputError(f"{path} can't be of this run: {error}") from error
-    for name, value in found.items():
-        if name == "rule" and not certificate.binds_rule:
-            continue
-        if certificate.hashes.get(name) != value:
-            raise InputError(
-                f"{path} is of other {name} than the run's; `lengthwise prove {run.path}` makes it again"
-            )
+    if other is not None:
+        raise InputError(
+            f"{path} is of other {other} than the run's; `lengthwise prove {run.path}` makes it again"
+        )
     return certificate
 
 
@@ -108,5 +105,4 @@ def results_of(run: Run) -> LengthCurve:
 
 def card_text(run: Run) -> str:
     """The card of a run, below its metadata."""
-    parameters = sum(weight.numel() for weight in run.model.parameters())
-    return write_card(run, results_of(run), certificate_of(run), {"parameters": parameters})
+    return write_card(run, results_of(run), certificate_of(run))

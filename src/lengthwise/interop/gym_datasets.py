@@ -12,6 +12,7 @@ from reasoning_gym.factory import ProceduralDataset as Procedural
 from lengthwise.api.problems import SPLITS, problems
 from lengthwise.errors import InputError
 from lengthwise.interop.questions import introduction
+from lengthwise.problems.format import Format
 from lengthwise.problems.items import Problems
 from lengthwise.problems.sampling import generator
 from lengthwise.problems.worked import Problem, worked
@@ -86,10 +87,8 @@ class GymDataset(Procedural):
 
     def __init__(self, config: GymConfig) -> None:
         super().__init__(config=config, seed=config.seed, size=config.size)
-        example = _example(config)
-        self._introduction = introduction(
-            config.problems([3] * len(config.axes), 0).format, example
-        )
+        of = config.problems([3] * len(config.axes), 0).format
+        self._introduction = introduction(of, _example(of, config))
 
     @property
     def category(self) -> str:
@@ -133,9 +132,8 @@ class GymDataset(Procedural):
         return float(isinstance(answer, str) and answer.strip() == entry["answer"])
 
 
-def _example(config: GymConfig) -> Problem:
+def _example(of: Format, config: GymConfig) -> Problem:
     """An example, with an answer that is right for the base and the parameters."""
-    of = config.problems([3] * len(config.axes), 0).format
     try:
         return worked(of, of.task.example[0])
     except InputError:  # it is in another base

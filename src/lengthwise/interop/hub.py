@@ -50,7 +50,7 @@ def save_pretrained(run: Run, folder: Path | str, *, force: bool = False) -> Pat
         raise InputError(
             f"{path} holds {there[0]}; choose another folder, or force=True writes over it"
         )
-    if strange := [name for name in there if name not in (*PATTERNS, LOCK)] if force else []:
+    if strange := [name for name in there if name not in (*PATTERNS, LOCK)]:
         raise InputError(
             f"{path} holds {strange[0]}, which no saved run has; choose another folder"
         )

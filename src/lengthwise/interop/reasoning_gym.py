@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lengthwise.api.given import SomeRun, as_run
-from lengthwise.errors import InputError, shorten
+from lengthwise.errors import InputError, library, shorten
 from lengthwise.evaluation.curve import wilson
 
 # Before the names of our data sets among theirs.
@@ -117,9 +117,9 @@ def evaluate(
         raise InputError(
             f"their numbers are decimal, the model's in base {opened.config.base}; give expression="
         )
-    items, asked, texts = 0, [], []
+    asked, texts = [], []
     for index in range(len(dataset)):
-        item, items = dataset[index], items + 1
+        item = dataset[index]
         text = (expression or _expression)(item)
         try:
             opened.parse(text or "")
@@ -145,8 +145,9 @@ def evaluate(
         for score, own, item in zip(scores, answers, asked, strict=True)
         if score < 1
     ]
+    left_out = len(dataset) - len(asked)
     return GymScore(
-        *(name, len(asked), items - len(asked), right, sum(scores) / len(scores), low, high),
+        *(name, len(asked), left_out, right, sum(scores) / len(scores), low, high),
         mistakes=tuple(wrong[:_MOST_MISTAKES]),
     )
 
@@ -158,10 +159,5 @@ def _expression(item: dict[str, Any]) -> str | None:
 
 
 def _theirs() -> Any:
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise InputError(
-            "this needs reasoning-gym: pip install 'lengthwise[reasoning-gym]'"
-        ) from error
-    return reasoning_gym
+    advice = "this needs reasoning-gym: pip install 'lengthwise[reasoning-gym]'"
+    return library("reasoning_gym", advice)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lengthwise.arguments import as_choice
-from lengthwise.errors import InputError
+from lengthwise.errors import library
 from lengthwise.interop.clrs_text import clrs_text_row
 from lengthwise.problems.items import Problems
 from lengthwise.problems.worked import Problem
@@ -59,12 +59,8 @@ def to_dataset(problems: Problems, form: str = "jsonl", work: bool = True) -> An
     Raises:
         InputError: as `rows`, and where datasets is not installed.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(
-            "to_dataset needs datasets: pip install 'lengthwise[datasets]'; rows() needs nothing"
-        ) from error
+    advice = "to_dataset needs datasets: pip install 'lengthwise[datasets]'; rows() needs nothing"
+    datasets = library("datasets", advice)
     as_choice("format", form, FORMATS)
     given = {"problems": problems, "form": form, "work": work}
     return datasets.Dataset.from_generator(rows, gen_kwargs=given)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -158,13 +158,14 @@ class SeedOptions:
         """The same settings here, as nested values for `make_config`.
 
         Args:
-            epochs: train so many epochs, measure after each and keep the model of each; without it training
-                ends when the model interpolates.
+            epochs: train so many epochs, at least 1, measure after each and keep the model of each; without
+                it training ends when the model interpolates.
 
         Raises:
             InputError: naming the option that can't be honoured, and why.
         """
-        self._check()
+        for name, why in self._objections():
+            raise self._refused(name, why)
         bits = self.task in ("parity", "parity_classification")
         length = _BITS if bits else _DIGITS
         if self.mode == "CNT":
@@ -208,8 +209,6 @@ class SeedOptions:
         # There a bias changes neither positions nor the optimizer.
         retraining: dict[str, Any] = {"positions": model["positions"]}
         if epochs is not None:
-            if epochs < 1:
-                raise InputError(f"epochs are counted from 1, got {epochs}")
             training |= {
                 "max_steps": epochs * self.epoch,
                 "until": "max_steps",
@@ -228,60 +227,48 @@ class SeedOptions:
             "evaluation": {"padding": "training"},
         }
 
-    def _check(self) -> None:
-        """Refuse what can't be honoured."""
+    def _objections(self) -> Iterator[tuple[str, str]]:
+        """Options that can't be honoured, each with why."""
         for name, least in (("fixed_len", 2), ("max_num", 2), ("batch_size", 1)):
             if getattr(self, name) < least:
-                raise self._refused(name, f"at least {least}, got {getattr(self, name)}")
+                yield name, f"at least {least}, got {getattr(self, name)}"
         if self.num_encoder_layers < 0:
-            raise self._refused("num_encoder_layers", "it is a number of layers")
+            yield "num_encoder_layers", "it is a number of layers"
         if not 2 <= self.base <= len(DIGITS):
-            raise self._refused("base", f"from 2 to {len(DIGITS)}, got {self.base}")
+            yield "base", f"from 2 to {len(DIGITS)}, got {self.base}"
         if self.mode in ("ADD", "MULT") and self.base != 10:
-            raise self._refused(
-                "base", f"problems of {self.mode} are decimal there, got {self.base}"
-            )
+            yield "base", f"problems of {self.mode} are decimal there, got {self.base}"
         if len(set(self.tokens)) < len(self.tokens):
-            raise self._refused(
-                "sos", "SOS, EOS and PAD must differ from each other and from digits"
-            )
+            yield "sos", "SOS, EOS and PAD must differ from each other and from digits"
         if self.split_ratio != _SPLIT:
-            raise self._refused(
-                "split_ratio", f"7/8 of the problems are trained on here, got {self.split_ratio}"
-            )
+            yield "split_ratio", f"7/8 of the problems are trained on here, got {self.split_ratio}"
         wanted = 2 if self.mode == "ADD" else 1
         if self.half != wanted:
-            raise self._refused(
+            yield (
                 "half",
                 f"the answer has FIXED_LEN // {wanted} digits in mode {self.mode}, got {self.half}",
             )
         if self.mode == "MULT" and self.reverse_input:
-            raise self._refused("reverse_input", "a reversed product would begin with its digit")
+            yield "reverse_input", "a reversed product would begin with its digit"
         if self.mode in ("ADD", "MULT") and not self.include_ops:
-            raise self._refused("include_ops", f"problems of {self.mode} hold an operator")
+            yield "include_ops", f"problems of {self.mode} hold an operator"
         if self.encoding_type not in _POSITIONS:
-            raise self._refused("encoding_type", _unknown_value(self.encoding_type, _POSITIONS))
+            yield "encoding_type", _unknown_value(self.encoding_type, _POSITIONS)
         if self.model_type not in _MODEL_TYPES:
-            raise self._refused("model_type", _unknown_value(self.model_type, _MODEL_TYPES))
+            yield "model_type", _unknown_value(self.model_type, _MODEL_TYPES)
         if self.attn_window < -1:
-            raise self._refused(
-                "attn_window", f"-1 for none, or 0 and more, got {self.attn_window}"
-            )
+            yield "attn_window", f"-1 for none, or 0 and more, got {self.attn_window}"
         if self.model_type == "Windowed" and self.attn_window < 0:
-            raise self._refused("model_type", "a windowed model needs ATTN_WINDOW of 0 or more")
+            yield "model_type", "a windowed model needs ATTN_WINDOW of 0 or more"
         if self.model_type == "ALiBi" and (self.attn_window >= 0 or self.load_window):
-            raise self._refused(
-                "model_type", "with ALiBi neither ATTN_WINDOW nor LOAD_WINDOW has an effect there"
-            )
+            yield "model_type", "with ALiBi neither ATTN_WINDOW nor LOAD_WINDOW has an effect there"
         if self.load_window and self.attn_window >= 0:
-            raise self._refused(
-                "attn_window", "with LOAD_WINDOW it has no effect in training there"
-            )
+            yield "attn_window", "with LOAD_WINDOW it has no effect in training there"
         if self.freeze_embedding and not self.load_pretrained:
-            raise self._refused("freeze_embedding", "it is of use only with LOAD_PRETRAINED")
+            yield "freeze_embedding", "it is of use only with LOAD_PRETRAINED"
         device = self.device.partition(":")
         if device[0] not in ("cuda", "cpu") or device[1]:
-            raise self._refused(
+            yield (
                 "device",
                 f"cuda or cpu; CUDA_VISIBLE_DEVICES picks one of several, got {self.device!r}",
             )

@@ -69,6 +69,19 @@ class Certificate:
         """Whether it is of one rule; else it was written by an earlier version, for a task's name."""
         return "rule" in self.hashes
 
+    def differs(self, run: Run) -> str | None:
+        """Which of `hashes` of a run is another than the certificate's, first; None where it is of the run.
+
+        One that binds no rule is of any.
+
+        Raises:
+            NotApplicableError, InputError: as `hashes`.
+        """
+        for name, value in hashes(run).items():
+            if self.hashes.get(name) != value and (name != "rule" or self.binds_rule):
+                return name
+        return None
+
     def __repr__(self) -> str:
         return (
             f"Certificate({self.task} in base {self.base}: {self.contexts:,} local contexts, smallest "

@@ -333,16 +333,14 @@ def verify(
         NotApplicableError: as `prove`.
     """
     receptive_cone(run.config, run.bias)
-    for name, value in hashes(run).items():
-        if name == "rule" and not certificate.binds_rule:
-            continue
-        if certificate.hashes.get(name) != value:
-            if name == "rule":
-                raise InputError(
-                    f"the certificate is of another rule than {run.config.task} has now: its steps, "
-                    f"segments or ends have changed"
-                )
-            raise InputError(f"the certificate is of other {name} than {run.path} holds")
+    other = certificate.differs(run)
+    if other == "rule":
+        raise InputError(
+            f"the certificate is of another rule than {run.config.task} has now: its steps, segments or "
+            f"ends have changed"
+        )
+    if other is not None:
+        raise InputError(f"the certificate is of other {other} than {run.path} holds")
     stated = run.path / RULE
     if stated.exists() and stated.read_bytes() != rule_text(run.task).encode():
         raise InputError(

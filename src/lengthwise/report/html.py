@@ -17,7 +17,7 @@ from lengthwise.calibration import Evidence, Maps, SheetMaps, evidence_of, kept_
 from lengthwise.evaluation.curve import LengthCurve
 from lengthwise.files import from_json, read_text, write_text
 from lengthwise.problems.sizes import Size
-from lengthwise.proof import Certificate, NotApplicableError, hashes
+from lengthwise.proof import Certificate, NotApplicableError
 from lengthwise.report import plots, sheet_plots, summary
 from lengthwise.report.page import picture, render
 from lengthwise.runs.folder import (
@@ -189,12 +189,9 @@ def _certificate(run: Run | None) -> Certificate | None:
         return None
     certificate = Certificate.load(run.path / CERTIFICATE)
     try:
-        now = hashes(run)
+        if certificate.differs(run) is not None:
+            return None
     except (InputError, NotApplicableError):  # no certificate can state the rule by now
-        return None
-    if not certificate.binds_rule:
-        del now["rule"]
-    if certificate.hashes != now:
         return None
     if certificate.binds_rule:
         return certificate

@@ -69,6 +69,13 @@ def sized(extent: tuple[int, int, int]) -> str:
     return f"{length} x {rows} digits" if rows else digits(length)
 
 
+def _extent(trained: int | Size) -> tuple[int, int, int]:
+    """That of problems, as `Score.extent`."""
+    if isinstance(trained, Size):
+        return trained.cells, trained.columns, trained.rows
+    return trained, trained, 0
+
+
 def headline(curve: LengthCurve, trained: int | Size) -> str:
     """One or two sentences that say what was achieved, and where it fails if it does.
 
@@ -87,12 +94,8 @@ def headline(curve: LengthCurve, trained: int | Size) -> str:
     over = f", over {seeds} seeds" if seeds > 1 else ""
     who = f"{with_article(method).capitalize()} model, trained on"
     text = "Trained on" if method == CALIBRATED else who
-    most = (
-        f"{trained.columns} x {trained.rows} digits"
-        if isinstance(trained, Size)
-        else digits(trained)
-    )
-    text += f" {first.task}{base} of at most {most}"
+    most = _extent(trained)
+    text += f" {first.task}{base} of at most {sized(most)}"
     if longest in failed:
         text += f", fails on {tally(at[longest], wrong=True)} problems of {sized(longest)}{over}."
         sound = [n for n in lengths if n < failed[0]]
@@ -107,12 +110,7 @@ def headline(curve: LengthCurve, trained: int | Size) -> str:
         text += f"{comma} right on {tally(at[longest])} problems of {sized(longest)}{over}"
         where = [f"{tally(at[n], wrong=True)} of {sized(n)}" for n in failed]
         text += f", but fails on {listed(where)}." if where else "."
-    beyond = (
-        longest[0] > trained.columns * trained.rows
-        if isinstance(trained, Size)
-        else longest[1] > trained
-    )
-    return text if beyond else f"{text} No longer problems were measured."
+    return text if longest[0] > most[0] else f"{text} No longer problems were measured."
 
 
 def proven(certificates: Sequence[Certificate | None]) -> str | None:
@@ -224,17 +222,17 @@ def sheet_extrapolation(curve: LengthCurve, configs: Mapping[str, Config]) -> li
     """
     said = []
     for method, config in configs.items():
-        layout, size = config.layout(), config.size
+        layout = config.layout()
         said.append(
-            f"The {method} model saw sheets of {size.columns} x {size.rows} digits in training: "
+            f"The {method} model saw sheets of {sized(_extent(config.size))} in training: "
             f"{layout.source_length} source tokens, and {layout.target_length} of the sheet."
         )
     last = max(curve, key=lambda score: score.extent)
     cells = last.length * last.rows * len(next(iter(configs.values())).make_task().fields)
     return [
         *said,
-        f"A sheet of the largest test, {last.length} x {last.rows} digits, has more than {cells:,} tokens; "
-        f"every one of them is judged.",
+        f"A sheet of the largest test, {sized(last.extent)}, has more than {cells:,} tokens; every one of "
+        f"them is judged.",
     ]
 
 
@@ -318,7 +316,7 @@ def training_facts(config: Config, metrics: Sequence[Metrics]) -> dict[str, str]
     cooldown = f", after a cooldown of {settings.cooldown_steps} steps"
     facts = {
         "Seed": str(config.seed),
-        "Problems": f"sheets of {config.size.columns} x {config.size.rows} digits"
+        "Problems": f"sheets of {sized(_extent(config.size))}"
         if config.is_sheet
         else f"1 to {config.data.length} digits, padded to {config.width}",
         **({"Drilled": _drilled(config)} if config.data.drill else {}),

@@ -27,7 +27,7 @@ from lengthwise.settings.own_methods import use_method
 from lengthwise.sweeps.grid import ABC, code_of, hash_of
 from lengthwise.sweeps.jobs import Say
 from lengthwise.tasks.given import settings_of
-from lengthwise.training.trainer import NotInterpolatedError, train_run
+from lengthwise.training.trainer import NotInterpolatedError
 
 RUN, RECORD, FAILED = "run", "cell.json", "failed.json"
 FORMAT = "lengthwise-cell/1"
@@ -174,13 +174,8 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _train(config: Config, path: Path, observer: Observer) -> tuple[Run, bool]:
     """Train a model, or go on; and whether it interpolates."""
-    observer.begin("train", config)
-
-    def progress(metrics: Metrics) -> None:
-        observer.trained("train", metrics)
-
     try:
-        return train_run(config, path, resume=True, on_progress=progress), True
+        return Clock(observer).train("train", config, path, resume=True), True
     except NotInterpolatedError as error:
         return error.run, False
 
@@ -200,8 +195,8 @@ def _abc(
         curve = _measure(runs, observer)
         curve.add_to(path)
         return runs, curve, None, note
-    told = isinstance(made.proof, Certificate | Counterexample)
-    proven = made.proof.proven if told and made.proof is not None else None
+    proof = made.proof
+    proven = proof.proven if isinstance(proof, Certificate | Counterexample) else None
     return [made.vanilla, made.calibrated], made.curve, proven, ""
 
 

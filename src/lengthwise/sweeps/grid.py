@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.arguments import as_assignments, as_flag, as_text, as_whole, refuse
-from lengthwise.errors import InputError, shorten, unknown
+from lengthwise.arguments import as_assignments, as_choice, as_flag, as_text, as_whole, refuse
+from lengthwise.errors import InputError, shorten
 from lengthwise.files import MOST_SETTINGS, from_toml, read_text, sha256
 from lengthwise.own_code import names_code
 from lengthwise.pipeline import check_local
@@ -146,8 +146,7 @@ def make_plan(tables: Mapping[str, Any]) -> Plan:
             empty, cases without names or of the same, two cells of the same settings.
     """
     for key in tables:
-        if key not in _TABLES:
-            raise InputError(unknown("table", str(key), _TABLES))
+        as_choice("table", str(key), _TABLES)
     grid = _grid(tables.get("grid", {}))
     common = _flat("settings", tables.get("settings", {}))
     cases = _cases(tables.get("case", []))
@@ -246,8 +245,8 @@ def _cell(named: dict[str, Any], common: dict[str, Any], point: dict[str, Any]) 
     try:
         values = {**common, **point}
         method = as_text("method", values.get("method", "vanilla"), "rope")
-        if method not in METHODS and method != ABC and not names_code(method):
-            raise InputError(unknown("method", method, (*METHODS, ABC)))
+        if not names_code(method):
+            as_choice("method", method, (*METHODS, ABC))
         task = as_text("task", values.get("task", Config().task), "addition")
         files = {}
         if names_code(method):

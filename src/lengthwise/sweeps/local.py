@@ -72,11 +72,9 @@ class LocalPool:
     def _hear(self, worker: _Worker, line: str | None) -> list[Ended | tuple[str, str]]:
         if line is None:
             self._workers.remove(worker)
-            worker.end(GRACE)
-            code = worker.process.returncode
+            how = worker.end(GRACE)
             if worker.job is None:
                 return []
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             return [Ended(worker.job.name, f"its worker {how}", worker.spent, lost=True)]
         values = json.loads(line)
         if "says" in values:
@@ -85,20 +83,18 @@ class LocalPool:
         return [Ended(**values)]
 
     def stop(self) -> None:
-        for worker in self._workers:
-            if worker.job is not None:
-                worker.process.terminate()
+        busy = [worker for worker in self._workers if worker.job is not None]
+        for worker in busy:
+            worker.process.terminate()
         until = time.monotonic() + GRACE
         try:
-            for worker in self._workers:
-                if worker.job is not None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        worker.process.wait(max(0.0, until - time.monotonic()))
+            for worker in busy:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, until - time.monotonic()))
         finally:
             # Asked to stop once more, or out of patience.
-            for worker in self._workers:
-                if worker.job is not None:
-                    worker.process.kill()
+            for worker in busy:
+                worker.process.kill()
 
     def close(self) -> None:
         for worker in self._workers:

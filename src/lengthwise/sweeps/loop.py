@@ -144,21 +144,17 @@ def run_jobs(
                 state.running.pop(event.name, None)
                 state.said.pop(event.name, None)
                 job = state.jobs[event.name]
-                if event.lost:
-                    most = PARTS if event.stopped else ATTEMPTS
-                    lost[event.name, event.stopped] += 1
-                    if lost[event.name, event.stopped] < most:
-                        waiting.appendleft(job)
-                        _hand_out(waiting, state, pool)
-                        watch(event, state)
-                        continue
-                    event = replace(
-                        event, error=f"{event.error}, {most} times; it is not begun again"
-                    )
+                lost[event.name, event.stopped] += event.lost
+                most = PARTS if event.stopped else ATTEMPTS
                 if event.error is None:
                     state.done.add(event.name)
                     state.took.setdefault(job.alike, []).append(event.seconds)
+                elif event.lost and lost[event.name, event.stopped] < most:
+                    waiting.appendleft(job)
                 else:
+                    if event.lost:
+                        why = f"{event.error}, {most} times; it is not begun again"
+                        event = replace(event, error=why)
                     state.failed[event.name] = event
                 _hand_out(waiting, state, pool)
                 watch(event, state)

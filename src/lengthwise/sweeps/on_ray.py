@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Any
 
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, library
 from lengthwise.files import reason
 from lengthwise.sweeps.jobs import GRACE, Ended, Job, ended_of, perform_text
 from lengthwise.sweeps.local import share_cores
@@ -49,11 +49,7 @@ class RayPool:
         threads: int | None = None,
         gpus: float = 0.0,
     ) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise InputError("--ray needs Ray: pip install 'lengthwise[ray]'") from error
-        self._ray: Any = ray
+        self._ray = library("ray", "--ray needs Ray: pip install 'lengthwise[ray]'")
         self.workers, self.threads, self.gpus = workers, threads or 1, gpus
         self._refs: dict[Any, str] = {}
         self._began: dict[str, float] = {}
@@ -64,20 +60,18 @@ class RayPool:
         self._perform = self._ray.remote(perform_text).options(**options)
 
     def _start(self, address: str) -> None:
-        quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
+        own: dict[str, Any] = {}
         if address == LOCAL:
-            workers, self.threads = share_cores(self.workers, self.threads)
-            self.workers = workers
+            self.workers, self.threads = share_cores(self.workers, self.threads)
             # No file in the home folder, and nothing that another machine could reach.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            quiet |= {"num_cpus": workers * self.threads, "_node_ip_address": "127.0.0.1"}
-            address = "local"
+            own = {"num_cpus": self.workers * self.threads, "_node_ip_address": "127.0.0.1"}
+            own["include_dashboard"] = False
         else:
-            del quiet["include_dashboard"]
             _knock(address)
         try:
-            self._ray.init(address, logging_level="ERROR", **quiet)
+            self._ray.init(address, logging_level="ERROR", log_to_driver=False, **own)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster at {address!r}: {reason(error)}") from error
 

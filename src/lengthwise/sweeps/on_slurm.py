@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, library
 from lengthwise.files import reason
 from lengthwise.sweeps.jobs import GRACE, Ended, Job, ended_of, perform_text
 
@@ -60,10 +60,8 @@ class SlurmPool:
         minutes: int,
         gpus: int = 0,
     ) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            raise InputError("--slurm needs submitit: pip install 'lengthwise[slurm]'") from error
+        advice = "--slurm needs submitit: pip install 'lengthwise[slurm]'"
+        submitit = library("submitit", advice)
         self.slots, self.threads = workers or _MOST, threads or 1
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster="slurm")

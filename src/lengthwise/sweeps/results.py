@@ -38,7 +38,7 @@ class Standing:
         folder: where it is.
         record: what became of it; None where it is not done.
         failure: why it failed; None where it did not.
-        begun: whether anything of it is there.
+        begun: whether its folder is there.
     """
 
     cell: Cell
@@ -138,9 +138,8 @@ class Sweep:
             (RESULTS, self.rows(), ["cell", *axes, "cell_method", *_SCORE]),
             (OVERVIEW, overview, ["cell", *axes, *others]),
         ):
-            names = list(
-                dict.fromkeys(columns)
-            )  # `base` may tell cells apart, and is of every score
+            # `base` may tell cells apart, and is of every score.
+            names = list(dict.fromkeys(columns))
             lines = ([_field(row.get(column)) for column in names] for row in rows)
             write_csv(self.path / name, itertools.chain([names], lines))
         return [self.path / RESULTS, self.path / OVERVIEW]
@@ -180,8 +179,7 @@ def standing_of(cell: Cell, folder: Path) -> Standing:
             f"or remove that folder"
         )
     failure = None if record is not None else failure_of(folder)
-    begun = record is not None or failure is not None or folder.exists()
-    return Standing(cell, folder, record, failure, begun)
+    return Standing(cell, folder, record, failure, folder.exists())
 
 
 def failure_of(folder: Path) -> str | None:
@@ -201,22 +199,17 @@ def keep_failure(ended: Ended, folder: Path) -> None:
     write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")
 
 
-def labelled(standings: Iterable[Standing], axes: Iterable[str]) -> LengthCurve:
+def labelled(standings: Iterable[Standing]) -> LengthCurve:
     """The scores of some cells, each with its method and what else tells it apart as its method's name.
 
     Of models that several cells have made alike, one counts.
     """
     scores, seen = [], set()
-    others = [key for key in axes if key not in ("task", "method", "seed")]
     for standing in standings:
         if standing.record is None:
             continue
-        cell = standing.cell
-        more = [
-            str(cell.axes[k]) if k == "case" else f"{k}={cell.axes[k]}"
-            for k in others
-            if k in cell.axes
-        ]
+        others = _axes(standing.cell).items()
+        more = [str(value) if key == "case" else f"{key}={value}" for key, value in others]
         for score in standing.record.scores:
             label = ", ".join([score.method, *more])
             if (label, score.key) not in seen:

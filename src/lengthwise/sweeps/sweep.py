@@ -11,7 +11,7 @@ from pathlib import Path
 from lengthwise.errors import InputError
 from lengthwise.files import check_format, from_json, read_text, write_text
 from lengthwise.report.sweeps import write_sweep_report
-from lengthwise.runs.folder import LOCK, locked
+from lengthwise.runs.folder import locked
 from lengthwise.sweeps.cell import FAILED, STAGES
 from lengthwise.sweeps.grid import ABC, Cell, Plan
 from lengthwise.sweeps.jobs import Ended, Job
@@ -31,14 +31,13 @@ def open_sweep(plan: Plan, out: Path) -> Sweep:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, not a folder")
-    found = [entry for entry in out.iterdir() if entry.name != LOCK] if out.exists() else []
     path = out / SWEEP
     if path.exists():
         try:
             check_format(from_json(read_text(path)).get("format"), FORMAT)
         except (AttributeError, ValueError) as error:
             raise InputError(f"{path} is not of a sweep: {error}") from error
-    elif any(not entry.name.startswith(".") for entry in found):
+    elif out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise InputError(f"{out} exists and holds no sweep; choose another --out")
     return gather(plan, out)
 
@@ -80,8 +79,7 @@ def run_sweep(
 
         def heard(ended: Ended | None, state: State) -> None:
             if ended is not None and ended.name in state.failed:
-                name = ended.name.partition("/")[0]
-                keep_failure(ended, folder_of(after[name].cell, out))
+                keep_failure(ended, after[ended.name.partition("/")[0]].folder)
             watch(ended, state)
 
         try:
@@ -110,8 +108,7 @@ def jobs_of(cell: Cell, plan: Plan, out: Path, work: str = WORK) -> Iterable[Job
     values |= {"files": cell.files} if cell.files else {}
     if plan.stages and cell.method == ABC:
         for stage in STAGES:
-            name = f"{cell.name}/{stage}"
-            alike = f"{cell.alike}/{stage}"
+            name, alike = f"{cell.name}/{stage}", f"{cell.alike}/{stage}"
             yield Job(name, STAGE_WORK, folder, {**values, "stage": stage}, need, alike)
             need = name
     yield Job(cell.name, work, folder, {**values, "prove": plan.prove}, need, cell.alike)
@@ -147,12 +144,7 @@ def write_page(sweep: Sweep) -> Path:
         title=str(sweep),
         groups=[
             # Digits of the longest problems that all of them were trained on.
-            (
-                task,
-                base,
-                min(s.cell.config.longest for s in members),
-                labelled(members, sweep.plan.axes),
-            )
+            (task, base, min(s.cell.config.longest for s in members), labelled(members))
             for (task, base), members in groups.items()
         ],
         cells=sweep.overview(),

@@ -56,8 +56,8 @@ class Child:
                 self.lines.put((self, line))
         self.lines.put((self, None))
 
-    def end(self, patience: float = 0.0) -> None:
-        """End it: by the end of its input within so many seconds, else by force."""
+    def end(self, patience: float = 0.0) -> str:
+        """End it: by the end of its input within so many seconds, else by force. Return how it ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if patience:
@@ -72,3 +72,5 @@ class Child:
         for stream in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 stream.close()
+        code = self.process.returncode
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -138,14 +138,13 @@ class Workers:
     def _bury(self, worker: _Worker) -> None:
         """Do without a worker that died; its shares are given again."""
         self._workers.remove(worker)
-        worker.end()
+        how = worker.end()
         if not worker.shares:
             return
         self._again = sorted([*self._again, *worker.shares], key=lambda share: share[0])
-        number, code = worker.shares[0][0], worker.process.returncode
+        number = worker.shares[0][0]
         self._deaths[number] = self._deaths.get(number, 0) + 1
         if self._deaths[number] == _TRIES:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise InputError(
                 f"a worker {how}, {_TRIES} times over the same share; if memory is short, fewer --workers "
                 f"need less"
