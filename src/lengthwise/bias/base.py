@@ -134,7 +134,7 @@ def closed_where(far: Tensor) -> Tensor:
 
 def causal(keys: int, queries: range) -> Tensor:
     """The causal mask, float32 `[query, key]`: 0 where key <= query, `-inf` elsewhere."""
-    return closed_where(distances(keys, queries) > 0)
+    return closed_where(torch.arange(keys) > torch.arange(queries.start, queries.stop)[:, None])
 
 
 class Spoken:
