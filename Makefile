@@ -24,7 +24,7 @@ WORKERS ?= 2
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-# Under a minute: what takes no training and no other process.
+# Under a minute: without what trains, starts processes or takes a second; properties on ten examples, not fifty.
 test-fast: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not trains and not slow" --hypothesis-profile=fast
 

@@ -89,7 +89,8 @@ class Steps:
             device=device,
         )
         rows = batch.layout.target_length
-        prepare(model, self.plan, batch.layout.source_length, rows, device)
+        if graphs:
+            prepare(model, self.plan, batch.layout.source_length, rows, device)
         self.weights = FlatWeights(model.parameters())
         self.optimizer = torch.optim.Adam(
             [self.weights.whole], lr=config.training.learning_rate, betas=(0.9, 0.98), fused=True
